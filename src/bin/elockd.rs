@@ -1,0 +1,111 @@
+//! The server program: flags to [`Config`], signals to a shutdown, errors to exit codes.
+
+use std::future::Future;
+use std::io::{self, IsTerminal};
+use std::process::ExitCode;
+
+use clap::Parser;
+use elock::check::check;
+use elock::config::{Config, LogFormat};
+use elock::server;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing::info;
+use tracing_subscriber::EnvFilter;
+
+fn main() -> ExitCode {
+    let config = Config::parse();
+    let done = match &config.check {
+        Some(address) => check(address).map_err(|error| format!("{address}: {error}")),
+        None => serve(config).map_err(|error| error.to_string()),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            // Nobody may be listening; then the exit code has to do.
+            let _ =
+                io::Write::write_all(&mut io::stderr(), format!("elockd: {message}\n").as_bytes());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+enum ServeError {
+    #[error("cannot start: {0}")]
+    Start(#[from] io::Error),
+    #[error(transparent)]
+    Bind(#[from] server::BindError),
+}
+
+fn serve(config: Config) -> Result<(), ServeError> {
+    init_log(&config);
+    #[cfg(feature = "fd-limit")]
+    raise_fd_limit(&config);
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    if config.threads > 0 {
+        runtime.worker_threads(config.threads.into());
+    }
+    runtime.enable_all().build()?.block_on(async {
+        let shutdown = shutdown_signal()?;
+        let listeners = server::bind(&config.listen).await?;
+        let addresses: Vec<String> = listeners
+            .iter()
+            .map(|listener| listener.address().to_string())
+            .collect();
+        info!(
+            "elockd {} listening on {}",
+            env!("CARGO_PKG_VERSION"),
+            addresses.join(", ")
+        );
+        Ok(server::run(listeners, config, shutdown).await?)
+    })
+}
+
+fn init_log(config: &Config) {
+    let filter = EnvFilter::new(&config.log);
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
+        // A log that cannot be written must not take the server down.
+        .log_internal_errors(false);
+    match config.log_format {
+        LogFormat::Text => log.init(),
+        LogFormat::Json => log.json().init(),
+    }
+}
+
+/// Connections need descriptors, and the usual soft limit is a thousand, for the sake of programs
+/// that cannot take more.
+#[cfg(feature = "fd-limit")]
+fn raise_fd_limit(config: &Config) {
+    let wanted = u64::from(config.max_connections) + 64;
+    match rlimit::increase_nofile_limit(wanted) {
+        Ok(limit) if limit < wanted => {
+            let max = config.max_connections;
+            tracing::warn!("the limit of {limit} open files allows fewer than {max} connections");
+        }
+        Ok(_) => {}
+        Err(error) => tracing::warn!("cannot raise the limit of open files: {error}"),
+    }
+}
+
+/// Ready at the first SIGTERM or SIGINT. A second one ends the process on the spot.
+fn shutdown_signal() -> io::Result<impl Future<Output = ()>> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        either(&mut terminate, &mut interrupt).await;
+        tokio::spawn(async move {
+            either(&mut terminate, &mut interrupt).await;
+            std::process::exit(1);
+        });
+    })
+}
+
+async fn either(terminate: &mut Signal, interrupt: &mut Signal) {
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+}

@@ -1,0 +1,297 @@
+//! Every setting: its flag, its environment variable, its default and its bounds.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use clap::{Parser, ValueEnum};
+
+use crate::table::Limits;
+
+/// The port of the eLock protocol.
+pub const PORT: u16 = 11400;
+
+const AFTER_HELP: &str = "\
+By default only this machine can connect, because there is no password: whoever can connect can
+take and watch every lock. To serve a trusted network, name the address to listen on, for example
+  elockd --listen 0.0.0.0:11400
+  elockd --listen 10.0.0.5:11400 --listen unix:/run/elockd/elockd.sock
+Every flag can also be given as the environment variable shown with it.
+
+Try it: start elockd, then `telnet 127.0.0.1 11400` and type `help`.";
+
+/// The settings of one server. Parsing checks each against its bounds, so a `Config` is valid.
+#[derive(Debug, Clone, Parser)]
+#[command(name = "elockd", version, about = "A lock server for the eLock text protocol", after_help = AFTER_HELP)]
+pub struct Config {
+    /// Where to listen: HOST:PORT or unix:PATH; repeat it for more than one
+    /// [default: 127.0.0.1:11400, and [::1]:11400 where IPv6 exists]
+    #[arg(
+        long,
+        env = "ELOCK_LISTEN",
+        value_name = "ADDRESS",
+        value_delimiter = ','
+    )]
+    pub listen: Vec<Address>,
+
+    /// Answer as another server where the two differ and code may rely on it
+    #[arg(
+        long,
+        env = "ELOCK_COMPAT",
+        value_name = "SERVER",
+        default_value = "original"
+    )]
+    pub compat: Compat,
+
+    /// How long a session's locks outlive its connection, unless it says `set_timeout`
+    #[arg(long, env = "ELOCK_GRACE_MS", value_name = "MS", default_value = "30000", value_parser = clap::value_parser!(u64).range(..=MAX_GRACE_MS))]
+    pub grace_ms: u64,
+
+    /// The longest `set_timeout`
+    #[arg(long, env = "ELOCK_MAX_GRACE_MS", value_name = "MS", default_value = "86400000", value_parser = clap::value_parser!(u64).range(..=MAX_GRACE_MS))]
+    pub max_grace_ms: u64,
+
+    /// The longest line, and so the longest key, in bytes
+    #[arg(long, env = "ELOCK_MAX_LINE", value_name = "BYTES", default_value = "4096", value_parser = clap::value_parser!(u32).range(64..=1 << 20))]
+    pub max_line: u32,
+
+    /// Connections at one time
+    #[arg(long, env = "ELOCK_MAX_CONNECTIONS", value_name = "N", default_value = "10000", value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    pub max_connections: u32,
+
+    /// Locks held at one time, in all
+    #[arg(long, env = "ELOCK_MAX_LOCKS", value_name = "N", default_value = "2000000", value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_locks: u32,
+
+    /// Locks held at one time by one session
+    #[arg(long, env = "ELOCK_MAX_SESSION_LOCKS", value_name = "N", default_value = "1000000", value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_session_locks: u32,
+
+    /// Requests that wait for one key
+    #[arg(long, env = "ELOCK_MAX_KEY_WAITERS", value_name = "N", default_value = "10000", value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_key_waiters: u32,
+
+    /// Disconnected sessions that are kept for their grace period
+    #[arg(
+        long,
+        env = "ELOCK_MAX_GRACE_SESSIONS",
+        value_name = "N",
+        default_value = "100000"
+    )]
+    pub max_grace_sessions: u32,
+
+    /// Answers kept for a client that does not read them, before its commands have to wait
+    #[arg(long, env = "ELOCK_MAX_UNSENT", value_name = "BYTES", default_value = "65536", value_parser = clap::value_parser!(u32).range(1..=1 << 30))]
+    pub max_unsent: u32,
+
+    /// How long a client may leave its answers unread before its connection is ended
+    #[arg(long, env = "ELOCK_UNSENT_TIMEOUT_MS", value_name = "MS", default_value = "30000", value_parser = clap::value_parser!(u32).range(1..))]
+    pub unsent_timeout_ms: u32,
+
+    /// How soon a peer that vanished without a word counts as disconnected; 0: never
+    #[cfg(feature = "keepalive")]
+    #[arg(long, env = "ELOCK_KEEPALIVE_SECS", value_name = "SECONDS", default_value = "60", value_parser = clap::value_parser!(u32).range(..=86_400))]
+    pub keepalive_secs: u32,
+
+    /// How long a stop may take
+    #[arg(
+        long,
+        env = "ELOCK_SHUTDOWN_MS",
+        value_name = "MS",
+        default_value = "5000"
+    )]
+    pub shutdown_ms: u32,
+
+    /// Worker threads; 0: one per processor core
+    #[arg(long, env = "ELOCK_THREADS", value_name = "N", default_value = "0", value_parser = clap::value_parser!(u16).range(..=1024))]
+    pub threads: u16,
+
+    /// What to log, as a tracing filter: error, warn, info, debug, trace, or by module
+    #[arg(long, env = "ELOCK_LOG", value_name = "FILTER", default_value = "info", value_parser = parse_filter)]
+    pub log: String,
+
+    /// How to log, to standard error
+    #[arg(
+        long,
+        env = "ELOCK_LOG_FORMAT",
+        value_name = "FORMAT",
+        default_value = "text"
+    )]
+    pub log_format: LogFormat,
+
+    /// Do not serve, but ask the server at ADDRESS for its `stats`: exit code 0 if it answers
+    /// within two seconds [default address: 127.0.0.1:11400]
+    #[arg(long, value_name = "ADDRESS", num_args = 0..=1, default_missing_value = "127.0.0.1:11400")]
+    pub check: Option<Address>,
+}
+
+/// Ten years: a bound that keeps every point in time representable.
+const MAX_GRACE_MS: u64 = 10 * 365 * 24 * 3600 * 1000;
+
+/// Whose answers to give where two servers differ and code may rely on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Compat {
+    /// The original server, in Erlang.
+    Original,
+    /// The NodeJS server: `unlock` of a free key is `200`, and `quit` frees the locks at once.
+    Nodejs,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+/// A place to listen at or to connect to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Address {
+    /// `HOST:PORT`; a host name means all its addresses.
+    Tcp(String),
+    /// `unix:PATH`.
+    Unix(PathBuf),
+}
+
+/// Why a text is no [`Address`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("expected HOST:PORT, such as 0.0.0.0:11400 or [::1]:11400, or unix:PATH")]
+pub struct BadAddress;
+
+impl FromStr for Address {
+    type Err = BadAddress;
+
+    fn from_str(text: &str) -> Result<Self, BadAddress> {
+        match text.strip_prefix("unix:") {
+            Some("") => return Err(BadAddress),
+            Some(path) => return Ok(Self::Unix(path.into())),
+            None => {}
+        }
+        let (host, port) = text.rsplit_once(':').ok_or(BadAddress)?;
+        let bare_ipv6 = host.contains(':') && !host.starts_with('[');
+        match host.is_empty() || bare_ipv6 || port.parse::<u16>().is_err() {
+            true => Err(BadAddress),
+            false => Ok(Self::Tcp(text.to_owned())),
+        }
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => f.write_str(address),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+impl Config {
+    /// The bounds of the lock table.
+    pub fn limits(&self) -> Limits {
+        Limits {
+            locks: self.max_locks as usize,
+            locks_per_session: self.max_session_locks as usize,
+            waiters_per_key: self.max_key_waiters as usize,
+            sessions_in_grace: self.max_grace_sessions as usize,
+        }
+    }
+
+    /// The grace period of a new session; never above the longest that one may set.
+    pub fn grace(&self) -> Duration {
+        Duration::from_millis(self.grace_ms.min(self.max_grace_ms))
+    }
+
+    /// How long a client may leave its answers unread.
+    pub fn unsent_timeout(&self) -> Duration {
+        Duration::from_millis(self.unsent_timeout_ms.into())
+    }
+
+    /// How long a stop may take.
+    pub fn shutdown_time(&self) -> Duration {
+        Duration::from_millis(self.shutdown_ms.into())
+    }
+}
+
+impl Default for Config {
+    /// The settings of a server that was given no flag, the environment left aside.
+    fn default() -> Self {
+        use clap::{CommandFactory, FromArgMatches};
+        let command = Self::command().mut_args(|argument| argument.env(None::<&str>));
+        let matches = command.get_matches_from(["elockd"]);
+        match Self::from_arg_matches(&matches) {
+            Ok(config) => config,
+            Err(error) => error.exit(),
+        }
+    }
+}
+
+/// Checks a filter here, so that a bad one is a bad flag and not a silent log.
+fn parse_filter(filter: &str) -> Result<String, String> {
+    match tracing_subscriber::EnvFilter::try_new(filter) {
+        Ok(_) => Ok(filter.to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_environment_names_and_defaults_are_consistent() {
+        use clap::CommandFactory;
+        Config::command().debug_assert();
+        for argument in Config::command().get_arguments() {
+            let name = argument.get_id().as_str();
+            let expected = match name {
+                "check" | "help" | "version" => None,
+                _ => Some(format!("ELOCK_{}", name.to_uppercase())),
+            };
+            let actual = argument
+                .get_env()
+                .map(|env| env.to_string_lossy().into_owned());
+            assert_eq!(actual, expected, "--{name}");
+        }
+    }
+
+    #[test]
+    fn addresses_are_hosts_with_ports_or_unix_paths() {
+        for text in ["127.0.0.1:0", "[::1]:11400", "localhost:65535"] {
+            assert_eq!(text.parse(), Ok(Address::Tcp(text.to_owned())));
+        }
+        assert_eq!("unix:/a b".parse(), Ok(Address::Unix("/a b".into())));
+        for bad in [
+            "",
+            ":1",
+            "11400",
+            "host",
+            "host:",
+            "host:65536",
+            "::1:1",
+            "unix:",
+        ] {
+            assert_eq!(bad.parse::<Address>(), Err(BadAddress), "{bad}");
+        }
+    }
+
+    #[test]
+    fn values_outside_their_bounds_are_refused() {
+        let parse = |flags: &[&str]| Config::try_parse_from([&["elockd"], flags].concat());
+        assert!(parse(&["--max-line", "64"]).is_ok());
+        for bad in [
+            ["--max-line", "63"],
+            ["--max-connections", "0"],
+            ["--max-locks", "-1"],
+            ["--grace-ms", "1s"],
+            ["--listen", "nowhere"],
+            ["--compat", "redis"],
+            ["--log", "elock=loudly"],
+            ["--log-format", "xml"],
+        ] {
+            assert!(parse(&bad).is_err(), "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,16 @@
+//! elock: a lock server for the eLock text protocol.
+//!
+//! The way of a request, top to bottom:
+//!
+//! 1. [`server`] accepts a connection and reads bytes;
+//! 2. [`protocol`] makes them lines and requests;
+//! 3. [`table`] answers: who holds what, who waits, who would wait for ever;
+//! 4. [`protocol`] makes the answer bytes, and [`server`] writes them.
+//!
+//! [`config`] holds every setting. `protocol.md` is the protocol's norm.
+
+pub mod check;
+pub mod config;
+pub mod protocol;
+pub mod server;
+pub mod table;

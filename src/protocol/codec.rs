@@ -1,0 +1,154 @@
+//! Framing: lines out of a byte stream, replies into one.
+
+use std::io;
+
+use bytes::{Buf, BytesMut};
+use tokio_util::codec::{Decoder, Encoder};
+
+use super::reply::Reply;
+
+/// What stood between two line ends.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Line {
+    /// A line without its end and without spaces at either side; possibly empty.
+    Text(BytesMut),
+    /// A line longer than the limit. Its bytes are gone; the next line is read as usual.
+    TooLong,
+}
+
+/// Splits input at LF (a CR before it is part of the line's end) and encodes replies.
+///
+/// Holds at most `max_line` + 1 bytes of an unfinished line: what is longer is dropped as it
+/// arrives and reported as one [`Line::TooLong`] when its end is seen, so that every line gets
+/// exactly one answer.
+#[derive(Debug)]
+pub struct LineCodec {
+    max_line: usize,
+    /// How much of the buffer is known to hold no LF.
+    scanned: usize,
+    discarding: bool,
+}
+
+impl LineCodec {
+    /// A codec for lines of at most `max_line` bytes, line end not counted.
+    pub fn new(max_line: usize) -> Self {
+        Self {
+            max_line,
+            scanned: 0,
+            discarding: false,
+        }
+    }
+
+    fn drop_unfinished_overlong_line(&mut self, src: &mut BytesMut) {
+        // One byte of grace for the CR of a CRLF whose LF is still on its way.
+        if self.discarding || src.len() > self.max_line + 1 {
+            self.discarding = true;
+            src.clear();
+        }
+        self.scanned = src.len();
+    }
+}
+
+impl Decoder for LineCodec {
+    type Item = Line;
+    type Error = io::Error;
+
+    fn decode(&mut self, src: &mut BytesMut) -> io::Result<Option<Line>> {
+        let unseen = src.get(self.scanned..).unwrap_or_default();
+        let Some(offset) = unseen.iter().position(|&byte| byte == b'\n') else {
+            self.drop_unfinished_overlong_line(src);
+            return Ok(None);
+        };
+        let mut line = src.split_to(self.scanned + offset + 1);
+        self.scanned = 0;
+        line.truncate(line.len() - 1);
+        let overlong = line.strip_suffix(b"\r").unwrap_or(&line).len() > self.max_line;
+        if std::mem::take(&mut self.discarding) || overlong {
+            return Ok(Some(Line::TooLong));
+        }
+        trim(&mut line);
+        Ok(Some(Line::Text(line)))
+    }
+}
+
+impl Encoder<&Reply<'_>> for LineCodec {
+    type Error = io::Error;
+
+    fn encode(&mut self, reply: &Reply<'_>, dst: &mut BytesMut) -> io::Result<()> {
+        reply.put(dst);
+        Ok(())
+    }
+}
+
+/// Spaces at either end are nothing, and so are CRs at the end; no other byte is special.
+fn trim(line: &mut BytesMut) {
+    let end = line.iter().rposition(|&byte| byte != b' ' && byte != b'\r');
+    line.truncate(end.map_or(0, |last| last + 1));
+    let start = line.iter().position(|&byte| byte != b' ').unwrap_or(0);
+    line.advance(start);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Feeds `chunks` one after the other and collects the lines that come out.
+    fn lines(max_line: usize, chunks: &[&[u8]]) -> Vec<Line> {
+        let mut codec = LineCodec::new(max_line);
+        let mut buffer = BytesMut::new();
+        let mut lines = Vec::new();
+        for chunk in chunks {
+            buffer.extend_from_slice(chunk);
+            while let Some(line) = codec.decode(&mut buffer).expect("decoding never fails") {
+                lines.push(line);
+            }
+            assert!(buffer.len() <= max_line + 1, "holds more than a line");
+        }
+        lines
+    }
+
+    fn text(line: &[u8]) -> Line {
+        Line::Text(BytesMut::from(line))
+    }
+
+    #[test]
+    fn lf_and_crlf_end_a_line_and_spaces_around_it_are_nothing() {
+        let input: &[u8] = b"lock a\nlock b\r\n  lock c  \r\n\n\r\n \n";
+        let expected = [&b"lock a"[..], b"lock b", b"lock c", b"", b"", b""];
+        assert_eq!(lines(64, &[input]), expected.map(text));
+    }
+
+    #[test]
+    fn every_split_of_the_input_gives_the_same_lines() {
+        let input: &[u8] = b"lock a\r\nlock \xff\0\r\x01 5\nabcdefghijklmnopq\r\nquit\n";
+        let whole = lines(16, &[input]);
+        assert_eq!(whole.len(), 4);
+        assert_eq!(whole[2], Line::TooLong);
+        for cut in 0..=input.len() {
+            assert_eq!(
+                lines(16, &[&input[..cut], &input[cut..]]),
+                whole,
+                "cut at {cut}"
+            );
+        }
+        let bytes: Vec<&[u8]> = input.chunks(1).collect();
+        assert_eq!(lines(16, &bytes), whole);
+    }
+
+    #[test]
+    fn the_limit_counts_the_line_without_its_end() {
+        assert_eq!(lines(4, &[b"1234\n"]), [text(b"1234")]);
+        assert_eq!(lines(4, &[b"1234\r", b"\n"]), [text(b"1234")]);
+        assert_eq!(lines(4, &[b"12345\n"]), [Line::TooLong]);
+        assert_eq!(lines(4, &[b"12345\r\n"]), [Line::TooLong]);
+    }
+
+    #[test]
+    fn an_overlong_line_is_dropped_as_it_arrives_and_reported_once() {
+        let chunk = [b'x'; 1000];
+        let mut chunks: Vec<&[u8]> = vec![&chunk; 100];
+        chunks.push(b"tail\nnext\n");
+        // The helper asserts after each chunk that no more than one line is held.
+        assert_eq!(lines(16, &chunks), [Line::TooLong, text(b"next")]);
+    }
+}

@@ -1,0 +1,73 @@
+//! The lines of `debug`, which are written one by one because there may be millions.
+
+use std::time::{Duration, Instant};
+
+use bytes::{BufMut, BytesMut};
+
+use super::reply::{put_fmt, put_visible};
+use crate::table::{Key, LockView, Mode, SessionView, Waiter};
+
+/// The first line.
+pub fn put_debug_start(out: &mut BytesMut) {
+    out.put_slice(b"200 DEBUG\r\n");
+}
+
+/// `SESSION {json}`, with `disposeTimeout` in milliseconds as the NodeJS server names it.
+/// Never shows the session's secret.
+pub fn put_session(out: &mut BytesMut, view: &SessionView, now: Instant) {
+    let (number, peer) = (view.number.0, view.peer);
+    let grace_ms = view.grace.as_millis();
+    put_fmt(
+        out,
+        format_args!("SESSION {{\"id\":{number},\"disposeTimeout\":{grace_ms}"),
+    );
+    match view.grace_ends {
+        None => put_fmt(
+            out,
+            format_args!(",\"connected\":true,\"peer\":\"{peer}\"}}\r\n"),
+        ),
+        Some(end) => {
+            let left_ms = end.saturating_duration_since(now).as_millis();
+            put_fmt(
+                out,
+                format_args!(
+                    ",\"connected\":false,\"peer\":\"{peer}\",\"disposeInMs\":{left_ms}}}\r\n"
+                ),
+            );
+        }
+    }
+}
+
+/// `LOCK key #24, #25 (value) waiters=N`.
+pub fn put_lock(out: &mut BytesMut, key: &Key, view: &LockView) {
+    out.put_slice(b"LOCK ");
+    put_visible(out, key.as_bytes());
+    for (index, holder) in view.holders.iter().enumerate() {
+        let comma = if index > 0 { "," } else { "" };
+        put_fmt(out, format_args!("{comma} {holder}"));
+    }
+    put_value(out, &view.mode);
+    put_fmt(out, format_args!(" waiters={}\r\n", view.waiters));
+}
+
+/// `REQUEST #26 key (value) waited_ms=N`.
+pub fn put_request(out: &mut BytesMut, waiter: &Waiter, now: Instant) {
+    put_fmt(out, format_args!("REQUEST {} ", waiter.session()));
+    put_visible(out, waiter.key().as_bytes());
+    put_value(out, waiter.mode());
+    let waited: Duration = now.saturating_duration_since(waiter.since());
+    put_fmt(out, format_args!(" waited_ms={}\r\n", waited.as_millis()));
+}
+
+/// The last line.
+pub fn put_debug_end(out: &mut BytesMut) {
+    out.put_slice(b"END\r\n");
+}
+
+fn put_value(out: &mut BytesMut, mode: &Mode) {
+    if let Mode::Shared(value) = mode {
+        out.put_slice(b" (");
+        put_visible(out, value.as_bytes());
+        out.put_u8(b')');
+    }
+}

@@ -1,0 +1,322 @@
+//! Replies to bytes. Every line ends in CRLF; the code alone is what clients decide on.
+
+use std::io::Write;
+
+use bytes::{BufMut, BytesMut};
+
+use super::request::{BadRequest, COMMANDS};
+use crate::table::{Circle, Limit, SessionId};
+
+/// The counters of `stats`. The PHP client breaks on a fourth, so there are three and no more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stats {
+    /// Sessions with a connection.
+    pub clients: usize,
+    /// Keys that are held.
+    pub locks: usize,
+    /// All sessions, those in their grace period included.
+    pub monitoring: usize,
+}
+
+/// One answer to one request.
+#[derive(Debug)]
+pub enum Reply<'a> {
+    /// The session holds the lock.
+    Acquired,
+    /// It does not, and will not by this request.
+    Unavailable,
+    /// The lock is released.
+    Unlocked,
+    /// Someone else holds the lock.
+    NotYours,
+    /// Nobody holds the lock.
+    NotLocked,
+    /// Done.
+    Ok,
+    /// The grace period is set.
+    TimeoutSet,
+    /// This session's id.
+    ConnId(SessionId),
+    /// The connection now speaks for the session asked for.
+    ConnIdSet,
+    /// It does not.
+    CannotSetConnId,
+    /// The counters.
+    Stats(Stats),
+    /// The words of an `echo`.
+    Echo(Vec<&'a [u8]>),
+    /// Every command.
+    Help,
+    /// The answer to `quit`.
+    Bye,
+    /// The wait would never end.
+    Deadlock(Circle),
+    /// The line was no request.
+    Bad(BadRequest<'a>),
+    /// The line was longer than this many bytes.
+    LineTooLong {
+        /// The limit in bytes.
+        max_bytes: usize,
+    },
+    /// The server has no room for one more lock or waiter.
+    Full(Limit),
+    /// The connection is one too many.
+    TooManyConnections {
+        /// The limit.
+        max: usize,
+    },
+    /// The server stops before it could grant the lock.
+    ShuttingDown,
+    /// The server itself failed at something; the text says at what.
+    Failed(&'static str),
+}
+
+impl Reply<'_> {
+    /// Appends the reply's lines to `out`.
+    pub(super) fn put(&self, out: &mut BytesMut) {
+        match self {
+            Self::Acquired => out.put_slice(b"200 Acquired\r\n"),
+            Self::Unavailable => out.put_slice(b"409 Unavailable\r\n"),
+            Self::Unlocked => out.put_slice(b"200 Unlocked\r\n"),
+            Self::NotYours => out.put_slice(b"403 not_yours\r\n"),
+            Self::NotLocked => out.put_slice(b"403 not_locked\r\n"),
+            Self::Ok => out.put_slice(b"200 OK\r\n"),
+            Self::TimeoutSet => out.put_slice(b"200 timeout set\r\n"),
+            Self::ConnId(id) => put_fmt(out, format_args!("200 {id}\r\n")),
+            Self::ConnIdSet => out.put_slice(b"200 conn id set\r\n"),
+            Self::CannotSetConnId => out.put_slice(b"403 cannot set conn id\r\n"),
+            Self::Stats(stats) => put_stats(out, *stats),
+            Self::Echo(words) => put_echo(out, words),
+            Self::Help => put_help(out),
+            Self::Bye => out.put_slice(b"200 Hey, it was nice seeing you.\r\n"),
+            Self::Deadlock(circle) => put_deadlock(out, circle),
+            Self::Bad(bad) => put_bad(out, *bad),
+            Self::LineTooLong { max_bytes } => {
+                put_fmt(
+                    out,
+                    format_args!("413 Line too long: at most {max_bytes} bytes\r\n"),
+                );
+            }
+            Self::Full(limit) => put_fmt(out, format_args!("507 {limit}\r\n")),
+            Self::TooManyConnections { max } => {
+                put_fmt(
+                    out,
+                    format_args!("503 Too many connections: at most {max}\r\n"),
+                );
+            }
+            Self::ShuttingDown => out.put_slice(b"503 Shutting down\r\n"),
+            Self::Failed(what) => put_fmt(out, format_args!("500 {what}\r\n")),
+        }
+    }
+}
+
+/// Writes formatted text. A `BytesMut` grows, so this cannot fail.
+pub(super) fn put_fmt(out: &mut BytesMut, text: std::fmt::Arguments<'_>) {
+    let written = out.writer().write_fmt(text);
+    debug_assert!(written.is_ok(), "a growing buffer takes everything");
+}
+
+/// Writes bytes that came from a client into a line that a person may read in a terminal:
+/// control characters become `\xNN`, all else stays as it is, so that UTF-8 remains readable.
+pub(super) fn put_visible(out: &mut BytesMut, bytes: &[u8]) {
+    for &byte in bytes {
+        if byte.is_ascii_control() {
+            put_fmt(out, format_args!("\\x{byte:02X}"));
+        } else {
+            out.put_u8(byte);
+        }
+    }
+}
+
+/// Writes a word in double quotes as Erlang's `~p` does, which the original server used.
+fn put_quoted(out: &mut BytesMut, word: &[u8]) {
+    out.put_u8(b'"');
+    for part in word.split_inclusive(|&byte| byte == b'"' || byte == b'\\') {
+        match part.split_last() {
+            Some((last @ (b'"' | b'\\'), head)) => {
+                put_visible(out, head);
+                out.put_slice(&[b'\\', *last]);
+            }
+            _ => put_visible(out, part),
+        }
+    }
+    out.put_u8(b'"');
+}
+
+fn put_echo(out: &mut BytesMut, words: &[&[u8]]) {
+    out.put_slice(b"200 [");
+    for (index, word) in words.iter().enumerate() {
+        if index > 0 {
+            out.put_u8(b',');
+        }
+        put_quoted(out, word);
+    }
+    out.put_slice(b"]\r\n");
+}
+
+fn put_stats(out: &mut BytesMut, stats: Stats) {
+    let Stats {
+        clients,
+        locks,
+        monitoring,
+    } = stats;
+    put_fmt(
+        out,
+        format_args!(
+            "200 STATS\r\nSTAT clients {clients}\r\nSTAT locks {locks}\r\n\
+             STAT monitoring {monitoring}\r\nEND\r\n"
+        ),
+    );
+}
+
+fn put_help(out: &mut BytesMut) {
+    out.put_slice(b"200 HELP\r\n");
+    for usage in COMMANDS {
+        let call = format!("{} {}", usage.name, usage.arguments);
+        put_fmt(out, format_args!("{call:<34} {}\r\n", usage.purpose));
+    }
+    out.put_slice(b"END\r\n");
+}
+
+fn put_bad(out: &mut BytesMut, bad: BadRequest<'_>) {
+    let (before, word, after): (&str, &[u8], &str) = match bad {
+        BadRequest::Empty => {
+            out.put_slice(b"400 Empty line: \"help\" lists the commands\r\n");
+            return;
+        }
+        BadRequest::Usage(usage) => {
+            let gap = if usage.arguments.is_empty() { "" } else { " " };
+            let (name, arguments) = (usage.name, usage.arguments);
+            put_fmt(out, format_args!("400 Usage: {name}{gap}{arguments}\r\n"));
+            return;
+        }
+        BadRequest::GraceTooLong { max_ms } => {
+            put_fmt(
+                out,
+                format_args!("400 Timeout too long: at most {max_ms} milliseconds\r\n"),
+            );
+            return;
+        }
+        BadRequest::Unknown(command) => ("400 Unknown command: ", command, "\r\n"),
+        BadRequest::Seconds(word) => (
+            "400 Bad timeout: ",
+            word,
+            " is no number of seconds, such as 5 or 0.5\r\n",
+        ),
+        BadRequest::Milliseconds(word) => (
+            "400 Bad timeout: ",
+            word,
+            " is no whole number of milliseconds\r\n",
+        ),
+    };
+    out.put_slice(before.as_bytes());
+    put_quoted(out, word);
+    out.put_slice(after.as_bytes());
+}
+
+/// A circle longer than this many steps is shown by its two ends, which keeps the line short
+/// however many sessions stand in it.
+const SHOWN_STEPS: usize = 32;
+
+fn put_deadlock(out: &mut BytesMut, circle: &Circle) {
+    out.put_slice(b"423 Deadlock: ");
+    let steps = circle.steps();
+    let left_out = steps.len().saturating_sub(SHOWN_STEPS);
+    let head = SHOWN_STEPS / 2;
+    for (index, step) in steps.iter().enumerate() {
+        if left_out > 0 && (head..head + left_out).contains(&index) {
+            if index == head {
+                put_fmt(out, format_args!("... {left_out} more ... = "));
+            }
+            continue;
+        }
+        put_fmt(out, format_args!("{} => ", step.waiter));
+        put_visible(out, step.key.as_bytes());
+        out.put_slice(b" = ");
+    }
+    put_fmt(out, format_args!("{}\r\n", circle.requester()));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::table::{Key, SessionNumber, Step};
+
+    fn text(reply: &Reply<'_>) -> String {
+        let mut out = BytesMut::new();
+        reply.put(&mut out);
+        String::from_utf8_lossy(&out).into_owned()
+    }
+
+    fn circle(len: u64) -> Circle {
+        let step = |n: u64| Step {
+            waiter: SessionNumber(n),
+            key: Key::new(format!("x{n}").as_bytes()),
+        };
+        Circle::new((1..=len).map(step).collect())
+    }
+
+    #[test]
+    fn every_line_of_every_reply_is_a_code_and_a_text_and_ends_in_crlf() {
+        let replies = [
+            Reply::Acquired,
+            Reply::Echo(vec![]),
+            Reply::Bad(BadRequest::Empty),
+            Reply::Bad(BadRequest::Usage(COMMANDS[0])),
+            Reply::Bad(BadRequest::GraceTooLong { max_ms: 7 }),
+            Reply::LineTooLong { max_bytes: 7 },
+            Reply::TooManyConnections { max: 7 },
+            Reply::Failed("No"),
+            Reply::Full(Limit::Locks { max: 7 }),
+            Reply::Deadlock(circle(2)),
+        ];
+        for reply in replies {
+            let text = text(&reply);
+            let line = text.strip_suffix("\r\n").expect("ends in CRLF");
+            assert!(!line.contains(['\r', '\n']), "{line:?} is one line");
+            let (code, rest) = line.split_once(' ').expect("a space behind the code");
+            assert!(
+                code.len() == 3 && code.parse::<u16>().is_ok(),
+                "{line:?} has a code"
+            );
+            assert!(!rest.is_empty(), "{line:?} has a text");
+        }
+    }
+
+    #[test]
+    fn what_a_client_sent_is_quoted_without_control_characters() {
+        let words: [&[u8]; 4] = [b"a", b"", b"q\"b\\c", b"\x1b[2J\xc3\xa9"];
+        let expected = "200 [\"a\",\"\",\"q\\\"b\\\\c\",\"\\x1B[2J\u{e9}\"]\r\n";
+        assert_eq!(text(&Reply::Echo(words.to_vec())), expected);
+        let unknown = Reply::Bad(BadRequest::Unknown(b"foo"));
+        assert_eq!(text(&unknown), "400 Unknown command: \"foo\"\r\n");
+    }
+
+    #[test]
+    fn usage_names_the_arguments() {
+        let usage = |index: usize| text(&Reply::Bad(BadRequest::Usage(COMMANDS[index])));
+        assert_eq!(usage(0), "400 Usage: lock <key> [seconds]\r\n");
+        assert_eq!(usage(3), "400 Usage: unlock_all\r\n");
+    }
+
+    #[test]
+    fn a_deadlock_names_each_session_and_the_key_it_waits_for() {
+        assert_eq!(
+            text(&Reply::Deadlock(circle(2))),
+            "423 Deadlock: #1 => x1 = #2 => x2 = #1\r\n"
+        );
+    }
+
+    #[test]
+    fn a_huge_circle_is_shown_by_its_ends() {
+        let exact = text(&Reply::Deadlock(circle(32)));
+        assert!(!exact.contains("more"), "{exact}");
+        let long = text(&Reply::Deadlock(circle(10_000)));
+        assert!(
+            long.contains("=> x16 = ... 9968 more ... = #9985 => x9985"),
+            "{long}"
+        );
+        assert!(long.ends_with("=> x10000 = #1\r\n"), "{long}");
+        assert!(long.len() < 1000);
+    }
+}

@@ -1,0 +1,289 @@
+//! A line to a request, or to what is wrong with it.
+
+use std::time::Duration;
+
+/// A command's name, arguments and purpose, as `help` and the `400` answers show them.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Usage {
+    /// The command word, lower case; case counts.
+    pub name: &'static str,
+    /// Its arguments: `<required>`, `[optional]`.
+    pub arguments: &'static str,
+    /// What it does, in a few words.
+    pub purpose: &'static str,
+}
+
+macro_rules! commands {
+    ($($id:ident: $name:literal $arguments:literal $purpose:literal;)*) => {
+        $(const $id: &Usage = &Usage { name: $name, arguments: $arguments, purpose: $purpose };)*
+        /// Every command, in the order in which `help` lists them.
+        pub const COMMANDS: &[&Usage] = &[$($id),*];
+    };
+}
+
+commands! {
+    LOCK: "lock" "<key> [seconds]" "take the lock, waiting that long if another has it";
+    LOCK_VALUE: "lock_value" "<key> <value> [seconds]" "share the lock with all who give the same value";
+    UNLOCK: "unlock" "<key>" "release the lock";
+    UNLOCK_ALL: "unlock_all" "" "release all locks of this session";
+    SET_TIMEOUT: "set_timeout" "<milliseconds>" "how long the locks outlive a disconnect";
+    CONN_ID: "conn_id" "[id]" "this session's secret id; with an id: resume that session";
+    STATS: "stats" "" "three counters";
+    DEBUG: "debug" "" "all sessions, locks and waiting requests";
+    ECHO: "echo" "[word ...]" "the words again";
+    HELP: "help" "" "this list";
+    QUIT: "quit" "" "say goodbye and close the connection";
+}
+
+/// One parsed command. Keys, values and ids are any bytes but space and LF.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Request<'a> {
+    /// Take `key` exclusively.
+    Lock {
+        /// What to lock.
+        key: &'a [u8],
+        /// How long to wait for it; zero: not at all.
+        wait: Duration,
+    },
+    /// Take `key` together with everyone who names the same `value`.
+    LockValue {
+        /// What to lock.
+        key: &'a [u8],
+        /// What all holders agree on.
+        value: &'a [u8],
+        /// How long to wait for it; zero: not at all.
+        wait: Duration,
+    },
+    /// Release `key`.
+    Unlock {
+        /// What to release.
+        key: &'a [u8],
+    },
+    /// Release everything that this session holds.
+    UnlockAll,
+    /// Set this session's grace period.
+    SetTimeout {
+        /// In milliseconds; saturates at `u64::MAX`.
+        grace_ms: u64,
+    },
+    /// Ask for this session's id.
+    ConnId,
+    /// Resume the session with this id.
+    Resume {
+        /// As `conn_id` gave it.
+        id: &'a [u8],
+    },
+    /// Ask for the counters.
+    Stats,
+    /// Ask for the whole state.
+    Debug,
+    /// Ask for these words again.
+    Echo {
+        /// The words.
+        words: Vec<&'a [u8]>,
+    },
+    /// Ask for the commands.
+    Help,
+    /// Say goodbye.
+    Quit,
+}
+
+/// Why a line is no request. Every one is a `400`, and the session goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BadRequest<'a> {
+    /// Nothing but spaces.
+    Empty,
+    /// No such command.
+    Unknown(&'a [u8]),
+    /// The command exists, but not with that many arguments.
+    Usage(&'static Usage),
+    /// Not a number of seconds.
+    Seconds(&'a [u8]),
+    /// Not a number of milliseconds.
+    Milliseconds(&'a [u8]),
+    /// A grace period above the server's limit, given here in milliseconds.
+    GraceTooLong {
+        /// The limit.
+        max_ms: u64,
+    },
+}
+
+/// The longest wait: the original server's limit, about 49.7 days. Longer ones are cut to it.
+const MAX_WAIT: Duration = Duration::from_millis(u32::MAX as u64);
+
+impl<'a> Request<'a> {
+    /// Parses one line without its end. Words are separated by one or more spaces.
+    ///
+    /// # Errors
+    ///
+    /// A [`BadRequest`] that says what a client should change; it borrows from `line`.
+    pub fn parse(line: &'a [u8]) -> Result<Self, BadRequest<'a>> {
+        let mut words = line
+            .split(|&byte| byte == b' ')
+            .filter(|word| !word.is_empty());
+        let Some(command) = words.next() else {
+            return Err(BadRequest::Empty);
+        };
+        // Three arguments are the most that any command but `echo` and `quit` takes, so a fourth
+        // is only looked at to see that it is there.
+        let arguments = [words.next(), words.next(), words.next(), words.next()];
+        match (command, arguments) {
+            (b"lock", [Some(key), seconds, None, None]) => {
+                let wait = parse_wait(seconds)?;
+                Ok(Self::Lock { key, wait })
+            }
+            (b"lock_value", [Some(key), Some(value), seconds, None]) => {
+                let wait = parse_wait(seconds)?;
+                Ok(Self::LockValue { key, value, wait })
+            }
+            (b"unlock", [Some(key), None, None, None]) => Ok(Self::Unlock { key }),
+            (b"unlock_all", [None, ..]) => Ok(Self::UnlockAll),
+            (b"set_timeout", [Some(word), None, None, None]) => {
+                let grace_ms = parse_digits(word).ok_or(BadRequest::Milliseconds(word))?;
+                Ok(Self::SetTimeout { grace_ms })
+            }
+            (b"conn_id", [None, ..]) => Ok(Self::ConnId),
+            (b"conn_id", [Some(id), None, None, None]) => Ok(Self::Resume { id }),
+            (b"stats", [None, ..]) => Ok(Self::Stats),
+            (b"debug", [None, ..]) => Ok(Self::Debug),
+            (b"help", [None, ..]) => Ok(Self::Help),
+            (b"quit", _) => Ok(Self::Quit),
+            (b"echo", first) => {
+                let words = first.into_iter().flatten().chain(words).collect();
+                Ok(Self::Echo { words })
+            }
+            _ => Err(usage_of(command)),
+        }
+    }
+}
+
+fn usage_of(command: &[u8]) -> BadRequest<'_> {
+    let known = COMMANDS
+        .iter()
+        .find(|usage| usage.name.as_bytes() == command);
+    known.map_or(BadRequest::Unknown(command), |usage| {
+        BadRequest::Usage(usage)
+    })
+}
+
+/// `1*DIGIT [ "." 1*DIGIT ]` in seconds; absent means no wait. What lies below a nanosecond is
+/// dropped, what lies above [`MAX_WAIT`] is cut to it.
+fn parse_wait(word: Option<&[u8]>) -> Result<Duration, BadRequest<'_>> {
+    let Some(word) = word else {
+        return Ok(Duration::ZERO);
+    };
+    let bad = BadRequest::Seconds(word);
+    let mut parts = word.splitn(2, |&byte| byte == b'.');
+    let seconds = parse_digits(parts.next().unwrap_or_default()).ok_or(bad)?;
+    let nanos = parts.next().map_or(Some(0), parse_fraction).ok_or(bad)?;
+    Ok((Duration::from_secs(seconds) + Duration::from_nanos(nanos)).min(MAX_WAIT))
+}
+
+/// A run of digits; `None` if it is empty or holds anything else. Saturates.
+fn parse_digits(word: &[u8]) -> Option<u64> {
+    if word.is_empty() || !word.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    let digits = word.iter().map(|digit| u64::from(digit - b'0'));
+    Some(digits.fold(0, |sum: u64, digit| {
+        sum.saturating_mul(10).saturating_add(digit)
+    }))
+}
+
+/// The digits behind a decimal point, in nanoseconds.
+fn parse_fraction(word: &[u8]) -> Option<u64> {
+    parse_digits(word)?;
+    let digits = word.iter().chain(std::iter::repeat(&b'0')).take(9);
+    Some(digits.fold(0, |sum, digit| sum * 10 + u64::from(digit - b'0')))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wait_of(line: &str) -> Result<Duration, BadRequest<'_>> {
+        match Request::parse(line.as_bytes())? {
+            Request::Lock { wait, .. } | Request::LockValue { wait, .. } => Ok(wait),
+            other => panic!("{other:?} is no lock"),
+        }
+    }
+
+    #[test]
+    fn words_are_split_at_spaces_alone() {
+        let parsed = Request::parse(b"lock_value  a\tb\r\0\xff   v").expect("a request");
+        let (key, value) = (&b"a\tb\r\0\xff"[..], &b"v"[..]);
+        assert_eq!(
+            parsed,
+            Request::LockValue {
+                key,
+                value,
+                wait: Duration::ZERO
+            }
+        );
+    }
+
+    #[test]
+    fn every_command_parses_with_the_arguments_of_its_usage_and_with_no_others() {
+        for usage in COMMANDS {
+            let required = usage.arguments.matches('<').count();
+            let optional = usage.arguments.matches('[').count();
+            for given in 0..8 {
+                let line = format!("{}{}", usage.name, " 1".repeat(given));
+                let parsed = Request::parse(line.as_bytes());
+                let endless = matches!(usage.name, "echo" | "quit");
+                if endless || (required..=required + optional).contains(&given) {
+                    assert!(parsed.is_ok(), "{line}: {parsed:?}");
+                } else {
+                    assert_eq!(parsed, Err(BadRequest::Usage(usage)), "{line}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_no_command_is_named() {
+        assert_eq!(Request::parse(b""), Err(BadRequest::Empty));
+        assert_eq!(Request::parse(b"   "), Err(BadRequest::Empty));
+        assert_eq!(Request::parse(b"foo bar"), Err(BadRequest::Unknown(b"foo")));
+        assert_eq!(Request::parse(b"LOCK k"), Err(BadRequest::Unknown(b"LOCK")));
+    }
+
+    #[test]
+    fn waits_are_decimal_seconds() {
+        assert_eq!(wait_of("lock k"), Ok(Duration::ZERO));
+        assert_eq!(wait_of("lock k 0"), Ok(Duration::ZERO));
+        assert_eq!(wait_of("lock k 5"), Ok(Duration::from_secs(5)));
+        assert_eq!(wait_of("lock k 0.5"), Ok(Duration::from_millis(500)));
+        assert_eq!(
+            wait_of("lock_value k v 1.25"),
+            Ok(Duration::from_millis(1250))
+        );
+        assert_eq!(wait_of("lock k 0.0000000019"), Ok(Duration::from_nanos(1)));
+        assert_eq!(wait_of("lock k 99999999999999999999999.9"), Ok(MAX_WAIT));
+        for bad in [
+            "abc", "-1", "+1", "1e3", ".5", "5.", "1.2.3", "0x1", "1,5", "inf", "-0",
+        ] {
+            let line = format!("lock k {bad}");
+            assert_eq!(wait_of(&line), Err(BadRequest::Seconds(bad.as_bytes())));
+        }
+    }
+
+    #[test]
+    fn grace_periods_are_whole_milliseconds() {
+        let parse = |line: &'static str| Request::parse(line.as_bytes());
+        assert_eq!(
+            parse("set_timeout 0"),
+            Ok(Request::SetTimeout { grace_ms: 0 })
+        );
+        let huge = Request::SetTimeout { grace_ms: u64::MAX };
+        assert_eq!(parse("set_timeout 99999999999999999999999"), Ok(huge));
+        assert_eq!(
+            parse("set_timeout 1.5"),
+            Err(BadRequest::Milliseconds(b"1.5"))
+        );
+        assert_eq!(
+            parse("set_timeout -5"),
+            Err(BadRequest::Milliseconds(b"-5"))
+        );
+    }
+}

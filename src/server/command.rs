@@ -1,0 +1,139 @@
+//! What each request does: one arm a command.
+
+use std::future::Future;
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::Instant;
+use tracing::{error, trace};
+
+use super::connection::{Connection, Gone};
+use super::grace::unlock_all;
+use crate::config::Compat;
+use crate::protocol::{BadRequest, Reply, Request, Stats};
+use crate::table::{Key, Locked, Mode, SessionId, Unlocked};
+
+impl<S, F> Connection<'_, S, F>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+    F: Future<Output = ()>,
+{
+    /// Runs one request and appends its answer to the output.
+    ///
+    /// # Errors
+    ///
+    /// When the connection is over: by `quit`, or because it failed while the request ran.
+    pub(super) async fn run(&mut self, request: Request<'_>) -> Result<(), Gone> {
+        trace!(session = %self.session.number(), ?request);
+        let reply = match request {
+            Request::Lock { key, wait } => self.lock(key, &Mode::Exclusive, wait).await?,
+            Request::LockValue { key, value, wait } => {
+                self.lock(key, &Mode::Shared(Key::new(value)), wait).await?
+            }
+            Request::Unlock { key } => self.unlock(key),
+            Request::UnlockAll => {
+                unlock_all(&self.shared.table, &mut self.session).await;
+                Reply::Ok
+            }
+            Request::SetTimeout { grace_ms } => self.set_timeout(grace_ms),
+            Request::ConnId => self.conn_id(),
+            Request::Resume { id } => self.resume(id),
+            Request::Stats => Reply::Stats(self.stats()),
+            Request::Debug => return self.debug().await,
+            Request::Echo { words } => Reply::Echo(words),
+            Request::Help => Reply::Help,
+            Request::Quit => return self.quit().await,
+        };
+        self.reply(&reply)
+    }
+
+    async fn lock(
+        &mut self,
+        key: &[u8],
+        mode: &Mode,
+        wait: Duration,
+    ) -> Result<Reply<'static>, Gone> {
+        let table = &self.shared.table;
+        let mut answer = table.lock(&mut self.session, key, mode);
+        if answer == Locked::Busy && !wait.is_zero() && self.may_wait() {
+            // Nobody should wait for answers that are ready.
+            self.flush().await?;
+            let now = Instant::now().into_std();
+            answer = table.lock_or_wait(&mut self.session, key, mode, now);
+        }
+        Ok(match answer {
+            Locked::Acquired => Reply::Acquired,
+            Locked::Conflict => Reply::Unavailable,
+            Locked::Deadlock(circle) => Reply::Deadlock(circle),
+            Locked::Full(limit) => Reply::Full(limit),
+            Locked::Busy => match table.circle(&self.session, key) {
+                Some(circle) => Reply::Deadlock(circle),
+                None if self.stopping && !wait.is_zero() => Reply::ShuttingDown,
+                None => Reply::Unavailable,
+            },
+            Locked::Waiting => match self.wait_for_grant(wait).await? {
+                true => Reply::Acquired,
+                false if self.stopping => Reply::ShuttingDown,
+                false => Reply::Unavailable,
+            },
+        })
+    }
+
+    fn unlock(&mut self, key: &[u8]) -> Reply<'static> {
+        let nodejs = self.shared.config.compat == Compat::Nodejs;
+        match self.shared.table.unlock(&mut self.session, key) {
+            Unlocked::Released => Reply::Unlocked,
+            Unlocked::NotYours => Reply::NotYours,
+            Unlocked::NotLocked if nodejs => Reply::Unlocked,
+            Unlocked::NotLocked => Reply::NotLocked,
+        }
+    }
+
+    fn set_timeout(&mut self, grace_ms: u64) -> Reply<'static> {
+        let max_ms = self.shared.config.max_grace_ms;
+        if grace_ms > max_ms {
+            return Reply::Bad(BadRequest::GraceTooLong { max_ms });
+        }
+        let grace = Duration::from_millis(grace_ms);
+        self.shared.table.set_grace(&self.session, grace);
+        Reply::TimeoutSet
+    }
+
+    fn conn_id(&mut self) -> Reply<'static> {
+        match self.shared.entropy.secret() {
+            Ok(fresh) => Reply::ConnId(self.shared.table.session_id(&self.session, fresh)),
+            Err(error) => {
+                error!("no randomness for a session id: {error}");
+                Reply::Failed("No randomness for a session id")
+            }
+        }
+    }
+
+    fn resume(&mut self, id: &[u8]) -> Reply<'static> {
+        let (peer, now) = (self.peer, Instant::now().into_std());
+        let resumed = SessionId::parse(id)
+            .is_some_and(|id| self.shared.table.resume(&mut self.session, id, peer, now));
+        match resumed {
+            true => Reply::ConnIdSet,
+            false => Reply::CannotSetConnId,
+        }
+    }
+
+    fn stats(&self) -> Stats {
+        let (monitoring, clients) = self.shared.table.session_counts();
+        let locks = self.shared.table.held();
+        Stats {
+            clients,
+            locks,
+            monitoring,
+        }
+    }
+
+    async fn quit(&mut self) -> Result<(), Gone> {
+        if self.shared.config.compat == Compat::Nodejs {
+            unlock_all(&self.shared.table, &mut self.session).await;
+        }
+        self.reply(&Reply::Bye)?;
+        Err(Gone::Quit)
+    }
+}

@@ -1,0 +1,249 @@
+//! One connection: read a batch of lines, run them, write their answers in one go.
+//!
+//! Generic over the stream, so that TCP, unix sockets and in-memory pipes are all the same.
+
+use std::future::{Future, pending};
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::time::{Instant, sleep};
+use tokio_util::codec::{Decoder, Encoder};
+use tracing::debug;
+
+use super::grace::{self, Attached};
+use super::wait::first_of;
+use super::{Shared, listener};
+use crate::protocol::{Line, LineCodec, Reply, Request};
+use crate::table::{Ending, Grace, Peer};
+
+/// How much is read at once.
+const READ_SIZE: usize = 8 * 1024;
+
+/// How much a client may send ahead while its request waits. It is read so that the end of the
+/// connection is noticed; beyond this the client has to wait, and its end is noticed after that.
+const READ_AHEAD: usize = 64 * 1024;
+
+/// Buffers above this size are given back once they are empty.
+const KEEP_BUFFER: usize = 64 * 1024;
+
+/// Why a connection is over.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Gone {
+    #[error("the client said quit")]
+    Quit,
+    #[error("the client sends nothing more")]
+    InputEnded,
+    #[error("the connection failed: {0}")]
+    Broken(#[from] io::Error),
+    #[error("the client does not read its answers")]
+    Stalled,
+    #[error("the server stops")]
+    Shutdown,
+}
+
+pub(super) struct Connection<'a, S, F> {
+    pub(super) shared: &'a Arc<Shared>,
+    pub(super) peer: Peer,
+    pub(super) session: Attached<'a>,
+    pub(super) output: BytesMut,
+    stream: S,
+    input: BytesMut,
+    codec: LineCodec,
+    /// The client sends nothing more; what it sent is still answered, but nothing waits.
+    input_ended: bool,
+    shutdown: Pin<&'a mut F>,
+    /// `shutdown` was ready: nothing more is read and nothing waits.
+    pub(super) stopping: bool,
+}
+
+/// Serves one client until its connection ends, and then its session until its grace period ends.
+/// `slot` is given back in between.
+pub(super) async fn serve<S, F, P>(stream: S, peer: Peer, shared: Arc<Shared>, shutdown: F, slot: P)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+    F: Future<Output = ()>,
+{
+    let mut shutdown = std::pin::pin!(shutdown);
+    let mut connection = Connection::new(stream, peer, &shared, shutdown.as_mut());
+    debug!(%peer, session = %connection.session.number(), "connected");
+    let gone = connection.converse().await;
+    debug!(%peer, session = %connection.session.number(), "disconnected: {gone}");
+    let stopping = connection.stopping;
+    let grace = connection.finish(gone).await;
+    drop(slot);
+    if let (Some(grace), false) = (grace, stopping) {
+        grace::sit_out(&shared.table, grace, shutdown).await;
+    }
+}
+
+impl<'a, S, F> Connection<'a, S, F>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+    F: Future<Output = ()>,
+{
+    fn new(stream: S, peer: Peer, shared: &'a Arc<Shared>, shutdown: Pin<&'a mut F>) -> Self {
+        Self {
+            shared,
+            peer,
+            session: Attached::open(&shared.table, peer, shared.config.grace()),
+            output: BytesMut::new(),
+            stream,
+            input: BytesMut::new(),
+            codec: LineCodec::new(shared.config.max_line as usize),
+            input_ended: false,
+            shutdown,
+            stopping: false,
+        }
+    }
+
+    async fn converse(&mut self) -> Gone {
+        loop {
+            if let Err(gone) = self.exchange().await {
+                return gone;
+            }
+        }
+    }
+
+    /// Answers the lines that are here and then reads more.
+    async fn exchange(&mut self) -> Result<(), Gone> {
+        while let Some(line) = self.codec.decode(&mut self.input)? {
+            self.answer(line).await?;
+            self.flush_if_full().await?;
+        }
+        self.flush().await?;
+        if self.stopping {
+            return Err(Gone::Shutdown);
+        }
+        if self.input_ended {
+            return Err(Gone::InputEnded);
+        }
+        self.read().await
+    }
+
+    async fn answer(&mut self, line: Line) -> Result<(), Gone> {
+        let text = match line {
+            Line::Text(text) => text,
+            Line::TooLong => {
+                let max_bytes = self.shared.config.max_line as usize;
+                return self.reply(&Reply::LineTooLong { max_bytes });
+            }
+        };
+        match Request::parse(&text) {
+            Ok(request) => self.run(request).await,
+            Err(bad) => self.reply(&Reply::Bad(bad)),
+        }
+    }
+
+    pub(super) fn reply(&mut self, reply: &Reply<'_>) -> Result<(), Gone> {
+        Ok(self.codec.encode(reply, &mut self.output)?)
+    }
+
+    async fn read(&mut self) -> Result<(), Gone> {
+        give_back(&mut self.input);
+        self.input.reserve(READ_SIZE);
+        tokio::select! {
+            biased;
+            read = self.stream.read_buf(&mut self.input) => self.input_ended = read? == 0,
+            () = &mut self.shutdown => self.stopping = true,
+        }
+        Ok(())
+    }
+
+    pub(super) async fn flush_if_full(&mut self) -> Result<(), Gone> {
+        match self.output.len() >= self.shared.config.max_unsent as usize {
+            true => self.flush().await,
+            false => Ok(()),
+        }
+    }
+
+    /// Writes all answers that are due. While a client does not take them nothing else happens
+    /// for it, so what is kept for it stays bounded; but not for longer than it may.
+    pub(super) async fn flush(&mut self) -> Result<(), Gone> {
+        let unsent_timeout = self.shared.config.unsent_timeout();
+        while !self.output.is_empty() {
+            tokio::select! {
+                biased;
+                written = self.stream.write_buf(&mut self.output) => {
+                    if written? == 0 {
+                        return Err(io::Error::from(io::ErrorKind::WriteZero).into());
+                    }
+                }
+                () = pause(unsent_timeout) => return Err(Gone::Stalled),
+            }
+        }
+        give_back(&mut self.output);
+        Ok(self.stream.flush().await?)
+    }
+
+    /// True if a request that cannot be answered at once may wait.
+    pub(super) fn may_wait(&self) -> bool {
+        !self.input_ended && !self.stopping
+    }
+
+    /// Sits out the session's wait; true if it ends with the lock.
+    pub(super) async fn wait_for_grant(&mut self, wait: Duration) -> Result<bool, Gone> {
+        let Some(waiter) = self.session.waiter().cloned() else {
+            debug_assert!(false, "only a session that waits gets here");
+            return Ok(false);
+        };
+        let deadline = Instant::now() + wait;
+        let mut end = Ok(());
+        let disconnect = async { end = read_to_end(&mut self.stream, &mut self.input).await };
+        let ending = first_of(
+            disconnect,
+            waiter.granted(),
+            self.shutdown.as_mut(),
+            tokio::time::sleep_until(deadline),
+        )
+        .await;
+        let has_lock = self.shared.table.settle(&mut self.session, ending);
+        self.input_ended |= ending == Ending::Disconnect;
+        self.stopping |= ending == Ending::Shutdown;
+        end?;
+        Ok(has_lock)
+    }
+
+    /// Ends the session's connection first and says goodbye after that: a client that has read
+    /// the last answer finds its session resumable, or its locks free.
+    async fn finish(mut self, gone: Gone) -> Option<Grace> {
+        let grace = self.session.detach().await;
+        let linger = match gone {
+            Gone::Quit => listener::LINGER,
+            Gone::Shutdown => listener::LINGER_AT_SHUTDOWN,
+            Gone::InputEnded | Gone::Broken(_) | Gone::Stalled => return grace,
+        };
+        if self.flush().await.is_ok() {
+            listener::close_gently(&mut self.stream, linger).await;
+        }
+        grace
+    }
+}
+
+/// A pause whose timer exists only if it is really waited for.
+async fn pause(time: Duration) {
+    sleep(time).await;
+}
+
+/// Reads ahead until the input ends (`Ok`) or fails; for ever once the buffer is full.
+async fn read_to_end(
+    stream: &mut (impl AsyncRead + Unpin),
+    input: &mut BytesMut,
+) -> io::Result<()> {
+    while input.len() < READ_AHEAD {
+        input.reserve(READ_SIZE);
+        if stream.read_buf(input).await? == 0 {
+            return Ok(());
+        }
+    }
+    pending().await
+}
+
+fn give_back(buffer: &mut BytesMut) {
+    if buffer.is_empty() && buffer.capacity() > KEEP_BUFFER {
+        *buffer = BytesMut::new();
+    }
+}

@@ -1,0 +1,312 @@
+//! Ports: opening them, accepting connections, turning some away.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::fs::FileTypeExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+use tokio_util::codec::Encoder;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{debug, info, warn};
+
+use super::{Shared, connection};
+use crate::config::{Address, PORT};
+use crate::protocol::{LineCodec, Reply};
+use crate::table::Peer;
+
+/// How long a closed connection waits for its client to close, too. Closing at once would make
+/// the kernel throw the last answer away if something unread is still coming in.
+pub(super) const LINGER: Duration = Duration::from_secs(1);
+
+/// The same when the server stops, where nobody wants to wait.
+pub(super) const LINGER_AT_SHUTDOWN: Duration = Duration::from_millis(100);
+
+/// How long accepting rests when there is no file descriptor left for a connection.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Connections that are told that they are too many, at one time; more are just closed.
+const REFUSALS_AT_ONCE: usize = 64;
+
+/// An open port.
+#[derive(Debug)]
+pub struct Listener {
+    socket: Socket,
+    address: Address,
+    _file: Option<RemovedAtEnd>,
+}
+
+#[derive(Debug)]
+enum Socket {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+/// The file of a unix socket, which nobody else removes.
+#[derive(Debug)]
+struct RemovedAtEnd(PathBuf);
+
+impl Drop for RemovedAtEnd {
+    fn drop(&mut self) {
+        if let Err(error) = std::fs::remove_file(&self.0) {
+            debug!("cannot remove {}: {error}", self.0.display());
+        }
+    }
+}
+
+/// Why an address cannot be listened on.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {address}: {source}")]
+pub struct BindError {
+    /// As it was asked for.
+    pub address: Address,
+    /// What the system says.
+    pub source: io::Error,
+}
+
+/// Opens all addresses, or the default ones if none are given: both loopback addresses, the IPv6
+/// one only where it exists. Must be called within a tokio runtime.
+///
+/// # Errors
+///
+/// The first address that cannot be had; the others are closed again.
+pub async fn bind(addresses: &[Address]) -> Result<Vec<Listener>, BindError> {
+    let mut listeners = Vec::new();
+    if addresses.is_empty() {
+        listeners.extend(bind_one(&Address::Tcp(format!("127.0.0.1:{PORT}"))).await?);
+        match bind_one(&Address::Tcp(format!("[::1]:{PORT}"))).await {
+            Ok(more) => listeners.extend(more),
+            Err(error) if error.source.kind() == io::ErrorKind::AddrInUse => return Err(error),
+            Err(error) => debug!("no IPv6: {error}"),
+        }
+    }
+    for address in addresses {
+        listeners.extend(bind_one(address).await?);
+    }
+    Ok(listeners)
+}
+
+async fn bind_one(address: &Address) -> Result<Vec<Listener>, BindError> {
+    let bound = match address {
+        Address::Tcp(host) => bind_tcp(host).await,
+        Address::Unix(path) => bind_unix(path).map(|listener| vec![listener]),
+    };
+    bound.map_err(|source| BindError {
+        address: address.clone(),
+        source,
+    })
+}
+
+async fn bind_tcp(host: &str) -> io::Result<Vec<Listener>> {
+    let mut listeners = Vec::new();
+    for address in tokio::net::lookup_host(host).await? {
+        let socket = TcpListener::bind(address).await?;
+        listeners.push(Listener {
+            address: Address::Tcp(socket.local_addr()?.to_string()),
+            socket: Socket::Tcp(socket),
+            _file: None,
+        });
+    }
+    Ok(listeners)
+}
+
+fn bind_unix(path: &Path) -> io::Result<Listener> {
+    remove_stale(path)?;
+    Ok(Listener {
+        socket: Socket::Unix(UnixListener::bind(path)?),
+        address: Address::Unix(path.to_owned()),
+        _file: Some(RemovedAtEnd(path.to_owned())),
+    })
+}
+
+/// A server that was killed leaves its socket's file behind. Removes it if it is a socket on
+/// which nobody answers, and nothing else.
+fn remove_stale(path: &Path) -> io::Result<()> {
+    let is_socket = std::fs::symlink_metadata(path).is_ok_and(|meta| meta.file_type().is_socket());
+    let refused = || match std::os::unix::net::UnixStream::connect(path) {
+        Ok(_) => false,
+        Err(error) => error.kind() == io::ErrorKind::ConnectionRefused,
+    };
+    match is_socket && refused() {
+        true => std::fs::remove_file(path),
+        false => Ok(()),
+    }
+}
+
+impl Listener {
+    /// The address that connections come in on; for TCP with the true port, also where port 0
+    /// was asked for.
+    pub fn address(&self) -> &Address {
+        &self.address
+    }
+
+    /// The same as a socket address, if it is one of TCP.
+    pub fn tcp_address(&self) -> Option<SocketAddr> {
+        match &self.socket {
+            Socket::Tcp(listener) => listener.local_addr().ok(),
+            Socket::Unix(_) => None,
+        }
+    }
+
+    /// Accepts connections until `stop`.
+    pub(super) async fn serve(
+        self,
+        shared: Arc<Shared>,
+        stop: CancellationToken,
+        tasks: TaskTracker,
+    ) {
+        let mut door = Door {
+            shared,
+            stop: stop.clone(),
+            tasks,
+            refusals: Arc::new(Semaphore::new(REFUSALS_AT_ONCE)),
+            paused: false,
+        };
+        let accept_all = async {
+            loop {
+                door.admit_next(&self.socket).await;
+            }
+        };
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = accept_all => {}
+        }
+    }
+}
+
+/// What stands between an open port and the tasks of its connections.
+struct Door {
+    shared: Arc<Shared>,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+    refusals: Arc<Semaphore>,
+    /// Accepting failed the last time: so the log says once that it rests and once that it goes on.
+    paused: bool,
+}
+
+impl Door {
+    async fn admit_next(&mut self, socket: &Socket) {
+        let accepted = match socket {
+            Socket::Tcp(listener) => listener.accept().await.map(|(stream, address)| {
+                self.configure(&stream);
+                self.admit(stream, Peer::Tcp(address));
+            }),
+            Socket::Unix(listener) => listener
+                .accept()
+                .await
+                .map(|(stream, _): (UnixStream, _)| self.admit(stream, Peer::Unix)),
+        };
+        match accepted {
+            Ok(()) if self.paused => {
+                self.paused = false;
+                info!("accepting connections again");
+            }
+            Ok(()) => {}
+            Err(error) if is_about_one_connection(&error) => debug!("cannot accept: {error}"),
+            Err(error) => {
+                if !self.paused {
+                    warn!("cannot accept connections for now: {error}");
+                }
+                self.paused = true;
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+
+    fn admit<S>(&self, stream: S, peer: Peer)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        match Arc::clone(&self.shared.connections).try_acquire_owned() {
+            Ok(slot) => {
+                let shutdown = self.stop.child_token().cancelled_owned();
+                let shared = Arc::clone(&self.shared);
+                self.tasks
+                    .spawn(connection::serve(stream, peer, shared, shutdown, slot));
+            }
+            Err(_) => self.refuse(stream, peer),
+        }
+    }
+
+    fn refuse<S>(&self, mut stream: S, peer: Peer)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        debug!(%peer, "refused: too many connections");
+        let Ok(turn) = Arc::clone(&self.refusals).try_acquire_owned() else {
+            return;
+        };
+        let max = self.shared.config.max_connections as usize;
+        self.tasks.spawn(async move {
+            let mut answer = BytesMut::new();
+            let encoded = LineCodec::new(0).encode(&Reply::TooManyConnections { max }, &mut answer);
+            if encoded.is_ok() && stream.write_all(&answer).await.is_ok() {
+                close_gently(&mut stream, LINGER).await;
+            }
+            drop(turn);
+        });
+    }
+
+    fn configure(&self, stream: &TcpStream) {
+        let configured = stream.set_nodelay(true);
+        #[cfg(feature = "keepalive")]
+        let configured =
+            configured.and_then(|()| keep_alive(stream, self.shared.config.keepalive_secs));
+        if let Err(error) = configured {
+            debug!("cannot configure a connection: {error}");
+        }
+    }
+}
+
+/// Makes the kernel end a connection whose peer has not been heard of for `seconds`: after half
+/// of that it asks, three times, and gives up. Answers that nobody acknowledges count, too, for
+/// which there would be no such limit otherwise.
+#[cfg(feature = "keepalive")]
+fn keep_alive(stream: &TcpStream, seconds: u32) -> io::Result<()> {
+    if seconds == 0 {
+        return Ok(());
+    }
+    let second = Duration::from_secs(1);
+    let whole = Duration::from_secs(seconds.into());
+    let probes = socket2::TcpKeepalive::new()
+        .with_time((whole / 2).max(second))
+        .with_interval((whole / 6).max(second))
+        .with_retries(3);
+    let socket = socket2::SockRef::from(stream);
+    socket.set_tcp_keepalive(&probes)?;
+    #[cfg(target_os = "linux")]
+    socket.set_tcp_user_timeout(Some(whole))?;
+    Ok(())
+}
+
+/// Errors of a connection that ended before it was accepted; the next one may be fine.
+fn is_about_one_connection(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted};
+    matches!(
+        error.kind(),
+        ConnectionAborted | ConnectionReset | Interrupted
+    )
+}
+
+/// Says that nothing more will be written and waits, at most for `linger`, until the client has
+/// closed, too. What still comes in is dropped.
+pub(super) async fn close_gently(
+    stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    linger: Duration,
+) {
+    let drain = async {
+        stream.shutdown().await?;
+        let mut dropped = [0; 1024];
+        while stream.read(&mut dropped).await? > 0 {}
+        io::Result::Ok(())
+    };
+    // Whether the client closed, failed or dawdled: the connection is over.
+    let _ = timeout(linger, drain).await;
+}

@@ -1,0 +1,47 @@
+//! Where a thread of the table can be overtaken: between two guards. Nothing but a plain mutex
+//! lock in a real build; the model check in `tests` makes its scheduler choose at these places.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Takes the mutex. A panic while it was held leaves the graph as whole as any moment between
+/// two of its operations, so poisoning says nothing here.
+#[cfg(not(test))]
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Called where no guard is held.
+#[cfg(not(test))]
+pub(super) fn between_guards() {}
+
+#[cfg(test)]
+thread_local! {
+    static YIELD: std::cell::Cell<Option<fn()>> = const { std::cell::Cell::new(None) };
+}
+
+/// From now on, tests on this thread call `yields` wherever another thread could run.
+#[cfg(test)]
+pub(super) fn yield_with(yields: fn()) {
+    YIELD.set(Some(yields));
+}
+
+#[cfg(test)]
+pub(super) fn between_guards() {
+    if let Some(yields) = YIELD.get() {
+        yields();
+    }
+}
+
+#[cfg(test)]
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    if YIELD.get().is_none() {
+        return mutex.lock().unwrap_or_else(PoisonError::into_inner);
+    }
+    // The scheduler runs all its threads on this one, so blocking would stop them all.
+    loop {
+        between_guards();
+        if let Ok(guard) = mutex.try_lock() {
+            return guard;
+        }
+    }
+}

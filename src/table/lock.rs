@@ -1,0 +1,324 @@
+//! One key: who holds it, in which mode, and who waits. Pure transitions.
+//!
+//! A `Lock` exists only while somebody holds it; the table drops it with its last holder.
+//! Everything here runs under the guard of the key's shard.
+//!
+//! Invariants, asserted by [`Lock::check`] after each transition:
+//!
+//! 1. There is at least one holder. Exclusive: exactly one. Shared: any number, one value.
+//! 2. A session that holds the key does not wait for it.
+//! 3. While anyone waits, the lock is held (follows from 1: a lock without holders is not there),
+//!    so a release with waiters hands over in the same step and nobody can slip in between.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::key::Value;
+use super::queue::{Queue, Waiter};
+use super::session::SessionNumber;
+
+/// How a session wants to hold a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Mode {
+    /// Alone.
+    Exclusive,
+    /// Together with everyone who names the same value.
+    Shared(Value),
+}
+
+/// A held key.
+#[derive(Debug)]
+pub(super) struct Lock {
+    holders: Holders,
+    /// Absent while nobody waits: most locks never see a waiter.
+    queue: Option<Box<Queue>>,
+}
+
+#[derive(Debug)]
+enum Holders {
+    Exclusive(SessionNumber),
+    /// Boxed to keep the common, exclusive lock small.
+    Shared(Box<SharedHolders>),
+}
+
+#[derive(Debug)]
+struct SharedHolders {
+    value: Value,
+    sessions: BTreeSet<SessionNumber>,
+}
+
+/// What a held lock says to a session that wants it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Admission {
+    /// It holds the lock already, in this very mode.
+    Mine,
+    /// It may join the holders.
+    Joinable,
+    /// It holds the lock in another mode or with another value: waiting would be for itself.
+    Conflict,
+    /// Others hold the lock.
+    Busy,
+}
+
+/// What became of a lock when a session let go of it.
+#[derive(Debug)]
+pub(super) enum Released {
+    /// The session did not hold it.
+    NotHolder,
+    /// It lives on, with the holders that remain or with these new ones, who must be woken.
+    Held(Vec<Arc<Waiter>>),
+    /// Nobody holds it now and nobody waits.
+    Free,
+}
+
+impl Lock {
+    /// A lock held by `session` alone so far.
+    pub(super) fn new(session: SessionNumber, mode: Mode) -> Self {
+        Self {
+            holders: Holders::first(session, mode),
+            queue: None,
+        }
+    }
+
+    pub(super) fn admission(&self, session: SessionNumber, mode: &Mode) -> Admission {
+        match (&self.holders, mode) {
+            (Holders::Exclusive(holder), Mode::Exclusive) if *holder == session => Admission::Mine,
+            (Holders::Shared(shared), Mode::Shared(value)) if shared.value == *value => {
+                match shared.sessions.contains(&session) {
+                    true => Admission::Mine,
+                    false => Admission::Joinable,
+                }
+            }
+            (holders, _) if holders.contains(session) => Admission::Conflict,
+            _ => Admission::Busy,
+        }
+    }
+
+    /// Adds a holder to a shared lock whose value it named ([`Admission::Joinable`]).
+    pub(super) fn join(&mut self, session: SessionNumber) {
+        match &mut self.holders {
+            Holders::Shared(shared) => {
+                shared.sessions.insert(session);
+            }
+            Holders::Exclusive(_) => debug_assert!(false, "an exclusive lock cannot be joined"),
+        }
+        self.check();
+    }
+
+    /// Takes `session` off the holders. If it was the last, the lock passes to the next waiter,
+    /// and, where that one names a value, to every waiter who names the same.
+    pub(super) fn release(&mut self, session: SessionNumber) -> Released {
+        if !self.holders.contains(session) {
+            return Released::NotHolder;
+        }
+        if let Holders::Shared(shared) = &mut self.holders {
+            shared.sessions.remove(&session);
+            if !shared.sessions.is_empty() {
+                return Released::Held(Vec::new());
+            }
+        }
+        let granted = self
+            .queue
+            .as_mut()
+            .map(|queue| queue.grant_next())
+            .unwrap_or_default();
+        self.drop_empty_queue();
+        let Some((first, others)) = granted.split_first() else {
+            return Released::Free;
+        };
+        self.holders = Holders::first(first.session(), first.mode().clone());
+        for other in others {
+            self.join(other.session());
+        }
+        self.check();
+        Released::Held(granted)
+    }
+
+    /// Puts a waiter at the end of the queue.
+    pub(super) fn enqueue(&mut self, waiter: Arc<Waiter>) {
+        self.queue.get_or_insert_default().push(waiter);
+        self.check();
+    }
+
+    /// Takes a waiter out of the queue; false if it had been granted the lock before.
+    pub(super) fn leave(&mut self, waiter: &Waiter) -> bool {
+        let left = self.queue.as_mut().is_some_and(|queue| queue.leave(waiter));
+        self.drop_empty_queue();
+        left
+    }
+
+    pub(super) fn waiters(&self) -> usize {
+        self.queue.as_ref().map_or(0, |queue| queue.waiting())
+    }
+
+    /// The holders in the order of their numbers.
+    pub(super) fn holders(&self) -> Vec<SessionNumber> {
+        match &self.holders {
+            Holders::Exclusive(holder) => vec![*holder],
+            Holders::Shared(shared) => shared.sessions.iter().copied().collect(),
+        }
+    }
+
+    pub(super) fn mode(&self) -> Mode {
+        match &self.holders {
+            Holders::Exclusive(_) => Mode::Exclusive,
+            Holders::Shared(shared) => Mode::Shared(shared.value.clone()),
+        }
+    }
+
+    fn drop_empty_queue(&mut self) {
+        self.queue = self.queue.take().filter(|queue| queue.waiting() > 0);
+    }
+
+    fn check(&self) {
+        if let Holders::Shared(shared) = &self.holders {
+            debug_assert!(!shared.sessions.is_empty(), "invariant 1: held by someone");
+        }
+        if let Some(queue) = &self.queue {
+            let holds = |waiter: &Waiter| self.holders.contains(waiter.session());
+            debug_assert!(
+                !queue.last().is_some_and(holds),
+                "invariant 2: holders do not wait"
+            );
+            debug_assert!(queue.waiting() > 0, "an empty queue is dropped");
+        }
+    }
+}
+
+impl Holders {
+    fn first(session: SessionNumber, mode: Mode) -> Self {
+        match mode {
+            Mode::Exclusive => Self::Exclusive(session),
+            Mode::Shared(value) => Self::Shared(Box::new(SharedHolders {
+                value,
+                sessions: BTreeSet::from([session]),
+            })),
+        }
+    }
+
+    fn contains(&self, session: SessionNumber) -> bool {
+        match self {
+            Self::Exclusive(holder) => *holder == session,
+            Self::Shared(shared) => shared.sessions.contains(&session),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::table::Key;
+    use std::time::Instant;
+
+    fn session(number: u64) -> SessionNumber {
+        SessionNumber(number)
+    }
+
+    fn shared(value: &str) -> Mode {
+        Mode::Shared(Value::new(value.as_bytes()))
+    }
+
+    fn wait(lock: &mut Lock, number: u64, mode: Mode) -> Arc<Waiter> {
+        let waiter = Arc::new(Waiter::new(
+            session(number),
+            Key::new(b"k"),
+            mode,
+            Instant::now(),
+            number,
+        ));
+        lock.enqueue(Arc::clone(&waiter));
+        waiter
+    }
+
+    fn handed_to(released: Released) -> Vec<u64> {
+        match released {
+            Released::Held(granted) => granted.iter().map(|waiter| waiter.session().0).collect(),
+            other => panic!("not held: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn admission_follows_mode_value_and_ownership() {
+        let exclusive = Lock::new(session(1), Mode::Exclusive);
+        assert_eq!(
+            exclusive.admission(session(1), &Mode::Exclusive),
+            Admission::Mine
+        );
+        assert_eq!(
+            exclusive.admission(session(1), &shared("v")),
+            Admission::Conflict
+        );
+        assert_eq!(
+            exclusive.admission(session(2), &Mode::Exclusive),
+            Admission::Busy
+        );
+        assert_eq!(
+            exclusive.admission(session(2), &shared("v")),
+            Admission::Busy
+        );
+        let valued = Lock::new(session(1), shared("v"));
+        assert_eq!(valued.admission(session(1), &shared("v")), Admission::Mine);
+        assert_eq!(
+            valued.admission(session(1), &shared("w")),
+            Admission::Conflict
+        );
+        assert_eq!(
+            valued.admission(session(1), &Mode::Exclusive),
+            Admission::Conflict
+        );
+        assert_eq!(
+            valued.admission(session(2), &shared("v")),
+            Admission::Joinable
+        );
+        assert_eq!(valued.admission(session(2), &shared("w")), Admission::Busy);
+    }
+
+    #[test]
+    fn a_released_lock_goes_straight_to_the_first_waiter() {
+        let mut lock = Lock::new(session(1), Mode::Exclusive);
+        let second = wait(&mut lock, 2, Mode::Exclusive);
+        let third = wait(&mut lock, 3, Mode::Exclusive);
+        assert!(matches!(lock.release(session(9)), Released::NotHolder));
+        assert_eq!(handed_to(lock.release(session(1))), [2]);
+        assert!(second.is_granted() && !third.is_granted());
+        assert!(!lock.leave(&second), "granted, so it cannot leave");
+        assert!(lock.leave(&third));
+        assert!(matches!(lock.release(session(2)), Released::Free));
+    }
+
+    #[test]
+    fn the_first_waiters_value_lets_in_all_who_named_it() {
+        let mut lock = Lock::new(session(1), shared("a"));
+        lock.join(session(2));
+        for (number, mode) in [
+            (3, shared("b")),
+            (4, Mode::Exclusive),
+            (5, shared("c")),
+            (6, shared("b")),
+        ] {
+            wait(&mut lock, number, mode);
+        }
+        assert_eq!(handed_to(lock.release(session(1))), [0; 0]);
+        assert_eq!(handed_to(lock.release(session(2))), [3, 6]);
+        assert_eq!(lock.mode(), shared("b"));
+        assert_eq!(lock.holders(), [session(3), session(6)]);
+        assert_eq!(handed_to(lock.release(session(6))), [0; 0]);
+        assert_eq!(handed_to(lock.release(session(3))), [4]);
+        assert_eq!(handed_to(lock.release(session(4))), [5]);
+        assert!(matches!(lock.release(session(5)), Released::Free));
+    }
+
+    #[test]
+    fn waiters_that_left_are_skipped() {
+        let mut lock = Lock::new(session(1), Mode::Exclusive);
+        let waiters: Vec<_> = (2..100)
+            .map(|number| wait(&mut lock, number, Mode::Exclusive))
+            .collect();
+        for waiter in &waiters[..96] {
+            assert!(lock.leave(waiter));
+        }
+        assert_eq!(lock.waiters(), 2);
+        assert_eq!(handed_to(lock.release(session(1))), [98]);
+        assert_eq!(handed_to(lock.release(session(98))), [99]);
+    }
+}

@@ -1,0 +1,436 @@
+//! Who holds what and who waits. No sockets, no tasks, no clock: the time comes in.
+//!
+//! [`LockTable`] is a sharded map from key to lock. The uncontended [`LockTable::lock`] and
+//! [`LockTable::unlock`] take one shard guard and nothing else. Two guards are never held at
+//! once; the mutex of the wait-for graph is taken before a guard, never under one; and wake-ups
+//! are sent after the guard is gone.
+
+mod deadlock;
+mod interleave;
+mod key;
+mod lock;
+mod queue;
+mod session;
+
+use std::collections::hash_map::RandomState;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use dashmap::DashMap;
+use dashmap::mapref::entry::{Entry, OccupiedEntry, VacantEntry};
+
+pub use deadlock::{Circle, Step};
+pub use key::{Key, Value};
+pub use lock::Mode;
+pub use queue::Waiter;
+pub use session::{Detached, Grace, Peer, Secret, Session, SessionId, SessionNumber, SessionView};
+
+use deadlock::WaitGraph;
+use lock::{Admission, Lock, Released};
+use session::Registry;
+
+/// How much the table takes. Each bound is an answer when it is reached.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Keys held in all.
+    pub locks: usize,
+    /// Keys held by one session.
+    pub locks_per_session: usize,
+    /// Requests that wait for one key.
+    pub waiters_per_key: usize,
+    /// Sessions in their grace period.
+    pub sessions_in_grace: usize,
+}
+
+/// A bound that was reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Limit {
+    /// [`Limits::locks`].
+    #[error("Too many locks in this server: at most {max}")]
+    Locks {
+        /// The bound.
+        max: usize,
+    },
+    /// [`Limits::locks_per_session`].
+    #[error("Too many locks in this session: at most {max}")]
+    LocksPerSession {
+        /// The bound.
+        max: usize,
+    },
+    /// [`Limits::waiters_per_key`].
+    #[error("Too many waiters for this key: at most {max}")]
+    WaitersPerKey {
+        /// The bound.
+        max: usize,
+    },
+}
+
+/// The answer to a request for a lock.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Locked {
+    /// The session holds the lock.
+    Acquired,
+    /// Others hold it.
+    Busy,
+    /// The session itself holds it in another mode or with another value.
+    Conflict,
+    /// Waiting for it would close this circle.
+    Deadlock(Circle),
+    /// A bound was reached.
+    Full(Limit),
+    /// The request waits: see [`Session::waiter`], and end it by [`LockTable::settle`].
+    Waiting,
+}
+
+/// The answer to a release.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unlocked {
+    /// The session held the lock and holds it no more.
+    Released,
+    /// Others hold it.
+    NotYours,
+    /// Nobody holds it.
+    NotLocked,
+}
+
+/// Why a wait ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// The lock was granted.
+    Granted,
+    /// The time is over.
+    Deadline,
+    /// The session's connection ended, so that nobody would learn of a grant.
+    Disconnect,
+    /// The server stops.
+    Shutdown,
+}
+
+/// What `debug` shows of a lock.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LockView {
+    /// Who holds it, in the order of their numbers.
+    pub holders: Vec<SessionNumber>,
+    /// In which mode.
+    pub mode: Mode,
+    /// How many requests wait for it.
+    pub waiters: usize,
+}
+
+/// How many shards the map of locks has: enough that a walk over one shard, which stalls those
+/// who need it, stays well under a millisecond with a million locks.
+const SHARDS: usize = 256;
+
+/// The shared state of the server: all locks and all sessions.
+///
+/// All methods may be called from any number of threads at once; what belongs to one session is
+/// serialised by its `&mut Session`.
+#[derive(Debug)]
+pub struct LockTable {
+    /// Keys come from clients, so the hasher is seeded afresh in each process.
+    locks: DashMap<Key, Lock, RandomState>,
+    /// How many keys are held; never above the limit.
+    held: AtomicUsize,
+    sessions: Registry,
+    waits: Mutex<WaitGraph>,
+    last_arrival: AtomicU64,
+    limits: Limits,
+}
+
+impl LockTable {
+    /// An empty table.
+    pub fn new(limits: Limits) -> Self {
+        Self {
+            locks: DashMap::with_hasher_and_shard_amount(RandomState::new(), SHARDS),
+            held: AtomicUsize::new(0),
+            sessions: Registry::new(limits.sessions_in_grace),
+            waits: Mutex::default(),
+            last_arrival: AtomicU64::new(0),
+            limits,
+        }
+    }
+
+    /// Begins a session for a new connection, with `grace` as its grace period.
+    pub fn open(&self, peer: Peer, grace: Duration) -> Session {
+        self.sessions.open(peer, grace)
+    }
+
+    /// Takes the lock if that needs no wait: [`Locked::Acquired`], [`Locked::Busy`],
+    /// [`Locked::Conflict`] or [`Locked::Full`]. One guard, nothing else.
+    pub fn lock(&self, session: &mut Session, key: &[u8], mode: &Mode) -> Locked {
+        debug_assert!(session.waiting.is_none(), "one request at a time");
+        let key = Key::new(key);
+        match self.locks.entry(key.clone()) {
+            Entry::Vacant(free) => self.take(session, key, mode, free),
+            Entry::Occupied(mut held) => self.join(session, key, mode, &mut held),
+        }
+    }
+
+    /// For a request that does not wait and found the lock [`Locked::Busy`]: the circle that it
+    /// would close if it waited.
+    pub fn circle(&self, session: &Session, key: &[u8]) -> Option<Circle> {
+        let waits = interleave::lock(&self.waits);
+        self.find_circle(&waits, session, &Key::new(key))
+    }
+
+    /// Takes the lock or queues up for it; every answer but [`Locked::Busy`] is possible.
+    ///
+    /// After [`Locked::Waiting`] the session can do nothing else until [`LockTable::settle`].
+    pub fn lock_or_wait(
+        &self,
+        session: &mut Session,
+        key: &[u8],
+        mode: &Mode,
+        now: Instant,
+    ) -> Locked {
+        debug_assert!(session.waiting.is_none(), "one request at a time");
+        let key = Key::new(key);
+        let mut waits = interleave::lock(&self.waits);
+        if let Some(circle) = self.find_circle(&waits, session, &key) {
+            return Locked::Deadlock(circle);
+        }
+        // The lock may have passed to others since the walk. That makes no circle: a holder that
+        // came since then does not wait, and cannot begin to while the graph is ours.
+        let mut held = match self.locks.entry(key.clone()) {
+            Entry::Vacant(free) => return self.take(session, key, mode, free),
+            Entry::Occupied(held) => held,
+        };
+        let answer = self.join(session, key.clone(), mode, &mut held);
+        if answer != Locked::Busy {
+            return answer;
+        }
+        let max = self.limits.waiters_per_key;
+        if held.get().waiters() >= max {
+            return Locked::Full(Limit::WaitersPerKey { max });
+        }
+        let arrival = self.last_arrival.fetch_add(1, Ordering::Relaxed) + 1;
+        let waiter = Arc::new(Waiter::new(session.number, key, mode.clone(), now, arrival));
+        held.get_mut().enqueue(Arc::clone(&waiter));
+        drop(held);
+        waits.insert(Arc::clone(&waiter));
+        session.waiting = Some(waiter);
+        Locked::Waiting
+    }
+
+    /// Ends the session's wait, whatever ended it, and says whether the session holds the lock.
+    ///
+    /// If a grant came first, it wins over a deadline and a shutdown: the session has the lock.
+    /// Over a grant that nobody was told of, a disconnect wins: the lock passes on. Whoever
+    /// calls this for any other reason than [`Ending::Granted`] takes the waiter out of the queue.
+    pub fn settle(&self, session: &mut Session, ending: Ending) -> bool {
+        let Some(waiter) = session.waiting.take() else {
+            debug_assert!(false, "only a wait is settled");
+            return false;
+        };
+        let left = !waiter.is_granted() && self.leave(&waiter);
+        debug_assert!(
+            !(left && ending == Ending::Granted),
+            "a granted waiter cannot leave"
+        );
+        interleave::lock(&self.waits).remove(session.number);
+        if left {
+            return false;
+        }
+        session.held.insert(waiter.key().clone());
+        if ending == Ending::Disconnect {
+            self.unlock(session, waiter.key().as_bytes());
+            return false;
+        }
+        true
+    }
+
+    /// Releases a lock; with waiters, it passes to the next in the same step.
+    pub fn unlock(&self, session: &mut Session, key: &[u8]) -> Unlocked {
+        if session.held.remove(key) {
+            self.release(session.number, key);
+            return Unlocked::Released;
+        }
+        match self.locks.contains_key(key) {
+            true => Unlocked::NotYours,
+            false => Unlocked::NotLocked,
+        }
+    }
+
+    /// Releases at most `most` of the session's locks and returns how many are left. A caller
+    /// with many to release gives way to others in between.
+    pub fn unlock_some(&self, session: &mut Session, most: usize) -> usize {
+        let some: Vec<Key> = session.held.extract_if(|_| true).take(most).collect();
+        for key in some {
+            self.release(session.number, key.as_bytes());
+        }
+        if session.held.is_empty() {
+            session.held = Default::default();
+        }
+        session.held.len()
+    }
+
+    /// Sets how long the session outlives its connection.
+    pub fn set_grace(&self, session: &Session, grace: Duration) {
+        self.sessions.set_grace(session.number, grace);
+    }
+
+    /// The session's id. `fresh` becomes its secret if it was never asked before.
+    pub fn session_id(&self, session: &Session, fresh: Secret) -> SessionId {
+        self.sessions.id(session.number, fresh)
+    }
+
+    /// Makes the session in its grace period that has this id the one that `session` stands for,
+    /// with its number, its locks and its grace period. Also true for the session's own id.
+    ///
+    /// False, with nothing changed, if there is no such session, if it is connected, if its grace
+    /// period is over at `now`, or if `session` itself holds locks. Of several who resume one
+    /// session at once, one succeeds.
+    pub fn resume(&self, session: &mut Session, id: SessionId, peer: Peer, now: Instant) -> bool {
+        self.sessions.resume(session, id, peer, now)
+    }
+
+    /// Ends the session's connection.
+    pub fn detach(&self, session: Session, now: Instant) -> Detached {
+        debug_assert!(session.waiting.is_none(), "a wait is settled first");
+        self.sessions.detach(session, now)
+    }
+
+    /// Ends a session whose grace period is over at `now` and hands out what it held, to be
+    /// released by [`LockTable::unlock_some`]. `None` if it was resumed, or ended before.
+    pub fn expire(&self, number: SessionNumber, now: Instant) -> Option<Session> {
+        self.sessions.expire(number, now)
+    }
+
+    /// Ends a session at once, whatever it is doing: for one whose task did not come to its end.
+    pub fn end(&self, mut session: Session) {
+        if session.waiting.is_some() {
+            self.settle(&mut session, Ending::Disconnect);
+        }
+        self.unlock_some(&mut session, usize::MAX);
+        self.sessions.remove(session.number);
+    }
+
+    /// How many keys are held.
+    pub fn held(&self) -> usize {
+        self.held.load(Ordering::Relaxed)
+    }
+
+    /// How many sessions there are in all, and how many of them have a connection.
+    pub fn session_counts(&self) -> (usize, usize) {
+        self.sessions.counts()
+    }
+
+    /// All sessions, by number.
+    pub fn session_views(&self) -> Vec<SessionView> {
+        self.sessions.views()
+    }
+
+    /// The keys held, in order. Locks one shard at a time; costs 16 bytes per key.
+    pub fn keys(&self) -> Vec<Key> {
+        let mut keys: Vec<Key> = self.locks.iter().map(|entry| entry.key().clone()).collect();
+        keys.sort_unstable();
+        keys
+    }
+
+    /// One lock, if it is held at this moment.
+    pub fn lock_view(&self, key: &Key) -> Option<LockView> {
+        self.locks.get(key).map(|lock| LockView {
+            holders: lock.holders(),
+            mode: lock.mode(),
+            waiters: lock.waiters(),
+        })
+    }
+
+    /// The requests that wait, in the order in which they came.
+    pub fn waiters(&self) -> Vec<Arc<Waiter>> {
+        interleave::lock(&self.waits).waiting()
+    }
+
+    fn take(
+        &self,
+        session: &mut Session,
+        key: Key,
+        mode: &Mode,
+        free: VacantEntry<'_, Key, Lock>,
+    ) -> Locked {
+        if let Some(full) = self.session_full(session) {
+            return full;
+        }
+        let max = self.limits.locks;
+        let one_more = |count: usize| (count < max).then_some(count + 1);
+        if self
+            .held
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more)
+            .is_err()
+        {
+            return Locked::Full(Limit::Locks { max });
+        }
+        free.insert(Lock::new(session.number, mode.clone()));
+        session.held.insert(key);
+        Locked::Acquired
+    }
+
+    fn join(
+        &self,
+        session: &mut Session,
+        key: Key,
+        mode: &Mode,
+        held: &mut OccupiedEntry<'_, Key, Lock>,
+    ) -> Locked {
+        match held.get().admission(session.number, mode) {
+            Admission::Mine => Locked::Acquired,
+            Admission::Conflict => Locked::Conflict,
+            Admission::Busy => self.session_full(session).unwrap_or(Locked::Busy),
+            Admission::Joinable => self.session_full(session).unwrap_or_else(|| {
+                held.get_mut().join(session.number);
+                session.held.insert(key);
+                Locked::Acquired
+            }),
+        }
+    }
+
+    fn session_full(&self, session: &Session) -> Option<Locked> {
+        let max = self.limits.locks_per_session;
+        (session.held.len() >= max).then_some(Locked::Full(Limit::LocksPerSession { max }))
+    }
+
+    fn find_circle(&self, waits: &WaitGraph, session: &Session, key: &Key) -> Option<Circle> {
+        waits.circle(session.number, key, |key| {
+            interleave::between_guards();
+            self.locks
+                .get(key)
+                .map(|lock| lock.holders())
+                .unwrap_or_default()
+        })
+    }
+
+    /// True if the waiter left the queue, false if it was granted the lock before it could.
+    fn leave(&self, waiter: &Waiter) -> bool {
+        let mut lock = self.locks.get_mut(waiter.key());
+        debug_assert!(
+            lock.is_some() || waiter.is_granted(),
+            "who waits, waits for a held lock"
+        );
+        lock.as_mut().is_some_and(|lock| lock.leave(waiter))
+    }
+
+    fn release(&self, session: SessionNumber, key: &[u8]) {
+        let mut granted = Vec::new();
+        let freed = self
+            .locks
+            .remove_if_mut(key, |_, lock| match lock.release(session) {
+                Released::Free => true,
+                Released::Held(waiters) => {
+                    granted = waiters;
+                    false
+                }
+                Released::NotHolder => {
+                    debug_assert!(false, "what a session counts as held, it holds");
+                    false
+                }
+            });
+        if freed.is_some() {
+            self.held.fetch_sub(1, Ordering::Relaxed);
+        }
+        for waiter in granted {
+            interleave::between_guards();
+            waiter.wake();
+        }
+    }
+}

@@ -1,0 +1,283 @@
+//! Those who wait for one key, first come first served.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Instant;
+
+use tokio::sync::Notify;
+
+use super::key::{Key, Value};
+use super::lock::Mode;
+use super::session::SessionNumber;
+
+const WAITING: u8 = 0;
+const GRANTED: u8 = 1;
+const LEFT: u8 = 2;
+
+/// A request that waits, shared by its session, the key's queue and the wait-for graph.
+///
+/// Its state changes only under the guard of the key's shard, from waiting to granted or to left
+/// and never again. So where a grant, a deadline and a disconnect meet, exactly one wins, and
+/// whoever loses finds out by looking.
+#[derive(Debug)]
+pub struct Waiter {
+    session: SessionNumber,
+    key: Key,
+    mode: Mode,
+    since: Instant,
+    arrival: u64,
+    state: AtomicU8,
+    granted: Notify,
+}
+
+impl Waiter {
+    pub(super) fn new(
+        session: SessionNumber,
+        key: Key,
+        mode: Mode,
+        since: Instant,
+        arrival: u64,
+    ) -> Self {
+        Self {
+            session,
+            key,
+            mode,
+            since,
+            arrival,
+            state: AtomicU8::new(WAITING),
+            granted: Notify::new(),
+        }
+    }
+
+    /// Who waits.
+    pub fn session(&self) -> SessionNumber {
+        self.session
+    }
+
+    /// What it waits for.
+    pub fn key(&self) -> &Key {
+        &self.key
+    }
+
+    /// How it wants to hold it.
+    pub fn mode(&self) -> &Mode {
+        &self.mode
+    }
+
+    /// Since when.
+    pub fn since(&self) -> Instant {
+        self.since
+    }
+
+    /// Its place in the order in which waiters of the whole server queued up. Of two waiters of
+    /// one key in one mode, the one with the smaller number is served first.
+    pub fn arrival(&self) -> u64 {
+        self.arrival
+    }
+
+    /// Returns once the lock was granted; forever pending if the waiter leaves before that.
+    /// Cancel safe, for one caller at a time.
+    pub async fn granted(&self) {
+        self.granted.notified().await;
+        debug_assert!(self.is_granted(), "woken by a grant alone");
+    }
+
+    pub(super) fn is_granted(&self) -> bool {
+        self.state.load(Ordering::Acquire) == GRANTED
+    }
+
+    pub(super) fn is_waiting(&self) -> bool {
+        self.state.load(Ordering::Acquire) == WAITING
+    }
+
+    /// Wakes a waiter that was granted the lock. Not under a guard: it runs foreign code.
+    pub(super) fn wake(&self) {
+        self.granted.notify_one();
+    }
+
+    /// Under the key's guard only.
+    fn change(&self, state: u8) {
+        let before = self.state.swap(state, Ordering::AcqRel);
+        debug_assert_eq!(before, WAITING, "a wait ends once");
+    }
+}
+
+/// The waiters of one key.
+///
+/// A waiter that leaves is only marked and skipped later, and a grant to all who named a value
+/// takes them out of the middle the same way. Once most entries are such, they are swept out.
+/// That makes every operation O(1) amortised per waiter, however long the queue.
+#[derive(Debug, Default)]
+pub(super) struct Queue {
+    order: VecDeque<Arc<Waiter>>,
+    /// Those in `order` who named a value, by value and in the same order: whom to let in
+    /// together, without a walk over everyone.
+    by_value: HashMap<Value, Vec<Arc<Waiter>>>,
+    /// How many entries all lists of `by_value` have together.
+    by_value_len: usize,
+    waiting: usize,
+}
+
+/// Below this a sweep saves nothing.
+const SWEEP_FROM: usize = 32;
+
+impl Queue {
+    pub(super) fn push(&mut self, waiter: Arc<Waiter>) {
+        if let Mode::Shared(value) = &waiter.mode {
+            let same_value = self.by_value.entry(value.clone()).or_default();
+            same_value.push(Arc::clone(&waiter));
+            self.by_value_len += 1;
+        }
+        self.order.push_back(waiter);
+        self.waiting += 1;
+    }
+
+    /// True if the waiter was still waiting.
+    pub(super) fn leave(&mut self, waiter: &Waiter) -> bool {
+        if !waiter.is_waiting() {
+            return false;
+        }
+        waiter.change(LEFT);
+        self.waiting -= 1;
+        self.sweep();
+        true
+    }
+
+    /// Marks those who come next as granted and returns them: the first waiter, and all with its
+    /// value if it named one. Empty if nobody waits.
+    pub(super) fn grant_next(&mut self) -> Vec<Arc<Waiter>> {
+        let Some(first) = self.first_waiting() else {
+            return Vec::new();
+        };
+        let mut granted = match &first.mode {
+            Mode::Exclusive => vec![first],
+            Mode::Shared(value) => {
+                let same_value = self.by_value.remove(value).unwrap_or_default();
+                self.by_value_len -= same_value.len();
+                same_value
+            }
+        };
+        granted.retain(|waiter| waiter.is_waiting());
+        for waiter in &granted {
+            waiter.change(GRANTED);
+        }
+        self.waiting -= granted.len();
+        self.sweep();
+        granted
+    }
+
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting
+    }
+
+    /// The waiter that came last, whatever became of it.
+    pub(super) fn last(&self) -> Option<&Waiter> {
+        self.order
+            .back()
+            .map(Arc::as_ref)
+            .filter(|last| last.is_waiting())
+    }
+
+    fn first_waiting(&mut self) -> Option<Arc<Waiter>> {
+        while let Some(first) = self.order.pop_front() {
+            if first.is_waiting() {
+                return Some(first);
+            }
+        }
+        None
+    }
+
+    fn sweep(&mut self) {
+        let longest = self.order.len().max(self.by_value_len);
+        if longest < SWEEP_FROM || longest < 2 * self.waiting {
+            return;
+        }
+        self.order.retain(|waiter| waiter.is_waiting());
+        self.by_value.retain(|_, same_value| {
+            same_value.retain(|waiter| waiter.is_waiting());
+            !same_value.is_empty()
+        });
+        self.by_value_len = self.by_value.values().map(Vec::len).sum();
+        debug_assert_eq!(self.order.len(), self.waiting);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn waiter(number: u64, mode: Mode) -> Arc<Waiter> {
+        let key = Key::new(b"k");
+        Arc::new(Waiter::new(
+            SessionNumber(number),
+            key,
+            mode,
+            Instant::now(),
+            number,
+        ))
+    }
+
+    fn valued(number: u64) -> Arc<Waiter> {
+        waiter(number, Mode::Shared(Value::new(&[number as u8])))
+    }
+
+    fn assert_swept(queue: &Queue) {
+        let bound = 2 * queue.waiting() + SWEEP_FROM;
+        let in_lists: usize = queue.by_value.values().map(Vec::len).sum();
+        assert_eq!(in_lists, queue.by_value_len);
+        assert!(queue.order.len() <= bound, "{} in order", queue.order.len());
+        assert!(
+            in_lists <= bound && queue.by_value.len() <= bound,
+            "{in_lists} by value"
+        );
+    }
+
+    #[test]
+    fn those_who_left_take_no_room_for_long() {
+        let mut queue = Queue::default();
+        for round in 0..100_u64 {
+            let waiters: Vec<_> = (0..100)
+                .map(|number| valued(round * 100 + number))
+                .collect();
+            waiters
+                .iter()
+                .for_each(|waiter| queue.push(Arc::clone(waiter)));
+            waiters[1..]
+                .iter()
+                .for_each(|waiter| assert!(queue.leave(waiter)));
+            assert_swept(&queue);
+        }
+        assert_eq!(queue.waiting(), 100);
+    }
+
+    #[test]
+    fn those_who_left_and_were_passed_over_take_no_room_either() {
+        let mut queue = Queue::default();
+        for number in 0..10_000 {
+            let gone = valued(number);
+            queue.push(Arc::clone(&gone));
+            queue.push(waiter(number, Mode::Exclusive));
+            assert!(queue.leave(&gone));
+            assert_eq!(queue.grant_next().len(), 1);
+            assert_swept(&queue);
+        }
+    }
+
+    #[test]
+    fn many_values_are_served_in_the_order_in_which_each_first_came() {
+        let mut queue = Queue::default();
+        (0..3000).for_each(|number| queue.push(valued(number)));
+        for expected in 0..256 {
+            let granted: Vec<u64> = queue
+                .grant_next()
+                .iter()
+                .map(|waiter| waiter.arrival())
+                .collect();
+            let same_value: Vec<u64> = (expected..3000).step_by(256).collect();
+            assert_eq!(granted, same_value);
+            assert_swept(&queue);
+        }
+        assert!(queue.grant_next().is_empty());
+    }
+}

@@ -1,0 +1,404 @@
+//! Sessions: a number, a secret, a grace period, what is held, and whether a connection is there.
+//!
+//! What changes with every command (the keys held, the request that waits) is owned by whoever
+//! runs the session's commands, as a [`Session`]. So `&mut Session` is the proof that a session
+//! runs one request at a time, and no lock is needed for it. What others must see lives in the
+//! [`Registry`].
+
+use std::collections::HashSet;
+use std::collections::hash_map::RandomState;
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use dashmap::DashMap;
+use tokio::sync::Notify;
+
+use super::key::Key;
+use super::queue::Waiter;
+
+/// A session's public name, `#24` in texts. Counts up from 1 and is never used again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SessionNumber(pub u64);
+
+impl fmt::Display for SessionNumber {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "#{}", self.0)
+    }
+}
+
+/// 128 random bits that only the session itself gets to know.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Secret(pub u128);
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}
+
+/// What `conn_id` shows and takes: `24-` and the secret in 32 hexadecimal digits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SessionId {
+    number: SessionNumber,
+    secret: Secret,
+}
+
+impl SessionId {
+    /// Reads what [`Display`](fmt::Display) wrote; `None` for anything else.
+    pub fn parse(id: &[u8]) -> Option<Self> {
+        let (number, secret) = std::str::from_utf8(id).ok()?.split_once('-')?;
+        // The integer parsers allow a sign and missing digits, which an id has not.
+        let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        if !digits(number) || !digits(secret) || secret.len() != 32 {
+            return None;
+        }
+        Some(Self {
+            number: SessionNumber(number.parse().ok()?),
+            secret: Secret(u128::from_str_radix(secret, 16).ok()?),
+        })
+    }
+}
+
+impl fmt::Display for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{:032x}", self.number.0, self.secret.0)
+    }
+}
+
+/// Where a session's connection came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Peer {
+    /// A TCP address.
+    Tcp(SocketAddr),
+    /// The unix socket.
+    Unix,
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix => f.write_str("unix"),
+        }
+    }
+}
+
+/// The running half of a session. Must end in [`LockTable::detach`](super::LockTable::detach) or
+/// [`LockTable::end`](super::LockTable::end); dropped otherwise, its locks stay held.
+#[derive(Debug)]
+pub struct Session {
+    pub(super) number: SessionNumber,
+    pub(super) held: HashSet<Key>,
+    pub(super) waiting: Option<Arc<Waiter>>,
+}
+
+impl Session {
+    /// The session's public number. Another one after a resume.
+    pub fn number(&self) -> SessionNumber {
+        self.number
+    }
+
+    /// How many locks it holds.
+    pub fn held(&self) -> usize {
+        self.held.len()
+    }
+
+    /// The request that waits, between [`LockTable::lock_or_wait`](super::LockTable::lock_or_wait)
+    /// and [`LockTable::settle`](super::LockTable::settle).
+    pub fn waiter(&self) -> Option<&Arc<Waiter>> {
+        self.waiting.as_ref()
+    }
+
+    pub(super) fn new(number: SessionNumber, held: HashSet<Key>) -> Self {
+        Self {
+            number,
+            held,
+            waiting: None,
+        }
+    }
+}
+
+/// What became of a session when its connection ended.
+#[derive(Debug)]
+pub enum Detached {
+    /// It lives on until its grace period ends.
+    InGrace(Grace),
+    /// It is over, and what it holds is to be released.
+    Over(Session),
+    /// As `Over`, because no more sessions may be in their grace period than there are.
+    NoRoom(Session),
+}
+
+/// A running grace period.
+#[derive(Debug)]
+pub struct Grace {
+    /// Whose.
+    pub number: SessionNumber,
+    /// When it ends.
+    pub ends: Instant,
+    /// Notified if a connection resumes the session before that.
+    pub resumed: Arc<Notify>,
+}
+
+/// What `debug` shows of a session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SessionView {
+    /// Its public number.
+    pub number: SessionNumber,
+    /// Its grace period.
+    pub grace: Duration,
+    /// Where it is, or was last, connected from.
+    pub peer: Peer,
+    /// When its grace period ends; `None` while it is connected.
+    pub grace_ends: Option<Instant>,
+}
+
+#[derive(Debug)]
+struct Registered {
+    /// Drawn when first asked for. A session that nobody asked cannot be resumed.
+    secret: Option<Secret>,
+    grace: Duration,
+    peer: Peer,
+    presence: Presence,
+}
+
+#[derive(Debug)]
+enum Presence {
+    Connected,
+    InGrace {
+        ends: Instant,
+        held: HashSet<Key>,
+        resumed: Arc<Notify>,
+    },
+}
+
+/// All living sessions, by number.
+///
+/// Invariant: a number is in here, connected, exactly while a [`Session`] with it is in use; and
+/// in its grace period, exactly while nobody has one. What a session in grace holds is in here.
+#[derive(Debug)]
+pub(super) struct Registry {
+    sessions: DashMap<SessionNumber, Registered, RandomState>,
+    last_number: AtomicU64,
+    in_grace: AtomicUsize,
+    max_in_grace: usize,
+}
+
+impl Registry {
+    pub(super) fn new(max_in_grace: usize) -> Self {
+        Self {
+            sessions: DashMap::default(),
+            last_number: AtomicU64::new(0),
+            in_grace: AtomicUsize::new(0),
+            max_in_grace,
+        }
+    }
+
+    pub(super) fn open(&self, peer: Peer, grace: Duration) -> Session {
+        let number = SessionNumber(self.last_number.fetch_add(1, Ordering::Relaxed) + 1);
+        let presence = Presence::Connected;
+        self.sessions.insert(
+            number,
+            Registered {
+                secret: None,
+                grace,
+                peer,
+                presence,
+            },
+        );
+        Session::new(number, HashSet::new())
+    }
+
+    pub(super) fn set_grace(&self, number: SessionNumber, grace: Duration) {
+        if let Some(mut registered) = self.sessions.get_mut(&number) {
+            registered.grace = grace;
+        }
+    }
+
+    /// `fresh` becomes the session's secret if it has none yet.
+    pub(super) fn id(&self, number: SessionNumber, fresh: Secret) -> SessionId {
+        let mut registered = self.sessions.get_mut(&number);
+        let secret = registered
+            .as_mut()
+            .map(|registered| *registered.secret.get_or_insert(fresh));
+        debug_assert!(secret.is_some(), "a session in use is registered");
+        SessionId {
+            number,
+            secret: secret.unwrap_or(fresh),
+        }
+    }
+
+    /// Starts the grace period. A session with nothing to survive is over at once: one without a
+    /// grace period, and one that holds nothing and whose id nobody knows.
+    pub(super) fn detach(&self, session: Session, now: Instant) -> Detached {
+        let Session { number, held, .. } = session;
+        let Some(mut registered) = self.sessions.get_mut(&number) else {
+            debug_assert!(false, "a session in use is registered");
+            return Detached::Over(Session::new(number, held));
+        };
+        let grace = registered.grace;
+        let pointless = held.is_empty() && registered.secret.is_none();
+        let room = !grace.is_zero() && !pointless && self.enter_grace();
+        if room {
+            let (ends, resumed) = (now + grace, Arc::new(Notify::new()));
+            let grace = Grace {
+                number,
+                ends,
+                resumed: Arc::clone(&resumed),
+            };
+            registered.presence = Presence::InGrace {
+                ends,
+                held,
+                resumed,
+            };
+            return Detached::InGrace(grace);
+        }
+        drop(registered);
+        self.sessions.remove(&number);
+        match grace.is_zero() || pointless {
+            true => Detached::Over(Session::new(number, held)),
+            false => Detached::NoRoom(Session::new(number, held)),
+        }
+    }
+
+    fn enter_grace(&self) -> bool {
+        let one_more = |count: usize| (count < self.max_in_grace).then_some(count + 1);
+        self.in_grace
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more)
+            .is_ok()
+    }
+
+    /// Takes over a session in its grace period: its number and its locks become `session`'s,
+    /// whose own number ends. False, and nothing changed, if that cannot be.
+    pub(super) fn resume(
+        &self,
+        session: &mut Session,
+        id: SessionId,
+        peer: Peer,
+        now: Instant,
+    ) -> bool {
+        if id.number == session.number {
+            let registered = self.sessions.get(&id.number);
+            return registered.is_some_and(|registered| registered.secret == Some(id.secret));
+        }
+        if !session.held.is_empty() {
+            return false;
+        }
+        let Some((held, resumed)) = self.reattach(id, peer, now) else {
+            return false;
+        };
+        self.in_grace.fetch_sub(1, Ordering::Relaxed);
+        resumed.notify_one();
+        self.remove(session.number);
+        *session = Session::new(id.number, held);
+        true
+    }
+
+    fn reattach(
+        &self,
+        id: SessionId,
+        peer: Peer,
+        now: Instant,
+    ) -> Option<(HashSet<Key>, Arc<Notify>)> {
+        let mut registered = self.sessions.get_mut(&id.number)?;
+        if registered.secret != Some(id.secret) || !registered.presence.in_grace_at(now) {
+            return None;
+        }
+        registered.peer = peer;
+        match std::mem::replace(&mut registered.presence, Presence::Connected) {
+            Presence::InGrace { held, resumed, .. } => Some((held, resumed)),
+            Presence::Connected => None,
+        }
+    }
+
+    /// Ends a grace period that is over at `now`; `None` if it is not, or there is none.
+    pub(super) fn expire(&self, number: SessionNumber, now: Instant) -> Option<Session> {
+        let is_over = |_: &SessionNumber, registered: &Registered| match &registered.presence {
+            Presence::Connected => false,
+            Presence::InGrace { ends, .. } => *ends <= now,
+        };
+        let (number, registered) = self.sessions.remove_if(&number, is_over)?;
+        self.in_grace.fetch_sub(1, Ordering::Relaxed);
+        match registered.presence {
+            Presence::InGrace { held, .. } => Some(Session::new(number, held)),
+            Presence::Connected => None,
+        }
+    }
+
+    pub(super) fn remove(&self, number: SessionNumber) {
+        self.sessions.remove(&number);
+    }
+
+    /// All sessions, and how many of them have a connection.
+    pub(super) fn counts(&self) -> (usize, usize) {
+        // Read in this order, a session that resumes in between cannot push the sum below zero.
+        let in_grace = self.in_grace.load(Ordering::Relaxed);
+        let all = self.sessions.len();
+        (all, all.saturating_sub(in_grace))
+    }
+
+    pub(super) fn views(&self) -> Vec<SessionView> {
+        let view = |entry: dashmap::mapref::multiple::RefMulti<'_, SessionNumber, Registered>| {
+            let (number, registered) = entry.pair();
+            SessionView {
+                number: *number,
+                grace: registered.grace,
+                peer: registered.peer,
+                grace_ends: match &registered.presence {
+                    Presence::Connected => None,
+                    Presence::InGrace { ends, .. } => Some(*ends),
+                },
+            }
+        };
+        let mut views: Vec<_> = self.sessions.iter().map(view).collect();
+        views.sort_unstable_by_key(|view| view.number);
+        views
+    }
+}
+
+impl Presence {
+    fn in_grace_at(&self, now: Instant) -> bool {
+        matches!(self, Self::InGrace { ends, .. } if *ends > now)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_reads_back_as_it_was_written_and_nothing_else_does() {
+        let id = SessionId {
+            number: SessionNumber(24),
+            secret: Secret(0xabc),
+        };
+        let text = id.to_string();
+        assert_eq!(text, "24-00000000000000000000000000000abc");
+        assert_eq!(SessionId::parse(text.as_bytes()), Some(id));
+        let wrong: [&[u8]; 8] = [
+            b"",
+            b"24",
+            b"24-",
+            b"-00000000000000000000000000000abc",
+            b"24-abc",
+            b"+24-00000000000000000000000000000abc",
+            b"24-+0000000000000000000000000000abc",
+            b"24-\xff0000000000000000000000000000abc",
+        ];
+        for id in wrong {
+            assert_eq!(SessionId::parse(id), None, "{}", id.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn a_secret_does_not_show_in_debug_output() {
+        let id = SessionId {
+            number: SessionNumber(1),
+            secret: Secret(0x1234_5678_9abc),
+        };
+        assert!(!format!("{id:?}").contains("789"), "{id:?}");
+    }
+}
