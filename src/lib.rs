@@ -9,6 +9,9 @@
 //!
 //! [`config`] holds every setting. `protocol.md` is the protocol's norm.
 
+#![forbid(unsafe_code)]
+#![warn(missing_docs, unreachable_pub)]
+
 pub mod check;
 pub mod config;
 pub mod protocol;

@@ -1,5 +1,8 @@
 //! The server program: flags to [`Config`], signals to a shutdown, errors to exit codes.
 
+#![forbid(unsafe_code)]
+#![warn(missing_docs)]
+
 use std::future::Future;
 use std::io::{self, IsTerminal};
 use std::process::ExitCode;

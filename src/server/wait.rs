@@ -24,3 +24,135 @@ pub(super) async fn first_of(
         () = deadline => Ending::Deadline,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::{Duration, Instant};
+
+    use shuttle::future::block_on;
+    use shuttle::thread;
+    use tokio::sync::Notify;
+
+    use super::*;
+    use crate::table::{
+        LockTable, Locked, Mode, Peer, Session, SessionNumber, Unlocked, interleave, test_limits,
+    };
+
+    const KEY: &[u8] = b"k";
+
+    #[derive(Clone)]
+    struct Race {
+        table: Arc<LockTable>,
+        disconnect: Arc<Notify>,
+        shutdown: Arc<Notify>,
+        deadline: Arc<Notify>,
+    }
+
+    impl Race {
+        fn open(&self) -> Session {
+            self.table.open(Peer::Unix, Duration::ZERO)
+        }
+
+        fn queue(&self) -> Session {
+            let mut session = self.open();
+            let mode = Mode::Exclusive;
+            let answer = self
+                .table
+                .lock_or_wait(&mut session, KEY, &mode, Instant::now());
+            assert_eq!(answer, Locked::Waiting);
+            session
+        }
+
+        async fn ending(&self, session: &Session) -> Ending {
+            let waiter = session.waiter().expect("it waits");
+            let (disconnect, shutdown) = (self.disconnect.notified(), self.shutdown.notified());
+            first_of(
+                disconnect,
+                waiter.granted(),
+                shutdown,
+                self.deadline.notified(),
+            )
+            .await
+        }
+
+        fn assert_alone(&self, number: SessionNumber) {
+            let keys = self.table.keys();
+            let view = self.table.lock_view(&keys[0]).expect("held");
+            assert_eq!(
+                view.holders,
+                [number],
+                "the one who was told so holds the lock"
+            );
+        }
+
+        fn unlock(&self, mut session: Session) {
+            self.assert_alone(session.number());
+            let answer = self.table.unlock(&mut session, KEY);
+            assert_eq!(answer, Unlocked::Released);
+        }
+    }
+
+    /// A holder releases while the first waiter's deadline, disconnect and shutdown all come, and
+    /// a second waiter stands behind it. Whatever the order, the lock is with who was told so,
+    /// and the second waiter gets it in the end; if it did not, this would hang, which the
+    /// scheduler reports.
+    ///
+    /// `has_lock` is how the first waiter concludes from the ending and from what `settle` said.
+    fn race(has_lock: fn(Ending, bool) -> bool) {
+        interleave::yield_with(thread::yield_now);
+        let race = Race {
+            table: Arc::new(LockTable::new(test_limits())),
+            disconnect: Arc::default(),
+            shutdown: Arc::default(),
+            deadline: Arc::default(),
+        };
+        let mut holder = race.open();
+        let answer = race.table.lock(&mut holder, KEY, &Mode::Exclusive);
+        assert_eq!(answer, Locked::Acquired);
+        let (mut first, mut second) = (race.queue(), race.queue());
+
+        let mut threads = Vec::new();
+        for signal in [&race.disconnect, &race.shutdown, &race.deadline] {
+            let signal = Arc::clone(signal);
+            threads.push(thread::spawn(move || signal.notify_one()));
+        }
+        let racing = race.clone();
+        threads.push(thread::spawn(move || racing.unlock(holder)));
+        let racing = race.clone();
+        threads.push(thread::spawn(move || {
+            let ending = block_on(racing.ending(&first));
+            let settled = racing.table.settle(&mut first, ending);
+            assert!(
+                !(settled && ending == Ending::Disconnect),
+                "nobody would know of it"
+            );
+            if has_lock(ending, settled) {
+                racing.unlock(first);
+            }
+        }));
+        let racing = race.clone();
+        threads.push(thread::spawn(move || {
+            block_on(second.waiter().expect("it waits").granted());
+            assert!(racing.table.settle(&mut second, Ending::Granted));
+            racing.unlock(second);
+        }));
+        for thread in threads {
+            thread.join().expect("no assertion failed");
+        }
+        assert_eq!(race.table.held(), 0, "everyone is done");
+    }
+
+    #[test]
+    fn grant_deadline_disconnect_and_shutdown_have_one_winner() {
+        shuttle::check_random(|| race(|_, settled| settled), 5_000);
+        shuttle::check_pct(|| race(|_, settled| settled), 5_000, 3);
+    }
+
+    /// The check above would notice a waiter that believes its deadline instead of the table.
+    #[test]
+    #[should_panic = "deadlock"]
+    fn a_waiter_that_overlooks_its_grant_is_caught() {
+        shuttle::check_random(|| race(|ending, _| ending == Ending::Granted), 5_000);
+    }
+}

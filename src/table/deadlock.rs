@@ -137,3 +137,181 @@ fn path_to(visits: &[Visit], last: usize) -> Circle {
     steps.reverse();
     Circle::new(steps)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::time::{Duration, Instant};
+
+    use shuttle::future::block_on;
+    use shuttle::thread;
+
+    use super::*;
+    use crate::table::{
+        Ending, LockTable, Locked, Mode, Peer, Session, Value, interleave, test_limits,
+    };
+
+    fn table() -> Arc<LockTable> {
+        Arc::new(LockTable::new(test_limits()))
+    }
+
+    fn open(table: &LockTable) -> Session {
+        table.open(Peer::Unix, Duration::ZERO)
+    }
+
+    fn key(index: usize) -> Vec<u8> {
+        format!("x{index}").into_bytes()
+    }
+
+    fn take(table: &LockTable, session: &mut Session, key: &[u8], mode: &Mode) {
+        assert_eq!(table.lock(session, key, mode), Locked::Acquired);
+    }
+
+    fn wait(table: &LockTable, session: &mut Session, key: &[u8]) -> Locked {
+        table.lock_or_wait(session, key, &Mode::Exclusive, Instant::now())
+    }
+
+    /// Waits for the lock as a connection would, and says whether the session has it.
+    fn acquire(table: &LockTable, session: &mut Session, key: &[u8]) -> Locked {
+        let answer = wait(table, session, key);
+        if answer != Locked::Waiting {
+            return answer;
+        }
+        block_on(session.waiter().expect("it waits").granted());
+        assert!(table.settle(session, Ending::Granted));
+        Locked::Acquired
+    }
+
+    /// Each of three sessions holds a key and asks for the next one's. Whoever comes last is
+    /// told; the others get what they wait for once it gives up.
+    fn ring() {
+        interleave::yield_with(thread::yield_now);
+        let (table, deadlocks) = (table(), Arc::new(AtomicUsize::new(0)));
+        let mut sessions: Vec<Session> = (0..3).map(|_| open(&table)).collect();
+        for (index, session) in sessions.iter_mut().enumerate() {
+            take(&table, session, &key(index), &Mode::Exclusive);
+        }
+        let run = |(index, mut session): (usize, Session)| {
+            let (table, deadlocks) = (Arc::clone(&table), Arc::clone(&deadlocks));
+            thread::spawn(move || {
+                match acquire(&table, &mut session, &key((index + 1) % 3)) {
+                    Locked::Acquired => {}
+                    Locked::Deadlock(circle) => {
+                        assert_eq!(circle.steps().len(), 3);
+                        assert_eq!(circle.requester(), session.number());
+                        deadlocks.fetch_add(1, Ordering::Relaxed);
+                    }
+                    other => panic!("unexpected {other:?}"),
+                }
+                table.end(session);
+            })
+        };
+        let threads: Vec<_> = sessions.into_iter().enumerate().map(run).collect();
+        threads
+            .into_iter()
+            .for_each(|thread| thread.join().expect("no assertion failed"));
+        assert_eq!(
+            deadlocks.load(Ordering::Relaxed),
+            1,
+            "found, and found once"
+        );
+        assert_eq!(table.held(), 0);
+    }
+
+    #[test]
+    fn who_closes_a_circle_is_told_whatever_the_interleaving() {
+        shuttle::check_random(ring, 3_000);
+        shuttle::check_pct(ring, 3_000, 3);
+    }
+
+    /// Sessions that take their keys in one order can never wait for each other.
+    fn ordered() {
+        interleave::yield_with(thread::yield_now);
+        let table = table();
+        let run = |first: usize| {
+            let table = Arc::clone(&table);
+            thread::spawn(move || {
+                let mut session = open(&table);
+                for index in first..3 {
+                    assert_eq!(acquire(&table, &mut session, &key(index)), Locked::Acquired);
+                }
+                table.end(session);
+            })
+        };
+        let threads: Vec<_> = [0, 0, 1, 1].into_iter().map(run).collect();
+        threads
+            .into_iter()
+            .for_each(|thread| thread.join().expect("no assertion failed"));
+        assert_eq!(table.held(), 0);
+    }
+
+    #[test]
+    fn there_is_no_false_alarm_whatever_the_interleaving() {
+        shuttle::check_random(ordered, 3_000);
+        shuttle::check_pct(ordered, 3_000, 3);
+    }
+
+    #[test]
+    fn a_circle_may_go_through_any_holder_of_a_shared_key() {
+        let table = table();
+        let shared = Mode::Shared(Value::new(b"v"));
+        let mut sessions: Vec<Session> = (0..4).map(|_| open(&table)).collect();
+        for session in &mut sessions[..3] {
+            take(&table, session, b"shared", &shared);
+        }
+        let [_, _, third, fourth] = &mut sessions[..] else {
+            panic!("four sessions")
+        };
+        take(&table, fourth, b"own", &Mode::Exclusive);
+        assert_eq!(wait(&table, third, b"own"), Locked::Waiting);
+        let Locked::Deadlock(circle) = wait(&table, fourth, b"shared") else {
+            panic!("a circle")
+        };
+        let [first, second] = circle.steps() else {
+            panic!("two steps: {circle:?}")
+        };
+        assert_eq!((first.waiter.0, first.key.as_bytes()), (4, &b"shared"[..]));
+        assert_eq!((second.waiter.0, second.key.as_bytes()), (3, &b"own"[..]));
+        assert_eq!(
+            table.circle(fourth, b"shared"),
+            Some(circle),
+            "also for one who would not wait"
+        );
+    }
+
+    #[test]
+    fn a_chain_of_ten_thousand_is_walked_without_recursion() {
+        let table = table();
+        let mut sessions: Vec<Session> = (0..10_000).map(|_| open(&table)).collect();
+        for (index, session) in sessions.iter_mut().enumerate() {
+            take(&table, session, &key(index), &Mode::Exclusive);
+        }
+        let last = sessions.len() - 1;
+        for index in 0..last {
+            assert_eq!(
+                wait(&table, &mut sessions[index], &key(index + 1)),
+                Locked::Waiting
+            );
+        }
+        let Locked::Deadlock(circle) = wait(&table, &mut sessions[last], &key(0)) else {
+            panic!("a circle of everyone");
+        };
+        assert_eq!(circle.steps().len(), 10_000);
+    }
+
+    #[test]
+    fn a_wait_that_is_over_is_no_edge() {
+        let table = table();
+        let [mut first, mut second] = [open(&table), open(&table)];
+        take(&table, &mut first, b"a", &Mode::Exclusive);
+        take(&table, &mut second, b"b", &Mode::Exclusive);
+        assert_eq!(wait(&table, &mut first, b"b"), Locked::Waiting);
+        assert!(matches!(
+            wait(&table, &mut second, b"a"),
+            Locked::Deadlock(_)
+        ));
+        assert!(!table.settle(&mut first, Ending::Deadline));
+        assert_eq!(wait(&table, &mut second, b"a"), Locked::Waiting);
+    }
+}

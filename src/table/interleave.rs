@@ -21,7 +21,7 @@ thread_local! {
 
 /// From now on, tests on this thread call `yields` wherever another thread could run.
 #[cfg(test)]
-pub(super) fn yield_with(yields: fn()) {
+pub(crate) fn yield_with(yields: fn()) {
     YIELD.set(Some(yields));
 }
 

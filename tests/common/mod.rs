@@ -1,0 +1,234 @@
+//! A real server on a free port, and clients that read like transcripts.
+//!
+//! Nothing here sleeps: what a test waits for is an answer, or a state that `debug` shows. The
+//! patience below only bounds how long a failing test hangs.
+#![allow(dead_code, reason = "each test program uses its own part")]
+
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use elock::config::{Address, Config};
+use elock::server;
+use tokio::sync::oneshot;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A server in a thread of this process. Stops when dropped.
+pub struct Server {
+    pub address: SocketAddr,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Server {
+    pub fn start() -> Self {
+        Self::start_with(|_| {})
+    }
+
+    /// With settings changed by `change`.
+    pub fn start_with(change: impl FnOnce(&mut Config)) -> Self {
+        let mut config = Config::default();
+        change(&mut config);
+        let (stop, stopped) = oneshot::channel::<()>();
+        let (started, address) = std::sync::mpsc::channel();
+        let thread = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+            runtime.block_on(async {
+                let local = Address::Tcp("127.0.0.1:0".to_owned());
+                let listeners = server::bind(&[local]).await.expect("a free port");
+                started
+                    .send(listeners[0].tcp_address().expect("TCP"))
+                    .expect("the test listens");
+                let shutdown = async {
+                    let _ = stopped.await;
+                };
+                server::run(listeners, config, shutdown)
+                    .await
+                    .expect("the server runs");
+            });
+        });
+        let address = address.recv().expect("the server starts");
+        Self {
+            address,
+            stop: Some(stop),
+            thread: Some(thread),
+        }
+    }
+
+    /// Connects and makes sure that the session exists: so sessions are numbered in the order of
+    /// these calls.
+    pub fn connect(&self) -> Client {
+        let mut client = Client::connect(self.address);
+        client.ask("echo", "200 []");
+        client
+    }
+
+    /// Asks for `debug` until it shows what the test waits for.
+    pub fn until(&self, what: &str, shows: impl Fn(&[String]) -> bool) {
+        let mut observer = Client::connect(self.address);
+        observer.until(what, shows);
+    }
+
+    /// Waits until that many requests wait.
+    pub fn until_waiting(&self, requests: usize) {
+        let count = |lines: &[String]| {
+            lines
+                .iter()
+                .filter(|line| line.starts_with("REQUEST "))
+                .count()
+        };
+        self.until(&format!("{requests} waiting requests"), |lines| {
+            count(lines) == requests
+        });
+    }
+
+    /// Tells the server to stop; it is still stopping when this returns.
+    pub fn begin_stop(&mut self) {
+        drop(self.stop.take());
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.begin_stop();
+        let ended = self.thread.take().map(JoinHandle::join);
+        if !std::thread::panicking() {
+            assert!(
+                matches!(ended, Some(Ok(()))),
+                "the server ends without a panic"
+            );
+        }
+    }
+}
+
+/// One connection.
+pub struct Client {
+    stream: BufReader<TcpStream>,
+}
+
+impl Client {
+    pub fn connect(address: SocketAddr) -> Self {
+        let stream = TcpStream::connect(address).expect("the server accepts");
+        stream.set_nodelay(true).expect("a socket");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
+        Self {
+            stream: BufReader::new(stream),
+        }
+    }
+
+    pub fn socket(&self) -> &TcpStream {
+        self.stream.get_ref()
+    }
+
+    /// Sends these bytes and nothing else.
+    pub fn send_raw(&mut self, bytes: impl AsRef<[u8]>) {
+        self.stream
+            .get_mut()
+            .write_all(bytes.as_ref())
+            .expect("the connection stands");
+    }
+
+    /// Sends a line.
+    pub fn send(&mut self, line: impl AsRef<[u8]>) {
+        self.send_raw([line.as_ref(), b"\n"].concat());
+    }
+
+    /// Reads a line without its end, which must be CRLF.
+    #[track_caller]
+    pub fn read_bytes(&mut self) -> Vec<u8> {
+        let mut line = Vec::new();
+        self.stream
+            .read_until(b'\n', &mut line)
+            .expect("an answer in time");
+        assert!(
+            line.ends_with(b"\r\n"),
+            "a whole line, not {:?}",
+            line.escape_ascii().to_string()
+        );
+        line.truncate(line.len() - 2);
+        line
+    }
+
+    #[track_caller]
+    pub fn read(&mut self) -> String {
+        String::from_utf8(self.read_bytes()).expect("text")
+    }
+
+    #[track_caller]
+    pub fn expect(&mut self, line: &str) {
+        assert_eq!(self.read(), line);
+    }
+
+    /// Sends a line and expects this answer.
+    #[track_caller]
+    pub fn ask(&mut self, line: impl AsRef<[u8]>, answer: &str) {
+        self.send(line);
+        self.expect(answer);
+    }
+
+    /// Sends a line and expects these answers, one line each.
+    #[track_caller]
+    pub fn ask_all(&mut self, line: &str, answers: &[&str]) {
+        self.send(line);
+        answers.iter().for_each(|answer| self.expect(answer));
+    }
+
+    /// Sends a line and returns the answer's lines up to `END`.
+    pub fn ask_list(&mut self, line: &str) -> Vec<String> {
+        self.send(line);
+        let mut lines = Vec::new();
+        loop {
+            match self.read() {
+                end if end == "END" => return lines,
+                line => lines.push(line),
+            }
+        }
+    }
+
+    /// This session's secret id.
+    pub fn id(&mut self) -> String {
+        self.send("conn_id");
+        let answer = self.read();
+        answer.strip_prefix("200 ").expect("an id").to_owned()
+    }
+
+    pub fn until(&mut self, what: &str, shows: impl Fn(&[String]) -> bool) {
+        let begin = Instant::now();
+        while !shows(&self.ask_list("debug")) {
+            assert!(begin.elapsed() < PATIENCE, "{what} did not come about");
+            std::thread::yield_now();
+        }
+    }
+
+    /// Sends nothing more, but goes on reading.
+    pub fn half_close(&mut self) {
+        self.stream
+            .get_mut()
+            .shutdown(Shutdown::Write)
+            .expect("the connection stands");
+    }
+
+    /// Ends the connection in the rudest way: a reset instead of an end.
+    pub fn reset(self) {
+        let socket = socket2::SockRef::from(self.stream.get_ref());
+        socket.set_linger(Some(Duration::ZERO)).expect("a socket");
+    }
+
+    /// Reads to the end, expecting that nothing more comes.
+    #[track_caller]
+    pub fn expect_closed(&mut self) {
+        let mut rest = Vec::new();
+        match self.stream.read_to_end(&mut rest) {
+            Ok(_) => assert_eq!(String::from_utf8_lossy(&rest), ""),
+            Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset),
+        }
+    }
+
+    /// Whether the server closes the connection; takes what it sent before that.
+    pub fn drains_to_the_end(&mut self) -> bool {
+        let mut rest = Vec::new();
+        self.stream.read_to_end(&mut rest).is_ok()
+    }
+}

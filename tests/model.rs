@@ -1,0 +1,635 @@
+//! Random histories of random sessions, run against the table and against a model that knows
+//! nothing of how the table works: plain maps, and a queue that is a list.
+//!
+//! After each step every answer and the whole visible state must agree. A failing history is
+//! shrunk and printed by proptest, and replays. `PROPTEST_CASES=10000` runs more of them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use elock::table::{
+    Detached, Ending, Limit, Limits, LockTable, Locked, Mode, Peer, Secret, Session, SessionId,
+    Unlocked, Value,
+};
+use proptest::prelude::*;
+
+const LIMITS: Limits = Limits {
+    locks: 5,
+    locks_per_session: 3,
+    waiters_per_key: 3,
+    sessions_in_grace: 3,
+};
+
+/// What one session does next. Sessions are places in a small list, so that they meet.
+#[derive(Debug, Clone)]
+enum Step {
+    Open {
+        at: usize,
+    },
+    Lock {
+        at: usize,
+        key: u8,
+        value: Option<u8>,
+        wait: bool,
+    },
+    EndWait {
+        at: usize,
+        ending: Ending,
+    },
+    Unlock {
+        at: usize,
+        key: u8,
+    },
+    UnlockAll {
+        at: usize,
+    },
+    SetGrace {
+        at: usize,
+        grace_ms: u64,
+    },
+    AskId {
+        at: usize,
+    },
+    Disconnect {
+        at: usize,
+    },
+    Resume {
+        at: usize,
+        nth_id: usize,
+    },
+    Advance {
+        by_ms: u64,
+    },
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let at = 0..6_usize;
+    let key = 0..6_u8;
+    let value = prop_oneof![2 => Just(None), 1 => (0..2_u8).prop_map(Some)];
+    let ending = prop_oneof![
+        Just(Ending::Deadline),
+        Just(Ending::Disconnect),
+        Just(Ending::Shutdown)
+    ];
+    prop_oneof![
+        3 => at.clone().prop_map(|at| Step::Open { at }),
+        12 => (at.clone(), key.clone(), value, any::<bool>())
+            .prop_map(|(at, key, value, wait)| Step::Lock { at, key, value, wait }),
+        3 => (at.clone(), ending).prop_map(|(at, ending)| Step::EndWait { at, ending }),
+        6 => (at.clone(), key).prop_map(|(at, key)| Step::Unlock { at, key }),
+        1 => at.clone().prop_map(|at| Step::UnlockAll { at }),
+        1 => (at.clone(), prop_oneof![Just(0), Just(10), Just(1000)])
+            .prop_map(|(at, grace_ms)| Step::SetGrace { at, grace_ms }),
+        2 => at.clone().prop_map(|at| Step::AskId { at }),
+        2 => at.clone().prop_map(|at| Step::Disconnect { at }),
+        3 => (at, 0..8_usize).prop_map(|(at, nth_id)| Step::Resume { at, nth_id }),
+        2 => prop_oneof![Just(5), Just(10), Just(1000)].prop_map(|by_ms| Step::Advance { by_ms }),
+    ]
+}
+
+fn key_bytes(key: u8) -> Vec<u8> {
+    vec![b'k', key]
+}
+
+fn mode_of(value: Option<u8>) -> Mode {
+    value.map_or(Mode::Exclusive, |value| Mode::Shared(Value::new(&[value])))
+}
+
+// ---------------------------------------------------------------------------- the model
+
+#[derive(Debug, Default)]
+struct Model {
+    now_ms: u64,
+    last_number: u64,
+    sessions: BTreeMap<u64, ModelSession>,
+    locks: BTreeMap<u8, ModelLock>,
+    /// Everyone who waits, in the order in which they came.
+    waiting: Vec<ModelWaiter>,
+}
+
+#[derive(Debug)]
+struct ModelSession {
+    grace_ms: u64,
+    asked_id: bool,
+    grace_ends_ms: Option<u64>,
+}
+
+#[derive(Debug)]
+struct ModelLock {
+    value: Option<u8>,
+    holders: BTreeSet<u64>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct ModelWaiter {
+    session: u64,
+    key: u8,
+    value: Option<u8>,
+}
+
+#[derive(Debug, PartialEq)]
+enum Answer {
+    Acquired,
+    Busy,
+    Conflict,
+    Deadlock,
+    Full(Limit),
+    Waiting,
+}
+
+impl Model {
+    fn open(&mut self) -> u64 {
+        self.last_number += 1;
+        let session = ModelSession {
+            grace_ms: 1000,
+            asked_id: false,
+            grace_ends_ms: None,
+        };
+        self.sessions.insert(self.last_number, session);
+        self.last_number
+    }
+
+    fn held_by(&self, session: u64) -> Vec<u8> {
+        let held = self
+            .locks
+            .iter()
+            .filter(|(_, lock)| lock.holders.contains(&session));
+        held.map(|(key, _)| *key).collect()
+    }
+
+    fn holds(&self, session: u64, key: u8) -> bool {
+        self.held_by(session).contains(&key)
+    }
+
+    fn is_waiting(&self, session: u64) -> bool {
+        self.waiting.iter().any(|waiter| waiter.session == session)
+    }
+
+    fn waits_for(&self, from: u64, key: u8, goal: u64, seen: &mut BTreeSet<u64>) -> bool {
+        let Some(lock) = self.locks.get(&key) else {
+            return false;
+        };
+        lock.holders.iter().any(|&holder| {
+            holder == goal
+                || (seen.insert(holder)
+                    && self.waiting.iter().any(|next| {
+                        next.session == holder && self.waits_for(from, next.key, goal, seen)
+                    }))
+        })
+    }
+
+    fn lock(&mut self, session: u64, key: u8, value: Option<u8>, wait: bool) -> Answer {
+        let full_session = self.held_by(session).len() >= LIMITS.locks_per_session;
+        let held_in_all = self.locks.len();
+        let circle = self.waits_for(session, key, session, &mut BTreeSet::new());
+        let waiters = self
+            .waiting
+            .iter()
+            .filter(|waiter| waiter.key == key)
+            .count();
+        match self.locks.get_mut(&key) {
+            Some(lock) if lock.holders.contains(&session) => match lock.value == value {
+                true => Answer::Acquired,
+                false => Answer::Conflict,
+            },
+            _ if full_session => Answer::Full(Limit::LocksPerSession {
+                max: LIMITS.locks_per_session,
+            }),
+            None if held_in_all >= LIMITS.locks => Answer::Full(Limit::Locks { max: LIMITS.locks }),
+            None => {
+                self.locks.insert(
+                    key,
+                    ModelLock {
+                        value,
+                        holders: [session].into(),
+                    },
+                );
+                Answer::Acquired
+            }
+            Some(lock) if value.is_some() && lock.value == value => {
+                lock.holders.insert(session);
+                Answer::Acquired
+            }
+            Some(_) if circle => Answer::Deadlock,
+            Some(_) if !wait => Answer::Busy,
+            Some(_) if waiters >= LIMITS.waiters_per_key => Answer::Full(Limit::WaitersPerKey {
+                max: LIMITS.waiters_per_key,
+            }),
+            Some(_) => {
+                self.waiting.push(ModelWaiter {
+                    session,
+                    key,
+                    value,
+                });
+                Answer::Waiting
+            }
+        }
+    }
+
+    fn stop_waiting(&mut self, session: u64) {
+        self.waiting.retain(|waiter| waiter.session != session);
+    }
+
+    /// Returns who got the lock.
+    fn unlock(&mut self, session: u64, key: u8) -> Vec<u64> {
+        let lock = self.locks.get_mut(&key).expect("it is held");
+        lock.holders.remove(&session);
+        if !lock.holders.is_empty() {
+            return Vec::new();
+        }
+        let Some(first) = self
+            .waiting
+            .iter()
+            .find(|waiter| waiter.key == key)
+            .copied()
+        else {
+            self.locks.remove(&key);
+            return Vec::new();
+        };
+        let is_let_in = |waiter: &ModelWaiter| {
+            waiter.key == key
+                && match first.value {
+                    None => waiter.session == first.session,
+                    value => waiter.value == value,
+                }
+        };
+        let (granted, still): (Vec<_>, Vec<_>) =
+            self.waiting.iter().partition(|waiter| is_let_in(waiter));
+        self.waiting = still;
+        let granted: Vec<u64> = granted.iter().map(|waiter| waiter.session).collect();
+        *lock = ModelLock {
+            value: first.value,
+            holders: granted.iter().copied().collect(),
+        };
+        granted
+    }
+
+    fn unlock_all(&mut self, session: u64) -> Vec<u64> {
+        self.held_by(session)
+            .into_iter()
+            .flat_map(|key| self.unlock(session, key))
+            .collect()
+    }
+
+    fn in_grace(&self) -> usize {
+        self.sessions
+            .values()
+            .filter(|session| session.grace_ends_ms.is_some())
+            .count()
+    }
+
+    /// True if the session goes on in its grace period.
+    fn detach(&mut self, number: u64) -> bool {
+        let holds_something = !self.held_by(number).is_empty();
+        let room = self.in_grace() < LIMITS.sessions_in_grace;
+        let session = self.sessions.get_mut(&number).expect("it is there");
+        let survives = session.grace_ms > 0 && (holds_something || session.asked_id) && room;
+        match survives {
+            true => session.grace_ends_ms = Some(self.now_ms + session.grace_ms),
+            false => drop(self.sessions.remove(&number)),
+        }
+        survives
+    }
+
+    fn resume(&mut self, own: u64, wanted: u64) -> bool {
+        if own == wanted {
+            return true;
+        }
+        if !self.held_by(own).is_empty() {
+            return false;
+        }
+        let now_ms = self.now_ms;
+        match self.sessions.get_mut(&wanted) {
+            Some(session) if session.grace_ends_ms.is_some_and(|end| end > now_ms) => {
+                session.grace_ends_ms = None;
+                self.sessions.remove(&own);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    fn next_expired(&self) -> Option<u64> {
+        let over =
+            |session: &ModelSession| session.grace_ends_ms.is_some_and(|end| end <= self.now_ms);
+        self.sessions
+            .iter()
+            .find(|(_, session)| over(session))
+            .map(|(number, _)| *number)
+    }
+}
+
+// ---------------------------------------------------------------------------- both side by side
+
+struct Both {
+    model: Model,
+    table: LockTable,
+    start: Instant,
+    sessions: [Option<Session>; 6],
+    ids: Vec<(u64, SessionId)>,
+}
+
+impl Both {
+    fn new() -> Self {
+        Self {
+            model: Model::default(),
+            table: LockTable::new(LIMITS),
+            start: Instant::now(),
+            sessions: Default::default(),
+            ids: Vec::new(),
+        }
+    }
+
+    fn now(&self) -> Instant {
+        self.start + Duration::from_millis(self.model.now_ms)
+    }
+
+    /// Runs the step if the session that it is for can take one.
+    fn run(&mut self, step: &Step) {
+        match *step {
+            Step::Open { at } => self.open(at),
+            Step::Advance { by_ms } => self.advance(by_ms),
+            Step::Lock { at, .. }
+            | Step::EndWait { at, .. }
+            | Step::Unlock { at, .. }
+            | Step::UnlockAll { at }
+            | Step::SetGrace { at, .. }
+            | Step::AskId { at }
+            | Step::Disconnect { at }
+            | Step::Resume { at, .. } => {
+                if let Some(session) = self.sessions[at].take() {
+                    self.sessions[at] = self.run_session(session, step);
+                }
+            }
+        }
+    }
+
+    fn run_session(&mut self, mut session: Session, step: &Step) -> Option<Session> {
+        let number = session.number().0;
+        let waits = session.waiter().is_some();
+        assert_eq!(waits, self.model.is_waiting(number));
+        match *step {
+            Step::EndWait { ending, .. } if waits => self.end_wait(&mut session, ending),
+            Step::Disconnect { .. } => {
+                if waits {
+                    self.end_wait(&mut session, Ending::Disconnect);
+                }
+                self.disconnect(session);
+                return None;
+            }
+            _ if waits => {}
+            Step::Lock {
+                key, value, wait, ..
+            } => self.lock(&mut session, key, value, wait),
+            Step::Unlock { key, .. } => self.unlock(&mut session, key),
+            Step::UnlockAll { .. } => {
+                let granted = self.model.unlock_all(number);
+                assert_eq!(self.table.unlock_some(&mut session, usize::MAX), 0);
+                self.settle_granted(&granted);
+            }
+            Step::SetGrace { grace_ms, .. } => {
+                self.table
+                    .set_grace(&session, Duration::from_millis(grace_ms));
+                self.model
+                    .sessions
+                    .get_mut(&number)
+                    .expect("it is there")
+                    .grace_ms = grace_ms;
+            }
+            Step::AskId { .. } => {
+                let id = self
+                    .table
+                    .session_id(&session, Secret(self.ids.len() as u128));
+                self.model
+                    .sessions
+                    .get_mut(&number)
+                    .expect("it is there")
+                    .asked_id = true;
+                match self.ids.iter().find(|(known, _)| *known == number) {
+                    Some((_, known)) => assert_eq!(*known, id, "an id does not change"),
+                    None => self.ids.push((number, id)),
+                }
+            }
+            Step::Resume { nth_id, .. } => self.resume(&mut session, nth_id),
+            Step::Open { .. } | Step::EndWait { .. } | Step::Advance { .. } => {}
+        }
+        Some(session)
+    }
+
+    fn open(&mut self, at: usize) {
+        if self.sessions[at].is_none() {
+            let session = self.table.open(Peer::Unix, Duration::from_millis(1000));
+            assert_eq!(session.number().0, self.model.open());
+            self.sessions[at] = Some(session);
+        }
+    }
+
+    fn lock(&mut self, session: &mut Session, key: u8, value: Option<u8>, wait: bool) {
+        let number = session.number().0;
+        let (bytes, mode) = (key_bytes(key), mode_of(value));
+        let answer = match wait {
+            true => self.table.lock_or_wait(session, &bytes, &mode, self.now()),
+            // As a connection does for a request without a wait.
+            false => match self.table.lock(session, &bytes, &mode) {
+                Locked::Busy => self
+                    .table
+                    .circle(session, &bytes)
+                    .map_or(Locked::Busy, Locked::Deadlock),
+                answer => answer,
+            },
+        };
+        if let Locked::Deadlock(circle) = &answer {
+            self.assert_true_circle(number, key, circle);
+        }
+        let answer = match answer {
+            Locked::Acquired => Answer::Acquired,
+            Locked::Busy => Answer::Busy,
+            Locked::Conflict => Answer::Conflict,
+            Locked::Deadlock(_) => Answer::Deadlock,
+            Locked::Full(limit) => Answer::Full(limit),
+            Locked::Waiting => Answer::Waiting,
+        };
+        assert_eq!(answer, self.model.lock(number, key, value, wait));
+    }
+
+    fn assert_true_circle(&self, requester: u64, key: u8, circle: &elock::table::Circle) {
+        let steps = circle.steps();
+        assert_eq!(steps[0].key.as_bytes(), key_bytes(key));
+        for (index, step) in steps.iter().enumerate() {
+            let (waiter, key) = (step.waiter.0, step.key.as_bytes()[1]);
+            if index == 0 {
+                assert_eq!(waiter, requester);
+            } else {
+                let edge = |edge: &ModelWaiter| edge.session == waiter && edge.key == key;
+                assert!(
+                    self.model.waiting.iter().any(edge),
+                    "#{waiter} waits for {key}"
+                );
+            }
+            let next = steps.get(index + 1).map_or(requester, |next| next.waiter.0);
+            assert!(self.model.holds(next, key), "#{next} holds {key}");
+        }
+    }
+
+    fn end_wait(&mut self, session: &mut Session, ending: Ending) {
+        let holds = self.table.settle(session, ending);
+        assert!(!holds, "granted waits are settled at once by this test");
+        self.model.stop_waiting(session.number().0);
+    }
+
+    fn unlock(&mut self, session: &mut Session, key: u8) {
+        let number = session.number().0;
+        let answer = self.table.unlock(session, &key_bytes(key));
+        if self.model.holds(number, key) {
+            assert_eq!(answer, Unlocked::Released);
+            let granted = self.model.unlock(number, key);
+            self.settle_granted(&granted);
+        } else if self.model.locks.contains_key(&key) {
+            assert_eq!(answer, Unlocked::NotYours);
+        } else {
+            assert_eq!(answer, Unlocked::NotLocked);
+        }
+    }
+
+    /// Those who the model says got the lock find that they have it.
+    fn settle_granted(&mut self, granted: &[u64]) {
+        for session in self.sessions.iter_mut().flatten() {
+            if granted.contains(&session.number().0) {
+                assert!(self.table.settle(session, Ending::Granted));
+            }
+        }
+    }
+
+    fn disconnect(&mut self, session: Session) {
+        let number = session.number().0;
+        let (room, grace_ms) = (
+            self.model.in_grace() < LIMITS.sessions_in_grace,
+            self.model.sessions[&number].grace_ms,
+        );
+        let granted = if self.model.detach(number) {
+            Vec::new()
+        } else {
+            self.model.unlock_all(number)
+        };
+        match self.table.detach(session, self.now()) {
+            Detached::InGrace(grace) => {
+                assert!(self.model.sessions.contains_key(&number));
+                assert_eq!(grace.ends, self.now() + Duration::from_millis(grace_ms));
+            }
+            Detached::Over(mut session) => {
+                assert!(!self.model.sessions.contains_key(&number));
+                self.table.unlock_some(&mut session, usize::MAX);
+            }
+            Detached::NoRoom(mut session) => {
+                assert!(!self.model.sessions.contains_key(&number) && !room);
+                self.table.unlock_some(&mut session, usize::MAX);
+            }
+        }
+        self.settle_granted(&granted);
+    }
+
+    fn resume(&mut self, session: &mut Session, nth_id: usize) {
+        let Some(&(wanted, id)) = self.ids.get(nth_id) else {
+            return;
+        };
+        let own = session.number().0;
+        let guessed = id.to_string().replace('-', "-f").into_bytes();
+        let guessed = SessionId::parse(&guessed[..guessed.len() - 1]).expect("an id by its form");
+        assert!(
+            !self.table.resume(session, guessed, Peer::Unix, self.now()),
+            "a guess is refused"
+        );
+        let resumed = self.table.resume(session, id, Peer::Unix, self.now());
+        assert_eq!(
+            resumed,
+            self.model.resume(own, wanted),
+            "#{own} resumes #{wanted}"
+        );
+        assert_eq!(session.number().0, if resumed { wanted } else { own });
+        let held = self.model.held_by(session.number().0);
+        assert_eq!(session.held(), held.len());
+    }
+
+    fn advance(&mut self, by_ms: u64) {
+        self.model.now_ms += by_ms;
+        while let Some(number) = self.model.next_expired() {
+            let granted = self.model.unlock_all(number);
+            self.model.sessions.remove(&number);
+            let number = elock::table::SessionNumber(number);
+            let mut session = self
+                .table
+                .expire(number, self.now())
+                .expect("its time is over");
+            self.table.unlock_some(&mut session, usize::MAX);
+            self.settle_granted(&granted);
+        }
+        for view in self.table.session_views() {
+            assert!(
+                self.table.expire(view.number, self.now()).is_none(),
+                "{view:?} lives on"
+            );
+        }
+    }
+
+    fn assert_same_state(&self) {
+        let keys = self.table.keys();
+        let expected: Vec<Vec<u8>> = self.model.locks.keys().map(|key| key_bytes(*key)).collect();
+        let actual: Vec<&[u8]> = keys.iter().map(|key| key.as_bytes()).collect();
+        assert_eq!(actual, expected);
+        assert_eq!(self.table.held(), expected.len());
+        for (key, (number, lock)) in keys.iter().zip(&self.model.locks) {
+            let view = self.table.lock_view(key).expect("it is held");
+            let holders: Vec<u64> = view.holders.iter().map(|holder| holder.0).collect();
+            assert_eq!(holders, lock.holders.iter().copied().collect::<Vec<_>>());
+            assert_eq!(view.mode, mode_of(lock.value));
+            let waiters = self
+                .model
+                .waiting
+                .iter()
+                .filter(|waiter| waiter.key == *number);
+            assert_eq!(view.waiters, waiters.count());
+        }
+        let waiting: Vec<u64> = self
+            .table
+            .waiters()
+            .iter()
+            .map(|waiter| waiter.session().0)
+            .collect();
+        let expected: Vec<u64> = self
+            .model
+            .waiting
+            .iter()
+            .map(|waiter| waiter.session)
+            .collect();
+        assert_eq!(waiting, expected);
+        for (view, (number, session)) in self.table.session_views().iter().zip(&self.model.sessions)
+        {
+            let ends = session
+                .grace_ends_ms
+                .map(|end| self.start + Duration::from_millis(end));
+            assert_eq!((view.number.0, view.grace_ends), (*number, ends));
+            assert_eq!(view.grace, Duration::from_millis(session.grace_ms));
+        }
+        let all = self.model.sessions.len();
+        assert_eq!(
+            self.table.session_counts(),
+            (all, all - self.model.in_grace())
+        );
+        for session in self.sessions.iter().flatten() {
+            assert_eq!(session.held(), self.model.held_by(session.number().0).len());
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..Default::default() })]
+
+    #[test]
+    fn the_table_does_what_the_model_does(history in prop::collection::vec(step(), 1..300)) {
+        let mut both = Both::new();
+        for step in &history {
+            both.run(step);
+            both.assert_same_state();
+        }
+    }
+}

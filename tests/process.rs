@@ -1,0 +1,351 @@
+//! The program as an operator meets it: flags, signals, exit codes, what it says.
+
+mod common;
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::SocketAddr;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::process::{Child, ChildStderr, Command, Output, Stdio};
+
+use common::Client;
+
+const ELOCKD: &str = env!("CARGO_BIN_EXE_elockd");
+
+/// A running `elockd`; killed if the test ends before it does.
+struct Process {
+    child: Child,
+    log: Option<BufReader<ChildStderr>>,
+    address: SocketAddr,
+}
+
+impl Process {
+    fn start(flags: &[&str]) -> Self {
+        Self::spawn(
+            Command::new(ELOCKD)
+                .args(["--listen", "127.0.0.1:0"])
+                .args(flags),
+        )
+    }
+
+    fn spawn(command: &mut Command) -> Self {
+        let mut child = command.stderr(Stdio::piped()).spawn().expect("it starts");
+        let mut log = BufReader::new(child.stderr.take().expect("piped"));
+        let line = next_line_with(&mut log, "listening on ");
+        let address = line
+            .split("127.0.0.1:")
+            .nth(1)
+            .expect("an address in the log");
+        let port: String = address.chars().take_while(char::is_ascii_digit).collect();
+        let address = format!("127.0.0.1:{port}").parse().expect("an address");
+        Self {
+            child,
+            log: Some(log),
+            address,
+        }
+    }
+
+    fn connect(&self) -> Client {
+        Client::connect(self.address)
+    }
+
+    fn signal(&self, name: &str) {
+        let pid = self.child.id().to_string();
+        let sent = Command::new("kill")
+            .args([&format!("-{name}"), &pid])
+            .status();
+        assert!(sent.expect("kill runs").success());
+    }
+
+    fn until_logged(&mut self, text: &str) {
+        next_line_with(self.log.as_mut().expect("a log"), text);
+    }
+
+    fn exit_code(&mut self) -> Option<i32> {
+        self.child.wait().expect("it ends").code()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn next_line_with(log: &mut impl BufRead, text: &str) -> String {
+    loop {
+        let mut line = String::new();
+        let read = log.read_line(&mut line).expect("a log");
+        assert!(read > 0, "the log ended without {text:?}");
+        if line.contains(text) {
+            return line;
+        }
+    }
+}
+
+fn run(flags: &[&str]) -> Output {
+    Command::new(ELOCKD).args(flags).output().expect("it runs")
+}
+
+/// A path in a directory of its own, which is removed at the end.
+struct TempPath(PathBuf);
+
+impl TempPath {
+    fn new(name: &str) -> Self {
+        let dir = std::env::temp_dir().join(format!("elockd-{}-{name}", std::process::id()));
+        std::fs::create_dir_all(&dir).expect("a temporary directory");
+        Self(dir.join("elockd.sock"))
+    }
+
+    fn as_flag(&self) -> String {
+        format!("unix:{}", self.0.display())
+    }
+}
+
+impl Drop for TempPath {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(self.0.parent().expect("a directory"));
+    }
+}
+
+#[test]
+fn sigterm_and_sigint_answer_those_who_wait_and_exit_with_zero() {
+    for signal in ["TERM", "INT"] {
+        let mut process = Process::start(&[]);
+        let [mut a, mut b, mut idle] = [process.connect(), process.connect(), process.connect()];
+        a.ask("lock k", "200 Acquired");
+        b.send_raw("lock k 3600\necho behind it\nlock k 3600\nlock l\n");
+        idle.ask("echo", "200 []");
+        a.until("a waiter", |lines| {
+            lines.iter().any(|line| line.starts_with("REQUEST "))
+        });
+        process.signal(signal);
+        b.expect("503 Shutting down");
+        b.expect(r#"200 ["behind","it"]"#);
+        b.expect("503 Shutting down");
+        b.expect("200 Acquired");
+        b.expect_closed();
+        idle.expect_closed();
+        assert_eq!(process.exit_code(), Some(0));
+    }
+}
+
+#[test]
+fn a_second_signal_exits_at_once() {
+    let mut process =
+        Process::start(&["--shutdown-ms", "3600000", "--unsent-timeout-ms", "3600000"]);
+    let client = process.connect();
+    // Answers that nobody reads keep the server from ending by itself: once the client cannot
+    // write any more, the server is stuck in writing to it.
+    let patience = std::time::Duration::from_millis(500);
+    client
+        .socket()
+        .set_write_timeout(Some(patience))
+        .expect("a socket");
+    while client.socket().write(&b"help\n".repeat(10_000)).is_ok() {}
+    process.signal("TERM");
+    process.until_logged("stopping");
+    process.signal("TERM");
+    assert_eq!(process.exit_code(), Some(1));
+}
+
+#[test]
+fn what_does_not_end_in_time_is_cut_off() {
+    let mut process = Process::start(&["--shutdown-ms", "0"]);
+    let mut a = process.connect();
+    a.ask("lock k", "200 Acquired");
+    process.signal("TERM");
+    assert_eq!(process.exit_code(), Some(0));
+    a.expect_closed();
+}
+
+#[test]
+fn a_port_in_use_is_one_clear_line_and_exit_code_one() {
+    let process = Process::start(&[]);
+    let address = process.address.to_string();
+    let output = run(&["--listen", &address]);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert!(
+        stderr.starts_with(&format!("elockd: cannot listen on {address}: Address")),
+        "{stderr}"
+    );
+    assert_eq!(stderr.lines().count(), 1, "{stderr}");
+}
+
+#[test]
+fn a_bad_flag_is_explained_and_exit_code_two() {
+    for flags in [
+        ["--listen", "nowhere"],
+        ["--max-line", "many"],
+        ["--no-such-flag", "1"],
+    ] {
+        let output = run(&flags);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{stderr}");
+        assert!(
+            stderr.starts_with("error: ") && !stderr.contains("panicked"),
+            "{stderr}"
+        );
+    }
+}
+
+#[test]
+fn help_says_how_to_open_it_and_what_each_setting_is() {
+    let output = run(&["--help"]);
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    assert!(stdout.contains("elockd --listen 0.0.0.0:11400"), "{stdout}");
+    assert!(stdout.contains("[env: ELOCK_MAX_LOCKS=]"), "{stdout}");
+}
+
+#[test]
+fn settings_can_come_from_the_environment() {
+    let mut command = Command::new(ELOCKD);
+    command
+        .env("ELOCK_LISTEN", "127.0.0.1:0")
+        .env("ELOCK_MAX_LINE", "64");
+    let process = Process::spawn(&mut command);
+    process
+        .connect()
+        .ask("x".repeat(65), "413 Line too long: at most 64 bytes");
+}
+
+#[test]
+fn several_addresses_and_a_unix_socket_are_one_server() {
+    let path = TempPath::new("several");
+    let mut process = Process::start(&["--listen", &path.as_flag(), "--listen", "127.0.0.1:0"]);
+    let mut tcp = process.connect();
+    tcp.ask("lock k", "200 Acquired");
+    let mut unix = UnixStream::connect(&path.0).expect("the socket is there");
+    unix.write_all(b"lock k\nquit\n").expect("it is open");
+    let mut answers = String::new();
+    unix.read_to_string(&mut answers).expect("text");
+    assert_eq!(
+        answers,
+        "409 Unavailable\r\n200 Hey, it was nice seeing you.\r\n"
+    );
+    process.signal("TERM");
+    assert_eq!(process.exit_code(), Some(0));
+    assert!(!path.0.exists(), "the socket's file is gone");
+}
+
+#[test]
+fn a_unix_socket_left_behind_is_replaced_and_one_in_use_is_not() {
+    let path = TempPath::new("stale");
+    let flags = ["--listen", &path.as_flag()];
+    let mut killed = Process::start(&flags);
+    killed.signal("KILL");
+    assert_eq!(killed.exit_code(), None);
+    assert!(path.0.exists(), "nobody removed it");
+    let _running = Process::start(&flags);
+    let output = run(&flags);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert!(stderr.contains("Address already in use"), "{stderr}");
+    assert!(
+        path.0.exists(),
+        "the running server's socket is still there"
+    );
+
+    let file = TempPath::new("file");
+    std::fs::write(&file.0, "precious").expect("a file");
+    assert_eq!(run(&["--listen", &file.as_flag()]).status.code(), Some(1));
+    assert_eq!(
+        std::fs::read_to_string(&file.0).expect("still there"),
+        "precious"
+    );
+}
+
+#[test]
+fn check_tells_whether_a_server_answers() {
+    let process = Process::start(&[]);
+    let address = process.address.to_string();
+    assert_eq!(run(&["--check", &address]).status.code(), Some(0));
+    drop(process);
+    let output = run(&["--check", &address]);
+    assert_eq!(output.status.code(), Some(1));
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        stderr.starts_with(&format!("elockd: {address}: ")),
+        "{stderr}"
+    );
+}
+
+#[test]
+fn the_log_can_be_json_and_says_nothing_about_single_connections() {
+    let mut process = Process::start(&["--log-format", "json"]);
+    let mut client = process.connect();
+    client.ask("lock k", "200 Acquired");
+    client.ask("quit", "200 Hey, it was nice seeing you.");
+    client.expect_closed();
+    process.signal("TERM");
+    assert_eq!(process.exit_code(), Some(0));
+    let mut rest = String::new();
+    process
+        .log
+        .take()
+        .expect("a log")
+        .read_to_string(&mut rest)
+        .expect("text");
+    let lines: Vec<&str> = rest.lines().collect();
+    assert_eq!(lines.len(), 1, "{rest}");
+    assert!(
+        lines[0].starts_with('{') && lines[0].contains("stopping"),
+        "{rest}"
+    );
+}
+
+#[test]
+fn a_log_that_nobody_reads_does_not_end_the_server() {
+    let mut process = Process::start(&["--log", "trace"]);
+    // Closes the reading end of the pipe that the log goes to.
+    drop(process.log.take());
+    let mut client = process.connect();
+    for _ in 0..100 {
+        client.ask("lock k", "200 Acquired");
+    }
+}
+
+#[test]
+fn running_out_of_file_descriptors_pauses_accepting_and_nothing_else() {
+    let limited = format!("ulimit -n 40 && exec {ELOCKD} --listen 127.0.0.1:0");
+    let mut process = Process::spawn(Command::new("sh").args(["-c", &limited]));
+    let mut first = process.connect();
+    first.ask("lock k", "200 Acquired");
+    // The kernel accepts these for the server, which has no descriptors for all of them.
+    let mut crowd: Vec<Client> = (0..60).map(|_| process.connect()).collect();
+    process.until_logged("cannot accept connections for now");
+    first.ask("unlock k", "200 Unlocked");
+    let mut last = crowd.pop().expect("a client");
+    drop(crowd);
+    last.ask("lock k", "200 Acquired");
+    process.until_logged("accepting connections again");
+    process.connect().ask("lock k", "409 Unavailable");
+}
+
+#[test]
+fn thousands_of_connections_are_served() {
+    let own_limit = rlimit::increase_nofile_limit(6_000).expect("a limit");
+    let process = Process::start(&[]);
+    let count = own_limit.saturating_sub(500).min(5_000);
+    assert!(
+        count >= 500,
+        "a limit of {own_limit} open files is too low to test anything"
+    );
+    let mut clients: Vec<Client> = (0..count).map(|_| process.connect()).collect();
+    for (index, client) in clients.iter_mut().enumerate() {
+        client.send(format!("lock k{}", index / 2));
+    }
+    for (index, client) in clients.iter_mut().enumerate() {
+        // Of the two who want the same key, either may have come first.
+        let answer = client.read();
+        assert!(
+            ["200 Acquired", "409 Unavailable"].contains(&answer.as_str()),
+            "{index}: {answer}"
+        );
+    }
+    let stats = clients[0].ask_list("stats");
+    assert_eq!(stats[1], format!("STAT clients {count}"));
+    assert_eq!(stats[2], format!("STAT locks {}", count / 2));
+}
