@@ -2,13 +2,13 @@
 
 mod common;
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufReader, Read, Write};
 use std::net::SocketAddr;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Child, ChildStderr, Command, Output, Stdio};
 
-use common::Client;
+use common::{Client, address_in_log, next_line_with};
 
 const ELOCKD: &str = env!("CARGO_BIN_EXE_elockd");
 
@@ -31,13 +31,7 @@ impl Process {
     fn spawn(command: &mut Command) -> Self {
         let mut child = command.stderr(Stdio::piped()).spawn().expect("it starts");
         let mut log = BufReader::new(child.stderr.take().expect("piped"));
-        let line = next_line_with(&mut log, "listening on ");
-        let address = line
-            .split("127.0.0.1:")
-            .nth(1)
-            .expect("an address in the log");
-        let port: String = address.chars().take_while(char::is_ascii_digit).collect();
-        let address = format!("127.0.0.1:{port}").parse().expect("an address");
+        let address = address_in_log(&mut log);
         Self {
             child,
             log: Some(log),
@@ -70,17 +64,6 @@ impl Drop for Process {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
-    }
-}
-
-fn next_line_with(log: &mut impl BufRead, text: &str) -> String {
-    loop {
-        let mut line = String::new();
-        let read = log.read_line(&mut line).expect("a log");
-        assert!(read > 0, "the log ended without {text:?}");
-        if line.contains(text) {
-            return line;
-        }
     }
 }
 

@@ -247,3 +247,275 @@ fn give_back(buffer: &mut BytesMut) {
         *buffer = BytesMut::new();
     }
 }
+
+/// Over in-memory pipes of eight bytes, on a clock that stands still until everyone waits for it:
+/// so every time below is exact.
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncBufReadExt;
+    use tokio::io::{BufReader, DuplexStream, Lines, ReadHalf, WriteHalf, split};
+    use tokio_util::sync::CancellationToken;
+    use tokio_util::task::TaskTracker;
+
+    use super::*;
+    use crate::config::Config;
+
+    struct Server {
+        shared: Arc<Shared>,
+        stop: CancellationToken,
+        tasks: TaskTracker,
+    }
+
+    struct Client {
+        answers: Lines<BufReader<ReadHalf<DuplexStream>>>,
+        requests: WriteHalf<DuplexStream>,
+    }
+
+    impl Server {
+        fn start() -> Self {
+            let shared = Shared::new(Config::default()).expect("randomness");
+            Self {
+                shared: Arc::new(shared),
+                stop: CancellationToken::new(),
+                tasks: TaskTracker::new(),
+            }
+        }
+
+        fn connect(&self) -> Client {
+            let (ours, theirs) = tokio::io::duplex(8);
+            let (shared, stop) = (Arc::clone(&self.shared), self.stop.child_token());
+            self.tasks
+                .spawn(serve(ours, Peer::Unix, shared, stop.cancelled_owned(), ()));
+            let (answers, requests) = split(theirs);
+            Client {
+                answers: BufReader::new(answers).lines(),
+                requests,
+            }
+        }
+
+        async fn stop(self) {
+            self.stop.cancel();
+            self.tasks.close();
+            self.tasks.wait().await;
+        }
+    }
+
+    impl Client {
+        async fn send(&mut self, line: &str) {
+            let line = format!("{line}\n");
+            self.requests
+                .write_all(line.as_bytes())
+                .await
+                .expect("the connection stands");
+        }
+
+        async fn expect(&mut self, answer: &str) {
+            assert_eq!(
+                self.answers.next_line().await.expect("a line").as_deref(),
+                Some(answer)
+            );
+        }
+
+        async fn ask(&mut self, line: &str, answer: &str) {
+            self.send(line).await;
+            self.expect(answer).await;
+        }
+    }
+
+    async fn passes<T>(expected: Duration, action: impl Future<Output = T>) -> T {
+        let begin = Instant::now();
+        let result = action.await;
+        // The timer counts in whole milliseconds and rounds up.
+        let passed = begin.elapsed();
+        assert!(
+            passed >= expected && passed <= expected + Duration::from_millis(2),
+            "{passed:?}"
+        );
+        result
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_wait_ends_when_its_time_is_over() {
+        let server = Server::start();
+        let (mut a, mut b) = (server.connect(), server.connect());
+        a.ask("lock k", "200 Acquired").await;
+        passes(Duration::ZERO, b.ask("lock k", "409 Unavailable")).await;
+        passes(
+            Duration::from_millis(500),
+            b.ask("lock k 0.5", "409 Unavailable"),
+        )
+        .await;
+        passes(
+            Duration::from_secs(5),
+            b.ask("lock_value k v 5", "409 Unavailable"),
+        )
+        .await;
+        let longest = Duration::from_millis(u32::MAX.into());
+        passes(
+            longest,
+            b.ask("lock k 99999999999999999999", "409 Unavailable"),
+        )
+        .await;
+        server.stop().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_grace_period_keeps_the_locks_and_its_end_passes_them_on() {
+        for (timeout, expected) in [
+            (None, 30_000),
+            (Some("set_timeout 1234"), 1_234),
+            (Some("set_timeout 0"), 0),
+        ] {
+            let server = Server::start();
+            let (mut a, mut b) = (server.connect(), server.connect());
+            if let Some(timeout) = timeout {
+                a.ask(timeout, "200 timeout set").await;
+            }
+            a.ask("lock k", "200 Acquired").await;
+            drop(a);
+            passes(
+                Duration::from_millis(expected),
+                b.ask("lock k 3600", "200 Acquired"),
+            )
+            .await;
+            server.stop().await;
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_resumed_session_outlives_its_grace_period() {
+        let server = Server::start();
+        let (mut a, mut b) = (server.connect(), server.connect());
+        a.ask("lock k", "200 Acquired").await;
+        a.send("conn_id").await;
+        let answer = a
+            .answers
+            .next_line()
+            .await
+            .expect("a line")
+            .expect("an answer");
+        drop(a);
+        sleep(Duration::from_millis(29_990)).await;
+        let id = answer.replace("200", "conn_id");
+        b.ask(&id, "200 conn id set").await;
+        sleep(Duration::from_secs(3600)).await;
+        b.ask("unlock k", "200 Unlocked").await;
+        server.stop().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_grace_period_that_is_over_cannot_be_resumed() {
+        let server = Server::start();
+        let (mut a, mut b) = (server.connect(), server.connect());
+        a.send("conn_id").await;
+        let answer = a
+            .answers
+            .next_line()
+            .await
+            .expect("a line")
+            .expect("an answer");
+        drop(a);
+        sleep(Duration::from_millis(30_001)).await;
+        b.ask(&answer.replace("200", "conn_id"), "403 cannot set conn id")
+            .await;
+        server.stop().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_does_not_read_is_given_up_after_its_time() {
+        let server = Server::start();
+        let (mut a, mut b) = (server.connect(), server.connect());
+        a.ask("set_timeout 0", "200 timeout set").await;
+        a.ask("lock k", "200 Acquired").await;
+        a.send("help").await;
+        passes(
+            Duration::from_secs(30),
+            b.ask("lock k 3600", "200 Acquired"),
+        )
+        .await;
+        server.stop().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_reads_slowly_is_not() {
+        let server = Server::start();
+        let mut a = server.connect();
+        a.ask("lock k", "200 Acquired").await;
+        a.send("help").await;
+        let mut byte = [0];
+        let mut answers = a.answers.into_inner().into_inner();
+        for _ in 0..50 {
+            sleep(Duration::from_secs(29)).await;
+            answers
+                .read_exact(&mut byte)
+                .await
+                .expect("the connection stands");
+        }
+        assert_eq!(server.shared.table.session_counts(), (1, 1));
+        server.stop().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_end_of_a_connection_is_noticed_while_its_request_waits() {
+        let server = Server::start();
+        let (mut a, mut b) = (server.connect(), server.connect());
+        a.ask("lock k", "200 Acquired").await;
+        b.send("lock k 3600").await;
+        while server.shared.table.waiters().is_empty() {
+            tokio::task::yield_now().await;
+        }
+        // Sending ahead is read and kept, within bounds, and not run.
+        b.send(&"x".repeat(READ_AHEAD / 2)).await;
+        drop(b);
+        while !server.shared.table.waiters().is_empty() {
+            tokio::task::yield_now().await;
+        }
+        a.ask("unlock k", "200 Unlocked").await;
+        assert_eq!(server.shared.table.held(), 0);
+        server.stop().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_sent_ahead_of_a_wait_is_bounded() {
+        let server = Server::start();
+        let (mut a, mut b) = (server.connect(), server.connect());
+        a.ask("lock k", "200 Acquired").await;
+        b.send("lock k 3600").await;
+        let ahead = "echo\n".repeat(READ_AHEAD);
+        let sent = tokio::time::timeout(
+            Duration::from_secs(1),
+            b.requests.write_all(ahead.as_bytes()),
+        );
+        assert!(sent.await.is_err(), "the server does not read all of this");
+        a.ask("unlock k", "200 Unlocked").await;
+        b.expect("200 Acquired").await;
+        b.expect("200 []").await;
+        server.stop().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_task_that_is_torn_down_leaves_no_lock_behind() {
+        let server = Server::start();
+        let (ours, theirs) = tokio::io::duplex(64);
+        let shared = Arc::clone(&server.shared);
+        let task = tokio::spawn(serve(ours, Peer::Unix, shared, pending(), ()));
+        let (answers, requests) = split(theirs);
+        let mut a = Client {
+            answers: BufReader::new(answers).lines(),
+            requests,
+        };
+        let mut b = server.connect();
+        b.ask("lock other", "200 Acquired").await;
+        a.ask("lock k", "200 Acquired").await;
+        a.send("lock other 3600").await;
+        while server.shared.table.waiters().is_empty() {
+            tokio::task::yield_now().await;
+        }
+        task.abort();
+        assert!(task.await.expect_err("aborted").is_cancelled());
+        assert!(server.shared.table.waiters().is_empty());
+        b.ask("lock k", "200 Acquired").await;
+        assert_eq!(server.shared.table.session_counts(), (1, 1));
+        server.stop().await;
+    }
+}

@@ -12,8 +12,8 @@ use crate::table::{Detached, Grace, LockTable, Peer, Session};
 /// How many locks are released before others get their turn: a fraction of a millisecond's work.
 const SLICE: usize = 1000;
 
-/// A session in use. Should its task be torn down without [`Attached::detach`], the session ends
-/// with it, so that no lock is held by nobody.
+/// A session in use. Should its task be torn down, wherever it is, the session ends with it: no
+/// lock is ever held by nobody.
 pub(super) struct Attached<'a> {
     table: &'a LockTable,
     /// `None` only once detached.
@@ -35,9 +35,13 @@ pub(super) async fn sit_out(table: &LockTable, grace: Grace, shutdown: impl Futu
         () = grace.resumed.notified() => return,
         () = shutdown => return,
     }
-    if let Some(mut session) = table.expire(grace.number, Instant::now().into_std()) {
+    if let Some(session) = table.expire(grace.number, Instant::now().into_std()) {
         debug!(session = %grace.number, locks = session.held(), "grace period over");
-        unlock_all(table, &mut session).await;
+        let mut over = Attached {
+            table,
+            session: Some(session),
+        };
+        unlock_all(table, &mut over).await;
     }
 }
 
@@ -50,7 +54,7 @@ impl<'a> Attached<'a> {
     /// Ends the session's connection. Without a grace period everything is released on return.
     pub(super) async fn detach(&mut self) -> Option<Grace> {
         let session = self.session.take()?;
-        let mut over = match self.table.detach(session, Instant::now().into_std()) {
+        let over = match self.table.detach(session, Instant::now().into_std()) {
             Detached::InGrace(grace) => return Some(grace),
             Detached::Over(session) => session,
             Detached::NoRoom(session) => {
@@ -59,7 +63,7 @@ impl<'a> Attached<'a> {
                 session
             }
         };
-        unlock_all(self.table, &mut over).await;
+        unlock_all(self.table, self.session.insert(over)).await;
         None
     }
 }
@@ -91,5 +95,33 @@ impl Drop for Attached<'_> {
         if let Some(session) = self.session.take() {
             self.table.end(session);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+    use std::task::{Context, Waker};
+
+    use super::*;
+    use crate::table::{Locked, Mode, test_limits};
+
+    #[test]
+    fn a_session_with_very_many_locks_gives_way_to_others_while_it_ends() {
+        let table = LockTable::new(test_limits());
+        let mut session = table.open(Peer::Unix, Duration::ZERO);
+        for index in 0..50_000_u32 {
+            let answer = table.lock(&mut session, &index.to_ne_bytes(), &Mode::Exclusive);
+            assert_eq!(answer, Locked::Acquired);
+        }
+        let mut ending = pin!(unlock_all(&table, &mut session));
+        // Polled by hand: each time it gives way is somebody else's turn.
+        let mut context = Context::from_waker(Waker::noop());
+        for turn in 1..50 {
+            assert!(ending.as_mut().poll(&mut context).is_pending());
+            assert_eq!(table.held(), 50_000 - turn * SLICE);
+        }
+        assert!(ending.as_mut().poll(&mut context).is_ready());
+        assert_eq!(table.held(), 0);
     }
 }

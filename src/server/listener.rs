@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixSocket, UnixStream};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_util::codec::Encoder;
@@ -31,6 +31,10 @@ pub(super) const LINGER_AT_SHUTDOWN: Duration = Duration::from_millis(100);
 
 /// How long accepting rests when there is no file descriptor left for a connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How many connections the kernel may have ready for us, where it allows that many. A client that
+/// finds no room tries again only after a second, so a crowd that comes at once should fit.
+const BACKLOG: u32 = 4096;
 
 /// Connections that are told that they are too many, at one time; more are just closed.
 const REFUSALS_AT_ONCE: usize = 64;
@@ -107,7 +111,7 @@ async fn bind_one(address: &Address) -> Result<Vec<Listener>, BindError> {
 async fn bind_tcp(host: &str) -> io::Result<Vec<Listener>> {
     let mut listeners = Vec::new();
     for address in tokio::net::lookup_host(host).await? {
-        let socket = TcpListener::bind(address).await?;
+        let socket = listen(address)?;
         listeners.push(Listener {
             address: Address::Tcp(socket.local_addr()?.to_string()),
             socket: Socket::Tcp(socket),
@@ -117,10 +121,23 @@ async fn bind_tcp(host: &str) -> io::Result<Vec<Listener>> {
     Ok(listeners)
 }
 
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    // A restart must not wait until the kernel has forgotten the last run's connections.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
 fn bind_unix(path: &Path) -> io::Result<Listener> {
     remove_stale(path)?;
+    let socket = UnixSocket::new_stream()?;
+    socket.bind(path)?;
     Ok(Listener {
-        socket: Socket::Unix(UnixListener::bind(path)?),
+        socket: Socket::Unix(socket.listen(BACKLOG)?),
         address: Address::Unix(path.to_owned()),
         _file: Some(RemovedAtEnd(path.to_owned())),
     })
@@ -309,4 +326,47 @@ pub(super) async fn close_gently(
     };
     // Whether the client closed, failed or dawdled: the connection is over.
     let _ = timeout(linger, drain).await;
+}
+
+#[cfg(all(test, feature = "keepalive"))]
+mod tests {
+    use super::*;
+    use socket2::SockRef;
+
+    async fn accepted_with(seconds: u32) -> TcpStream {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let (client, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
+        drop(client);
+        let (stream, _) = accepted.expect("a connection");
+        keep_alive(&stream, seconds).expect("a socket takes these options");
+        stream
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_died_without_a_word_is_noticed_within_the_time_set() {
+        let stream = accepted_with(60).await;
+        let socket = SockRef::from(&stream);
+        assert!(socket.keepalive().expect("an option"));
+        let idle = socket.tcp_keepalive_time().expect("an option");
+        let interval = socket.tcp_keepalive_interval().expect("an option");
+        let probes = socket.tcp_keepalive_retries().expect("an option");
+        assert_eq!(idle + interval * probes, Duration::from_secs(60));
+        let unacknowledged = socket.tcp_user_timeout().expect("an option");
+        assert_eq!(unacknowledged, Some(Duration::from_secs(60)));
+    }
+
+    #[tokio::test]
+    async fn the_shortest_time_is_still_valid_and_zero_turns_it_off() {
+        assert!(
+            SockRef::from(&accepted_with(1).await)
+                .keepalive()
+                .expect("an option")
+        );
+        assert!(
+            !SockRef::from(&accepted_with(0).await)
+                .keepalive()
+                .expect("an option")
+        );
+    }
 }

@@ -147,7 +147,6 @@ mod tests {
     use shuttle::future::block_on;
     use shuttle::thread;
 
-    use super::*;
     use crate::table::{
         Ending, LockTable, Locked, Mode, Peer, Session, Value, interleave, test_limits,
     };

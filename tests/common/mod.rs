@@ -4,6 +4,8 @@
 //! patience below only bounds how long a failing test hangs.
 #![allow(dead_code, reason = "each test program uses its own part")]
 
+pub mod history;
+
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::thread::JoinHandle;
@@ -230,5 +232,27 @@ impl Client {
     pub fn drains_to_the_end(&mut self) -> bool {
         let mut rest = Vec::new();
         self.stream.read_to_end(&mut rest).is_ok()
+    }
+}
+
+/// Reads the log of a server that listens on a free port of 127.0.0.1 up to the line that names it.
+pub fn address_in_log(log: &mut impl BufRead) -> SocketAddr {
+    let line = next_line_with(log, "listening on ");
+    let address = line
+        .split("127.0.0.1:")
+        .nth(1)
+        .expect("an address in the log");
+    let port: String = address.chars().take_while(char::is_ascii_digit).collect();
+    format!("127.0.0.1:{port}").parse().expect("an address")
+}
+
+pub fn next_line_with(log: &mut impl BufRead, text: &str) -> String {
+    loop {
+        let mut line = String::new();
+        let read = log.read_line(&mut line).expect("a log");
+        assert!(read > 0, "the log ended without {text:?}");
+        if line.contains(text) {
+            return line;
+        }
     }
 }

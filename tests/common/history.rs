@@ -1,0 +1,84 @@
+//! What clients saw of one key, and what must never be seen. Knows nothing of any server.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
+/// One thing that happened to a key, in the order in which clients wrote it down.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Event {
+    /// The client was told that it has the lock. `arrival`: when it queued up, if it did.
+    Got {
+        client: u64,
+        value: Option<u64>,
+        arrival: Option<u64>,
+    },
+    /// The client is about to give the lock back, or will never again act as its holder.
+    Gives { client: u64 },
+}
+
+/// The history of one key. Clients write `Got` after they were told so and `Gives` before they
+/// let go: so two entries can only overlap here if the locks did.
+#[derive(Debug, Default)]
+pub struct History(Mutex<Vec<Event>>);
+
+impl History {
+    pub fn got(&self, client: u64, value: Option<u64>, arrival: Option<u64>) {
+        self.push(Event::Got {
+            client,
+            value,
+            arrival,
+        });
+    }
+
+    pub fn gives(&self, client: u64) {
+        self.push(Event::Gives { client });
+    }
+
+    fn push(&self, event: Event) {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(event);
+    }
+
+    pub fn take(&self) -> Vec<Event> {
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// What is wrong with a history: two who exclude each other held the key at once, or exclusive
+/// waiters got it in another order than they came. Empty if all is well.
+pub fn violations(events: &[Event]) -> Vec<String> {
+    let mut wrong = Vec::new();
+    let mut holders: BTreeMap<u64, Option<u64>> = BTreeMap::new();
+    let mut last_arrival = 0;
+    for (index, event) in events.iter().enumerate() {
+        match event {
+            Event::Gives { client } => {
+                if holders.remove(client).is_none() {
+                    wrong.push(format!("event {index}: {client} gives what it has not"));
+                }
+            }
+            Event::Got {
+                client,
+                value,
+                arrival,
+            } => {
+                let excludes = |held: &Option<u64>| held.is_none() || held != value;
+                if holders.values().any(excludes) {
+                    wrong.push(format!(
+                        "event {index}: {client} got it while {holders:?} had it"
+                    ));
+                }
+                holders.insert(*client, *value);
+                if let (Some(arrival), None) = (arrival, value) {
+                    if *arrival < last_arrival {
+                        wrong.push(format!("event {index}: {client} was overtaken"));
+                    }
+                    last_arrival = *arrival;
+                }
+            }
+        }
+    }
+    wrong
+}
