@@ -26,7 +26,7 @@ Try it: start elockd, then `telnet 127.0.0.1 11400` and type `help`.";
 #[command(name = "elockd", version, about = "A lock server for the eLock text protocol", after_help = AFTER_HELP)]
 pub struct Config {
     /// Where to listen: HOST:PORT or unix:PATH; repeat it for more than one
-    /// [default: 127.0.0.1:11400, and [::1]:11400 where IPv6 exists]
+    /// (default: `127.0.0.1:11400`, and `[::1]:11400` where IPv6 exists)
     #[arg(
         long,
         env = "ELOCK_LISTEN",
@@ -121,7 +121,7 @@ pub struct Config {
     pub log_format: LogFormat,
 
     /// Do not serve, but ask the server at ADDRESS for its `stats`: exit code 0 if it answers
-    /// within two seconds [default address: 127.0.0.1:11400]
+    /// within two seconds (default address: `127.0.0.1:11400`)
     #[arg(long, value_name = "ADDRESS", num_args = 0..=1, default_missing_value = "127.0.0.1:11400")]
     pub check: Option<Address>,
 }

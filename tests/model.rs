@@ -165,23 +165,27 @@ impl Model {
         self.waiting.iter().any(|waiter| waiter.session == session)
     }
 
-    fn waits_for(&self, from: u64, key: u8, goal: u64, seen: &mut BTreeSet<u64>) -> bool {
-        let Some(lock) = self.locks.get(&key) else {
-            return false;
-        };
-        lock.holders.iter().any(|&holder| {
+    /// Whether `goal` is among those who would have to let go before `key` is free.
+    fn waits_for(&self, key: u8, goal: u64, seen: &mut BTreeSet<u64>) -> bool {
+        let holders = self
+            .locks
+            .get(&key)
+            .map(|lock| lock.holders.clone())
+            .unwrap_or_default();
+        holders.into_iter().any(|holder| {
+            let mut next = self
+                .waiting
+                .iter()
+                .filter(|waiter| waiter.session == holder);
             holder == goal
-                || (seen.insert(holder)
-                    && self.waiting.iter().any(|next| {
-                        next.session == holder && self.waits_for(from, next.key, goal, seen)
-                    }))
+                || seen.insert(holder) && next.any(|waiter| self.waits_for(waiter.key, goal, seen))
         })
     }
 
     fn lock(&mut self, session: u64, key: u8, value: Option<u8>, wait: bool) -> Answer {
         let full_session = self.held_by(session).len() >= LIMITS.locks_per_session;
         let held_in_all = self.locks.len();
-        let circle = self.waits_for(session, key, session, &mut BTreeSet::new());
+        let circle = self.waits_for(key, session, &mut BTreeSet::new());
         let waiters = self
             .waiting
             .iter()

@@ -286,14 +286,11 @@ mod tests {
         for (index, session) in sessions.iter_mut().enumerate() {
             take(&table, session, &key(index), &Mode::Exclusive);
         }
-        let last = sessions.len() - 1;
-        for index in 0..last {
-            assert_eq!(
-                wait(&table, &mut sessions[index], &key(index + 1)),
-                Locked::Waiting
-            );
+        let (last, others) = sessions.split_last_mut().expect("sessions");
+        for (index, session) in others.iter_mut().enumerate() {
+            assert_eq!(wait(&table, session, &key(index + 1)), Locked::Waiting);
         }
-        let Locked::Deadlock(circle) = wait(&table, &mut sessions[last], &key(0)) else {
+        let Locked::Deadlock(circle) = wait(&table, last, &key(0)) else {
             panic!("a circle of everyone");
         };
         assert_eq!(circle.steps().len(), 10_000);

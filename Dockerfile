@@ -1,0 +1,18 @@
+# Builds elockd and puts it, alone, on an image that has a C library and no shell.
+#
+#   docker build -t elockd .
+#   docker run -d --name elockd -p 127.0.0.1:11400:11400 elockd
+#
+# More flags go behind the image's name. The server is process 1 and stops at once on SIGTERM.
+
+FROM rust:1.95-slim-bookworm AS build
+WORKDIR /src
+COPY Cargo.toml Cargo.lock ./
+COPY src src
+RUN cargo build --release --locked --bin elockd
+
+FROM gcr.io/distroless/cc-debian12:nonroot
+COPY --from=build /src/target/release/elockd /elockd
+EXPOSE 11400
+HEALTHCHECK --interval=10s --timeout=5s --start-period=5s CMD ["/elockd", "--check"]
+ENTRYPOINT ["/elockd", "--listen", "0.0.0.0:11400"]
