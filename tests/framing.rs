@@ -69,6 +69,17 @@ fn a_request_that_waits_when_the_input_ends_is_refused_and_those_behind_it_are_a
 }
 
 #[test]
+fn answers_before_a_request_that_waits_do_not_wait_with_it() {
+    let server = Server::start();
+    let (mut a, mut b) = (server.connect(), server.connect());
+    a.ask("lock k", "200 Acquired");
+    b.send_raw("echo first\nlock k 3600\n");
+    b.expect(r#"200 ["first"]"#);
+    a.ask("unlock k", "200 Unlocked");
+    b.expect("200 Acquired");
+}
+
+#[test]
 fn an_overlong_line_is_dropped_to_its_end_and_answered_once() {
     let server = Server::start();
     let mut a = server.connect();

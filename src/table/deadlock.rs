@@ -296,6 +296,25 @@ mod tests {
         assert_eq!(circle.steps().len(), 10_000);
     }
 
+    /// Two sessions are let in together; one of them asks for what the other holds before that one
+    /// has found out. It does not wait any more, whatever the graph still says of it.
+    #[test]
+    fn a_grant_that_its_session_has_not_noticed_yet_is_no_edge() {
+        let table = table();
+        let [mut holder, mut slow, mut quick] = [open(&table), open(&table), open(&table)];
+        let shared = Mode::Shared(Value::new(b"v"));
+        take(&table, &mut holder, b"k", &Mode::Exclusive);
+        take(&table, &mut slow, b"own", &Mode::Exclusive);
+        for session in [&mut slow, &mut quick] {
+            let answer = table.lock_or_wait(session, b"k", &shared, Instant::now());
+            assert_eq!(answer, Locked::Waiting);
+        }
+        table.end(holder);
+        assert!(table.settle(&mut quick, Ending::Granted));
+        assert_eq!(table.circle(&quick, b"own"), None);
+        assert_eq!(wait(&table, &mut quick, b"own"), Locked::Waiting);
+    }
+
     #[test]
     fn a_wait_that_is_over_is_no_edge() {
         let table = table();
