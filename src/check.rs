@@ -13,17 +13,20 @@ const PATIENCE: Duration = Duration::from_secs(2);
 ///
 /// # Errors
 ///
-/// What kept the server from answering: no connection, silence for two seconds, or another answer.
+/// What kept the server from answering: no connection within two seconds, silence for as long, or
+/// another answer.
 pub fn check(address: &Address) -> io::Result<()> {
     match address {
         Address::Tcp(host) => {
             let stream = connect(host)?;
             stream.set_read_timeout(Some(PATIENCE))?;
+            stream.set_write_timeout(Some(PATIENCE))?;
             ask(stream)
         }
         Address::Unix(path) => {
             let stream = UnixStream::connect(path)?;
             stream.set_read_timeout(Some(PATIENCE))?;
+            stream.set_write_timeout(Some(PATIENCE))?;
             ask(stream)
         }
     }

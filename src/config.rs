@@ -60,7 +60,7 @@ pub struct Config {
     #[arg(long, env = "ELOCK_MAX_CONNECTIONS", value_name = "N", default_value = "10000", value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     pub max_connections: u32,
 
-    /// Locks held at one time, in all
+    /// Locks in all, held or waited for; a shared one counts once for each holder
     #[arg(long, env = "ELOCK_MAX_LOCKS", value_name = "N", default_value = "2000000", value_parser = clap::value_parser!(u32).range(1..))]
     pub max_locks: u32,
 
@@ -121,7 +121,7 @@ pub struct Config {
     pub log_format: LogFormat,
 
     /// Do not serve, but ask the server at ADDRESS for its `stats`: exit code 0 if it answers
-    /// within two seconds (default address: `127.0.0.1:11400`)
+    /// (default address: `127.0.0.1:11400`)
     #[arg(long, value_name = "ADDRESS", num_args = 0..=1, default_missing_value = "127.0.0.1:11400")]
     pub check: Option<Address>,
 }

@@ -14,9 +14,10 @@ fn locks_of_one_session() {
     a.ask("lock_value y v", "200 Acquired");
     b.ask("lock_value z v", "200 Acquired");
     const FULL: &str = "507 Too many locks in this session: at most 2";
-    for request in ["lock w", "lock_value z v", "lock z", "lock z 3600"] {
+    for request in ["lock w", "lock_value z v", "lock z 3600"] {
         a.ask(request, FULL);
     }
+    a.ask("lock z", "409 Unavailable");
     a.ask("lock x", "200 Acquired");
     a.ask("unlock x", "200 Unlocked");
     a.ask("lock_value z v", "200 Acquired");
@@ -32,9 +33,28 @@ fn locks_in_all() {
         "lock z 3600",
         "507 Too many locks in this server: at most 2",
     );
-    a.ask("lock_value y v", "200 Acquired");
     a.ask("unlock x", "200 Unlocked");
     b.ask("lock z", "200 Acquired");
+}
+
+#[test]
+fn every_holder_of_a_shared_lock_and_every_waiter_counts_among_the_locks_in_all() {
+    const FULL: &str = "507 Too many locks in this server: at most 3";
+    let server = Server::start_with(|config| config.max_locks = 3);
+    let [mut a, mut b, mut c] = [server.connect(), server.connect(), server.connect()];
+    a.ask("lock_value x v", "200 Acquired");
+    b.ask("lock_value x v", "200 Acquired");
+    c.send("lock x 3600");
+    server.until_waiting(1);
+    a.ask("lock y", FULL);
+    a.ask("lock x", "409 Unavailable");
+    a.ask("unlock x", "200 Unlocked");
+    a.ask("lock y", "200 Acquired");
+    a.ask("lock_value x v", FULL);
+    b.ask("unlock x", "200 Unlocked");
+    c.expect("200 Acquired");
+    b.ask("lock z", "200 Acquired");
+    b.ask("lock x 3600", FULL);
 }
 
 #[test]
@@ -88,10 +108,10 @@ fn connections() {
     let server = Server::start_with(|config| config.max_connections = 2);
     let mut a = server.connect();
     let b = server.connect();
-    for _ in 0..3 {
-        let mut refused = Client::connect(server.address);
-        refused.expect("503 Too many connections: at most 2");
-        refused.expect_closed();
+    let mut refused: Vec<Client> = (0..200).map(|_| Client::connect(server.address)).collect();
+    for client in &mut refused {
+        client.expect("503 Too many connections: at most 2");
+        client.expect_closed();
     }
     a.ask("lock k", "200 Acquired");
     drop(b);

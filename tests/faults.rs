@@ -113,6 +113,20 @@ fn a_waiter_whose_connection_ends_leaves_the_queue_at_once() {
     }
 }
 
+/// The same for one that sent so much ahead that the server does not read all of it meanwhile.
+#[test]
+fn a_waiter_that_sent_very_much_ahead_leaves_the_queue_too() {
+    for end in [drop, Client::reset] {
+        let server = Server::start();
+        let [mut a, mut b] = [server.connect(), server.connect()];
+        a.ask("lock k", "200 Acquired");
+        b.send_raw(format!("lock k 3600\n{}", "echo\n".repeat(30_000)));
+        server.until_waiting(1);
+        end(b);
+        server.until_waiting(0);
+    }
+}
+
 /// Both: session ids were 1, 2, 3 …, so anyone could take a disconnected session's locks over.
 #[test]
 fn a_session_id_cannot_be_guessed() {

@@ -14,7 +14,7 @@ use elock::table::{
 use proptest::prelude::*;
 
 const LIMITS: Limits = Limits {
-    locks: 5,
+    locks: 9,
     locks_per_session: 3,
     waiters_per_key: 3,
     sessions_in_grace: 3,
@@ -182,25 +182,36 @@ impl Model {
         })
     }
 
+    /// What stands against one more lock of this session, held or waited for.
+    fn full(&self, session: u64) -> Option<Answer> {
+        let holders: usize = self.locks.values().map(|lock| lock.holders.len()).sum();
+        let (of_session, in_all) = (LIMITS.locks_per_session, LIMITS.locks);
+        if self.held_by(session).len() >= of_session {
+            return Some(Answer::Full(Limit::LocksPerSession { max: of_session }));
+        }
+        let full = holders + self.waiting.len() >= in_all;
+        full.then_some(Answer::Full(Limit::Locks { max: in_all }))
+    }
+
     fn lock(&mut self, session: u64, key: u8, value: Option<u8>, wait: bool) -> Answer {
-        let full_session = self.held_by(session).len() >= LIMITS.locks_per_session;
-        let held_in_all = self.locks.len();
+        let full = self.full(session);
         let circle = self.waits_for(key, session, &mut BTreeSet::new());
         let waiters = self
             .waiting
             .iter()
             .filter(|waiter| waiter.key == key)
             .count();
+        let max = LIMITS.waiters_per_key;
         match self.locks.get_mut(&key) {
-            Some(lock) if lock.holders.contains(&session) => match lock.value == value {
-                true => Answer::Acquired,
-                false => Answer::Conflict,
-            },
-            _ if full_session => Answer::Full(Limit::LocksPerSession {
-                max: LIMITS.locks_per_session,
+            Some(lock) if lock.holders.contains(&session) && lock.value == value => {
+                Answer::Acquired
+            }
+            Some(lock) if lock.holders.contains(&session) => Answer::Conflict,
+            Some(lock) if value.is_some() && lock.value == value => full.unwrap_or_else(|| {
+                lock.holders.insert(session);
+                Answer::Acquired
             }),
-            None if held_in_all >= LIMITS.locks => Answer::Full(Limit::Locks { max: LIMITS.locks }),
-            None => {
+            None => full.unwrap_or_else(|| {
                 self.locks.insert(
                     key,
                     ModelLock {
@@ -209,24 +220,18 @@ impl Model {
                     },
                 );
                 Answer::Acquired
-            }
-            Some(lock) if value.is_some() && lock.value == value => {
-                lock.holders.insert(session);
-                Answer::Acquired
-            }
+            }),
             Some(_) if circle => Answer::Deadlock,
             Some(_) if !wait => Answer::Busy,
-            Some(_) if waiters >= LIMITS.waiters_per_key => Answer::Full(Limit::WaitersPerKey {
-                max: LIMITS.waiters_per_key,
-            }),
-            Some(_) => {
+            Some(_) if waiters >= max => Answer::Full(Limit::WaitersPerKey { max }),
+            Some(_) => full.unwrap_or_else(|| {
                 self.waiting.push(ModelWaiter {
                     session,
                     key,
                     value,
                 });
                 Answer::Waiting
-            }
+            }),
         }
     }
 
@@ -282,10 +287,21 @@ impl Model {
             .count()
     }
 
+    /// Whether one more session fits; those that hold nothing get half of the room.
+    fn has_room(&self, number: u64) -> bool {
+        let max = LIMITS.sessions_in_grace;
+        let max = if self.held_by(number).is_empty() {
+            max / 2
+        } else {
+            max
+        };
+        self.in_grace() < max
+    }
+
     /// True if the session goes on in its grace period.
     fn detach(&mut self, number: u64) -> bool {
         let holds_something = !self.held_by(number).is_empty();
-        let room = self.in_grace() < LIMITS.sessions_in_grace;
+        let room = self.has_room(number);
         let session = self.sessions.get_mut(&number).expect("it is there");
         let survives = session.grace_ms > 0 && (holds_something || session.asked_id) && room;
         match survives {
@@ -401,9 +417,9 @@ impl Both {
                     .grace_ms = grace_ms;
             }
             Step::AskId { .. } => {
-                let id = self
-                    .table
-                    .session_id(&session, Secret(self.ids.len() as u128));
+                let known = self.table.session_id(&session);
+                let secret = Secret(self.ids.len() as u128);
+                let id = known.unwrap_or_else(|| self.table.set_secret(&session, secret));
                 self.model
                     .sessions
                     .get_mut(&number)
@@ -507,7 +523,7 @@ impl Both {
     fn disconnect(&mut self, session: Session) {
         let number = session.number().0;
         let (room, grace_ms) = (
-            self.model.in_grace() < LIMITS.sessions_in_grace,
+            self.model.has_room(number),
             self.model.sessions[&number].grace_ms,
         );
         let granted = if self.model.detach(number) {
@@ -524,7 +540,7 @@ impl Both {
                 assert!(!self.model.sessions.contains_key(&number));
                 self.table.unlock_some(&mut session, usize::MAX);
             }
-            Detached::NoRoom(mut session) => {
+            Detached::NoRoom { mut session, .. } => {
                 assert!(!self.model.sessions.contains_key(&number) && !room);
                 self.table.unlock_some(&mut session, usize::MAX);
             }
@@ -582,7 +598,7 @@ impl Both {
         assert_eq!(actual, expected);
         assert_eq!(self.table.held(), expected.len());
         for (key, (number, lock)) in keys.iter().zip(&self.model.locks) {
-            let view = self.table.lock_view(key).expect("it is held");
+            let view = self.table.lock_view(key, usize::MAX).expect("it is held");
             let holders: Vec<u64> = view.holders.iter().map(|holder| holder.0).collect();
             assert_eq!(holders, lock.holders.iter().copied().collect::<Vec<_>>());
             assert_eq!(view.mode, mode_of(lock.value));

@@ -48,20 +48,23 @@ fn serve(config: Config) -> Result<(), ServeError> {
     if config.threads > 0 {
         runtime.worker_threads(config.threads.into());
     }
-    runtime.enable_all().build()?.block_on(async {
-        let shutdown = shutdown_signal()?;
+    let runtime = runtime.enable_all().build()?;
+    let served = runtime.block_on(async {
         let listeners = server::bind(&config.listen).await?;
-        let addresses: Vec<String> = listeners
+        let addresses = listeners
             .iter()
-            .map(|listener| listener.address().to_string())
-            .collect();
+            .map(|listener| listener.address().to_string());
+        let addresses = addresses.collect::<Vec<_>>().join(", ");
+        let shutdown = shutdown_signal()?;
         info!(
-            "elockd {} listening on {}",
-            env!("CARGO_PKG_VERSION"),
-            addresses.join(", ")
+            "elockd {} listening on {addresses}",
+            env!("CARGO_PKG_VERSION")
         );
         Ok(server::run(listeners, config, shutdown).await?)
-    })
+    });
+    // What is still busy had its time.
+    runtime.shutdown_background();
+    served
 }
 
 fn init_log(config: &Config) {

@@ -38,13 +38,17 @@ pub fn put_session(out: &mut BytesMut, view: &SessionView, now: Instant) {
     }
 }
 
-/// `LOCK key #24, #25 (value) waiters=N`.
+/// `LOCK key #24, #25 (value) waiters=N`. Holders that the view leaves out are counted.
 pub fn put_lock(out: &mut BytesMut, key: &Key, view: &LockView) {
     out.put_slice(b"LOCK ");
     put_visible(out, key.as_bytes());
     for (index, holder) in view.holders.iter().enumerate() {
         let comma = if index > 0 { "," } else { "" };
         put_fmt(out, format_args!("{comma} {holder}"));
+    }
+    let more = view.holders_in_all.saturating_sub(view.holders.len());
+    if more > 0 {
+        put_fmt(out, format_args!(", ... {more} more"));
     }
     put_value(out, &view.mode);
     put_fmt(out, format_args!(" waiters={}\r\n", view.waiters));

@@ -214,9 +214,10 @@ fn put_bad(out: &mut BytesMut, bad: BadRequest<'_>) {
     out.put_slice(after.as_bytes());
 }
 
-/// A circle longer than this many steps is shown by its two ends, which keeps the line short
-/// however many sessions stand in it.
+/// A circle longer than this many steps is shown by its two ends, and a key longer than this many
+/// bytes by its beginning: so the line stays short whatever stands in it.
 const SHOWN_STEPS: usize = 32;
+const SHOWN_KEY: usize = 128;
 
 fn put_deadlock(out: &mut BytesMut, circle: &Circle) {
     out.put_slice(b"423 Deadlock: ");
@@ -231,8 +232,13 @@ fn put_deadlock(out: &mut BytesMut, circle: &Circle) {
             continue;
         }
         put_fmt(out, format_args!("{} => ", step.waiter));
-        put_visible(out, step.key.as_bytes());
-        out.put_slice(b" = ");
+        let key = step.key.as_bytes();
+        put_visible(out, key.get(..SHOWN_KEY).unwrap_or(key));
+        out.put_slice(if key.len() > SHOWN_KEY {
+            b"... = "
+        } else {
+            b" = "
+        });
     }
     put_fmt(out, format_args!("{}\r\n", circle.requester()));
 }
@@ -318,5 +324,12 @@ mod tests {
         );
         assert!(long.ends_with("=> x10000 = #1\r\n"), "{long}");
         assert!(long.len() < 1000);
+        let key = Key::new(&[0; 4000]);
+        let step = Step {
+            waiter: SessionNumber(1),
+            key,
+        };
+        let wide = text(&Reply::Deadlock(Circle::new(vec![step; 10_000])));
+        assert!(wide.len() < 32 * 600, "{} bytes", wide.len());
     }
 }

@@ -1,5 +1,6 @@
 //! A line to a request, or to what is wrong with it.
 
+use std::fmt;
 use std::time::Duration;
 
 /// A command's name, arguments and purpose, as `help` and the `400` answers show them.
@@ -36,7 +37,7 @@ commands! {
 }
 
 /// One parsed command. Keys, values and ids are any bytes but space and LF.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum Request<'a> {
     /// Take `key` exclusively.
     Lock {
@@ -106,6 +107,29 @@ pub enum BadRequest<'a> {
         /// The limit.
         max_ms: u64,
     },
+}
+
+/// As the line that it was, for the log; an id is a secret and not shown.
+impl fmt::Debug for Request<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Lock { key, wait } => write!(f, "lock {} {wait:?}", key.escape_ascii()),
+            Self::LockValue { key, value, wait } => {
+                let (key, value) = (key.escape_ascii(), value.escape_ascii());
+                write!(f, "lock_value {key} {value} {wait:?}")
+            }
+            Self::Unlock { key } => write!(f, "unlock {}", key.escape_ascii()),
+            Self::UnlockAll => f.write_str("unlock_all"),
+            Self::SetTimeout { grace_ms } => write!(f, "set_timeout {grace_ms}"),
+            Self::ConnId => f.write_str("conn_id"),
+            Self::Resume { .. } => f.write_str("conn_id (an id)"),
+            Self::Stats => f.write_str("stats"),
+            Self::Debug => f.write_str("debug"),
+            Self::Echo { words } => write!(f, "echo ({} words)", words.len()),
+            Self::Help => f.write_str("help"),
+            Self::Quit => f.write_str("quit"),
+        }
+    }
 }
 
 /// The longest wait: the original server's limit, about 49.7 days. Longer ones are cut to it.
@@ -238,6 +262,13 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn what_is_logged_shows_keys_but_no_id() {
+        let shown = |line: &[u8]| format!("{:?}", Request::parse(line).expect("a request"));
+        assert_eq!(shown(b"lock k\x1b 0.5"), "lock k\\x1b 500ms");
+        assert_eq!(shown(b"conn_id 24-0123456789abcdef"), "conn_id (an id)");
     }
 
     #[test]

@@ -1,23 +1,18 @@
 //! What each request does: one arm a command.
 
-use std::future::Future;
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 use tracing::{error, trace};
 
 use super::connection::{Connection, Gone};
 use super::grace::unlock_all;
+use super::transport::Transport;
 use crate::config::Compat;
 use crate::protocol::{BadRequest, Reply, Request, Stats};
 use crate::table::{Key, Locked, Mode, SessionId, Unlocked};
 
-impl<S, F> Connection<'_, S, F>
-where
-    S: AsyncRead + AsyncWrite + Unpin,
-    F: Future<Output = ()>,
-{
+impl<S: Transport> Connection<'_, S> {
     /// Runs one request and appends its answer to the output.
     ///
     /// # Errors
@@ -61,16 +56,20 @@ where
             let now = Instant::now().into_std();
             answer = table.lock_or_wait(&mut self.session, key, mode, now);
         }
+        if answer == Locked::Busy {
+            if let Some(circle) = table.circle(&self.session, key) {
+                answer = Locked::Deadlock(circle);
+            }
+            // A walk may be long, and a client may ask for many.
+            tokio::task::yield_now().await;
+        }
         Ok(match answer {
             Locked::Acquired => Reply::Acquired,
             Locked::Conflict => Reply::Unavailable,
             Locked::Deadlock(circle) => Reply::Deadlock(circle),
             Locked::Full(limit) => Reply::Full(limit),
-            Locked::Busy => match table.circle(&self.session, key) {
-                Some(circle) => Reply::Deadlock(circle),
-                None if self.stopping && !wait.is_zero() => Reply::ShuttingDown,
-                None => Reply::Unavailable,
-            },
+            Locked::Busy if self.stopping && !wait.is_zero() => Reply::ShuttingDown,
+            Locked::Busy => Reply::Unavailable,
             Locked::Waiting => match self.wait_for_grant(wait).await? {
                 true => Reply::Acquired,
                 false if self.stopping => Reply::ShuttingDown,
@@ -100,8 +99,12 @@ where
     }
 
     fn conn_id(&mut self) -> Reply<'static> {
+        let table = &self.shared.table;
+        if let Some(id) = table.session_id(&self.session) {
+            return Reply::ConnId(id);
+        }
         match self.shared.entropy.secret() {
-            Ok(fresh) => Reply::ConnId(self.shared.table.session_id(&self.session, fresh)),
+            Ok(secret) => Reply::ConnId(table.set_secret(&self.session, secret)),
             Err(error) => {
                 error!("no randomness for a session id: {error}");
                 Reply::Failed("No randomness for a session id")

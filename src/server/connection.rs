@@ -2,33 +2,40 @@
 //!
 //! Generic over the stream, so that TCP, unix sockets and in-memory pipes are all the same.
 
-use std::future::{Future, pending};
+use std::future::Future;
 use std::io;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::BytesMut;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::time::{Instant, sleep};
+use bytes::{BufMut, BytesMut};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::codec::{Decoder, Encoder};
+use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
+use super::Shared;
 use super::grace::{self, Attached};
+use super::transport::Transport;
 use super::wait::first_of;
-use super::{Shared, listener};
 use crate::protocol::{Line, LineCodec, Reply, Request};
-use crate::table::{Ending, Grace, Peer};
+use crate::table::{Ending, Peer};
 
 /// How much is read at once.
 const READ_SIZE: usize = 8 * 1024;
 
-/// How much a client may send ahead while its request waits. It is read so that the end of the
-/// connection is noticed; beyond this the client has to wait, and its end is noticed after that.
+/// How much of what a client sends ahead is read while its request waits: so the end of its input
+/// is noticed at once, and, behind more than this, within a second.
 const READ_AHEAD: usize = 64 * 1024;
 
-/// Buffers above this size are given back once they are empty.
-const KEEP_BUFFER: usize = 64 * 1024;
+/// Buffers of this size or above are given back once they are empty.
+const KEEP_BUFFER: usize = 32 * 1024;
+
+/// How long a closed connection waits for its client to close, too.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// The same when the server stops, where nobody wants to wait.
+const LINGER_AT_SHUTDOWN: Duration = Duration::from_millis(100);
 
 /// Why a connection is over.
 #[derive(Debug, thiserror::Error)]
@@ -45,7 +52,7 @@ pub(super) enum Gone {
     Shutdown,
 }
 
-pub(super) struct Connection<'a, S, F> {
+pub(super) struct Connection<'a, S> {
     pub(super) shared: &'a Arc<Shared>,
     pub(super) peer: Peer,
     pub(super) session: Attached<'a>,
@@ -53,39 +60,49 @@ pub(super) struct Connection<'a, S, F> {
     stream: S,
     input: BytesMut,
     codec: LineCodec,
-    /// The client sends nothing more; what it sent is still answered, but nothing waits.
+    stop: &'a CancellationToken,
+    /// There is nothing more to read.
     input_ended: bool,
-    shutdown: Pin<&'a mut F>,
-    /// `shutdown` was ready: nothing more is read and nothing waits.
+    /// The client has left, though some of what it sent may still be unread. That is answered, but
+    /// nothing waits any more.
+    client_left: bool,
+    /// The server stops: nothing more is read and nothing waits.
     pub(super) stopping: bool,
 }
 
 /// Serves one client until its connection ends, and then its session until its grace period ends.
 /// `slot` is given back in between.
-pub(super) async fn serve<S, F, P>(stream: S, peer: Peer, shared: Arc<Shared>, shutdown: F, slot: P)
-where
-    S: AsyncRead + AsyncWrite + Unpin,
-    F: Future<Output = ()>,
-{
-    let mut shutdown = std::pin::pin!(shutdown);
-    let mut connection = Connection::new(stream, peer, &shared, shutdown.as_mut());
+///
+/// `stop` should be a token of this connection's own: what all connections share, they would
+/// contend for at each read.
+pub(super) async fn serve<S: Transport, P>(
+    stream: S,
+    peer: Peer,
+    shared: Arc<Shared>,
+    stop: CancellationToken,
+    slot: P,
+) {
+    let mut connection = Connection::new(stream, peer, &shared, &stop);
     debug!(%peer, session = %connection.session.number(), "connected");
     let gone = connection.converse().await;
     debug!(%peer, session = %connection.session.number(), "disconnected: {gone}");
-    let stopping = connection.stopping;
-    let grace = connection.finish(gone).await;
-    drop(slot);
-    if let (Some(grace), false) = (grace, stopping) {
-        grace::sit_out(&shared.table, grace, shutdown).await;
-    }
+    // The session leaves first: a client that has read the goodbye finds it resumable, or its
+    // locks free. And its time runs from here on, however long the goodbye takes.
+    let grace = connection.session.detach().await;
+    let goodbye = async move {
+        connection.say_goodbye(gone).await;
+        drop(slot);
+    };
+    let afterlife = async {
+        if let Some(grace) = grace {
+            grace::sit_out(&shared.table, grace, stop.cancelled()).await;
+        }
+    };
+    tokio::join!(goodbye, afterlife);
 }
 
-impl<'a, S, F> Connection<'a, S, F>
-where
-    S: AsyncRead + AsyncWrite + Unpin,
-    F: Future<Output = ()>,
-{
-    fn new(stream: S, peer: Peer, shared: &'a Arc<Shared>, shutdown: Pin<&'a mut F>) -> Self {
+impl<'a, S: Transport> Connection<'a, S> {
+    fn new(stream: S, peer: Peer, shared: &'a Arc<Shared>, stop: &'a CancellationToken) -> Self {
         Self {
             shared,
             peer,
@@ -94,8 +111,9 @@ where
             stream,
             input: BytesMut::new(),
             codec: LineCodec::new(shared.config.max_line as usize),
+            stop,
             input_ended: false,
-            shutdown,
+            client_left: false,
             stopping: false,
         }
     }
@@ -113,8 +131,11 @@ where
         while let Some(line) = self.codec.decode(&mut self.input)? {
             self.answer(line).await?;
             self.flush_if_full().await?;
+            // However much a client sends ahead, others get their turn.
+            tokio::task::consume_budget().await;
         }
         self.flush().await?;
+        self.stopping |= self.stop.is_cancelled();
         if self.stopping {
             return Err(Gone::Shutdown);
         }
@@ -148,7 +169,7 @@ where
         tokio::select! {
             biased;
             read = self.stream.read_buf(&mut self.input) => self.input_ended = read? == 0,
-            () = &mut self.shutdown => self.stopping = true,
+            () = self.stop.cancelled() => self.stopping = true,
         }
         Ok(())
     }
@@ -181,7 +202,7 @@ where
 
     /// True if a request that cannot be answered at once may wait.
     pub(super) fn may_wait(&self) -> bool {
-        !self.input_ended && !self.stopping
+        !self.input_ended && !self.client_left && !self.stopping
     }
 
     /// Sits out the session's wait; true if it ends with the lock.
@@ -191,35 +212,65 @@ where
             return Ok(false);
         };
         let deadline = Instant::now() + wait;
-        let mut end = Ok(());
-        let disconnect = async { end = read_to_end(&mut self.stream, &mut self.input).await };
-        let ending = first_of(
-            disconnect,
-            waiter.granted(),
-            self.shutdown.as_mut(),
-            tokio::time::sleep_until(deadline),
-        )
-        .await;
+        let mut left = Ok(());
+        let disconnect = async {
+            left = until_left(&mut self.stream, &mut self.input, &mut self.input_ended).await;
+        };
+        let (stop, deadline) = (self.stop.cancelled(), sleep_until(deadline));
+        let ending = first_of(disconnect, waiter.granted(), stop, deadline).await;
         let has_lock = self.shared.table.settle(&mut self.session, ending);
-        self.input_ended |= ending == Ending::Disconnect;
+        self.client_left |= ending == Ending::Disconnect;
         self.stopping |= ending == Ending::Shutdown;
-        end?;
+        left?;
         Ok(has_lock)
     }
 
-    /// Ends the session's connection first and says goodbye after that: a client that has read
-    /// the last answer finds its session resumable, or its locks free.
-    async fn finish(mut self, gone: Gone) -> Option<Grace> {
-        let grace = self.session.detach().await;
-        let linger = match gone {
-            Gone::Quit => listener::LINGER,
-            Gone::Shutdown => listener::LINGER_AT_SHUTDOWN,
-            Gone::InputEnded | Gone::Broken(_) | Gone::Stalled => return grace,
-        };
-        if self.flush().await.is_ok() {
-            listener::close_gently(&mut self.stream, linger).await;
+    /// Waits for something that is neither input nor output; `None` if the client leaves or the
+    /// server stops before that.
+    pub(super) async fn wait_for<T>(
+        &mut self,
+        event: impl Future<Output = T>,
+    ) -> Result<Option<T>, Gone> {
+        tokio::select! {
+            biased;
+            left = until_left(&mut self.stream, &mut self.input, &mut self.input_ended) => {
+                self.client_left = true;
+                left?;
+            }
+            () = self.stop.cancelled() => self.stopping = true,
+            happened = event => return Ok(Some(happened)),
         }
-        grace
+        Ok(None)
+    }
+
+    /// Sends the last answers and closes.
+    async fn say_goodbye(mut self, gone: Gone) {
+        let has_last_words = matches!(gone, Gone::Quit | Gone::Shutdown);
+        if has_last_words && self.flush().await.is_ok() {
+            close_gently(&mut self.stream, self.stop).await;
+        }
+    }
+}
+
+/// Says that nothing more will be written and waits a little until the client has closed, too.
+/// What still comes in is dropped. Closing at once would make the kernel throw the last answer
+/// away if something unread is still coming in.
+pub(super) async fn close_gently(stream: &mut impl Transport, stop: &CancellationToken) {
+    let drain = async {
+        stream.shutdown().await?;
+        let mut dropped = [0; 1024];
+        while stream.read(&mut dropped).await? > 0 {}
+        io::Result::Ok(())
+    };
+    let patience = async {
+        sleep(LINGER_AT_SHUTDOWN).await;
+        // Stopped or not, the time is over then.
+        let _ = timeout(LINGER, stop.cancelled()).await;
+    };
+    tokio::select! {
+        // Whether the client closed or failed: the connection is over.
+        _ = drain => {}
+        () = patience => {}
     }
 }
 
@@ -228,22 +279,28 @@ async fn pause(time: Duration) {
     sleep(time).await;
 }
 
-/// Reads ahead until the input ends (`Ok`) or fails; for ever once the buffer is full.
-async fn read_to_end(
-    stream: &mut (impl AsyncRead + Unpin),
+/// Reads ahead until the client has left. `input_ended` says then whether everything is read;
+/// once the buffer is full, the rest stays where it is.
+async fn until_left(
+    stream: &mut impl Transport,
     input: &mut BytesMut,
+    input_ended: &mut bool,
 ) -> io::Result<()> {
-    while input.len() < READ_AHEAD {
-        input.reserve(READ_SIZE);
-        if stream.read_buf(input).await? == 0 {
+    while let room @ 1.. = READ_AHEAD.saturating_sub(input.len()) {
+        input.reserve(room.min(READ_SIZE));
+        if stream.read_buf(&mut (&mut *input).limit(room)).await? == 0 {
+            *input_ended = true;
             return Ok(());
         }
     }
-    pending().await
+    stream.peer_gone().await;
+    Ok(())
 }
 
+/// Frees an empty buffer that has grown large.
 fn give_back(buffer: &mut BytesMut) {
-    if buffer.is_empty() && buffer.capacity() > KEEP_BUFFER {
+    // Its capacity says how much is left of it behind what was consumed, which may be little.
+    if buffer.is_empty() && buffer.try_reclaim(KEEP_BUFFER) {
         *buffer = BytesMut::new();
     }
 }
@@ -254,8 +311,9 @@ fn give_back(buffer: &mut BytesMut) {
 mod tests {
     use tokio::io::AsyncBufReadExt;
     use tokio::io::{BufReader, DuplexStream, Lines, ReadHalf, WriteHalf, split};
-    use tokio_util::sync::CancellationToken;
     use tokio_util::task::TaskTracker;
+
+    use bytes::Buf;
 
     use super::*;
     use crate::config::Config;
@@ -284,8 +342,7 @@ mod tests {
         fn connect(&self) -> Client {
             let (ours, theirs) = tokio::io::duplex(8);
             let (shared, stop) = (Arc::clone(&self.shared), self.stop.child_token());
-            self.tasks
-                .spawn(serve(ours, Peer::Unix, shared, stop.cancelled_owned(), ()));
+            self.tasks.spawn(serve(ours, Peer::Unix, shared, stop, ()));
             let (answers, requests) = split(theirs);
             Client {
                 answers: BufReader::new(answers).lines(),
@@ -379,6 +436,52 @@ mod tests {
             )
             .await;
             server.stop().await;
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_grace_period_does_not_wait_for_a_client_that_dawdles_over_the_goodbye() {
+        let server = Server::start();
+        let (mut a, mut b) = (server.connect(), server.connect());
+        a.ask("set_timeout 100", "200 timeout set").await;
+        a.ask("lock k", "200 Acquired").await;
+        a.send("quit").await;
+        passes(
+            Duration::from_millis(100),
+            b.ask("lock k 3600", "200 Acquired"),
+        )
+        .await;
+        a.expect("200 Hey, it was nice seeing you.").await;
+        server.stop().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_for_its_turn_to_debug_may_leave() {
+        let server = Server::start();
+        let (mut a, mut b) = (server.connect(), server.connect());
+        let all = super::super::DEBUGS_AT_ONCE as u32;
+        let shared = Arc::clone(&server.shared);
+        let _turns = shared.debugs.acquire_many(all).await.expect("open");
+        a.ask("set_timeout 0", "200 timeout set").await;
+        a.ask("lock k", "200 Acquired").await;
+        a.send("debug").await;
+        drop(a);
+        passes(Duration::ZERO, b.ask("lock k 3600", "200 Acquired")).await;
+        b.send("debug").await;
+        server.stop.cancel();
+        b.expect("503 Shutting down").await;
+        server.stop().await;
+    }
+
+    #[test]
+    fn a_buffer_that_has_grown_large_is_given_back() {
+        let mut buffer = BytesMut::new();
+        for size in [KEEP_BUFFER / 2, 2 * KEEP_BUFFER] {
+            buffer.extend_from_slice(&vec![0; size]);
+            buffer.advance(size - 1);
+            buffer.advance(1);
+            give_back(&mut buffer);
+            assert_eq!(buffer.try_reclaim(1), size < KEEP_BUFFER);
         }
     }
 
@@ -498,7 +601,13 @@ mod tests {
         let server = Server::start();
         let (ours, theirs) = tokio::io::duplex(64);
         let shared = Arc::clone(&server.shared);
-        let task = tokio::spawn(serve(ours, Peer::Unix, shared, pending(), ()));
+        let task = tokio::spawn(serve(
+            ours,
+            Peer::Unix,
+            shared,
+            CancellationToken::new(),
+            (),
+        ));
         let (answers, requests) = split(theirs);
         let mut a = Client {
             answers: BufReader::new(answers).lines(),

@@ -1,33 +1,49 @@
 //! The answer to `debug`, which may be far larger than any buffer.
 
-use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tracing::error;
 
 use super::connection::{Connection, Gone};
+use super::transport::Transport;
 use crate::protocol::{Reply, put_debug_end, put_debug_start, put_lock, put_request, put_session};
 
-impl<S, F> Connection<'_, S, F>
-where
-    S: AsyncRead + AsyncWrite + Unpin,
-    F: Future<Output = ()>,
-{
+/// How long one `debug` may take until the client has read it.
+const DEBUG_TIME: Duration = Duration::from_secs(60);
+
+/// More holders of one key than these are only counted.
+const SHOWN_HOLDERS: usize = 1000;
+
+impl<S: Transport> Connection<'_, S> {
     /// Writes sessions, locks and waiting requests as they are when each line is written; while
     /// others go on, that is not one moment for all lines.
+    ///
+    /// What it lists takes memory, so only so many run at one time and none for ever; the others
+    /// wait for their turn.
     pub(super) async fn debug(&mut self) -> Result<(), Gone> {
         self.flush().await?;
-        let Ok(_turn) = self.shared.debugs.acquire().await else {
-            return self.reply(&Reply::ShuttingDown);
-        };
+        let shared = Arc::clone(self.shared);
+        match self.wait_for(shared.debugs.acquire()).await? {
+            Some(Ok(_turn)) => timeout(DEBUG_TIME, self.write_debug())
+                .await
+                .unwrap_or(Err(Gone::Stalled)),
+            _ if self.stopping => self.reply(&Reply::ShuttingDown),
+            _ => self.reply(&Reply::Failed(
+                "The connection ended before debug had its turn",
+            )),
+        }
+    }
+
+    async fn write_debug(&mut self) -> Result<(), Gone> {
         // Listing and sorting a million keys takes a while, which no other connection should feel.
         let shared = Arc::clone(self.shared);
         let listed = tokio::task::spawn_blocking(move || {
-            (shared.table.session_views(), shared.table.keys())
+            let table = &shared.table;
+            (table.session_views(), table.keys(), table.waiters())
         });
-        let (sessions, keys) = match listed.await {
+        let (sessions, keys, waiters) = match listed.await {
             Ok(listed) => listed,
             Err(failure) => {
                 error!("debug failed: {failure}");
@@ -41,13 +57,13 @@ where
             self.flush_if_full().await?;
         }
         for key in &keys {
-            if let Some(view) = self.shared.table.lock_view(key) {
+            if let Some(view) = self.shared.table.lock_view(key, SHOWN_HOLDERS) {
                 put_lock(&mut self.output, key, &view);
                 self.flush_if_full().await?;
             }
         }
-        for waiter in self.shared.table.waiters() {
-            put_request(&mut self.output, &waiter, now);
+        for waiter in waiters.iter().filter(|waiter| waiter.is_waiting()) {
+            put_request(&mut self.output, waiter, now);
             self.flush_if_full().await?;
         }
         put_debug_end(&mut self.output);

@@ -57,9 +57,15 @@ impl<'a> Attached<'a> {
         let over = match self.table.detach(session, Instant::now().into_std()) {
             Detached::InGrace(grace) => return Some(grace),
             Detached::Over(session) => session,
-            Detached::NoRoom(session) => {
+            Detached::NoRoom { session, nth } => {
                 let (number, locks) = (session.number(), session.held());
-                warn!("no room for a grace period: {number} loses its {locks} locks at once");
+                // Where there is one there are thousands, and a log must not drown in them.
+                if nth.is_power_of_two() {
+                    warn!(
+                        "no room for a grace period: {number} loses its {locks} locks at once, \
+                         as the {nth}. since the start"
+                    );
+                }
                 session
             }
         };

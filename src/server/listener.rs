@@ -8,26 +8,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixSocket, UnixStream};
 use tokio::sync::Semaphore;
-use tokio::time::timeout;
 use tokio_util::codec::Encoder;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, info, warn};
 
-use super::{Shared, connection};
+use super::Shared;
+use super::connection::{self, close_gently};
+use super::transport::Transport;
 use crate::config::{Address, PORT};
 use crate::protocol::{LineCodec, Reply};
 use crate::table::Peer;
-
-/// How long a closed connection waits for its client to close, too. Closing at once would make
-/// the kernel throw the last answer away if something unread is still coming in.
-pub(super) const LINGER: Duration = Duration::from_secs(1);
-
-/// The same when the server stops, where nobody wants to wait.
-pub(super) const LINGER_AT_SHUTDOWN: Duration = Duration::from_millis(100);
 
 /// How long accepting rests when there is no file descriptor left for a connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -36,7 +29,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// finds no room tries again only after a second, so a crowd that comes at once should fit.
 const BACKLOG: u32 = 4096;
 
-/// Connections that are told that they are too many, at one time; more are just closed.
+/// Connections that are refused and then closed with care, at one time; more are just closed.
 const REFUSALS_AT_ONCE: usize = 64;
 
 /// An open port.
@@ -237,38 +230,32 @@ impl Door {
         }
     }
 
-    fn admit<S>(&self, stream: S, peer: Peer)
-    where
-        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    {
+    fn admit(&self, stream: impl Transport, peer: Peer) {
         match Arc::clone(&self.shared.connections).try_acquire_owned() {
             Ok(slot) => {
-                let shutdown = self.stop.child_token().cancelled_owned();
-                let shared = Arc::clone(&self.shared);
+                let (shared, stop) = (Arc::clone(&self.shared), self.stop.child_token());
                 self.tasks
-                    .spawn(connection::serve(stream, peer, shared, shutdown, slot));
+                    .spawn(connection::serve(stream, peer, shared, stop, slot));
             }
             Err(_) => self.refuse(stream, peer),
         }
     }
 
-    fn refuse<S>(&self, mut stream: S, peer: Peer)
-    where
-        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    {
+    fn refuse(&self, mut stream: impl Transport, peer: Peer) {
         debug!(%peer, "refused: too many connections");
-        let Ok(turn) = Arc::clone(&self.refusals).try_acquire_owned() else {
-            return;
-        };
         let max = self.shared.config.max_connections as usize;
-        self.tasks.spawn(async move {
-            let mut answer = BytesMut::new();
-            let encoded = LineCodec::new(0).encode(&Reply::TooManyConnections { max }, &mut answer);
-            if encoded.is_ok() && stream.write_all(&answer).await.is_ok() {
-                close_gently(&mut stream, LINGER).await;
-            }
-            drop(turn);
-        });
+        let mut answer = BytesMut::new();
+        let encoded = LineCodec::new(0).encode(&Reply::TooManyConnections { max }, &mut answer);
+        // A new connection takes these few bytes; if it does not, it is being closed anyway.
+        let written = encoded.and_then(|()| stream.try_write(&answer));
+        let turn = Arc::clone(&self.refusals).try_acquire_owned();
+        if let (Ok(_), Ok(turn)) = (written, turn) {
+            let stop = self.stop.clone();
+            self.tasks.spawn(async move {
+                close_gently(&mut stream, &stop).await;
+                drop(turn);
+            });
+        }
     }
 
     fn configure(&self, stream: &TcpStream) {
@@ -310,22 +297,6 @@ fn is_about_one_connection(error: &io::Error) -> bool {
         error.kind(),
         ConnectionAborted | ConnectionReset | Interrupted
     )
-}
-
-/// Says that nothing more will be written and waits, at most for `linger`, until the client has
-/// closed, too. What still comes in is dropped.
-pub(super) async fn close_gently(
-    stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
-    linger: Duration,
-) {
-    let drain = async {
-        stream.shutdown().await?;
-        let mut dropped = [0; 1024];
-        while stream.read(&mut dropped).await? > 0 {}
-        io::Result::Ok(())
-    };
-    // Whether the client closed, failed or dawdled: the connection is over.
-    let _ = timeout(linger, drain).await;
 }
 
 #[cfg(all(test, feature = "keepalive"))]

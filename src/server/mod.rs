@@ -9,6 +9,7 @@ mod debug;
 mod entropy;
 mod grace;
 mod listener;
+mod transport;
 mod wait;
 
 use std::future::Future;
@@ -26,8 +27,7 @@ use crate::config::Config;
 use crate::table::LockTable;
 use entropy::Entropy;
 
-/// `debug` takes memory in proportion to what it shows, so only so many run at one time; more
-/// wait for their turn.
+/// How many `debug`s run at one time.
 const DEBUGS_AT_ONCE: usize = 2;
 
 /// What all connections share.

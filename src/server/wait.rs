@@ -78,7 +78,7 @@ mod tests {
 
         fn assert_alone(&self, number: SessionNumber) {
             let keys = self.table.keys();
-            let view = self.table.lock_view(&keys[0]).expect("held");
+            let view = self.table.lock_view(&keys[0], 2).expect("held");
             assert_eq!(
                 view.holders,
                 [number],

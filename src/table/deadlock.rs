@@ -14,6 +14,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use super::key::Key;
+use super::lock::Holders;
 use super::queue::Waiter;
 use super::session::SessionNumber;
 
@@ -56,6 +57,15 @@ impl Circle {
     }
 }
 
+/// Where the walk goes on from a key.
+#[derive(Debug)]
+pub(super) enum Beyond {
+    /// The requester itself is among the holders.
+    Requester,
+    /// These of the holders wait themselves, or did a moment ago.
+    Waiting(Vec<SessionNumber>),
+}
+
 /// A waiting session met on the walk, and whose key led to it.
 struct Visit {
     step: Step,
@@ -77,46 +87,42 @@ impl WaitGraph {
         }
     }
 
-    /// Those who wait at this moment, in the order in which they came.
+    /// Those who wait at this moment, in no order.
     pub(super) fn waiting(&self) -> Vec<Arc<Waiter>> {
-        let waiting = self.waiters.values().filter(|waiter| waiter.is_waiting());
-        let mut waiting: Vec<_> = waiting.cloned().collect();
-        waiting.sort_unstable_by_key(|waiter| waiter.arrival());
-        waiting
+        self.waiters
+            .values()
+            .filter(|waiter| waiter.is_waiting())
+            .cloned()
+            .collect()
     }
 
     /// The shortest circle that `requester` would close by waiting for `key`.
     ///
-    /// `holders_of` reads the holders of a key with one short guard. Breadth first, without
-    /// recursion; each session is visited once.
+    /// `beyond` reads a key's holders under one short guard, and says which of them go on. Breadth
+    /// first, without recursion; each key is looked at once, so this costs what waits and not what
+    /// is held.
     pub(super) fn circle(
         &self,
         requester: SessionNumber,
         key: &Key,
-        holders_of: impl Fn(&Key) -> Vec<SessionNumber>,
+        beyond: impl Fn(&Key) -> Beyond,
     ) -> Option<Circle> {
         let step = Step {
             waiter: requester,
             key: key.clone(),
         };
         let mut visits = vec![Visit { step, from: None }];
-        let mut seen = HashSet::new();
+        let mut seen = HashSet::from([key.clone()]);
         let mut next = VecDeque::from([0]);
         while let Some(index) = next.pop_front() {
-            for holder in holders_of(&visits[index].step.key) {
-                if holder == requester {
-                    return Some(path_to(&visits, index));
-                }
-                if !seen.insert(holder) {
-                    continue;
-                }
-                if let Some(waiter) = self
-                    .waiters
-                    .get(&holder)
-                    .filter(|waiter| waiter.is_waiting())
-                {
+            let Beyond::Waiting(holders) = beyond(&visits[index].step.key) else {
+                return Some(path_to(&visits, index));
+            };
+            let waiters = holders.iter().filter_map(|holder| self.waiters.get(holder));
+            for waiter in waiters.filter(|waiter| waiter.is_waiting()) {
+                if seen.insert(waiter.key().clone()) {
                     let step = Step {
-                        waiter: holder,
+                        waiter: waiter.session(),
                         key: waiter.key().clone(),
                     };
                     next.push_back(visits.len());
@@ -128,6 +134,29 @@ impl WaitGraph {
             }
         }
         None
+    }
+
+    /// What lies beyond a key with these holders, for a walk that looks for `requester`. Looks at
+    /// the holders or at those who wait, whichever are fewer.
+    pub(super) fn beyond(&self, requester: SessionNumber, holders: &Holders) -> Beyond {
+        if holders.contains(requester) {
+            return Beyond::Requester;
+        }
+        let mut waiting: Vec<SessionNumber> = match holders.len() <= self.waiters.len() {
+            true => holders
+                .iter()
+                .filter(|holder| self.waiters.contains_key(holder))
+                .collect(),
+            false => self
+                .waiters
+                .keys()
+                .copied()
+                .filter(|waiter| holders.contains(*waiter))
+                .collect(),
+        };
+        // So that of several circles of one length, always the same one is told.
+        waiting.sort_unstable();
+        Beyond::Waiting(waiting)
     }
 }
 

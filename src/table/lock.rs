@@ -34,15 +34,16 @@ pub(super) struct Lock {
     queue: Option<Box<Queue>>,
 }
 
+/// Who holds a key.
 #[derive(Debug)]
-enum Holders {
+pub(super) enum Holders {
     Exclusive(SessionNumber),
     /// Boxed to keep the common, exclusive lock small.
     Shared(Box<SharedHolders>),
 }
 
 #[derive(Debug)]
-struct SharedHolders {
+pub(super) struct SharedHolders {
     value: Value,
     sessions: BTreeSet<SessionNumber>,
 }
@@ -151,12 +152,8 @@ impl Lock {
         self.queue.as_ref().map_or(0, |queue| queue.waiting())
     }
 
-    /// The holders in the order of their numbers.
-    pub(super) fn holders(&self) -> Vec<SessionNumber> {
-        match &self.holders {
-            Holders::Exclusive(holder) => vec![*holder],
-            Holders::Shared(shared) => shared.sessions.iter().copied().collect(),
-        }
+    pub(super) fn holders(&self) -> &Holders {
+        &self.holders
     }
 
     pub(super) fn mode(&self) -> Mode {
@@ -196,11 +193,27 @@ impl Holders {
         }
     }
 
-    fn contains(&self, session: SessionNumber) -> bool {
+    pub(super) fn contains(&self, session: SessionNumber) -> bool {
         match self {
             Self::Exclusive(holder) => *holder == session,
             Self::Shared(shared) => shared.sessions.contains(&session),
         }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Self::Exclusive(_) => 1,
+            Self::Shared(shared) => shared.sessions.len(),
+        }
+    }
+
+    /// In the order of their numbers.
+    pub(super) fn iter(&self) -> impl Iterator<Item = SessionNumber> {
+        let (one, many) = match self {
+            Self::Exclusive(holder) => (Some(*holder), None),
+            Self::Shared(shared) => (None, Some(&shared.sessions)),
+        };
+        one.into_iter().chain(many.into_iter().flatten().copied())
     }
 }
 
@@ -301,7 +314,7 @@ mod tests {
         assert_eq!(handed_to(lock.release(session(1))), [0; 0]);
         assert_eq!(handed_to(lock.release(session(2))), [3, 6]);
         assert_eq!(lock.mode(), shared("b"));
-        assert_eq!(lock.holders(), [session(3), session(6)]);
+        assert!(lock.holders().iter().eq([session(3), session(6)]));
         assert_eq!(handed_to(lock.release(session(6))), [0; 0]);
         assert_eq!(handed_to(lock.release(session(3))), [4]);
         assert_eq!(handed_to(lock.release(session(4))), [5]);

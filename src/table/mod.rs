@@ -2,8 +2,8 @@
 //!
 //! [`LockTable`] is a sharded map from key to lock. The uncontended [`LockTable::lock`] and
 //! [`LockTable::unlock`] take one shard guard and nothing else. Two guards are never held at
-//! once; the mutex of the wait-for graph is taken before a guard, never under one; and wake-ups
-//! are sent after the guard is gone.
+//! once (but by the map's own iterator, for reading); the mutex of the wait-for graph is taken
+//! before a guard, never under one; and wake-ups are sent after the guard is gone.
 
 mod deadlock;
 pub(crate) mod interleave;
@@ -26,14 +26,15 @@ pub use lock::Mode;
 pub use queue::Waiter;
 pub use session::{Detached, Grace, Peer, Secret, Session, SessionId, SessionNumber, SessionView};
 
-use deadlock::WaitGraph;
+use deadlock::{Beyond, WaitGraph};
 use lock::{Admission, Lock, Released};
 use session::Registry;
 
 /// How much the table takes. Each bound is an answer when it is reached.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Keys held in all.
+    /// Locks in all: a shared one counts once for each holder, and a request that waits counts
+    /// as the lock that it may get.
     pub locks: usize,
     /// Keys held by one session.
     pub locks_per_session: usize,
@@ -110,8 +111,10 @@ pub enum Ending {
 /// What `debug` shows of a lock.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LockView {
-    /// Who holds it, in the order of their numbers.
+    /// Who holds it, in the order of their numbers; perhaps not all of them.
     pub holders: Vec<SessionNumber>,
+    /// How many do.
+    pub holders_in_all: usize,
     /// In which mode.
     pub mode: Mode,
     /// How many requests wait for it.
@@ -130,8 +133,9 @@ const SHARDS: usize = 256;
 pub struct LockTable {
     /// Keys come from clients, so the hasher is seeded afresh in each process.
     locks: DashMap<Key, Lock, RandomState>,
-    /// How many keys are held; never above the limit.
-    held: AtomicUsize,
+    /// How many locks are held or waited for; never above the limit. A grant changes nothing: the
+    /// waiter's place becomes its lock's.
+    claims: AtomicUsize,
     sessions: Registry,
     waits: Mutex<WaitGraph>,
     last_arrival: AtomicU64,
@@ -143,7 +147,7 @@ impl LockTable {
     pub fn new(limits: Limits) -> Self {
         Self {
             locks: DashMap::with_hasher_and_shard_amount(RandomState::new(), SHARDS),
-            held: AtomicUsize::new(0),
+            claims: AtomicUsize::new(0),
             sessions: Registry::new(limits.sessions_in_grace),
             waits: Mutex::default(),
             last_arrival: AtomicU64::new(0),
@@ -160,6 +164,8 @@ impl LockTable {
     /// [`Locked::Conflict`] or [`Locked::Full`]. One guard, nothing else.
     pub fn lock(&self, session: &mut Session, key: &[u8], mode: &Mode) -> Locked {
         debug_assert!(session.waiting.is_none(), "one request at a time");
+        // Not under a guard: it may have to move a million keys.
+        session.held.reserve(1);
         let key = Key::new(key);
         match self.locks.entry(key.clone()) {
             Entry::Vacant(free) => self.take(session, key, mode, free),
@@ -170,6 +176,9 @@ impl LockTable {
     /// For a request that does not wait and found the lock [`Locked::Busy`]: the circle that it
     /// would close if it waited.
     pub fn circle(&self, session: &Session, key: &[u8]) -> Option<Circle> {
+        if session.held.is_empty() {
+            return None;
+        }
         let waits = interleave::lock(&self.waits);
         self.find_circle(&waits, session, &Key::new(key))
     }
@@ -203,9 +212,8 @@ impl LockTable {
         if answer != Locked::Busy {
             return answer;
         }
-        let max = self.limits.waiters_per_key;
-        if held.get().waiters() >= max {
-            return Locked::Full(Limit::WaitersPerKey { max });
+        if let Some(full) = self.full_for_waiter(session, held.get()) {
+            return Locked::Full(full);
         }
         let arrival = self.last_arrival.fetch_add(1, Ordering::Relaxed) + 1;
         let waiter = Arc::new(Waiter::new(session.number, key, mode.clone(), now, arrival));
@@ -245,7 +253,7 @@ impl LockTable {
 
     /// Releases a lock; with waiters, it passes to the next in the same step.
     pub fn unlock(&self, session: &mut Session, key: &[u8]) -> Unlocked {
-        if session.held.remove(key) {
+        if session.forget(key) {
             self.release(session.number, key);
             return Unlocked::Released;
         }
@@ -273,9 +281,15 @@ impl LockTable {
         self.sessions.set_grace(session.number, grace);
     }
 
-    /// The session's id. `fresh` becomes its secret if it was never asked before.
-    pub fn session_id(&self, session: &Session, fresh: Secret) -> SessionId {
-        self.sessions.id(session.number, fresh)
+    /// The session's id, if it has one.
+    pub fn session_id(&self, session: &Session) -> Option<SessionId> {
+        self.sessions.id(session.number)
+    }
+
+    /// Gives the session a secret, and so an id, which does not change from then on. From then on
+    /// the session can be resumed.
+    pub fn set_secret(&self, session: &Session, secret: Secret) -> SessionId {
+        self.sessions.set_secret(session.number, secret)
     }
 
     /// Makes the session in its grace period that has this id the one that `session` stands for,
@@ -311,7 +325,7 @@ impl LockTable {
 
     /// How many keys are held.
     pub fn held(&self) -> usize {
-        self.held.load(Ordering::Relaxed)
+        self.locks.len()
     }
 
     /// How many sessions there are in all, and how many of them have a connection.
@@ -331,10 +345,11 @@ impl LockTable {
         keys
     }
 
-    /// One lock, if it is held at this moment.
-    pub fn lock_view(&self, key: &Key) -> Option<LockView> {
+    /// One lock, if it is held at this moment, with at most `most` of its holders.
+    pub fn lock_view(&self, key: &Key, most: usize) -> Option<LockView> {
         self.locks.get(key).map(|lock| LockView {
-            holders: lock.holders(),
+            holders: lock.holders().iter().take(most).collect(),
+            holders_in_all: lock.holders().len(),
             mode: lock.mode(),
             waiters: lock.waiters(),
         })
@@ -342,7 +357,9 @@ impl LockTable {
 
     /// The requests that wait, in the order in which they came.
     pub fn waiters(&self) -> Vec<Arc<Waiter>> {
-        interleave::lock(&self.waits).waiting()
+        let mut waiting = interleave::lock(&self.waits).waiting();
+        waiting.sort_unstable_by_key(|waiter| waiter.arrival());
+        waiting
     }
 
     fn take(
@@ -352,17 +369,8 @@ impl LockTable {
         mode: &Mode,
         free: VacantEntry<'_, Key, Lock>,
     ) -> Locked {
-        if let Some(full) = self.session_full(session) {
-            return full;
-        }
-        let max = self.limits.locks;
-        let one_more = |count: usize| (count < max).then_some(count + 1);
-        if self
-            .held
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more)
-            .is_err()
-        {
-            return Locked::Full(Limit::Locks { max });
+        if let Some(full) = self.full_for_holder(session) {
+            return Locked::Full(full);
         }
         free.insert(Lock::new(session.number, mode.clone()));
         session.held.insert(key);
@@ -377,29 +385,56 @@ impl LockTable {
         held: &mut OccupiedEntry<'_, Key, Lock>,
     ) -> Locked {
         match held.get().admission(session.number, mode) {
-            Admission::Mine => Locked::Acquired,
-            Admission::Conflict => Locked::Conflict,
-            Admission::Busy => self.session_full(session).unwrap_or(Locked::Busy),
-            Admission::Joinable => self.session_full(session).unwrap_or_else(|| {
-                held.get_mut().join(session.number);
-                session.held.insert(key);
-                Locked::Acquired
-            }),
+            Admission::Mine => return Locked::Acquired,
+            Admission::Conflict => return Locked::Conflict,
+            Admission::Busy => return Locked::Busy,
+            Admission::Joinable => {}
+        }
+        if let Some(full) = self.full_for_holder(session) {
+            return Locked::Full(full);
+        }
+        held.get_mut().join(session.number);
+        session.held.insert(key);
+        Locked::Acquired
+    }
+
+    /// `None` if the session may hold one lock more, which is counted then.
+    fn full_for_holder(&self, session: &Session) -> Option<Limit> {
+        let max = self.limits.locks_per_session;
+        if session.held.len() >= max {
+            return Some(Limit::LocksPerSession { max });
+        }
+        let max = self.limits.locks;
+        let one_more = |count: usize| (count < max).then_some(count + 1);
+        match self
+            .claims
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more)
+        {
+            Ok(_) => None,
+            Err(_) => Some(Limit::Locks { max }),
         }
     }
 
-    fn session_full(&self, session: &Session) -> Option<Locked> {
-        let max = self.limits.locks_per_session;
-        (session.held.len() >= max).then_some(Locked::Full(Limit::LocksPerSession { max }))
+    /// The same for one more request that waits for this lock.
+    fn full_for_waiter(&self, session: &Session, lock: &Lock) -> Option<Limit> {
+        let max = self.limits.waiters_per_key;
+        if lock.waiters() >= max {
+            return Some(Limit::WaitersPerKey { max });
+        }
+        self.full_for_holder(session)
     }
 
     fn find_circle(&self, waits: &WaitGraph, session: &Session, key: &Key) -> Option<Circle> {
+        // A circle would lead back to a key that the requester holds.
+        if session.held.is_empty() {
+            return None;
+        }
         waits.circle(session.number, key, |key| {
             interleave::between_guards();
-            self.locks
-                .get(key)
-                .map(|lock| lock.holders())
-                .unwrap_or_default()
+            match self.locks.get(key) {
+                Some(lock) => waits.beyond(session.number, lock.holders()),
+                None => Beyond::Waiting(Vec::new()),
+            }
         })
     }
 
@@ -410,13 +445,16 @@ impl LockTable {
             lock.is_some() || waiter.is_granted(),
             "who waits, waits for a held lock"
         );
-        lock.as_mut().is_some_and(|lock| lock.leave(waiter))
+        let left = lock.as_mut().is_some_and(|lock| lock.leave(waiter));
+        if left {
+            self.claims.fetch_sub(1, Ordering::Relaxed);
+        }
+        left
     }
 
     fn release(&self, session: SessionNumber, key: &[u8]) {
         let mut granted = Vec::new();
-        let freed = self
-            .locks
+        self.locks
             .remove_if_mut(key, |_, lock| match lock.release(session) {
                 Released::Free => true,
                 Released::Held(waiters) => {
@@ -428,9 +466,7 @@ impl LockTable {
                     false
                 }
             });
-        if freed.is_some() {
-            self.held.fetch_sub(1, Ordering::Relaxed);
-        }
+        self.claims.fetch_sub(1, Ordering::Relaxed);
         for waiter in granted {
             interleave::between_guards();
             waiter.wake();

@@ -87,7 +87,8 @@ impl Waiter {
         self.state.load(Ordering::Acquire) == GRANTED
     }
 
-    pub(super) fn is_waiting(&self) -> bool {
+    /// Whether it waits at this moment.
+    pub fn is_waiting(&self) -> bool {
         self.state.load(Ordering::Acquire) == WAITING
     }
 
@@ -199,6 +200,8 @@ impl Queue {
             !same_value.is_empty()
         });
         self.by_value_len = self.by_value.values().map(Vec::len).sum();
+        self.order.shrink_to(2 * self.waiting);
+        self.by_value.shrink_to(2 * self.by_value.len());
         debug_assert_eq!(self.order.len(), self.waiting);
     }
 }
@@ -227,6 +230,8 @@ mod tests {
         let in_lists: usize = queue.by_value.values().map(Vec::len).sum();
         assert_eq!(in_lists, queue.by_value_len);
         assert!(queue.order.len() <= bound, "{} in order", queue.order.len());
+        let kept = queue.order.capacity();
+        assert!(kept <= 4 * bound, "room for {kept} kept");
         assert!(
             in_lists <= bound && queue.by_value.len() <= bound,
             "{in_lists} by value"

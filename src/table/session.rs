@@ -112,6 +112,17 @@ impl Session {
         self.waiting.as_ref()
     }
 
+    /// Takes a key off what it holds, and gives memory back that it no longer needs: at a quarter
+    /// and by half, so that the cost is spread over what was removed.
+    pub(super) fn forget(&mut self, key: &[u8]) -> bool {
+        let held = &mut self.held;
+        let held_it = held.remove(key);
+        if held.capacity() > 1024 && held.len() < held.capacity() / 4 {
+            held.shrink_to(held.len() * 2);
+        }
+        held_it
+    }
+
     pub(super) fn new(number: SessionNumber, held: HashSet<Key>) -> Self {
         Self {
             number,
@@ -129,7 +140,12 @@ pub enum Detached {
     /// It is over, and what it holds is to be released.
     Over(Session),
     /// As `Over`, because no more sessions may be in their grace period than there are.
-    NoRoom(Session),
+    NoRoom {
+        /// Whose grace period does not begin.
+        session: Session,
+        /// How many times that has come about, this one included.
+        nth: usize,
+    },
 }
 
 /// A running grace period.
@@ -184,6 +200,8 @@ pub(super) struct Registry {
     sessions: DashMap<SessionNumber, Registered, RandomState>,
     last_number: AtomicU64,
     in_grace: AtomicUsize,
+    /// Sessions that found no room for their grace period.
+    turned_away: AtomicUsize,
     max_in_grace: usize,
 }
 
@@ -193,6 +211,7 @@ impl Registry {
             sessions: DashMap::default(),
             last_number: AtomicU64::new(0),
             in_grace: AtomicUsize::new(0),
+            turned_away: AtomicUsize::new(0),
             max_in_grace,
         }
     }
@@ -218,17 +237,17 @@ impl Registry {
         }
     }
 
-    /// `fresh` becomes the session's secret if it has none yet.
-    pub(super) fn id(&self, number: SessionNumber, fresh: Secret) -> SessionId {
-        let mut registered = self.sessions.get_mut(&number);
-        let secret = registered
-            .as_mut()
-            .map(|registered| *registered.secret.get_or_insert(fresh));
-        debug_assert!(secret.is_some(), "a session in use is registered");
-        SessionId {
-            number,
-            secret: secret.unwrap_or(fresh),
+    pub(super) fn id(&self, number: SessionNumber) -> Option<SessionId> {
+        let secret = self.sessions.get(&number)?.secret?;
+        Some(SessionId { number, secret })
+    }
+
+    pub(super) fn set_secret(&self, number: SessionNumber, secret: Secret) -> SessionId {
+        if let Some(mut registered) = self.sessions.get_mut(&number) {
+            debug_assert!(registered.secret.is_none(), "an id does not change");
+            registered.secret = Some(secret);
         }
+        SessionId { number, secret }
     }
 
     /// Starts the grace period. A session with nothing to survive is over at once: one without a
@@ -241,7 +260,7 @@ impl Registry {
         };
         let grace = registered.grace;
         let pointless = held.is_empty() && registered.secret.is_none();
-        let room = !grace.is_zero() && !pointless && self.enter_grace();
+        let room = !grace.is_zero() && !pointless && self.enter_grace(held.is_empty());
         if room {
             let (ends, resumed) = (now + grace, Arc::new(Notify::new()));
             let grace = Grace {
@@ -260,12 +279,22 @@ impl Registry {
         self.sessions.remove(&number);
         match grace.is_zero() || pointless {
             true => Detached::Over(Session::new(number, held)),
-            false => Detached::NoRoom(Session::new(number, held)),
+            false => Detached::NoRoom {
+                session: Session::new(number, held),
+                nth: self.turned_away.fetch_add(1, Ordering::Relaxed) + 1,
+            },
         }
     }
 
-    fn enter_grace(&self) -> bool {
-        let one_more = |count: usize| (count < self.max_in_grace).then_some(count + 1);
+    /// Sessions that hold nothing get no more than half of the room: so nobody can make those
+    /// that do lose their locks by leaving very many empty ones.
+    fn enter_grace(&self, holds_nothing: bool) -> bool {
+        let max = if holds_nothing {
+            self.max_in_grace / 2
+        } else {
+            self.max_in_grace
+        };
+        let one_more = |count: usize| (count < max).then_some(count + 1);
         self.in_grace
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more)
             .is_ok()
@@ -391,6 +420,20 @@ mod tests {
         for id in wrong {
             assert_eq!(SessionId::parse(id), None, "{}", id.escape_ascii());
         }
+    }
+
+    #[test]
+    fn a_session_that_held_very_much_gives_the_memory_back() {
+        let keys: Vec<Key> = (0..100_000_u32)
+            .map(|index| Key::new(&index.to_ne_bytes()))
+            .collect();
+        let mut session = Session::new(SessionNumber(1), keys.iter().cloned().collect());
+        for key in &keys[1..] {
+            assert!(session.forget(key.as_bytes()));
+        }
+        assert!(!session.forget(keys[1].as_bytes()));
+        assert_eq!(session.held(), 1);
+        assert!(session.held.capacity() <= 1024);
     }
 
     #[test]
