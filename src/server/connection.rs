@@ -70,8 +70,8 @@ pub(super) struct Connection<'a, S> {
     pub(super) stopping: bool,
 }
 
-/// Serves one client until its connection ends, and then its session until its grace period ends.
-/// `slot` is given back in between.
+/// Serves one client until its connection ends, gives `slot` back, and leaves the session to its
+/// grace period.
 ///
 /// `stop` should be a token of this connection's own: what all connections share, they would
 /// contend for at each read.
@@ -88,17 +88,12 @@ pub(super) async fn serve<S: Transport, P>(
     debug!(%peer, session = %connection.session.number(), "disconnected: {gone}");
     // The session leaves first: a client that has read the goodbye finds it resumable, or its
     // locks free. And its time runs from here on, however long the goodbye takes.
-    let grace = connection.session.detach().await;
-    let goodbye = async move {
-        connection.say_goodbye(gone).await;
-        drop(slot);
-    };
-    let afterlife = async {
-        if let Some(grace) = grace {
-            grace::sit_out(&shared.table, grace, stop.cancelled()).await;
-        }
-    };
-    tokio::join!(goodbye, afterlife);
+    if let Some(grace) = connection.session.detach().await {
+        // In a task of its own, which is a tenth of this one's size: there may be very many.
+        tokio::spawn(grace::sit_out(Arc::clone(&shared), grace, stop.clone()));
+    }
+    connection.say_goodbye(gone).await;
+    drop(slot);
 }
 
 impl<'a, S: Transport> Connection<'a, S> {

@@ -1,12 +1,14 @@
 //! What happens to a session when its connection ends.
 
-use std::future::Future;
 use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
+use super::Shared;
 use crate::table::{Detached, Grace, LockTable, Peer, Session};
 
 /// How many locks are released before others get their turn: a fraction of a millisecond's work.
@@ -29,12 +31,13 @@ pub(super) async fn unlock_all(table: &LockTable, session: &mut Session) {
 
 /// Waits until the grace period ends and releases what the session held, unless it is resumed or
 /// the server stops before that.
-pub(super) async fn sit_out(table: &LockTable, grace: Grace, shutdown: impl Future<Output = ()>) {
+pub(super) async fn sit_out(shared: Arc<Shared>, grace: Grace, stop: CancellationToken) {
     tokio::select! {
         () = tokio::time::sleep_until(grace.ends.into()) => {}
         () = grace.resumed.notified() => return,
-        () = shutdown => return,
+        () = stop.cancelled() => return,
     }
+    let table = &shared.table;
     if let Some(session) = table.expire(grace.number, Instant::now().into_std()) {
         debug!(session = %grace.number, locks = session.held(), "grace period over");
         let mut over = Attached {
@@ -106,6 +109,7 @@ impl Drop for Attached<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::future::Future;
     use std::pin::pin;
     use std::task::{Context, Waker};
 

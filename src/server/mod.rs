@@ -1,7 +1,7 @@
 //! Sockets, tasks and time around the [`LockTable`].
 //!
 //! One task serves one connection: it alone reads from, writes to and waits for its client. When
-//! the connection ends, the same task sits out the session's grace period.
+//! the connection ends, a small task sits out the session's grace period.
 
 mod command;
 mod connection;
