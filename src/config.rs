@@ -45,12 +45,17 @@ pub struct Config {
     pub compat: Compat,
 
     /// How long a session's locks outlive its connection, unless it says `set_timeout`
-    #[arg(long, env = "ELOCK_GRACE_MS", value_name = "MS", default_value = "30000", value_parser = clap::value_parser!(u64).range(..=MAX_GRACE_MS))]
+    #[arg(long, env = "ELOCK_GRACE_MS", value_name = "MS", default_value = "30000", value_parser = clap::value_parser!(u64).range(..=TEN_YEARS_MS))]
     pub grace_ms: u64,
 
     /// The longest `set_timeout`
-    #[arg(long, env = "ELOCK_MAX_GRACE_MS", value_name = "MS", default_value = "86400000", value_parser = clap::value_parser!(u64).range(..=MAX_GRACE_MS))]
+    #[arg(long, env = "ELOCK_MAX_GRACE_MS", value_name = "MS", default_value = "86400000", value_parser = clap::value_parser!(u64).range(..=TEN_YEARS_MS))]
     pub max_grace_ms: u64,
+
+    /// The longest time that a lock is held without a sign of life: every grant begins with such a
+    /// lease, and `expire` renews it; 0: no limit
+    #[arg(long, alias = "max-hold", env = "ELOCK_MAX_HOLD_MS", value_name = "MS", default_value = "0", value_parser = clap::value_parser!(u64).range(..=TEN_YEARS_MS))]
+    pub max_hold_ms: u64,
 
     /// The longest line, and so the longest key, in bytes
     #[arg(long, env = "ELOCK_MAX_LINE", value_name = "BYTES", default_value = "4096", value_parser = clap::value_parser!(u32).range(64..=1 << 20))]
@@ -127,7 +132,7 @@ pub struct Config {
 }
 
 /// Ten years: a bound that keeps every point in time representable.
-const MAX_GRACE_MS: u64 = 10 * 365 * 24 * 3600 * 1000;
+pub(crate) const TEN_YEARS_MS: u64 = 10 * 365 * 24 * 3600 * 1000;
 
 /// Whose answers to give where two servers differ and code may rely on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -196,6 +201,10 @@ impl Config {
             locks_per_session: self.max_session_locks as usize,
             waiters_per_key: self.max_key_waiters as usize,
             sessions_in_grace: self.max_grace_sessions as usize,
+            max_hold: match self.max_hold_ms {
+                0 => None,
+                ms => Some(Duration::from_millis(ms)),
+            },
         }
     }
 

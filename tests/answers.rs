@@ -46,6 +46,75 @@ fn unlock_all_frees_what_the_session_holds_and_nothing_else() {
     a.ask("lock z", "409 Unavailable");
 }
 
+/// The answer to `token`, as a number.
+fn token(client: &mut Client, key: &str) -> u64 {
+    client.send(format!("token {key}"));
+    let answer = client.read();
+    answer
+        .strip_prefix("200 ")
+        .and_then(|token| token.parse().ok())
+        .expect("a token")
+}
+
+#[test]
+fn every_grant_has_a_token_larger_than_all_before() {
+    let server = Server::start();
+    let (mut a, mut b) = (server.connect(), server.connect());
+    a.ask("token k", "403 not_locked");
+    a.ask("lock k", "200 Acquired");
+    b.ask("token k", "403 not_yours");
+    let first = token(&mut a, "k");
+    a.ask("lock k", "200 Acquired");
+    assert_eq!(token(&mut a, "k"), first, "the same lock");
+    a.ask("lock_value s v", "200 Acquired");
+    b.ask("lock_value s v", "200 Acquired");
+    let (second, third) = (token(&mut a, "s"), token(&mut b, "s"));
+    assert!(first < second && second < third);
+    b.send("lock k 3600");
+    server.until_waiting(1);
+    a.ask("unlock k", "200 Unlocked");
+    b.expect("200 Acquired");
+    let fourth = token(&mut b, "k");
+    assert!(third < fourth);
+    let lines = a.ask_list("debug");
+    assert!(
+        lines.contains(&format!("LOCK k #2 waiters=0 token={fourth}")),
+        "{lines:?}"
+    );
+    assert!(
+        lines.contains(&format!(
+            "LOCK s #1, #2 (v) waiters=0 token={second},{third}"
+        )),
+        "{lines:?}"
+    );
+    drop((a, b, server));
+    let later = Server::start();
+    let mut c = later.connect();
+    c.ask("lock k", "200 Acquired");
+    assert!(token(&mut c, "k") > fourth, "also those of the next server");
+}
+
+#[test]
+fn only_a_holder_can_set_a_lease() {
+    let server = Server::start();
+    let (mut a, mut b) = (server.connect(), server.connect());
+    a.ask("expire k 1000", "403 not_locked");
+    a.ask("lock k", "200 Acquired");
+    b.ask("expire k 1000", "403 not_yours");
+    a.ask("expire k 99999999999999999999", "200 OK");
+    a.ask("expire k 0", "200 OK");
+    b.send("lock k 3600");
+    server.until_waiting(1);
+    // In one packet: there is no moment in which the lock could stay for ever.
+    a.send_raw("lock other\nexpire other 1\nexpire k 1\n");
+    for answer in ["200 Acquired", "200 OK", "200 OK"] {
+        a.expect(answer);
+    }
+    b.expect("200 Acquired");
+    b.ask("lock other 3600", "200 Acquired");
+    a.ask("unlock k", "403 expired");
+}
+
 #[test]
 fn a_key_can_be_shared_by_value() {
     let server = Server::start();
@@ -141,6 +210,8 @@ fn what_is_no_command_is_answered_and_the_session_goes_on() {
     a.ask("unlock", "400 Usage: unlock <key>");
     a.ask("unlock a b", "400 Usage: unlock <key>");
     a.ask("unlock_all k", "400 Usage: unlock_all");
+    a.ask("token", "400 Usage: token <key>");
+    a.ask("expire k", "400 Usage: expire <key> <milliseconds>");
     a.ask("set_timeout", "400 Usage: set_timeout <milliseconds>");
     a.ask("conn_id 1 2", "400 Usage: conn_id [id]");
     a.ask("stats now", "400 Usage: stats");
@@ -156,6 +227,7 @@ fn what_is_no_command_is_answered_and_the_session_goes_on() {
     for word in ["abc", "-5", "0.5"] {
         let answer = format!("400 Bad timeout: \"{word}\" is no whole number of milliseconds");
         a.ask(format!("set_timeout {word}"), &answer);
+        a.ask(format!("expire mine {word}"), &answer);
     }
     let too_long = "400 Timeout too long: at most 86400000 milliseconds";
     a.ask("set_timeout 86400001", too_long);
@@ -173,6 +245,8 @@ fn help_lists_every_command() {
         "lock_value",
         "unlock",
         "unlock_all",
+        "token",
+        "expire",
         "set_timeout",
         "conn_id",
         "stats",
@@ -236,9 +310,12 @@ fn debug_shows_sessions_locks_and_requests() {
             .starts_with(r#"{"id":1,"disposeTimeout":30000,"connected":true,"peer":"127.0.0.1:"#)
     );
     assert!(sessions[2].starts_with(r#"{"id":3,"disposeTimeout":5,"connected":true,"#));
-    assert_eq!(
-        with("LOCK "),
-        ["own #2 waiters=0", "shared #1, #2 (v) waiters=1"]
+    let locks = with("LOCK ");
+    assert_eq!(locks.len(), 2);
+    assert!(locks[0].starts_with("own #2 waiters=0 token="), "{locks:?}");
+    assert!(
+        locks[1].starts_with("shared #1, #2 (v) waiters=1 token="),
+        "{locks:?}"
     );
     let requests = with("REQUEST ");
     assert!(

@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use elock::table::{
-    Detached, Ending, Limit, Limits, LockTable, Locked, Mode, Peer, Secret, Session, SessionId,
-    Unlocked, Value,
+    Detached, Ending, Limit, Limits, LockTable, Locked, Mode, NotHeld, Peer, Secret, Session,
+    SessionId, Token, Unlocked, Value,
 };
 use proptest::prelude::*;
 
@@ -18,6 +18,7 @@ const LIMITS: Limits = Limits {
     locks_per_session: 3,
     waiters_per_key: 3,
     sessions_in_grace: 3,
+    max_hold: None,
 };
 
 /// What one session does next. Sessions are places in a small list, so that they meet.
@@ -39,6 +40,15 @@ enum Step {
     Unlock {
         at: usize,
         key: u8,
+    },
+    Token {
+        at: usize,
+        key: u8,
+    },
+    Lease {
+        at: usize,
+        key: u8,
+        lease_ms: u64,
     },
     UnlockAll {
         at: usize,
@@ -76,7 +86,10 @@ fn step() -> impl Strategy<Value = Step> {
         12 => (at.clone(), key.clone(), value, any::<bool>())
             .prop_map(|(at, key, value, wait)| Step::Lock { at, key, value, wait }),
         3 => (at.clone(), ending).prop_map(|(at, ending)| Step::EndWait { at, ending }),
-        6 => (at.clone(), key).prop_map(|(at, key)| Step::Unlock { at, key }),
+        6 => (at.clone(), key.clone()).prop_map(|(at, key)| Step::Unlock { at, key }),
+        2 => (at.clone(), key.clone()).prop_map(|(at, key)| Step::Token { at, key }),
+        4 => (at.clone(), key, prop_oneof![Just(0), Just(5), Just(10), Just(1000)])
+            .prop_map(|(at, key, lease_ms)| Step::Lease { at, key, lease_ms }),
         1 => at.clone().prop_map(|at| Step::UnlockAll { at }),
         1 => (at.clone(), prop_oneof![Just(0), Just(10), Just(1000)])
             .prop_map(|(at, grace_ms)| Step::SetGrace { at, grace_ms }),
@@ -105,6 +118,8 @@ struct Model {
     locks: BTreeMap<u8, ModelLock>,
     /// Everyone who waits, in the order in which they came.
     waiting: Vec<ModelWaiter>,
+    /// When leases end, in the order in which they do, by session and key.
+    leases: Vec<(u64, u64, u8)>,
 }
 
 #[derive(Debug)]
@@ -112,6 +127,8 @@ struct ModelSession {
     grace_ms: u64,
     asked_id: bool,
     grace_ends_ms: Option<u64>,
+    /// Keys whose lease ended, until they are locked again.
+    lost: BTreeSet<u8>,
 }
 
 #[derive(Debug)]
@@ -144,6 +161,7 @@ impl Model {
             grace_ms: 1000,
             asked_id: false,
             grace_ends_ms: None,
+            lost: BTreeSet::new(),
         };
         self.sessions.insert(self.last_number, session);
         self.last_number
@@ -194,6 +212,14 @@ impl Model {
     }
 
     fn lock(&mut self, session: u64, key: u8, value: Option<u8>, wait: bool) -> Answer {
+        let answer = self.ask(session, key, value, wait);
+        if answer == Answer::Acquired {
+            self.got(&[session], key);
+        }
+        answer
+    }
+
+    fn ask(&mut self, session: u64, key: u8, value: Option<u8>, wait: bool) -> Answer {
         let full = self.full(session);
         let circle = self.waits_for(key, session, &mut BTreeSet::new());
         let waiters = self
@@ -239,8 +265,47 @@ impl Model {
         self.waiting.retain(|waiter| waiter.session != session);
     }
 
+    fn set_lease(&mut self, session: u64, key: u8, lease_ms: u64) {
+        self.leases
+            .retain(|(_, holder, leased)| (*holder, *leased) != (session, key));
+        if lease_ms > 0 {
+            self.leases.push((self.now_ms + lease_ms, session, key));
+        }
+    }
+
+    fn next_lease_over(&self) -> Option<(u64, u8)> {
+        let over = self.leases.iter().filter(|(end, ..)| *end <= self.now_ms);
+        over.min().map(|(_, session, key)| (*session, *key))
+    }
+
+    fn why_not_held(&self, session: u64, key: u8) -> NotHeld {
+        if self.sessions[&session].lost.contains(&key) {
+            return NotHeld::Expired;
+        }
+        match self.locks.contains_key(&key) {
+            true => NotHeld::NotYours,
+            false => NotHeld::NotLocked,
+        }
+    }
+
+    /// Notes who got a key, so that it does not count as lost any more.
+    fn got(&mut self, sessions: &[u64], key: u8) {
+        for session in sessions {
+            if let Some(session) = self.sessions.get_mut(session) {
+                session.lost.remove(&key);
+            }
+        }
+    }
+
     /// Returns who got the lock.
     fn unlock(&mut self, session: u64, key: u8) -> Vec<u64> {
+        self.set_lease(session, key, 0);
+        let granted = self.hand_over(session, key);
+        self.got(&granted, key);
+        granted
+    }
+
+    fn hand_over(&mut self, session: u64, key: u8) -> Vec<u64> {
         let lock = self.locks.get_mut(&key).expect("it is held");
         lock.holders.remove(&session);
         if !lock.holders.is_empty() {
@@ -347,16 +412,21 @@ struct Both {
     start: Instant,
     sessions: [Option<Session>; 6],
     ids: Vec<(u64, SessionId)>,
+    /// What the table showed last, by session and key, and the largest of all.
+    tokens: BTreeMap<(u64, u8), Token>,
+    last_token: Token,
 }
 
 impl Both {
     fn new() -> Self {
         Self {
             model: Model::default(),
-            table: LockTable::new(LIMITS),
+            table: LockTable::new(LIMITS, Token(0)),
             start: Instant::now(),
             sessions: Default::default(),
             ids: Vec::new(),
+            tokens: BTreeMap::new(),
+            last_token: Token(0),
         }
     }
 
@@ -372,6 +442,8 @@ impl Both {
             Step::Lock { at, .. }
             | Step::EndWait { at, .. }
             | Step::Unlock { at, .. }
+            | Step::Token { at, .. }
+            | Step::Lease { at, .. }
             | Step::UnlockAll { at }
             | Step::SetGrace { at, .. }
             | Step::AskId { at }
@@ -402,9 +474,14 @@ impl Both {
                 key, value, wait, ..
             } => self.lock(&mut session, key, value, wait),
             Step::Unlock { key, .. } => self.unlock(&mut session, key),
+            Step::Token { key, .. } => self.token(&mut session, key),
+            Step::Lease { key, lease_ms, .. } => self.lease(&mut session, key, lease_ms),
             Step::UnlockAll { .. } => {
                 let granted = self.model.unlock_all(number);
-                assert_eq!(self.table.unlock_some(&mut session, usize::MAX), 0);
+                assert_eq!(
+                    self.table.unlock_some(&mut session, usize::MAX, self.now()),
+                    0
+                );
                 self.settle_granted(&granted);
             }
             Step::SetGrace { grace_ms, .. } => {
@@ -450,7 +527,7 @@ impl Both {
         let answer = match wait {
             true => self.table.lock_or_wait(session, &bytes, &mode, self.now()),
             // As a connection does for a request without a wait.
-            false => match self.table.lock(session, &bytes, &mode) {
+            false => match self.table.lock(session, &bytes, &mode, self.now()) {
                 Locked::Busy => self
                     .table
                     .circle(session, &bytes)
@@ -492,30 +569,70 @@ impl Both {
     }
 
     fn end_wait(&mut self, session: &mut Session, ending: Ending) {
-        let holds = self.table.settle(session, ending);
+        let holds = self.table.settle(session, ending, self.now());
         assert!(!holds, "granted waits are settled at once by this test");
         self.model.stop_waiting(session.number().0);
     }
 
     fn unlock(&mut self, session: &mut Session, key: u8) {
         let number = session.number().0;
-        let answer = self.table.unlock(session, &key_bytes(key));
+        let answer = self.table.unlock(session, &key_bytes(key), self.now());
         if self.model.holds(number, key) {
             assert_eq!(answer, Unlocked::Released);
             let granted = self.model.unlock(number, key);
             self.settle_granted(&granted);
-        } else if self.model.locks.contains_key(&key) {
-            assert_eq!(answer, Unlocked::NotYours);
         } else {
-            assert_eq!(answer, Unlocked::NotLocked);
+            let why = self.model.why_not_held(number, key);
+            assert_eq!(answer, Unlocked::NotHeld(why));
         }
+    }
+
+    /// Who asks for the token learns whether it lost the lock, and a token never falls.
+    fn token(&mut self, session: &mut Session, key: u8) {
+        let number = session.number().0;
+        let answer = self.table.token(session, &key_bytes(key));
+        match self.model.holds(number, key) {
+            true => assert_eq!(answer.ok(), self.tokens.get(&(number, key)).copied()),
+            false => assert_eq!(answer, Err(self.model.why_not_held(number, key))),
+        }
+    }
+
+    fn lease(&mut self, session: &mut Session, key: u8, lease_ms: u64) {
+        let number = session.number().0;
+        let lease = (lease_ms > 0).then(|| Duration::from_millis(lease_ms));
+        let answer = self
+            .table
+            .set_lease(session, &key_bytes(key), lease, self.now());
+        if self.model.holds(number, key) {
+            assert_eq!(answer, Ok(()));
+            self.model.set_lease(number, key, lease_ms);
+        } else {
+            assert_eq!(answer, Err(self.model.why_not_held(number, key)));
+        }
+    }
+
+    fn end_leases(&mut self) {
+        let (mut over, mut granted) = (0, Vec::new());
+        while let Some((session, key)) = self.model.next_lease_over() {
+            granted.extend(self.model.unlock(session, key));
+            if let Some(session) = self.model.sessions.get_mut(&session) {
+                session.lost.insert(key);
+            }
+            over += 1;
+        }
+        assert_eq!(self.table.end_leases(self.now(), usize::MAX), over);
+        self.settle_granted(&granted);
+        let next = self.model.leases.iter().map(|(end, ..)| *end).min();
+        let next = next.map(|end| self.start + Duration::from_millis(end));
+        assert_eq!(self.table.next_lease_end(), next);
     }
 
     /// Those who the model says got the lock find that they have it.
     fn settle_granted(&mut self, granted: &[u64]) {
+        let now = self.now();
         for session in self.sessions.iter_mut().flatten() {
             if granted.contains(&session.number().0) {
-                assert!(self.table.settle(session, Ending::Granted));
+                assert!(self.table.settle(session, Ending::Granted, now));
             }
         }
     }
@@ -538,11 +655,11 @@ impl Both {
             }
             Detached::Over(mut session) => {
                 assert!(!self.model.sessions.contains_key(&number));
-                self.table.unlock_some(&mut session, usize::MAX);
+                self.table.unlock_some(&mut session, usize::MAX, self.now());
             }
             Detached::NoRoom { mut session, .. } => {
                 assert!(!self.model.sessions.contains_key(&number) && !room);
-                self.table.unlock_some(&mut session, usize::MAX);
+                self.table.unlock_some(&mut session, usize::MAX, self.now());
             }
         }
         self.settle_granted(&granted);
@@ -567,11 +684,12 @@ impl Both {
         );
         assert_eq!(session.number().0, if resumed { wanted } else { own });
         let held = self.model.held_by(session.number().0);
-        assert_eq!(session.held(), held.len());
+        assert!(session.held() >= held.len());
     }
 
     fn advance(&mut self, by_ms: u64) {
         self.model.now_ms += by_ms;
+        self.end_leases();
         while let Some(number) = self.model.next_expired() {
             let granted = self.model.unlock_all(number);
             self.model.sessions.remove(&number);
@@ -580,7 +698,7 @@ impl Both {
                 .table
                 .expire(number, self.now())
                 .expect("its time is over");
-            self.table.unlock_some(&mut session, usize::MAX);
+            self.table.unlock_some(&mut session, usize::MAX, self.now());
             self.settle_granted(&granted);
         }
         for view in self.table.session_views() {
@@ -591,6 +709,26 @@ impl Both {
         }
     }
 
+    /// A hold keeps its token, and every new hold has one above all that there were before.
+    fn assert_tokens_grow(&mut self) {
+        let mut seen = BTreeMap::new();
+        let before = self.last_token;
+        for key in self.table.keys() {
+            let view = self.table.lock_view(&key, usize::MAX).expect("it is held");
+            for (holder, token) in view.holders {
+                let place = (holder.0, key.as_bytes()[1]);
+                let kept = self.tokens.get(&place) == Some(&token);
+                assert!(
+                    kept || token > before,
+                    "{place:?} has {token} after {before}"
+                );
+                self.last_token = self.last_token.max(token);
+                seen.insert(place, token);
+            }
+        }
+        self.tokens = seen;
+    }
+
     fn assert_same_state(&self) {
         let keys = self.table.keys();
         let expected: Vec<Vec<u8>> = self.model.locks.keys().map(|key| key_bytes(*key)).collect();
@@ -599,7 +737,7 @@ impl Both {
         assert_eq!(self.table.held(), expected.len());
         for (key, (number, lock)) in keys.iter().zip(&self.model.locks) {
             let view = self.table.lock_view(key, usize::MAX).expect("it is held");
-            let holders: Vec<u64> = view.holders.iter().map(|holder| holder.0).collect();
+            let holders: Vec<u64> = view.holders.iter().map(|(holder, _)| holder.0).collect();
             assert_eq!(holders, lock.holders.iter().copied().collect::<Vec<_>>());
             assert_eq!(view.mode, mode_of(lock.value));
             let waiters = self
@@ -636,7 +774,8 @@ impl Both {
             (all, all - self.model.in_grace())
         );
         for session in self.sessions.iter().flatten() {
-            assert_eq!(session.held(), self.model.held_by(session.number().0).len());
+            // It may not have noticed a loss yet, but it never misses what it has.
+            assert!(session.held() >= self.model.held_by(session.number().0).len());
         }
     }
 }
@@ -649,6 +788,7 @@ proptest! {
         let mut both = Both::new();
         for step in &history {
             both.run(step);
+            both.assert_tokens_grow();
             both.assert_same_state();
         }
     }

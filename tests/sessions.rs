@@ -42,10 +42,8 @@ fn a_session_is_resumed_with_its_locks_and_its_timeout() {
         lines[1].find("{\"id\":1,\"disposeTimeout\":86400000,\"connected\":true"),
         Some("SESSION ".len())
     );
-    assert_eq!(
-        lines[2], "LOCK s #1 (v) waiters=0",
-        "the old session 2 is gone: {lines:?}"
-    );
+    let left = lines[2].starts_with("LOCK s #1 (v) waiters=0 ");
+    assert!(left, "the old session 2 is gone: {lines:?}");
 }
 
 #[test]

@@ -15,7 +15,9 @@ use std::time::{Duration, Instant};
 
 use common::history::{Event, History, violations};
 use common::{Client, address_in_log};
-use elock::table::{Ending, Limits, LockTable, Locked, Mode, Peer, Session, Unlocked, Value};
+use elock::table::{
+    Ending, Limits, LockTable, Locked, Mode, Peer, Session, Token, Unlocked, Value,
+};
 
 const KEYS: usize = 20;
 
@@ -114,7 +116,7 @@ impl Actor<'_> {
             }
         }
         self.release_all();
-        self.arena.table.end(self.session);
+        self.arena.table.end(self.session, Instant::now());
     }
 
     fn ask(&mut self) {
@@ -153,7 +155,11 @@ impl Actor<'_> {
             Err(_) if self.dice.roll(2) == 0 => Ending::Deadline,
             Err(_) => Ending::Disconnect,
         };
-        if self.arena.table.settle(&mut self.session, ending) {
+        if self
+            .arena
+            .table
+            .settle(&mut self.session, ending, Instant::now())
+        {
             self.got(key, value, Some(waiter.arrival()));
         }
     }
@@ -166,10 +172,10 @@ impl Actor<'_> {
     fn release_one(&mut self) {
         if let Some((key, _)) = self.held.pop_first() {
             self.arena.histories[key].gives(self.number);
-            let answer = self
-                .arena
-                .table
-                .unlock(&mut self.session, &key.to_ne_bytes());
+            let answer =
+                self.arena
+                    .table
+                    .unlock(&mut self.session, &key.to_ne_bytes(), Instant::now());
             assert_eq!(answer, Unlocked::Released);
         }
     }
@@ -178,7 +184,9 @@ impl Actor<'_> {
         for key in std::mem::take(&mut self.held).into_keys() {
             self.arena.histories[key].gives(self.number);
         }
-        self.arena.table.unlock_some(&mut self.session, usize::MAX);
+        self.arena
+            .table
+            .unlock_some(&mut self.session, usize::MAX, Instant::now());
     }
 }
 
@@ -189,9 +197,10 @@ fn sessions_on_threads_exclude_each_other_are_served_in_order_and_all_finish() {
         locks_per_session: 1000,
         waiters_per_key: 1000,
         sessions_in_grace: 0,
+        max_hold: None,
     };
     let arena = Arc::new(Arena {
-        table: LockTable::new(limits),
+        table: LockTable::new(limits, Token(0)),
         histories: (0..KEYS).map(|_| History::default()).collect(),
         ends: Instant::now() + run_time(),
     });
@@ -488,9 +497,10 @@ fn a_violation_under_stress_is_caught() {
         locks_per_session: 1000,
         waiters_per_key: 1000,
         sessions_in_grace: 0,
+        max_hold: None,
     };
     let arena = Arc::new(Arena {
-        table: LockTable::new(limits),
+        table: LockTable::new(limits, Token(0)),
         histories: (0..KEYS).map(|_| History::default()).collect(),
         ends: Instant::now() + Duration::from_secs(1),
     });

@@ -38,11 +38,11 @@ pub fn put_session(out: &mut BytesMut, view: &SessionView, now: Instant) {
     }
 }
 
-/// `LOCK key #24, #25 (value) waiters=N`. Holders that the view leaves out are counted.
+/// `LOCK key #24, #25 (value) waiters=N token=T,T`. Holders that the view leaves out are counted.
 pub fn put_lock(out: &mut BytesMut, key: &Key, view: &LockView) {
     out.put_slice(b"LOCK ");
     put_visible(out, key.as_bytes());
-    for (index, holder) in view.holders.iter().enumerate() {
+    for (index, (holder, _)) in view.holders.iter().enumerate() {
         let comma = if index > 0 { "," } else { "" };
         put_fmt(out, format_args!("{comma} {holder}"));
     }
@@ -51,7 +51,12 @@ pub fn put_lock(out: &mut BytesMut, key: &Key, view: &LockView) {
         put_fmt(out, format_args!(", ... {more} more"));
     }
     put_value(out, &view.mode);
-    put_fmt(out, format_args!(" waiters={}\r\n", view.waiters));
+    put_fmt(out, format_args!(" waiters={} token=", view.waiters));
+    for (index, (_, token)) in view.holders.iter().enumerate() {
+        let comma = if index > 0 { "," } else { "" };
+        put_fmt(out, format_args!("{comma}{token}"));
+    }
+    out.put_slice(b"\r\n");
 }
 
 /// `REQUEST #26 key (value) waited_ms=N`.

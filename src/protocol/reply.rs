@@ -5,7 +5,7 @@ use std::io::Write;
 use bytes::{BufMut, BytesMut};
 
 use super::request::{BadRequest, COMMANDS};
-use crate::table::{Circle, Limit, SessionId};
+use crate::table::{Circle, Limit, SessionId, Token};
 
 /// The counters of `stats`. The PHP client breaks on a fourth, so there are three and no more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,6 +31,10 @@ pub enum Reply<'a> {
     NotYours,
     /// Nobody holds the lock.
     NotLocked,
+    /// The session held the lock until its lease ended.
+    Expired,
+    /// The fencing token of a lock.
+    Token(Token),
     /// Done.
     Ok,
     /// The grace period is set.
@@ -80,6 +84,8 @@ impl Reply<'_> {
             Self::Unlocked => out.put_slice(b"200 Unlocked\r\n"),
             Self::NotYours => out.put_slice(b"403 not_yours\r\n"),
             Self::NotLocked => out.put_slice(b"403 not_locked\r\n"),
+            Self::Expired => out.put_slice(b"403 expired\r\n"),
+            Self::Token(token) => put_fmt(out, format_args!("200 {token}\r\n")),
             Self::Ok => out.put_slice(b"200 OK\r\n"),
             Self::TimeoutSet => out.put_slice(b"200 timeout set\r\n"),
             Self::ConnId(id) => put_fmt(out, format_args!("200 {id}\r\n")),

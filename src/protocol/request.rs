@@ -27,6 +27,8 @@ commands! {
     LOCK_VALUE: "lock_value" "<key> <value> [seconds]" "share the lock with all who give the same value";
     UNLOCK: "unlock" "<key>" "release the lock";
     UNLOCK_ALL: "unlock_all" "" "release all locks of this session";
+    TOKEN: "token" "<key>" "the fencing token of the lock";
+    EXPIRE: "expire" "<key> <milliseconds>" "let the lock end after that time, unless sent again; 0: never";
     SET_TIMEOUT: "set_timeout" "<milliseconds>" "how long the locks outlive a disconnect";
     CONN_ID: "conn_id" "[id]" "this session's secret id; with an id: resume that session";
     STATS: "stats" "" "three counters";
@@ -62,6 +64,18 @@ pub enum Request<'a> {
     },
     /// Release everything that this session holds.
     UnlockAll,
+    /// Ask for the fencing token of `key`.
+    Token {
+        /// What the session holds.
+        key: &'a [u8],
+    },
+    /// Let `key` end by itself.
+    Expire {
+        /// What the session holds.
+        key: &'a [u8],
+        /// After how long, in milliseconds; 0: not at all. Saturates at `u64::MAX`.
+        lease_ms: u64,
+    },
     /// Set this session's grace period.
     SetTimeout {
         /// In milliseconds; saturates at `u64::MAX`.
@@ -119,6 +133,8 @@ impl fmt::Debug for Request<'_> {
                 write!(f, "lock_value {key} {value} {wait:?}")
             }
             Self::Unlock { key } => write!(f, "unlock {}", key.escape_ascii()),
+            Self::Token { key } => write!(f, "token {}", key.escape_ascii()),
+            Self::Expire { key, lease_ms } => write!(f, "expire {} {lease_ms}", key.escape_ascii()),
             Self::UnlockAll => f.write_str("unlock_all"),
             Self::SetTimeout { grace_ms } => write!(f, "set_timeout {grace_ms}"),
             Self::ConnId => f.write_str("conn_id"),
@@ -161,6 +177,11 @@ impl<'a> Request<'a> {
                 Ok(Self::LockValue { key, value, wait })
             }
             (b"unlock", [Some(key), None, None, None]) => Ok(Self::Unlock { key }),
+            (b"token", [Some(key), None, None, None]) => Ok(Self::Token { key }),
+            (b"expire", [Some(key), Some(word), None, None]) => {
+                let lease_ms = parse_digits(word).ok_or(BadRequest::Milliseconds(word))?;
+                Ok(Self::Expire { key, lease_ms })
+            }
             (b"unlock_all", [None, ..]) => Ok(Self::UnlockAll),
             (b"set_timeout", [Some(word), None, None, None]) => {
                 let grace_ms = parse_digits(word).ok_or(BadRequest::Milliseconds(word))?;

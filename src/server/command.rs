@@ -8,9 +8,9 @@ use tracing::{error, trace};
 use super::connection::{Connection, Gone};
 use super::grace::unlock_all;
 use super::transport::Transport;
-use crate::config::Compat;
+use crate::config::{Compat, TEN_YEARS_MS};
 use crate::protocol::{BadRequest, Reply, Request, Stats};
-use crate::table::{Key, Locked, Mode, SessionId, Unlocked};
+use crate::table::{Key, Locked, Mode, NotHeld, SessionId, Unlocked};
 
 impl<S: Transport> Connection<'_, S> {
     /// Runs one request and appends its answer to the output.
@@ -30,6 +30,11 @@ impl<S: Transport> Connection<'_, S> {
                 unlock_all(&self.shared.table, &mut self.session).await;
                 Reply::Ok
             }
+            Request::Token { key } => match self.shared.table.token(&mut self.session, key) {
+                Ok(token) => Reply::Token(token),
+                Err(why) => not_held(why),
+            },
+            Request::Expire { key, lease_ms } => self.expire(key, lease_ms),
             Request::SetTimeout { grace_ms } => self.set_timeout(grace_ms),
             Request::ConnId => self.conn_id(),
             Request::Resume { id } => self.resume(id),
@@ -49,7 +54,7 @@ impl<S: Transport> Connection<'_, S> {
         wait: Duration,
     ) -> Result<Reply<'static>, Gone> {
         let table = &self.shared.table;
-        let mut answer = table.lock(&mut self.session, key, mode);
+        let mut answer = table.lock(&mut self.session, key, mode, self.now);
         if answer == Locked::Busy && !wait.is_zero() && self.may_wait() {
             // Nobody should wait for answers that are ready.
             self.flush().await?;
@@ -80,11 +85,26 @@ impl<S: Transport> Connection<'_, S> {
 
     fn unlock(&mut self, key: &[u8]) -> Reply<'static> {
         let nodejs = self.shared.config.compat == Compat::Nodejs;
-        match self.shared.table.unlock(&mut self.session, key) {
+        match self.shared.table.unlock(&mut self.session, key, self.now) {
             Unlocked::Released => Reply::Unlocked,
-            Unlocked::NotYours => Reply::NotYours,
-            Unlocked::NotLocked if nodejs => Reply::Unlocked,
-            Unlocked::NotLocked => Reply::NotLocked,
+            Unlocked::NotHeld(NotHeld::NotLocked) if nodejs => Reply::Unlocked,
+            Unlocked::NotHeld(why) => not_held(why),
+        }
+    }
+
+    fn expire(&mut self, key: &[u8], lease_ms: u64) -> Reply<'static> {
+        let lease = match lease_ms.min(TEN_YEARS_MS) {
+            0 => None,
+            ms => Some(Duration::from_millis(ms)),
+        };
+        let now = Instant::now().into_std();
+        match self
+            .shared
+            .table
+            .set_lease(&mut self.session, key, lease, now)
+        {
+            Ok(()) => Reply::Ok,
+            Err(why) => not_held(why),
         }
     }
 
@@ -138,5 +158,13 @@ impl<S: Transport> Connection<'_, S> {
         }
         self.reply(&Reply::Bye)?;
         Err(Gone::Quit)
+    }
+}
+
+fn not_held(why: NotHeld) -> Reply<'static> {
+    match why {
+        NotHeld::Expired => Reply::Expired,
+        NotHeld::NotYours => Reply::NotYours,
+        NotHeld::NotLocked => Reply::NotLocked,
     }
 }

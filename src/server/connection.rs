@@ -60,6 +60,8 @@ pub(super) struct Connection<'a, S> {
     stream: S,
     input: BytesMut,
     codec: LineCodec,
+    /// When what is being answered was read, or its wait was over.
+    pub(super) now: std::time::Instant,
     stop: &'a CancellationToken,
     /// There is nothing more to read.
     input_ended: bool,
@@ -106,6 +108,7 @@ impl<'a, S: Transport> Connection<'a, S> {
             stream,
             input: BytesMut::new(),
             codec: LineCodec::new(shared.config.max_line as usize),
+            now: Instant::now().into_std(),
             stop,
             input_ended: false,
             client_left: false,
@@ -123,6 +126,7 @@ impl<'a, S: Transport> Connection<'a, S> {
 
     /// Answers the lines that are here and then reads more.
     async fn exchange(&mut self) -> Result<(), Gone> {
+        self.now = Instant::now().into_std();
         while let Some(line) = self.codec.decode(&mut self.input)? {
             self.answer(line).await?;
             self.flush_if_full().await?;
@@ -213,7 +217,11 @@ impl<'a, S: Transport> Connection<'a, S> {
         };
         let (stop, deadline) = (self.stop.cancelled(), sleep_until(deadline));
         let ending = first_of(disconnect, waiter.granted(), stop, deadline).await;
-        let has_lock = self.shared.table.settle(&mut self.session, ending);
+        self.now = Instant::now().into_std();
+        let has_lock = self
+            .shared
+            .table
+            .settle(&mut self.session, ending, self.now);
         self.client_left |= ending == Ending::Disconnect;
         self.stopping |= ending == Ending::Shutdown;
         left?;
@@ -312,6 +320,7 @@ mod tests {
 
     use super::*;
     use crate::config::Config;
+    use crate::server::lease::end_leases;
 
     struct Server {
         shared: Arc<Shared>,
@@ -326,11 +335,19 @@ mod tests {
 
     impl Server {
         fn start() -> Self {
-            let shared = Shared::new(Config::default()).expect("randomness");
+            Self::start_with(|_| {})
+        }
+
+        fn start_with(change: impl FnOnce(&mut Config)) -> Self {
+            let mut config = Config::default();
+            change(&mut config);
+            let shared = Arc::new(Shared::new(config).expect("randomness"));
+            let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+            tasks.spawn(end_leases(Arc::clone(&shared), stop.clone()));
             Self {
-                shared: Arc::new(shared),
-                stop: CancellationToken::new(),
-                tasks: TaskTracker::new(),
+                shared,
+                stop,
+                tasks,
             }
         }
 
@@ -516,6 +533,61 @@ mod tests {
         sleep(Duration::from_millis(30_001)).await;
         b.ask(&answer.replace("200", "conn_id"), "403 cannot set conn id")
             .await;
+        server.stop().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lease_ends_the_lock_unless_it_is_renewed() {
+        let server = Server::start();
+        let (mut a, mut b) = (server.connect(), server.connect());
+        a.ask("lock k", "200 Acquired").await;
+        a.ask("expire k 1000", "200 OK").await;
+        sleep(Duration::from_millis(900)).await;
+        a.ask("expire k 1000", "200 OK").await;
+        passes(Duration::from_secs(1), b.ask("lock k 3600", "200 Acquired")).await;
+        for command in ["unlock k", "token k", "expire k 1000", "unlock k"] {
+            a.ask(command, "403 expired").await;
+        }
+        a.ask("lock k", "409 Unavailable").await;
+        b.ask("expire k 1000", "200 OK").await;
+        b.ask("expire k 0", "200 OK").await;
+        sleep(Duration::from_secs(3600)).await;
+        b.ask("unlock k", "200 Unlocked").await;
+        a.ask("lock k", "200 Acquired").await;
+        a.ask("unlock k", "200 Unlocked").await;
+        a.ask("unlock k", "403 not_locked").await;
+        server.stop().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lease_that_ends_sooner_than_all_others_is_noticed_in_time() {
+        let server = Server::start();
+        let (mut a, mut b) = (server.connect(), server.connect());
+        for (key, lease_ms) in [("x", 5_000), ("y", 3_000), ("z", 1_000)] {
+            a.ask(&format!("lock_value {key} v"), "200 Acquired").await;
+            a.ask(&format!("expire {key} {lease_ms}"), "200 OK").await;
+        }
+        passes(Duration::from_secs(1), b.ask("lock z 3600", "200 Acquired")).await;
+        passes(Duration::from_secs(2), b.ask("lock y 3600", "200 Acquired")).await;
+        passes(Duration::from_secs(2), b.ask("lock x 3600", "200 Acquired")).await;
+        server.stop().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn with_a_longest_hold_every_lock_has_a_lease() {
+        let server = Server::start_with(|config| config.max_hold_ms = 1_000);
+        let (mut a, mut b) = (server.connect(), server.connect());
+        a.ask("lock k", "200 Acquired").await;
+        passes(Duration::from_secs(1), b.ask("lock k 3600", "200 Acquired")).await;
+        b.ask("expire k 3600000", "200 OK").await;
+        passes(
+            Duration::from_secs(1),
+            a.ask("lock_value k v 3600", "200 Acquired"),
+        )
+        .await;
+        a.ask("expire k 0", "200 OK").await;
+        passes(Duration::from_secs(1), b.ask("lock k 3600", "200 Acquired")).await;
+        a.ask("unlock k", "403 expired").await;
         server.stop().await;
     }
 

@@ -24,7 +24,7 @@ pub(super) struct Attached<'a> {
 
 /// Releases all locks of a session, in slices, so that a million of them stall nobody.
 pub(super) async fn unlock_all(table: &LockTable, session: &mut Session) {
-    while table.unlock_some(session, SLICE) > 0 {
+    while table.unlock_some(session, SLICE, Instant::now().into_std()) > 0 {
         tokio::task::yield_now().await;
     }
 }
@@ -102,7 +102,7 @@ impl DerefMut for Attached<'_> {
 impl Drop for Attached<'_> {
     fn drop(&mut self) {
         if let Some(session) = self.session.take() {
-            self.table.end(session);
+            self.table.end(session, Instant::now().into_std());
         }
     }
 }
@@ -114,14 +114,19 @@ mod tests {
     use std::task::{Context, Waker};
 
     use super::*;
-    use crate::table::{Locked, Mode, test_limits};
+    use crate::table::{Locked, Mode, test_table};
 
     #[test]
     fn a_session_with_very_many_locks_gives_way_to_others_while_it_ends() {
-        let table = LockTable::new(test_limits());
+        let table = test_table();
         let mut session = table.open(Peer::Unix, Duration::ZERO);
         for index in 0..50_000_u32 {
-            let answer = table.lock(&mut session, &index.to_ne_bytes(), &Mode::Exclusive);
+            let answer = table.lock(
+                &mut session,
+                &index.to_ne_bytes(),
+                &Mode::Exclusive,
+                Instant::now().into_std(),
+            );
             assert_eq!(answer, Locked::Acquired);
         }
         let mut ending = pin!(unlock_all(&table, &mut session));

@@ -8,6 +8,7 @@ mod connection;
 mod debug;
 mod entropy;
 mod grace;
+mod lease;
 mod listener;
 mod transport;
 mod wait;
@@ -43,7 +44,7 @@ struct Shared {
 impl Shared {
     fn new(config: Config) -> io::Result<Self> {
         Ok(Self {
-            table: LockTable::new(config.limits()),
+            table: LockTable::new(config.limits(), lease::tokens_above()),
             entropy: Entropy::open()?,
             connections: Arc::new(Semaphore::new(config.max_connections as usize)),
             debugs: Semaphore::new(DEBUGS_AT_ONCE),
@@ -71,6 +72,7 @@ pub async fn run(
     let shared = Arc::new(Shared::new(config)?);
     let stop = CancellationToken::new();
     let tasks = TaskTracker::new();
+    tasks.spawn(lease::end_leases(Arc::clone(&shared), stop.clone()));
     for listener in listeners {
         tasks.spawn(listener.serve(Arc::clone(&shared), stop.clone(), tasks.clone()));
     }

@@ -36,7 +36,7 @@ mod tests {
 
     use super::*;
     use crate::table::{
-        LockTable, Locked, Mode, Peer, Session, SessionNumber, Unlocked, interleave, test_limits,
+        LockTable, Locked, Mode, Peer, Session, SessionNumber, Unlocked, interleave, test_table,
     };
 
     const KEY: &[u8] = b"k";
@@ -80,7 +80,10 @@ mod tests {
             let keys = self.table.keys();
             let view = self.table.lock_view(&keys[0], 2).expect("held");
             assert_eq!(
-                view.holders,
+                view.holders
+                    .iter()
+                    .map(|(holder, _)| *holder)
+                    .collect::<Vec<_>>(),
                 [number],
                 "the one who was told so holds the lock"
             );
@@ -88,7 +91,7 @@ mod tests {
 
         fn unlock(&self, mut session: Session) {
             self.assert_alone(session.number());
-            let answer = self.table.unlock(&mut session, KEY);
+            let answer = self.table.unlock(&mut session, KEY, Instant::now());
             assert_eq!(answer, Unlocked::Released);
         }
     }
@@ -102,13 +105,15 @@ mod tests {
     fn race(has_lock: fn(Ending, bool) -> bool) {
         interleave::yield_with(thread::yield_now);
         let race = Race {
-            table: Arc::new(LockTable::new(test_limits())),
+            table: Arc::new(test_table()),
             disconnect: Arc::default(),
             shutdown: Arc::default(),
             deadline: Arc::default(),
         };
         let mut holder = race.open();
-        let answer = race.table.lock(&mut holder, KEY, &Mode::Exclusive);
+        let answer = race
+            .table
+            .lock(&mut holder, KEY, &Mode::Exclusive, Instant::now());
         assert_eq!(answer, Locked::Acquired);
         let (mut first, mut second) = (race.queue(), race.queue());
 
@@ -122,7 +127,7 @@ mod tests {
         let racing = race.clone();
         threads.push(thread::spawn(move || {
             let ending = block_on(racing.ending(&first));
-            let settled = racing.table.settle(&mut first, ending);
+            let settled = racing.table.settle(&mut first, ending, Instant::now());
             assert!(
                 !(settled && ending == Ending::Disconnect),
                 "nobody would know of it"
@@ -134,7 +139,11 @@ mod tests {
         let racing = race.clone();
         threads.push(thread::spawn(move || {
             block_on(second.waiter().expect("it waits").granted());
-            assert!(racing.table.settle(&mut second, Ending::Granted));
+            assert!(
+                racing
+                    .table
+                    .settle(&mut second, Ending::Granted, Instant::now())
+            );
             racing.unlock(second);
         }));
         for thread in threads {

@@ -7,7 +7,7 @@
 //! begin to wait, and a session that waits can neither acquire nor release, because it runs one
 //! request at a time; the requester itself stands still too. So every edge that the walk reads
 //! was there from its first step on, and the session that would close a circle is the last one
-//! to come and sees all the others in place. Grants, deadlines and disconnects can only take
+//! to come and sees all the others in place. Grants, leases, deadlines and disconnects can only take
 //! edges away, and do so without the mutex: an edge whose waiter no longer waits does not count.
 
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -145,6 +145,7 @@ impl WaitGraph {
         let mut waiting: Vec<SessionNumber> = match holders.len() <= self.waiters.len() {
             true => holders
                 .iter()
+                .map(|(holder, _)| holder)
                 .filter(|holder| self.waiters.contains_key(holder))
                 .collect(),
             false => self
@@ -177,11 +178,11 @@ mod tests {
     use shuttle::thread;
 
     use crate::table::{
-        Ending, LockTable, Locked, Mode, Peer, Session, Value, interleave, test_limits,
+        Ending, LockTable, Locked, Mode, Peer, Session, Value, interleave, test_table,
     };
 
     fn table() -> Arc<LockTable> {
-        Arc::new(LockTable::new(test_limits()))
+        Arc::new(test_table())
     }
 
     fn open(table: &LockTable) -> Session {
@@ -193,7 +194,10 @@ mod tests {
     }
 
     fn take(table: &LockTable, session: &mut Session, key: &[u8], mode: &Mode) {
-        assert_eq!(table.lock(session, key, mode), Locked::Acquired);
+        assert_eq!(
+            table.lock(session, key, mode, Instant::now()),
+            Locked::Acquired
+        );
     }
 
     fn wait(table: &LockTable, session: &mut Session, key: &[u8]) -> Locked {
@@ -207,7 +211,7 @@ mod tests {
             return answer;
         }
         block_on(session.waiter().expect("it waits").granted());
-        assert!(table.settle(session, Ending::Granted));
+        assert!(table.settle(session, Ending::Granted, Instant::now()));
         Locked::Acquired
     }
 
@@ -232,7 +236,7 @@ mod tests {
                     }
                     other => panic!("unexpected {other:?}"),
                 }
-                table.end(session);
+                table.end(session, Instant::now());
             })
         };
         let threads: Vec<_> = sessions.into_iter().enumerate().map(run).collect();
@@ -264,7 +268,7 @@ mod tests {
                 for index in first..3 {
                     assert_eq!(acquire(&table, &mut session, &key(index)), Locked::Acquired);
                 }
-                table.end(session);
+                table.end(session, Instant::now());
             })
         };
         let threads: Vec<_> = [0, 0, 1, 1].into_iter().map(run).collect();
@@ -338,8 +342,8 @@ mod tests {
             let answer = table.lock_or_wait(session, b"k", &shared, Instant::now());
             assert_eq!(answer, Locked::Waiting);
         }
-        table.end(holder);
-        assert!(table.settle(&mut quick, Ending::Granted));
+        table.end(holder, Instant::now());
+        assert!(table.settle(&mut quick, Ending::Granted, Instant::now()));
         assert_eq!(table.circle(&quick, b"own"), None);
         assert_eq!(wait(&table, &mut quick, b"own"), Locked::Waiting);
     }
@@ -355,7 +359,7 @@ mod tests {
             wait(&table, &mut second, b"a"),
             Locked::Deadlock(_)
         ));
-        assert!(!table.settle(&mut first, Ending::Deadline));
+        assert!(!table.settle(&mut first, Ending::Deadline, Instant::now()));
         assert_eq!(wait(&table, &mut second, b"a"), Locked::Waiting);
     }
 }

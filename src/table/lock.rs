@@ -10,10 +10,11 @@
 //! 3. While anyone waits, the lock is held (follows from 1: a lock without holders is not there),
 //!    so a release with waiters hands over in the same step and nobody can slip in between.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::key::Value;
+use super::lease::{Hold, Token};
 use super::queue::{Queue, Waiter};
 use super::session::SessionNumber;
 
@@ -37,7 +38,7 @@ pub(super) struct Lock {
 /// Who holds a key.
 #[derive(Debug)]
 pub(super) enum Holders {
-    Exclusive(SessionNumber),
+    Exclusive(SessionNumber, Hold),
     /// Boxed to keep the common, exclusive lock small.
     Shared(Box<SharedHolders>),
 }
@@ -45,7 +46,7 @@ pub(super) enum Holders {
 #[derive(Debug)]
 pub(super) struct SharedHolders {
     value: Value,
-    sessions: BTreeSet<SessionNumber>,
+    holds: BTreeMap<SessionNumber, Hold>,
 }
 
 /// What a held lock says to a session that wants it.
@@ -64,8 +65,6 @@ pub(super) enum Admission {
 /// What became of a lock when a session let go of it.
 #[derive(Debug)]
 pub(super) enum Released {
-    /// The session did not hold it.
-    NotHolder,
     /// It lives on, with the holders that remain or with these new ones, who must be woken.
     Held(Vec<Arc<Waiter>>),
     /// Nobody holds it now and nobody waits.
@@ -74,18 +73,20 @@ pub(super) enum Released {
 
 impl Lock {
     /// A lock held by `session` alone so far.
-    pub(super) fn new(session: SessionNumber, mode: Mode) -> Self {
+    pub(super) fn new(session: SessionNumber, mode: Mode, hold: Hold) -> Self {
         Self {
-            holders: Holders::first(session, mode),
+            holders: Holders::first(session, mode, hold),
             queue: None,
         }
     }
 
     pub(super) fn admission(&self, session: SessionNumber, mode: &Mode) -> Admission {
         match (&self.holders, mode) {
-            (Holders::Exclusive(holder), Mode::Exclusive) if *holder == session => Admission::Mine,
+            (Holders::Exclusive(holder, _), Mode::Exclusive) if *holder == session => {
+                Admission::Mine
+            }
             (Holders::Shared(shared), Mode::Shared(value)) if shared.value == *value => {
-                match shared.sessions.contains(&session) {
+                match shared.holds.contains_key(&session) {
                     true => Admission::Mine,
                     false => Admission::Joinable,
                 }
@@ -96,25 +97,28 @@ impl Lock {
     }
 
     /// Adds a holder to a shared lock whose value it named ([`Admission::Joinable`]).
-    pub(super) fn join(&mut self, session: SessionNumber) {
+    pub(super) fn join(&mut self, session: SessionNumber, hold: Hold) {
         match &mut self.holders {
             Holders::Shared(shared) => {
-                shared.sessions.insert(session);
+                shared.holds.insert(session, hold);
             }
-            Holders::Exclusive(_) => debug_assert!(false, "an exclusive lock cannot be joined"),
+            Holders::Exclusive(..) => debug_assert!(false, "an exclusive lock cannot be joined"),
         }
         self.check();
     }
 
-    /// Takes `session` off the holders. If it was the last, the lock passes to the next waiter,
-    /// and, where that one names a value, to every waiter who names the same.
-    pub(super) fn release(&mut self, session: SessionNumber) -> Released {
-        if !self.holders.contains(session) {
-            return Released::NotHolder;
-        }
+    /// Takes `session`, which must be a holder, off the holders. If it was the last, the lock
+    /// passes to the next waiter, and, where that one names a value, to every waiter who names the
+    /// same. `grant` makes the hold of each new holder, in the order of the queue.
+    pub(super) fn release(
+        &mut self,
+        session: SessionNumber,
+        mut grant: impl FnMut(SessionNumber) -> Hold,
+    ) -> Released {
+        debug_assert!(self.holders.contains(session), "only a holder lets go");
         if let Holders::Shared(shared) = &mut self.holders {
-            shared.sessions.remove(&session);
-            if !shared.sessions.is_empty() {
+            shared.holds.remove(&session);
+            if !shared.holds.is_empty() {
                 return Released::Held(Vec::new());
             }
         }
@@ -127,12 +131,21 @@ impl Lock {
         let Some((first, others)) = granted.split_first() else {
             return Released::Free;
         };
-        self.holders = Holders::first(first.session(), first.mode().clone());
+        let hold = grant(first.session());
+        self.holders = Holders::first(first.session(), first.mode().clone(), hold);
         for other in others {
-            self.join(other.session());
+            self.join(other.session(), grant(other.session()));
         }
         self.check();
         Released::Held(granted)
+    }
+
+    /// What the session has of the lock, to be read or changed.
+    pub(super) fn hold_mut(&mut self, session: SessionNumber) -> Option<&mut Hold> {
+        match &mut self.holders {
+            Holders::Exclusive(holder, hold) => (*holder == session).then_some(hold),
+            Holders::Shared(shared) => shared.holds.get_mut(&session),
+        }
     }
 
     /// Puts a waiter at the end of the queue.
@@ -158,7 +171,7 @@ impl Lock {
 
     pub(super) fn mode(&self) -> Mode {
         match &self.holders {
-            Holders::Exclusive(_) => Mode::Exclusive,
+            Holders::Exclusive(..) => Mode::Exclusive,
             Holders::Shared(shared) => Mode::Shared(shared.value.clone()),
         }
     }
@@ -169,7 +182,7 @@ impl Lock {
 
     fn check(&self) {
         if let Holders::Shared(shared) = &self.holders {
-            debug_assert!(!shared.sessions.is_empty(), "invariant 1: held by someone");
+            debug_assert!(!shared.holds.is_empty(), "invariant 1: held by someone");
         }
         if let Some(queue) = &self.queue {
             let holds = |waiter: &Waiter| self.holders.contains(waiter.session());
@@ -183,37 +196,39 @@ impl Lock {
 }
 
 impl Holders {
-    fn first(session: SessionNumber, mode: Mode) -> Self {
+    fn first(session: SessionNumber, mode: Mode, hold: Hold) -> Self {
         match mode {
-            Mode::Exclusive => Self::Exclusive(session),
+            Mode::Exclusive => Self::Exclusive(session, hold),
             Mode::Shared(value) => Self::Shared(Box::new(SharedHolders {
                 value,
-                sessions: BTreeSet::from([session]),
+                holds: BTreeMap::from([(session, hold)]),
             })),
         }
     }
 
     pub(super) fn contains(&self, session: SessionNumber) -> bool {
         match self {
-            Self::Exclusive(holder) => *holder == session,
-            Self::Shared(shared) => shared.sessions.contains(&session),
+            Self::Exclusive(holder, _) => *holder == session,
+            Self::Shared(shared) => shared.holds.contains_key(&session),
         }
     }
 
     pub(super) fn len(&self) -> usize {
         match self {
-            Self::Exclusive(_) => 1,
-            Self::Shared(shared) => shared.sessions.len(),
+            Self::Exclusive(..) => 1,
+            Self::Shared(shared) => shared.holds.len(),
         }
     }
 
-    /// In the order of their numbers.
-    pub(super) fn iter(&self) -> impl Iterator<Item = SessionNumber> {
+    /// In the order of their numbers, with the token of each.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (SessionNumber, Token)> {
         let (one, many) = match self {
-            Self::Exclusive(holder) => (Some(*holder), None),
-            Self::Shared(shared) => (None, Some(&shared.sessions)),
+            Self::Exclusive(holder, hold) => (Some((*holder, hold.token)), None),
+            Self::Shared(shared) => (None, Some(&shared.holds)),
         };
-        one.into_iter().chain(many.into_iter().flatten().copied())
+        let many = many.into_iter().flatten();
+        one.into_iter()
+            .chain(many.map(|(holder, hold)| (*holder, hold.token)))
     }
 }
 
@@ -225,6 +240,18 @@ mod tests {
 
     fn session(number: u64) -> SessionNumber {
         SessionNumber(number)
+    }
+
+    fn hold(token: u64) -> Hold {
+        Hold {
+            token: Token(token),
+            leased: false,
+        }
+    }
+
+    /// A token by which a test sees whose it is.
+    fn next_hold(session: SessionNumber) -> Hold {
+        hold(session.0 * 100)
     }
 
     fn shared(value: &str) -> Mode {
@@ -252,7 +279,7 @@ mod tests {
 
     #[test]
     fn admission_follows_mode_value_and_ownership() {
-        let exclusive = Lock::new(session(1), Mode::Exclusive);
+        let exclusive = Lock::new(session(1), Mode::Exclusive, hold(1));
         assert_eq!(
             exclusive.admission(session(1), &Mode::Exclusive),
             Admission::Mine
@@ -269,7 +296,7 @@ mod tests {
             exclusive.admission(session(2), &shared("v")),
             Admission::Busy
         );
-        let valued = Lock::new(session(1), shared("v"));
+        let valued = Lock::new(session(1), shared("v"), hold(1));
         assert_eq!(valued.admission(session(1), &shared("v")), Admission::Mine);
         assert_eq!(
             valued.admission(session(1), &shared("w")),
@@ -288,21 +315,23 @@ mod tests {
 
     #[test]
     fn a_released_lock_goes_straight_to_the_first_waiter() {
-        let mut lock = Lock::new(session(1), Mode::Exclusive);
+        let mut lock = Lock::new(session(1), Mode::Exclusive, hold(1));
         let second = wait(&mut lock, 2, Mode::Exclusive);
         let third = wait(&mut lock, 3, Mode::Exclusive);
-        assert!(matches!(lock.release(session(9)), Released::NotHolder));
-        assert_eq!(handed_to(lock.release(session(1))), [2]);
+        assert_eq!(handed_to(lock.release(session(1), next_hold)), [2]);
         assert!(second.is_granted() && !third.is_granted());
         assert!(!lock.leave(&second), "granted, so it cannot leave");
         assert!(lock.leave(&third));
-        assert!(matches!(lock.release(session(2)), Released::Free));
+        assert!(matches!(
+            lock.release(session(2), next_hold),
+            Released::Free
+        ));
     }
 
     #[test]
     fn the_first_waiters_value_lets_in_all_who_named_it() {
-        let mut lock = Lock::new(session(1), shared("a"));
-        lock.join(session(2));
+        let mut lock = Lock::new(session(1), shared("a"), hold(1));
+        lock.join(session(2), hold(2));
         for (number, mode) in [
             (3, shared("b")),
             (4, Mode::Exclusive),
@@ -311,19 +340,27 @@ mod tests {
         ] {
             wait(&mut lock, number, mode);
         }
-        assert_eq!(handed_to(lock.release(session(1))), [0; 0]);
-        assert_eq!(handed_to(lock.release(session(2))), [3, 6]);
+        assert_eq!(handed_to(lock.release(session(1), next_hold)), [0; 0]);
+        assert_eq!(handed_to(lock.release(session(2), next_hold)), [3, 6]);
         assert_eq!(lock.mode(), shared("b"));
-        assert!(lock.holders().iter().eq([session(3), session(6)]));
-        assert_eq!(handed_to(lock.release(session(6))), [0; 0]);
-        assert_eq!(handed_to(lock.release(session(3))), [4]);
-        assert_eq!(handed_to(lock.release(session(4))), [5]);
-        assert!(matches!(lock.release(session(5)), Released::Free));
+        assert!(
+            lock.holders()
+                .iter()
+                .map(|(holder, _)| holder)
+                .eq([session(3), session(6)])
+        );
+        assert_eq!(handed_to(lock.release(session(6), next_hold)), [0; 0]);
+        assert_eq!(handed_to(lock.release(session(3), next_hold)), [4]);
+        assert_eq!(handed_to(lock.release(session(4), next_hold)), [5]);
+        assert!(matches!(
+            lock.release(session(5), next_hold),
+            Released::Free
+        ));
     }
 
     #[test]
     fn waiters_that_left_are_skipped() {
-        let mut lock = Lock::new(session(1), Mode::Exclusive);
+        let mut lock = Lock::new(session(1), Mode::Exclusive, hold(1));
         let waiters: Vec<_> = (2..100)
             .map(|number| wait(&mut lock, number, Mode::Exclusive))
             .collect();
@@ -331,7 +368,7 @@ mod tests {
             assert!(lock.leave(waiter));
         }
         assert_eq!(lock.waiters(), 2);
-        assert_eq!(handed_to(lock.release(session(1))), [98]);
-        assert_eq!(handed_to(lock.release(session(98))), [99]);
+        assert_eq!(handed_to(lock.release(session(1), next_hold)), [98]);
+        assert_eq!(handed_to(lock.release(session(98), next_hold)), [99]);
     }
 }

@@ -8,11 +8,13 @@
 mod deadlock;
 pub(crate) mod interleave;
 mod key;
+mod lease;
 mod lock;
 mod queue;
 mod session;
 
 use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -22,11 +24,13 @@ use dashmap::mapref::entry::{Entry, OccupiedEntry, VacantEntry};
 
 pub use deadlock::{Circle, Step};
 pub use key::{Key, Value};
+pub use lease::Token;
 pub use lock::Mode;
 pub use queue::Waiter;
 pub use session::{Detached, Grace, Peer, Secret, Session, SessionId, SessionNumber, SessionView};
 
 use deadlock::{Beyond, WaitGraph};
+use lease::{Hold, Leases};
 use lock::{Admission, Lock, Released};
 use session::Registry;
 
@@ -42,6 +46,9 @@ pub struct Limits {
     pub waiters_per_key: usize,
     /// Sessions in their grace period.
     pub sessions_in_grace: usize,
+    /// The longest lease, which every grant begins with; `None`: a lock has no lease unless its
+    /// holder asks for one.
+    pub max_hold: Option<Duration>,
 }
 
 /// A bound that was reached.
@@ -89,6 +96,15 @@ pub enum Locked {
 pub enum Unlocked {
     /// The session held the lock and holds it no more.
     Released,
+    /// It did not.
+    NotHeld(NotHeld),
+}
+
+/// Why a session cannot do something with a lock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NotHeld {
+    /// The session held it until its lease ended.
+    Expired,
     /// Others hold it.
     NotYours,
     /// Nobody holds it.
@@ -111,8 +127,8 @@ pub enum Ending {
 /// What `debug` shows of a lock.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LockView {
-    /// Who holds it, in the order of their numbers; perhaps not all of them.
-    pub holders: Vec<SessionNumber>,
+    /// Who holds it, in the order of their numbers, each with its fencing token; perhaps not all.
+    pub holders: Vec<(SessionNumber, Token)>,
     /// How many do.
     pub holders_in_all: usize,
     /// In which mode.
@@ -138,18 +154,23 @@ pub struct LockTable {
     claims: AtomicUsize,
     sessions: Registry,
     waits: Mutex<WaitGraph>,
+    leases: Leases,
+    /// The fencing token of the last grant.
+    last_token: AtomicU64,
     last_arrival: AtomicU64,
     limits: Limits,
 }
 
 impl LockTable {
-    /// An empty table.
-    pub fn new(limits: Limits) -> Self {
+    /// An empty table. Its first grant's token is above `tokens_above`.
+    pub fn new(limits: Limits, tokens_above: Token) -> Self {
         Self {
             locks: DashMap::with_hasher_and_shard_amount(RandomState::new(), SHARDS),
             claims: AtomicUsize::new(0),
             sessions: Registry::new(limits.sessions_in_grace),
             waits: Mutex::default(),
+            leases: Leases::default(),
+            last_token: AtomicU64::new(tokens_above.0),
             last_arrival: AtomicU64::new(0),
             limits,
         }
@@ -162,21 +183,20 @@ impl LockTable {
 
     /// Takes the lock if that needs no wait: [`Locked::Acquired`], [`Locked::Busy`],
     /// [`Locked::Conflict`] or [`Locked::Full`]. One guard, nothing else.
-    pub fn lock(&self, session: &mut Session, key: &[u8], mode: &Mode) -> Locked {
+    pub fn lock(&self, session: &mut Session, key: &[u8], mode: &Mode, now: Instant) -> Locked {
         debug_assert!(session.waiting.is_none(), "one request at a time");
-        // Not under a guard: it may have to move a million keys.
-        session.held.reserve(1);
+        self.make_room(session);
         let key = Key::new(key);
         match self.locks.entry(key.clone()) {
-            Entry::Vacant(free) => self.take(session, key, mode, free),
-            Entry::Occupied(mut held) => self.join(session, key, mode, &mut held),
+            Entry::Vacant(free) => self.take(session, key, mode, now, free),
+            Entry::Occupied(mut held) => self.join(session, key, mode, now, &mut held),
         }
     }
 
     /// For a request that does not wait and found the lock [`Locked::Busy`]: the circle that it
     /// would close if it waited.
     pub fn circle(&self, session: &Session, key: &[u8]) -> Option<Circle> {
-        if session.held.is_empty() {
+        if session.held.keys.is_empty() {
             return None;
         }
         let waits = interleave::lock(&self.waits);
@@ -193,7 +213,7 @@ impl LockTable {
         mode: &Mode,
         now: Instant,
     ) -> Locked {
-        match self.lock(session, key, mode) {
+        match self.lock(session, key, mode, now) {
             Locked::Busy => {}
             answer => return answer,
         }
@@ -205,10 +225,10 @@ impl LockTable {
         // The lock may have passed to others since the walk. That makes no circle: a holder that
         // came since then does not wait, and cannot begin to while the graph is ours.
         let mut held = match self.locks.entry(key.clone()) {
-            Entry::Vacant(free) => return self.take(session, key, mode, free),
+            Entry::Vacant(free) => return self.take(session, key, mode, now, free),
             Entry::Occupied(held) => held,
         };
-        let answer = self.join(session, key.clone(), mode, &mut held);
+        let answer = self.join(session, key.clone(), mode, now, &mut held);
         if answer != Locked::Busy {
             return answer;
         }
@@ -229,7 +249,7 @@ impl LockTable {
     /// If a grant came first, it wins over a deadline and a shutdown: the session has the lock.
     /// Over a grant that nobody was told of, a disconnect wins: the lock passes on. Whoever
     /// calls this for any other reason than [`Ending::Granted`] takes the waiter out of the queue.
-    pub fn settle(&self, session: &mut Session, ending: Ending) -> bool {
+    pub fn settle(&self, session: &mut Session, ending: Ending, now: Instant) -> bool {
         let Some(waiter) = session.waiting.take() else {
             debug_assert!(false, "only a wait is settled");
             return false;
@@ -243,37 +263,100 @@ impl LockTable {
         if left {
             return false;
         }
-        session.held.insert(waiter.key().clone());
+        session
+            .held
+            .insert(waiter.key().clone(), |key| self.hash(key));
         if ending == Ending::Disconnect {
-            self.unlock(session, waiter.key().as_bytes());
+            self.unlock(session, waiter.key().as_bytes(), now);
             return false;
         }
         true
     }
 
     /// Releases a lock; with waiters, it passes to the next in the same step.
-    pub fn unlock(&self, session: &mut Session, key: &[u8]) -> Unlocked {
-        if session.forget(key) {
-            self.release(session.number, key);
+    pub fn unlock(&self, session: &mut Session, key: &[u8], now: Instant) -> Unlocked {
+        if !session.held.forget(key) {
+            return Unlocked::NotHeld(self.why_not_held(session, key));
+        }
+        if self.release(session.number, key, now) {
             return Unlocked::Released;
         }
-        match self.locks.contains_key(key) {
-            true => Unlocked::NotYours,
-            false => Unlocked::NotLocked,
-        }
+        session.held.lose(self.hash(key));
+        Unlocked::NotHeld(NotHeld::Expired)
     }
 
     /// Releases at most `most` of the session's locks and returns how many are left. A caller
     /// with many to release gives way to others in between.
-    pub fn unlock_some(&self, session: &mut Session, most: usize) -> usize {
-        let some: Vec<Key> = session.held.extract_if(|_| true).take(most).collect();
+    pub fn unlock_some(&self, session: &mut Session, most: usize, now: Instant) -> usize {
+        let keys = &mut session.held.keys;
+        let some: Vec<Key> = keys.extract_if(|_| true).take(most).collect();
+        if keys.is_empty() {
+            *keys = Default::default();
+        }
         for key in some {
-            self.release(session.number, key.as_bytes());
+            if !self.release(session.number, key.as_bytes(), now) {
+                session.held.lose(self.hash(key.as_bytes()));
+            }
         }
-        if session.held.is_empty() {
-            session.held = Default::default();
+        session.held()
+    }
+
+    /// The fencing token of a lock that the session holds.
+    ///
+    /// # Errors
+    ///
+    /// If it does not hold it.
+    pub fn token(&self, session: &mut Session, key: &[u8]) -> Result<Token, NotHeld> {
+        self.with_hold(session, key, |hold, _| hold.token)
+    }
+
+    /// Makes a lock that the session holds end by itself, `lease` from `now`, unless this is called
+    /// again before; `None` takes the limit off. [`Limits::max_hold`] goes first.
+    ///
+    /// # Errors
+    ///
+    /// If the session does not hold the lock: a lease that has ended cannot be renewed.
+    pub fn set_lease(
+        &self,
+        session: &mut Session,
+        key: &[u8],
+        lease: Option<Duration>,
+        now: Instant,
+    ) -> Result<(), NotHeld> {
+        let lease = lease.into_iter().chain(self.limits.max_hold).min();
+        let number = session.number;
+        session.held.leased |= lease.is_some();
+        self.with_hold(session, key, |hold, key| {
+            hold.leased = lease.is_some();
+            match lease {
+                Some(lease) => self.leases.set(hold.token, now + lease, key, number),
+                None => self.leases.remove(hold.token),
+            }
+        })
+    }
+
+    /// Ends at most `most` of the leases that are over at `now`, and returns how many those were.
+    /// Their locks pass to the next waiters.
+    pub fn end_leases(&self, now: Instant, most: usize) -> usize {
+        let due = self.leases.due(now, most);
+        for over in &due {
+            interleave::between_guards();
+            let is_over =
+                |hold: &Hold| hold.token == over.token && self.leases.remove_due(over.token, now);
+            self.release_if(over.session, over.key.as_bytes(), now, is_over);
         }
-        session.held.len()
+        due.len()
+    }
+
+    /// When the next lease ends.
+    pub fn next_lease_end(&self) -> Option<Instant> {
+        self.leases.next_end()
+    }
+
+    /// Returns when there may be a lease that ends sooner than all others did. Cancel safe, for one
+    /// caller at a time.
+    pub async fn sooner_lease(&self) {
+        self.leases.sooner().await;
     }
 
     /// Sets how long the session outlives its connection.
@@ -299,12 +382,14 @@ impl LockTable {
     /// period is over at `now`, or if `session` itself holds locks. Of several who resume one
     /// session at once, one succeeds.
     pub fn resume(&self, session: &mut Session, id: SessionId, peer: Peer, now: Instant) -> bool {
+        self.notice_losses(session);
         self.sessions.resume(session, id, peer, now)
     }
 
     /// Ends the session's connection.
-    pub fn detach(&self, session: Session, now: Instant) -> Detached {
+    pub fn detach(&self, mut session: Session, now: Instant) -> Detached {
         debug_assert!(session.waiting.is_none(), "a wait is settled first");
+        self.notice_losses(&mut session);
         self.sessions.detach(session, now)
     }
 
@@ -315,11 +400,11 @@ impl LockTable {
     }
 
     /// Ends a session at once, whatever it is doing: for one whose task did not come to its end.
-    pub fn end(&self, mut session: Session) {
+    pub fn end(&self, mut session: Session, now: Instant) {
         if session.waiting.is_some() {
-            self.settle(&mut session, Ending::Disconnect);
+            self.settle(&mut session, Ending::Disconnect, now);
         }
-        self.unlock_some(&mut session, usize::MAX);
+        self.unlock_some(&mut session, usize::MAX, now);
         self.sessions.remove(session.number);
     }
 
@@ -367,13 +452,15 @@ impl LockTable {
         session: &mut Session,
         key: Key,
         mode: &Mode,
+        now: Instant,
         free: VacantEntry<'_, Key, Lock>,
     ) -> Locked {
         if let Some(full) = self.full_for_holder(session) {
             return Locked::Full(full);
         }
-        free.insert(Lock::new(session.number, mode.clone()));
-        session.held.insert(key);
+        let hold = self.new_hold(session.number, &key, now);
+        free.insert(Lock::new(session.number, mode.clone(), hold));
+        session.held.insert(key, |key| self.hash(key));
         Locked::Acquired
     }
 
@@ -382,6 +469,7 @@ impl LockTable {
         session: &mut Session,
         key: Key,
         mode: &Mode,
+        now: Instant,
         held: &mut OccupiedEntry<'_, Key, Lock>,
     ) -> Locked {
         match held.get().admission(session.number, mode) {
@@ -393,15 +481,93 @@ impl LockTable {
         if let Some(full) = self.full_for_holder(session) {
             return Locked::Full(full);
         }
-        held.get_mut().join(session.number);
-        session.held.insert(key);
+        let hold = self.new_hold(session.number, &key, now);
+        held.get_mut().join(session.number, hold);
+        session.held.insert(key, |key| self.hash(key));
         Locked::Acquired
+    }
+
+    /// A grant. Called under the key's guard, so that the tokens of one key only grow.
+    fn new_hold(&self, session: SessionNumber, key: &Key, now: Instant) -> Hold {
+        let token = Token(self.last_token.fetch_add(1, Ordering::Relaxed) + 1);
+        if let Some(max_hold) = self.limits.max_hold {
+            self.leases.set(token, now + max_hold, key, session);
+        }
+        Hold {
+            token,
+            leased: self.limits.max_hold.is_some(),
+        }
+    }
+
+    /// What must not be done under a guard: growing by one may have to move a million keys.
+    fn make_room(&self, session: &mut Session) {
+        if self.may_lose(session) && session.held.is_sweep_due(self.limits.locks_per_session) {
+            self.sweep(session);
+        }
+        session.held.keys.reserve(1);
+    }
+
+    /// Before it counts whether the session holds anything. One with very many keys is taken to.
+    fn notice_losses(&self, session: &mut Session) {
+        if self.may_lose(session) && !session.held.is_sweep_due(usize::MAX) {
+            self.sweep(session);
+        }
+    }
+
+    fn may_lose(&self, session: &Session) -> bool {
+        session.held.leased || self.limits.max_hold.is_some()
+    }
+
+    /// Takes what the session has lost off what it holds.
+    fn sweep(&self, session: &mut Session) {
+        let number = session.number;
+        let truly = |key: &Key| {
+            self.locks
+                .get(key)
+                .is_some_and(|lock| lock.holders().contains(number))
+        };
+        session.held.sweep(truly, |key| self.hash(key));
+    }
+
+    fn hash(&self, key: &[u8]) -> u64 {
+        self.locks.hasher().hash_one(key)
+    }
+
+    /// Reads or changes what the session has of a lock, under its guard.
+    fn with_hold<T>(
+        &self,
+        session: &mut Session,
+        key: &[u8],
+        act: impl FnOnce(&mut Hold, &Key) -> T,
+    ) -> Result<T, NotHeld> {
+        let mut entry = self.locks.get_mut(key);
+        if let Some(entry) = &mut entry {
+            let (key, lock) = entry.pair_mut();
+            if let Some(hold) = lock.hold_mut(session.number) {
+                return Ok(act(hold, key));
+            }
+        }
+        drop(entry);
+        if session.held.forget(key) {
+            session.held.lose(self.hash(key));
+        }
+        Err(self.why_not_held(session, key))
+    }
+
+    fn why_not_held(&self, session: &Session, key: &[u8]) -> NotHeld {
+        if session.held.has_lost(|| self.hash(key)) {
+            return NotHeld::Expired;
+        }
+        match self.locks.contains_key(key) {
+            true => NotHeld::NotYours,
+            false => NotHeld::NotLocked,
+        }
     }
 
     /// `None` if the session may hold one lock more, which is counted then.
     fn full_for_holder(&self, session: &Session) -> Option<Limit> {
         let max = self.limits.locks_per_session;
-        if session.held.len() >= max {
+        if session.held() >= max {
             return Some(Limit::LocksPerSession { max });
         }
         let max = self.limits.locks;
@@ -426,7 +592,7 @@ impl LockTable {
 
     fn find_circle(&self, waits: &WaitGraph, session: &Session, key: &Key) -> Option<Circle> {
         // A circle would lead back to a key that the requester holds.
-        if session.held.is_empty() {
+        if session.held.keys.is_empty() {
             return None;
         }
         waits.circle(session.number, key, |key| {
@@ -452,35 +618,65 @@ impl LockTable {
         left
     }
 
-    fn release(&self, session: SessionNumber, key: &[u8]) {
+    /// Takes the session off the lock's holders; false if its lease had ended before.
+    fn release(&self, session: SessionNumber, key: &[u8], now: Instant) -> bool {
+        self.release_if(session, key, now, |hold| {
+            if hold.leased {
+                self.leases.remove(hold.token);
+            }
+            true
+        })
+    }
+
+    /// The one place where a lock is let go of: the session's hold ends if there is one and `ends`
+    /// says so, which is asked under the guard and must have taken its lease away then. Those who
+    /// come next have the lock in the same step.
+    fn release_if(
+        &self,
+        session: SessionNumber,
+        key: &[u8],
+        now: Instant,
+        ends: impl FnOnce(&Hold) -> bool,
+    ) -> bool {
         let mut granted = Vec::new();
-        self.locks
-            .remove_if_mut(key, |_, lock| match lock.release(session) {
+        let mut released = false;
+        self.locks.remove_if_mut(key, |key, lock| {
+            if !lock.hold_mut(session).is_some_and(|hold| ends(hold)) {
+                return false;
+            }
+            released = true;
+            match lock.release(session, |next| self.new_hold(next, key, now)) {
                 Released::Free => true,
                 Released::Held(waiters) => {
                     granted = waiters;
                     false
                 }
-                Released::NotHolder => {
-                    debug_assert!(false, "what a session counts as held, it holds");
-                    false
-                }
-            });
-        self.claims.fetch_sub(1, Ordering::Relaxed);
+            }
+        });
+        if released {
+            self.claims.fetch_sub(1, Ordering::Relaxed);
+        }
         for waiter in granted {
             interleave::between_guards();
             waiter.wake();
         }
+        released
     }
 }
 
-/// Bounds that no test reaches by accident.
+/// A table with bounds that no test reaches by accident.
 #[cfg(test)]
-pub(crate) fn test_limits() -> Limits {
+pub(crate) fn test_table() -> LockTable {
+    LockTable::new(test_limits(), Token(0))
+}
+
+#[cfg(test)]
+fn test_limits() -> Limits {
     Limits {
         locks: 10_000_000,
         locks_per_session: 10_000_000,
         waiters_per_key: 10_000_000,
         sessions_in_grace: 10_000_000,
+        max_hold: None,
     }
 }

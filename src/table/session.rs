@@ -5,8 +5,8 @@
 //! runs one request at a time, and no lock is needed for it. What others must see lives in the
 //! [`Registry`].
 
-use std::collections::HashSet;
 use std::collections::hash_map::RandomState;
+use std::collections::{HashSet, VecDeque};
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -91,8 +91,74 @@ impl fmt::Display for Peer {
 #[derive(Debug)]
 pub struct Session {
     pub(super) number: SessionNumber,
-    pub(super) held: HashSet<Key>,
+    pub(super) held: Held,
     pub(super) waiting: Option<Arc<Waiter>>,
+}
+
+/// The keys that a session holds, as far as it knows, and those that it has lost.
+///
+/// A lease ends without the session's doing, so a key may stand here that it holds no more. The
+/// table knows better, and is asked before anything is answered. Such keys are found when they are
+/// used, and swept out before they make up half of what is here.
+#[derive(Debug, Default)]
+pub(super) struct Held {
+    pub(super) keys: HashSet<Key>,
+    /// Hashes of keys whose lease ended, oldest first: a client that asks is told so.
+    lost: VecDeque<u64>,
+    /// At this number of keys it is time to sweep, if leases can end at all.
+    sweep_at: usize,
+    /// The session has asked for a lease at some time.
+    pub(super) leased: bool,
+}
+
+/// How many losses a session remembers.
+const REMEMBERED_LOSSES: usize = 100;
+
+/// Below this a sweep saves nothing.
+const SWEEP_FROM: usize = 1024;
+
+impl Held {
+    /// Takes a key off what is held, and gives memory back that is no longer needed: at a quarter
+    /// and by half, so that the cost is spread over what was removed.
+    pub(super) fn forget(&mut self, key: &[u8]) -> bool {
+        let held_it = self.keys.remove(key);
+        if self.keys.capacity() > 1024 && self.keys.len() < self.keys.capacity() / 4 {
+            self.keys.shrink_to(self.keys.len() * 2);
+        }
+        held_it
+    }
+
+    pub(super) fn insert(&mut self, key: Key, hash: impl Fn(&[u8]) -> u64) {
+        if !self.lost.is_empty() {
+            let hash = hash(key.as_bytes());
+            self.lost.retain(|lost| *lost != hash);
+        }
+        self.keys.insert(key);
+    }
+
+    pub(super) fn lose(&mut self, hash: u64) {
+        if self.lost.len() == REMEMBERED_LOSSES {
+            self.lost.pop_front();
+        }
+        self.lost.push_back(hash);
+    }
+
+    pub(super) fn has_lost(&self, hash: impl FnOnce() -> u64) -> bool {
+        !self.lost.is_empty() && self.lost.contains(&hash())
+    }
+
+    pub(super) fn is_sweep_due(&self, limit: usize) -> bool {
+        self.keys.len() >= self.sweep_at.max(SWEEP_FROM).min(limit)
+    }
+
+    /// Keeps the keys that are `truly` held.
+    pub(super) fn sweep(&mut self, truly: impl Fn(&Key) -> bool, hash: impl Fn(&[u8]) -> u64) {
+        let gone: Vec<Key> = self.keys.extract_if(|key| !truly(key)).collect();
+        for key in gone {
+            self.lose(hash(key.as_bytes()));
+        }
+        self.sweep_at = 2 * self.keys.len();
+    }
 }
 
 impl Session {
@@ -101,9 +167,9 @@ impl Session {
         self.number
     }
 
-    /// How many locks it holds.
+    /// How many locks it holds, those included that it has lost since and has not noticed yet.
     pub fn held(&self) -> usize {
-        self.held.len()
+        self.held.keys.len()
     }
 
     /// The request that waits, between [`LockTable::lock_or_wait`](super::LockTable::lock_or_wait)
@@ -112,18 +178,7 @@ impl Session {
         self.waiting.as_ref()
     }
 
-    /// Takes a key off what it holds, and gives memory back that it no longer needs: at a quarter
-    /// and by half, so that the cost is spread over what was removed.
-    pub(super) fn forget(&mut self, key: &[u8]) -> bool {
-        let held = &mut self.held;
-        let held_it = held.remove(key);
-        if held.capacity() > 1024 && held.len() < held.capacity() / 4 {
-            held.shrink_to(held.len() * 2);
-        }
-        held_it
-    }
-
-    pub(super) fn new(number: SessionNumber, held: HashSet<Key>) -> Self {
+    pub(super) fn new(number: SessionNumber, held: Held) -> Self {
         Self {
             number,
             held,
@@ -186,7 +241,7 @@ enum Presence {
     Connected,
     InGrace {
         ends: Instant,
-        held: HashSet<Key>,
+        held: Held,
         resumed: Arc<Notify>,
     },
 }
@@ -228,7 +283,7 @@ impl Registry {
                 presence,
             },
         );
-        Session::new(number, HashSet::new())
+        Session::new(number, Held::default())
     }
 
     pub(super) fn set_grace(&self, number: SessionNumber, grace: Duration) {
@@ -259,8 +314,8 @@ impl Registry {
             return Detached::Over(Session::new(number, held));
         };
         let grace = registered.grace;
-        let pointless = held.is_empty() && registered.secret.is_none();
-        let room = !grace.is_zero() && !pointless && self.enter_grace(held.is_empty());
+        let pointless = held.keys.is_empty() && registered.secret.is_none();
+        let room = !grace.is_zero() && !pointless && self.enter_grace(held.keys.is_empty());
         if room {
             let (ends, resumed) = (now + grace, Arc::new(Notify::new()));
             let grace = Grace {
@@ -313,7 +368,7 @@ impl Registry {
             let registered = self.sessions.get(&id.number);
             return registered.is_some_and(|registered| registered.secret == Some(id.secret));
         }
-        if !session.held.is_empty() {
+        if !session.held.keys.is_empty() {
             return false;
         }
         let Some((held, resumed)) = self.reattach(id, peer, now) else {
@@ -326,12 +381,7 @@ impl Registry {
         true
     }
 
-    fn reattach(
-        &self,
-        id: SessionId,
-        peer: Peer,
-        now: Instant,
-    ) -> Option<(HashSet<Key>, Arc<Notify>)> {
+    fn reattach(&self, id: SessionId, peer: Peer, now: Instant) -> Option<(Held, Arc<Notify>)> {
         let mut registered = self.sessions.get_mut(&id.number)?;
         if registered.secret != Some(id.secret) || !registered.presence.in_grace_at(now) {
             return None;
@@ -427,13 +477,16 @@ mod tests {
         let keys: Vec<Key> = (0..100_000_u32)
             .map(|index| Key::new(&index.to_ne_bytes()))
             .collect();
-        let mut session = Session::new(SessionNumber(1), keys.iter().cloned().collect());
+        let mut held = Held {
+            keys: keys.iter().cloned().collect(),
+            ..Held::default()
+        };
         for key in &keys[1..] {
-            assert!(session.forget(key.as_bytes()));
+            assert!(held.forget(key.as_bytes()));
         }
-        assert!(!session.forget(keys[1].as_bytes()));
-        assert_eq!(session.held(), 1);
-        assert!(session.held.capacity() <= 1024);
+        assert!(!held.forget(keys[1].as_bytes()));
+        assert_eq!(held.keys.len(), 1);
+        assert!(held.keys.capacity() <= 1024);
     }
 
     #[test]

@@ -1,0 +1,240 @@
+//! Fencing tokens, and the leases after which a lock ends by itself.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use tokio::sync::Notify;
+
+use super::key::Key;
+use super::session::SessionNumber;
+
+/// A fencing token: the number of one grant, larger than that of every earlier one. What a lock
+/// protects can refuse those who come with a smaller one than it has seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Token(pub u64);
+
+impl fmt::Display for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// What one holder has of a lock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Hold {
+    pub(super) token: Token,
+    /// It has an entry among the [`Leases`]; so the others need not be looked for there.
+    pub(super) leased: bool,
+}
+
+/// A lease that is due.
+#[derive(Debug)]
+pub(super) struct Due {
+    pub(super) key: Key,
+    pub(super) session: SessionNumber,
+    pub(super) token: Token,
+}
+
+/// All running leases, by the grant that they limit.
+///
+/// Taken under a key's guard, never the other way round. A lease is here exactly as long as its
+/// hold has `leased` set; both change under that guard. So a renewal, a release and the end that
+/// meet have one winner, and a lease that was renewed in time does not end.
+#[derive(Debug, Default)]
+pub(super) struct Leases {
+    running: Mutex<Running>,
+    /// Notified when there is a lease that ends before all others did.
+    sooner: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Running {
+    by_end: BTreeMap<(Instant, Token), (Key, SessionNumber)>,
+    ends: HashMap<Token, Instant>,
+}
+
+impl Leases {
+    /// Starts a lease, or moves its end.
+    pub(super) fn set(&self, token: Token, end: Instant, key: &Key, session: SessionNumber) {
+        let mut running = self.lock();
+        running.remove(token);
+        running.ends.insert(token, end);
+        running.by_end.insert((end, token), (key.clone(), session));
+        let is_first = running
+            .by_end
+            .first_key_value()
+            .is_some_and(|(first, _)| *first == (end, token));
+        drop(running);
+        if is_first {
+            self.sooner.notify_one();
+        }
+    }
+
+    pub(super) fn remove(&self, token: Token) {
+        self.lock().remove(token);
+    }
+
+    /// Removes the lease if its end has come; false if it has not, or was removed before.
+    pub(super) fn remove_due(&self, token: Token, now: Instant) -> bool {
+        let mut running = self.lock();
+        let due = running.ends.get(&token).is_some_and(|end| *end <= now);
+        if due {
+            running.remove(token);
+        }
+        due
+    }
+
+    /// At most `most` of those whose end has come, the first to end first.
+    pub(super) fn due(&self, now: Instant, most: usize) -> Vec<Due> {
+        let running = self.lock();
+        let due = running
+            .by_end
+            .iter()
+            .take_while(|((end, _), _)| *end <= now);
+        let due = due.map(|((_, token), (key, session))| Due {
+            key: key.clone(),
+            session: *session,
+            token: *token,
+        });
+        due.take(most).collect()
+    }
+
+    pub(super) fn next_end(&self) -> Option<Instant> {
+        self.lock()
+            .by_end
+            .first_key_value()
+            .map(|((end, _), _)| *end)
+    }
+
+    pub(super) async fn sooner(&self) {
+        self.sooner.notified().await;
+    }
+
+    /// A panic while it was held leaves one lease half removed at worst, which is then not found.
+    fn lock(&self) -> MutexGuard<'_, Running> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Running {
+    fn remove(&mut self, token: Token) {
+        if let Some(end) = self.ends.remove(&token) {
+            self.by_end.remove(&(end, token));
+        }
+        debug_assert_eq!(self.ends.len(), self.by_end.len());
+        if self.ends.capacity() > 1024 && self.ends.len() < self.ends.capacity() / 4 {
+            self.ends.shrink_to(self.ends.len() * 2);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use shuttle::thread;
+
+    use super::*;
+    use crate::table::{
+        Ending, LockTable, Locked, Mode, NotHeld, Peer, Session, Unlocked, interleave, test_table,
+    };
+
+    const KEY: &[u8] = b"k";
+    const SECOND: Duration = Duration::from_secs(1);
+
+    /// A lock with a lease of a second, and one who waits for it.
+    fn leased(table: &LockTable, now: Instant) -> (Session, Session) {
+        let mut holder = table.open(Peer::Unix, Duration::ZERO);
+        let mut waiter = table.open(Peer::Unix, Duration::ZERO);
+        assert_eq!(
+            table.lock(&mut holder, KEY, &Mode::Exclusive, now),
+            Locked::Acquired
+        );
+        assert_eq!(table.set_lease(&mut holder, KEY, Some(SECOND), now), Ok(()));
+        let answer = table.lock_or_wait(&mut waiter, KEY, &Mode::Exclusive, now);
+        assert_eq!(answer, Locked::Waiting);
+        (holder, waiter)
+    }
+
+    /// A lease ends while its holder renews it: either the renewal is refused and the waiter has
+    /// the lock, or it is accepted and the holder has it.
+    fn renewal() {
+        interleave::yield_with(thread::yield_now);
+        let (table, now) = (Arc::new(test_table()), Instant::now());
+        let (mut holder, waiter) = leased(&table, now);
+        let shared = Arc::clone(&table);
+        let end = thread::spawn(move || shared.end_leases(now + SECOND, 10));
+        let shared = Arc::clone(&table);
+        let renew = thread::spawn(move || {
+            thread::yield_now();
+            let renewed = shared.set_lease(&mut holder, KEY, Some(SECOND), now + SECOND);
+            (renewed, holder)
+        });
+        end.join().expect("no assertion failed");
+        let (renewed, mut holder) = renew.join().expect("no assertion failed");
+        let granted = waiter.waiter().expect("it waits").is_granted();
+        match renewed {
+            Ok(()) => assert!(!granted && table.token(&mut holder, KEY).is_ok()),
+            Err(why) => assert!(granted && why == NotHeld::Expired),
+        }
+    }
+
+    /// A lease ends while its holder unlocks: the waiter has the lock, once.
+    fn release() {
+        interleave::yield_with(thread::yield_now);
+        let (table, now) = (Arc::new(test_table()), Instant::now());
+        let (mut holder, mut waiter) = leased(&table, now);
+        let shared = Arc::clone(&table);
+        let end = thread::spawn(move || shared.end_leases(now + SECOND, 10));
+        let shared = Arc::clone(&table);
+        let unlock = thread::spawn(move || {
+            thread::yield_now();
+            shared.unlock(&mut holder, KEY, now + SECOND)
+        });
+        end.join().expect("no assertion failed");
+        let answer = unlock.join().expect("no assertion failed");
+        assert!(matches!(
+            answer,
+            Unlocked::Released | Unlocked::NotHeld(NotHeld::Expired)
+        ));
+        assert!(table.settle(&mut waiter, Ending::Granted, now));
+        assert_eq!(table.next_lease_end(), None);
+        assert_eq!(table.unlock(&mut waiter, KEY, now), Unlocked::Released);
+        assert_eq!(table.held(), 0);
+    }
+
+    #[test]
+    fn the_end_of_a_lease_and_its_renewal_or_release_have_one_winner() {
+        shuttle::check_random(renewal, 3_000);
+        shuttle::check_random(release, 3_000);
+    }
+
+    #[test]
+    fn a_session_that_loses_very_many_leases_does_not_keep_them() {
+        let (table, mut now) = (test_table(), Instant::now());
+        let mut session = table.open(Peer::Unix, Duration::ZERO);
+        for index in 0..20_000_u32 {
+            let key = index.to_ne_bytes();
+            assert_eq!(
+                table.lock(&mut session, &key, &Mode::Exclusive, now),
+                Locked::Acquired
+            );
+            assert_eq!(
+                table.set_lease(&mut session, &key, Some(SECOND), now),
+                Ok(())
+            );
+            now += SECOND;
+            assert_eq!(table.end_leases(now, 10), 1);
+            assert!(session.held() <= 2048, "{} kept", session.held());
+        }
+        let last = 19_999_u32.to_ne_bytes();
+        assert_eq!(table.token(&mut session, &last), Err(NotHeld::Expired));
+        assert_eq!(
+            table.token(&mut session, &0_u32.to_ne_bytes()),
+            Err(NotHeld::NotLocked)
+        );
+    }
+}
