@@ -5,7 +5,7 @@
 
 mod common;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::BufReader;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -104,6 +104,8 @@ struct Actor<'a> {
     dice: Dice,
     session: Session,
     held: BTreeMap<usize, Option<u64>>,
+    /// What it gave a lease and will not use again before it has ended.
+    leased: BTreeSet<usize>,
 }
 
 impl Actor<'_> {
@@ -111,7 +113,8 @@ impl Actor<'_> {
         while Instant::now() < self.arena.ends {
             match self.dice.roll(8) {
                 0 => self.release_all(),
-                1..=3 => self.release_one(),
+                1..=2 => self.release_one(),
+                3 => self.lease_one(),
                 _ => self.ask(),
             }
         }
@@ -121,7 +124,12 @@ impl Actor<'_> {
 
     fn ask(&mut self) {
         let key = self.dice.roll(KEYS as u64) as usize;
-        if self.held.contains_key(&key) {
+        let table = &self.arena.table;
+        if self.leased.contains(&key) && table.token(&mut self.session, &key.to_ne_bytes()).is_err()
+        {
+            self.leased.remove(&key);
+        }
+        if self.held.contains_key(&key) || self.leased.contains(&key) {
             return;
         }
         // Even keys are exclusive only, so that their order of service can be judged.
@@ -129,7 +137,6 @@ impl Actor<'_> {
         let mode = value.map_or(Mode::Exclusive, |value| {
             Mode::Shared(Value::new(&value.to_ne_bytes()))
         });
-        let table = &self.arena.table;
         match table.lock_or_wait(&mut self.session, &key.to_ne_bytes(), &mode, Instant::now()) {
             Locked::Acquired => self.got(key, value, None),
             Locked::Deadlock(_) => self.release_all(),
@@ -180,7 +187,20 @@ impl Actor<'_> {
         }
     }
 
+    /// Lets a lock end by itself, and forgets that it ever had it.
+    fn lease_one(&mut self) {
+        if let Some((key, _)) = self.held.pop_first() {
+            self.arena.histories[key].gives(self.number);
+            let lease = Some(Duration::from_micros(self.dice.roll(300)));
+            let (table, now) = (&self.arena.table, Instant::now());
+            let answer = table.set_lease(&mut self.session, &key.to_ne_bytes(), lease, now);
+            assert_eq!(answer, Ok(()));
+            self.leased.insert(key);
+        }
+    }
+
     fn release_all(&mut self) {
+        self.leased.clear();
         for key in std::mem::take(&mut self.held).into_keys() {
             self.arena.histories[key].gives(self.number);
         }
@@ -205,7 +225,14 @@ fn sessions_on_threads_exclude_each_other_are_served_in_order_and_all_finish() {
         ends: Instant::now() + run_time(),
     });
     let shared = Arc::clone(&arena);
-    on_threads(50, move |number| {
+    on_threads(51, move |number| {
+        if number == 51 {
+            while Instant::now() < shared.ends || shared.table.next_lease_end().is_some() {
+                shared.table.end_leases(Instant::now(), 10);
+                std::thread::yield_now();
+            }
+            return;
+        }
         let session = shared.table.open(Peer::Unix, Duration::ZERO);
         Actor {
             arena: &shared,
@@ -213,6 +240,7 @@ fn sessions_on_threads_exclude_each_other_are_served_in_order_and_all_finish() {
             dice: Dice::new(number),
             session,
             held: BTreeMap::new(),
+            leased: BTreeSet::new(),
         }
         .play();
     });
@@ -513,6 +541,7 @@ fn a_violation_under_stress_is_caught() {
             dice: Dice::new(number),
             session,
             held: BTreeMap::new(),
+            leased: BTreeSet::new(),
         };
         if number == 8 {
             while Instant::now() < shared.ends {
