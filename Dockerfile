@@ -3,7 +3,7 @@
 #   docker build -t elockd .
 #   docker run -d --name elockd -p 127.0.0.1:11400:11400 elockd
 #
-# More flags go behind the image's name. The server is process 1 and stops at once on SIGTERM.
+# More flags go after the image's name. The server is process 1 and stops at once on SIGTERM.
 
 FROM rust:1.95-slim-bookworm AS build
 WORKDIR /src

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use clap::{Parser, ValueEnum};
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser, ValueEnum};
 
 use crate::table::Limits;
 
@@ -21,7 +22,7 @@ Every flag can also be given as the environment variable shown with it.
 
 Try it: start elockd, then `telnet 127.0.0.1 11400` and type `help`.";
 
-/// The settings of one server. Parsing checks each against its bounds, so a `Config` is valid.
+/// The settings of one server. [`Config::from_args`] checks each against its bounds.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "elockd", version, about = "A lock server for the eLock text protocol", after_help = AFTER_HELP)]
 pub struct Config {
@@ -194,6 +195,19 @@ impl fmt::Display for Address {
 }
 
 impl Config {
+    /// Reads the flags and the environment of this process. What is wrong with them, or asked for by
+    /// `--help` and `--version`, ends it with a message.
+    pub fn from_args() -> Self {
+        let config = Self::parse();
+        if config.grace_ms > config.max_grace_ms {
+            let message = "--grace-ms is above --max-grace-ms";
+            Self::command()
+                .error(ErrorKind::ValueValidation, message)
+                .exit();
+        }
+        config
+    }
+
     /// The bounds of the lock table.
     pub fn limits(&self) -> Limits {
         Limits {
@@ -208,9 +222,9 @@ impl Config {
         }
     }
 
-    /// The grace period of a new session; never above the longest that one may set.
+    /// The grace period of a new session.
     pub fn grace(&self) -> Duration {
-        Duration::from_millis(self.grace_ms.min(self.max_grace_ms))
+        Duration::from_millis(self.grace_ms)
     }
 
     /// How long a client may leave its answers unread.
@@ -227,7 +241,7 @@ impl Config {
 impl Default for Config {
     /// The settings of a server that was given no flag, the environment left aside.
     fn default() -> Self {
-        use clap::{CommandFactory, FromArgMatches};
+        use clap::FromArgMatches;
         let command = Self::command().mut_args(|argument| argument.env(None::<&str>));
         let matches = command.get_matches_from(["elockd"]);
         match Self::from_arg_matches(&matches) {
@@ -251,7 +265,6 @@ mod tests {
 
     #[test]
     fn flags_environment_names_and_defaults_are_consistent() {
-        use clap::CommandFactory;
         Config::command().debug_assert();
         for argument in Config::command().get_arguments() {
             let name = argument.get_id().as_str();

@@ -7,7 +7,7 @@
 //! 3. [`table`] answers: who holds what, who waits, who would wait for ever;
 //! 4. [`protocol`] makes the answer bytes, and [`server`] writes them.
 //!
-//! [`config`] holds the settings. `protocol.md` is the protocol's norm.
+//! [`config`] holds the settings, and [`check`] is the health check. `protocol.md` is the protocol's norm.
 
 #![forbid(unsafe_code)]
 #![warn(missing_docs, unreachable_pub)]

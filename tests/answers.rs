@@ -218,14 +218,14 @@ fn what_is_no_command_is_answered_and_the_session_goes_on() {
     a.ask("debug now", "400 Usage: debug");
     a.ask("help me", "400 Usage: help");
     let seconds = |word: &str| {
-        format!("400 Bad timeout: \"{word}\" is no number of seconds, such as 5 or 0.5")
+        format!("400 Bad timeout: \"{word}\" is not a number of seconds, such as 5 or 0.5")
     };
     for word in ["abc", "-1", "1e3", "5.", "nan"] {
         a.ask(format!("lock k {word}"), &seconds(word));
         a.ask(format!("lock_value k v {word}"), &seconds(word));
     }
     for word in ["abc", "-5", "0.5"] {
-        let answer = format!("400 Bad timeout: \"{word}\" is no whole number of milliseconds");
+        let answer = format!("400 Bad timeout: \"{word}\" is not a whole number of milliseconds");
         a.ask(format!("set_timeout {word}"), &answer);
         a.ask(format!("expire mine {word}"), &answer);
     }

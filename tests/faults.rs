@@ -1,7 +1,7 @@
 //! The faults of the servers that this one replaces, each seen in them on the wire, shown absent.
 //!
-//! Two of theirs are about cost and shown by measurement instead (a rest after each accepted
-//! connection, an `unlock_all` that walks every lock of the server). That a peer which died
+//! Two of theirs are about cost and have no test here: a rest after each accepted connection, and an
+//! `unlock_all` that walks every lock of the server (ours walks what the session holds). That a peer which died
 //! without a word is noticed is tested beside the listener's code; bounds are in `bounds.rs`.
 
 mod common;

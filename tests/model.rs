@@ -515,7 +515,9 @@ impl Both {
 
     fn open(&mut self, at: usize) {
         if self.sessions[at].is_none() {
-            let session = self.table.open(Peer::Unix, Duration::from_millis(1000));
+            let session = self
+                .table
+                .open(Peer::Unix(None), Duration::from_millis(1000));
             assert_eq!(session.number().0, self.model.open());
             self.sessions[at] = Some(session);
         }
@@ -673,10 +675,12 @@ impl Both {
         let guessed = id.to_string().replace('-', "-f").into_bytes();
         let guessed = SessionId::parse(&guessed[..guessed.len() - 1]).expect("an id by its form");
         assert!(
-            !self.table.resume(session, guessed, Peer::Unix, self.now()),
+            !self
+                .table
+                .resume(session, guessed, Peer::Unix(None), self.now()),
             "a guess is refused"
         );
-        let resumed = self.table.resume(session, id, Peer::Unix, self.now());
+        let resumed = self.table.resume(session, id, Peer::Unix(None), self.now());
         assert_eq!(
             resumed,
             self.model.resume(own, wanted),

@@ -163,6 +163,7 @@ fn a_bad_flag_is_explained_and_exit_code_two() {
         ["--listen", "nowhere"],
         ["--max-line", "many"],
         ["--no-such-flag", "1"],
+        ["--grace-ms", "86400001"],
     ] {
         let output = run(&flags);
         let stderr = String::from_utf8_lossy(&output.stderr);
@@ -245,6 +246,11 @@ fn check_tells_whether_a_server_answers() {
     let process = Process::start(&[]);
     let address = process.address.to_string();
     assert_eq!(run(&["--check", &address]).status.code(), Some(0));
+    let crowded = Process::start(&["--max-connections", "1"]);
+    let mut only = crowded.connect();
+    only.ask("echo", "200 []");
+    let check = run(&["--check", &crowded.address.to_string()]);
+    assert_eq!(check.status.code(), Some(0), "crowded is not sick");
     drop(process);
     let output = run(&["--check", &address]);
     assert_eq!(output.status.code(), Some(1));

@@ -144,7 +144,37 @@ impl Transcript {
                 }
             }
         }
+        // Nobody was sent more than the transcript shows.
+        let waiting: Vec<char> = self
+            .steps
+            .iter()
+            .rev()
+            .filter_map(|step| self.waits_at_the_end(step))
+            .collect();
+        for (name, client) in &mut clients {
+            let closed = self
+                .steps
+                .iter()
+                .any(|step| step.client == *name && step.action == Action::SeeClosed);
+            if !waiting.contains(name) && !closed {
+                client.send("echo");
+                let rest = client.read();
+                if rest != "200 []" {
+                    return Err(format!("line {}: {name} was sent {rest:?}, too", self.line));
+                }
+            }
+        }
         Ok(())
+    }
+
+    /// The step's client, if the step is the last of that client and a request without an answer.
+    fn waits_at_the_end(&self, step: &Step) -> Option<char> {
+        let last = self
+            .steps
+            .iter()
+            .rfind(|other| other.client == step.client)?;
+        let unanswered = last.line == step.line && matches!(step.action, Action::Send(_));
+        unanswered.then_some(step.client)
     }
 }
 
@@ -240,6 +270,7 @@ fn a_transcript_that_is_not_true_is_caught() {
         "A> lock k\nA< 200 Acquired\nB> lock k\nB< 200 Acquired",
         "A> conn_id\nA< 200 {id}\nB> conn_id\nB< 200 {id}",
         "A> stats\nA< 200 STATS\nA< STAT clients 2",
+        "A> stats\nA< 200 STATS",
     ] {
         let document = format!("```transcript\n{steps}\n```");
         assert!(run_all(&document).is_err(), "{document}");
@@ -264,5 +295,50 @@ fn the_readme_lists_every_setting_with_its_default() {
         };
         let row = format!("| `--{flag}` | `{variable}` | {default} |");
         assert!(readme.contains(&row), "no row {row}");
+    }
+}
+
+#[test]
+fn the_protocol_states_the_true_defaults() {
+    let document = include_str!("../protocol.md");
+    let config = Config::default();
+    let grouped = |number: u64| {
+        let digits = number.to_string();
+        let groups: Vec<&str> = digits
+            .as_bytes()
+            .rchunks(3)
+            .rev()
+            .map(|group| std::str::from_utf8(group).expect("digits"))
+            .collect();
+        groups.join(",")
+    };
+    for row in [
+        format!("| bytes in a line | {} |", config.max_line),
+        format!(
+            "| connections | {} |",
+            grouped(config.max_connections.into())
+        ),
+        format!("| locks in all | {} |", grouped(config.max_locks.into())),
+        format!(
+            "| locks of one session | {} |",
+            grouped(config.max_session_locks.into())
+        ),
+        format!(
+            "| waiters for one key | {} |",
+            grouped(config.max_key_waiters.into())
+        ),
+        format!(
+            "| sessions in their grace period | {} |",
+            grouped(config.max_grace_sessions.into())
+        ),
+        format!("| `set_timeout` | {} ms |", grouped(config.max_grace_ms)),
+        format!(
+            "| unsent answers | {} KiB, for {} s |",
+            config.max_unsent / 1024,
+            config.unsent_timeout_ms / 1000
+        ),
+        format!("A new session has\n{} ms", grouped(config.grace_ms)),
+    ] {
+        assert!(document.contains(&row), "no {row}");
     }
 }

@@ -233,7 +233,7 @@ fn sessions_on_threads_exclude_each_other_are_served_in_order_and_all_finish() {
             }
             return;
         }
-        let session = shared.table.open(Peer::Unix, Duration::ZERO);
+        let session = shared.table.open(Peer::Unix(None), Duration::ZERO);
         Actor {
             arena: &shared,
             number,
@@ -534,7 +534,7 @@ fn a_violation_under_stress_is_caught() {
     });
     let shared = Arc::clone(&arena);
     on_threads(8, move |number| {
-        let session = shared.table.open(Peer::Unix, Duration::ZERO);
+        let session = shared.table.open(Peer::Unix(None), Duration::ZERO);
         let mut actor = Actor {
             arena: &shared,
             number,

@@ -7,7 +7,6 @@ use std::future::Future;
 use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 
-use clap::Parser;
 use elock::check::check;
 use elock::config::{Config, LogFormat};
 use elock::server;
@@ -16,7 +15,7 @@ use tracing::info;
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
-    let config = Config::parse();
+    let config = Config::from_args();
     let done = match &config.check {
         Some(address) => check(address).map_err(|error| format!("{address}: {error}")),
         None => serve(config).map_err(|error| error.to_string()),

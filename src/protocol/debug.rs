@@ -80,3 +80,23 @@ fn put_value(out: &mut BytesMut, mode: &Mode) {
         out.put_u8(b')');
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::table::{SessionNumber, Token};
+
+    #[test]
+    fn holders_that_are_not_shown_are_counted() {
+        let view = LockView {
+            holders: vec![(SessionNumber(1), Token(7)), (SessionNumber(2), Token(8))],
+            holders_in_all: 1234,
+            mode: Mode::Shared(Key::new(b"v\x07")),
+            waiters: 3,
+        };
+        let mut out = BytesMut::new();
+        put_lock(&mut out, &Key::new(b"k\r"), &view);
+        let expected = b"LOCK k\\x0D #1, #2, ... 1232 more (v\\x07) waiters=3 token=7,8\r\n";
+        assert_eq!(out, expected[..]);
+    }
+}

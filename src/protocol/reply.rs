@@ -103,7 +103,7 @@ impl Reply<'_> {
                     format_args!("413 Line too long: at most {max_bytes} bytes\r\n"),
                 );
             }
-            Self::Full(limit) => put_fmt(out, format_args!("507 {limit}\r\n")),
+            Self::Full(limit) => put_full(out, *limit),
             Self::TooManyConnections { max } => {
                 put_fmt(
                     out,
@@ -147,6 +147,15 @@ fn put_quoted(out: &mut BytesMut, word: &[u8]) {
         }
     }
     out.put_u8(b'"');
+}
+
+fn put_full(out: &mut BytesMut, limit: Limit) {
+    let (what, max) = match limit {
+        Limit::Locks { max } => ("locks in this server", max),
+        Limit::LocksPerSession { max } => ("locks in this session", max),
+        Limit::WaitersPerKey { max } => ("waiters for this key", max),
+    };
+    put_fmt(out, format_args!("507 Too many {what}: at most {max}\r\n"));
 }
 
 fn put_echo(out: &mut BytesMut, words: &[&[u8]]) {
@@ -207,12 +216,12 @@ fn put_bad(out: &mut BytesMut, bad: BadRequest<'_>) {
         BadRequest::Seconds(word) => (
             "400 Bad timeout: ",
             word,
-            " is no number of seconds, such as 5 or 0.5\r\n",
+            " is not a number of seconds, such as 5 or 0.5\r\n",
         ),
         BadRequest::Milliseconds(word) => (
             "400 Bad timeout: ",
             word,
-            " is no whole number of milliseconds\r\n",
+            " is not a whole number of milliseconds\r\n",
         ),
     };
     out.put_slice(before.as_bytes());
@@ -220,9 +229,10 @@ fn put_bad(out: &mut BytesMut, bad: BadRequest<'_>) {
     out.put_slice(after.as_bytes());
 }
 
-/// A circle longer than this many steps is shown by its two ends, and a key longer than this many
-/// bytes by its beginning: so the line stays short whatever stands in it.
+/// A circle longer than this many steps is shown by its two ends; so the line stays short.
 const SHOWN_STEPS: usize = 32;
+
+/// For the same reason a key longer than this many bytes is shown by its beginning.
 const SHOWN_KEY: usize = 128;
 
 fn put_deadlock(out: &mut BytesMut, circle: &Circle) {
@@ -269,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn every_line_of_every_reply_is_a_code_and_a_text_and_ends_in_crlf() {
+    fn a_reply_is_a_code_and_a_text_and_ends_in_crlf() {
         let replies = [
             Reply::Acquired,
             Reply::Echo(vec![]),

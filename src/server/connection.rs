@@ -48,10 +48,13 @@ pub(super) enum Gone {
     Broken(#[from] io::Error),
     #[error("the client does not read its answers")]
     Stalled,
+    #[error("the client reads a debug too slowly")]
+    TooSlow,
     #[error("the server stops")]
     Shutdown,
 }
 
+/// One client's connection and what it is in the middle of.
 pub(super) struct Connection<'a, S> {
     pub(super) shared: &'a Arc<Shared>,
     pub(super) peer: Peer,
@@ -314,7 +317,9 @@ fn give_back(buffer: &mut BytesMut) {
 mod tests {
     use tokio::io::AsyncBufReadExt;
     use tokio::io::{BufReader, DuplexStream, Lines, ReadHalf, WriteHalf, split};
-    use tokio_util::task::TaskTracker;
+    use tokio::task::JoinHandle;
+
+    use std::cell::RefCell;
 
     use bytes::Buf;
 
@@ -325,7 +330,7 @@ mod tests {
     struct Server {
         shared: Arc<Shared>,
         stop: CancellationToken,
-        tasks: TaskTracker,
+        tasks: RefCell<Vec<JoinHandle<()>>>,
     }
 
     struct Client {
@@ -342,8 +347,9 @@ mod tests {
             let mut config = Config::default();
             change(&mut config);
             let shared = Arc::new(Shared::new(config).expect("randomness"));
-            let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
-            tasks.spawn(end_leases(Arc::clone(&shared), stop.clone()));
+            let stop = CancellationToken::new();
+            let leases = tokio::spawn(end_leases(Arc::clone(&shared), stop.clone()));
+            let tasks = RefCell::new(vec![leases]);
             Self {
                 shared,
                 stop,
@@ -354,7 +360,8 @@ mod tests {
         fn connect(&self) -> Client {
             let (ours, theirs) = tokio::io::duplex(8);
             let (shared, stop) = (Arc::clone(&self.shared), self.stop.child_token());
-            self.tasks.spawn(serve(ours, Peer::Unix, shared, stop, ()));
+            let task = tokio::spawn(serve(ours, Peer::Unix(None), shared, stop, ()));
+            self.tasks.borrow_mut().push(task);
             let (answers, requests) = split(theirs);
             Client {
                 answers: BufReader::new(answers).lines(),
@@ -364,8 +371,9 @@ mod tests {
 
         async fn stop(self) {
             self.stop.cancel();
-            self.tasks.close();
-            self.tasks.wait().await;
+            for task in self.tasks.into_inner() {
+                task.await.expect("no task panics");
+            }
         }
     }
 
@@ -482,6 +490,30 @@ mod tests {
         b.send("debug").await;
         server.stop.cancel();
         b.expect("503 Shutting down").await;
+        server.stop().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_debug_that_is_read_too_slowly_gives_its_turn_away() {
+        let server = Server::start_with(|config| config.max_unsent = 1);
+        let mut a = server.connect();
+        a.send("debug").await;
+        let mut answers = a.answers.into_inner().into_inner();
+        let mut byte = [0];
+        let read_slowly = async {
+            while answers.read(&mut byte).await.expect("an end") > 0 {
+                sleep(Duration::from_secs(20)).await;
+            }
+        };
+        let begin = Instant::now();
+        read_slowly.await;
+        // It ends somewhere between two looks of this slow reader, after eight bytes on the way.
+        let took = begin.elapsed();
+        let due = super::super::debug::DEBUG_TIME;
+        assert!(
+            took >= due && took < due + Duration::from_secs(20 * 10),
+            "{took:?}"
+        );
         server.stop().await;
     }
 
@@ -670,7 +702,7 @@ mod tests {
         let shared = Arc::clone(&server.shared);
         let task = tokio::spawn(serve(
             ours,
-            Peer::Unix,
+            Peer::Unix(None),
             shared,
             CancellationToken::new(),
             (),

@@ -11,7 +11,7 @@ use super::transport::Transport;
 use crate::protocol::{Reply, put_debug_end, put_debug_start, put_lock, put_request, put_session};
 
 /// How long one `debug` may take until the client has read it.
-const DEBUG_TIME: Duration = Duration::from_secs(60);
+pub(super) const DEBUG_TIME: Duration = Duration::from_secs(300);
 
 /// More holders of one key than these are only counted.
 const SHOWN_HOLDERS: usize = 1000;
@@ -28,7 +28,7 @@ impl<S: Transport> Connection<'_, S> {
         match self.wait_for(shared.debugs.acquire()).await? {
             Some(Ok(_turn)) => timeout(DEBUG_TIME, self.write_debug())
                 .await
-                .unwrap_or(Err(Gone::Stalled)),
+                .unwrap_or(Err(Gone::TooSlow)),
             _ if self.stopping => self.reply(&Reply::ShuttingDown),
             _ => self.reply(&Reply::Failed(
                 "The connection ended before debug had its turn",

@@ -65,8 +65,8 @@ impl<'a> Attached<'a> {
                 // Where there is one there are thousands, and a log must not drown in them.
                 if nth.is_power_of_two() {
                     warn!(
-                        "no room for a grace period: {number} loses its {locks} locks at once, \
-                         as the {nth}. since the start"
+                        session = %number, locks, turned_away = nth,
+                        "no room for a grace period: a session's locks are released at once"
                     );
                 }
                 session
@@ -119,7 +119,7 @@ mod tests {
     #[test]
     fn a_session_with_very_many_locks_gives_way_to_others_while_it_ends() {
         let table = test_table();
-        let mut session = table.open(Peer::Unix, Duration::ZERO);
+        let mut session = table.open(Peer::Unix(None), Duration::ZERO);
         for index in 0..50_000_u32 {
             let answer = table.lock(
                 &mut session,

@@ -10,6 +10,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixSocket, UnixStream};
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 use tokio_util::codec::Encoder;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -25,6 +26,9 @@ use crate::table::Peer;
 /// How long accepting rests when there is no file descriptor left for a connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// The log says no more often than this that accepting rests.
+const WARN_EVERY: Duration = Duration::from_secs(10);
+
 /// How many connections the kernel may have ready for us, where it allows that many. A client that
 /// finds no room tries again only after a second, so a crowd that comes at once should fit.
 const BACKLOG: u32 = 4096;
@@ -35,9 +39,11 @@ const REFUSALS_AT_ONCE: usize = 64;
 /// An open port.
 #[derive(Debug)]
 pub struct Listener {
+    /// First, so that it is dropped first: once the socket is closed, another server may take the
+    /// path, and its file must stay.
+    _file: Option<RemovedAtEnd>,
     socket: Socket,
     address: Address,
-    _file: Option<RemovedAtEnd>,
 }
 
 #[derive(Debug)]
@@ -177,6 +183,7 @@ impl Listener {
             stop: stop.clone(),
             tasks,
             refusals: Arc::new(Semaphore::new(REFUSALS_AT_ONCE)),
+            warned: None,
             paused: false,
         };
         let accept_all = async {
@@ -197,7 +204,9 @@ struct Door {
     stop: CancellationToken,
     tasks: TaskTracker,
     refusals: Arc<Semaphore>,
-    /// Accepting failed the last time: so the log says once that it rests and once that it goes on.
+    /// When the log last said that accepting rests, which may come and go many times a second.
+    warned: Option<Instant>,
+    /// It has not said since that accepting goes on.
     paused: bool,
 }
 
@@ -208,10 +217,12 @@ impl Door {
                 self.configure(&stream);
                 self.admit(stream, Peer::Tcp(address));
             }),
-            Socket::Unix(listener) => listener
-                .accept()
-                .await
-                .map(|(stream, _): (UnixStream, _)| self.admit(stream, Peer::Unix)),
+            Socket::Unix(listener) => {
+                listener.accept().await.map(|(stream, _): (UnixStream, _)| {
+                    let pid = stream.peer_cred().ok().and_then(|peer| peer.pid());
+                    self.admit(stream, Peer::Unix(pid));
+                })
+            }
         };
         match accepted {
             Ok(()) if self.paused => {
@@ -221,10 +232,14 @@ impl Door {
             Ok(()) => {}
             Err(error) if is_about_one_connection(&error) => debug!("cannot accept: {error}"),
             Err(error) => {
-                if !self.paused {
+                if self
+                    .warned
+                    .is_none_or(|before| before.elapsed() >= WARN_EVERY)
+                {
                     warn!("cannot accept connections for now: {error}");
+                    self.warned = Some(Instant::now());
+                    self.paused = true;
                 }
-                self.paused = true;
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
@@ -323,8 +338,11 @@ mod tests {
         let interval = socket.tcp_keepalive_interval().expect("an option");
         let probes = socket.tcp_keepalive_retries().expect("an option");
         assert_eq!(idle + interval * probes, Duration::from_secs(60));
-        let unacknowledged = socket.tcp_user_timeout().expect("an option");
-        assert_eq!(unacknowledged, Some(Duration::from_secs(60)));
+        #[cfg(target_os = "linux")]
+        {
+            let unacknowledged = socket.tcp_user_timeout().expect("an option");
+            assert_eq!(unacknowledged, Some(Duration::from_secs(60)));
+        }
     }
 
     #[tokio::test]

@@ -29,7 +29,7 @@ use crate::table::LockTable;
 use entropy::Entropy;
 
 /// How many `debug`s run at one time.
-const DEBUGS_AT_ONCE: usize = 2;
+const DEBUGS_AT_ONCE: usize = 8;
 
 /// What all connections share.
 #[derive(Debug)]
@@ -71,6 +71,8 @@ pub async fn run(
     let shutdown_time = config.shutdown_time();
     let shared = Arc::new(Shared::new(config)?);
     let stop = CancellationToken::new();
+    // Also where this future is dropped instead of being told to stop.
+    let _stop = stop.clone().drop_guard();
     let tasks = TaskTracker::new();
     tasks.spawn(lease::end_leases(Arc::clone(&shared), stop.clone()));
     for listener in listeners {

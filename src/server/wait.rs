@@ -51,7 +51,7 @@ mod tests {
 
     impl Race {
         fn open(&self) -> Session {
-            self.table.open(Peer::Unix, Duration::ZERO)
+            self.table.open(Peer::Unix(None), Duration::ZERO)
         }
 
         fn queue(&self) -> Session {

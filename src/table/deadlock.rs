@@ -4,11 +4,13 @@
 //! is taken *before* the guard of any key and held while a request walks and then queues itself.
 //!
 //! Why the walk finds every circle and no false one: while the mutex is held nobody else can
-//! begin to wait, and a session that waits can neither acquire nor release, because it runs one
-//! request at a time; the requester itself stands still too. So every edge that the walk reads
-//! was there from its first step on, and the session that would close a circle is the last one
-//! to come and sees all the others in place. Grants, leases, deadlines and disconnects can only take
-//! edges away, and do so without the mutex: an edge whose waiter no longer waits does not count.
+//! begin to wait, and a session that waits does nothing itself, because it runs one request at a
+//! time; the requester stands still, too. So every edge that the walk reads was there from its
+//! first step on, and the session that would close a circle is the last one to come and sees all
+//! the others in place. Deadlines, disconnects and leases only take edges away. A grant takes the
+//! new holder's edge away and leads others to it; but it does not wait any more, and cannot begin
+//! to while the mutex is held, so no path goes on from there. All of these come about without the
+//! mutex: an edge whose waiter no longer waits does not count.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -186,7 +188,7 @@ mod tests {
     }
 
     fn open(table: &LockTable) -> Session {
-        table.open(Peer::Unix, Duration::ZERO)
+        table.open(Peer::Unix(None), Duration::ZERO)
     }
 
     fn key(index: usize) -> Vec<u8> {

@@ -1,5 +1,5 @@
 //! Where a thread of the table can be overtaken: between two guards. Nothing but a plain mutex
-//! lock in a real build; the model check in `tests` makes its scheduler choose at these places.
+//! lock in a real build; the unit tests' model checks make their scheduler choose at these places.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

@@ -147,8 +147,8 @@ mod tests {
 
     /// A lock with a lease of a second, and one who waits for it.
     fn leased(table: &LockTable, now: Instant) -> (Session, Session) {
-        let mut holder = table.open(Peer::Unix, Duration::ZERO);
-        let mut waiter = table.open(Peer::Unix, Duration::ZERO);
+        let mut holder = table.open(Peer::Unix(None), Duration::ZERO);
+        let mut waiter = table.open(Peer::Unix(None), Duration::ZERO);
         assert_eq!(
             table.lock(&mut holder, KEY, &Mode::Exclusive, now),
             Locked::Acquired
@@ -215,7 +215,7 @@ mod tests {
     #[test]
     fn a_session_that_loses_very_many_leases_does_not_keep_them() {
         let (table, mut now) = (test_table(), Instant::now());
-        let mut session = table.open(Peer::Unix, Duration::ZERO);
+        let mut session = table.open(Peer::Unix(None), Duration::ZERO);
         for index in 0..20_000_u32 {
             let key = index.to_ne_bytes();
             assert_eq!(

@@ -3,7 +3,7 @@
 //! A `Lock` exists only while somebody holds it; the table drops it with its last holder.
 //! Everything here runs under the guard of the key's shard.
 //!
-//! Invariants, asserted by [`Lock::check`] after each transition:
+//! Invariants, asserted by [`Lock::check`] where a transition could break them:
 //!
 //! 1. There is at least one holder. Exclusive: exactly one. Shared: any number, one value.
 //! 2. A session that holds the key does not wait for it.

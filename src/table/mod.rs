@@ -52,22 +52,19 @@ pub struct Limits {
 }
 
 /// A bound that was reached.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Limit {
     /// [`Limits::locks`].
-    #[error("Too many locks in this server: at most {max}")]
     Locks {
         /// The bound.
         max: usize,
     },
     /// [`Limits::locks_per_session`].
-    #[error("Too many locks in this session: at most {max}")]
     LocksPerSession {
         /// The bound.
         max: usize,
     },
     /// [`Limits::waiters_per_key`].
-    #[error("Too many waiters for this key: at most {max}")]
     WaitersPerKey {
         /// The bound.
         max: usize,
@@ -386,7 +383,9 @@ impl LockTable {
         self.sessions.resume(session, id, peer, now)
     }
 
-    /// Ends the session's connection.
+    /// Ends the session's connection; a wait is settled before. Whoever gets a [`Session`] back
+    /// releases what it holds by [`LockTable::unlock_some`]; whoever gets a [`Grace`] calls
+    /// [`LockTable::expire`] when that is over.
     pub fn detach(&self, mut session: Session, now: Instant) -> Detached {
         debug_assert!(session.waiting.is_none(), "a wait is settled first");
         self.notice_losses(&mut session);

@@ -172,7 +172,7 @@ impl Queue {
         self.waiting
     }
 
-    /// The waiter that came last, whatever became of it.
+    /// The waiter that came last, if it still waits.
     pub(super) fn last(&self) -> Option<&Waiter> {
         self.order
             .back()

@@ -73,15 +73,16 @@ impl fmt::Display for SessionId {
 pub enum Peer {
     /// A TCP address.
     Tcp(SocketAddr),
-    /// The unix socket.
-    Unix,
+    /// The unix socket, and the process behind it where the system tells.
+    Unix(Option<i32>),
 }
 
 impl fmt::Display for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tcp(address) => address.fmt(f),
-            Self::Unix => f.write_str("unix"),
+            Self::Unix(Some(pid)) => write!(f, "unix, pid {pid}"),
+            Self::Unix(None) => f.write_str("unix"),
         }
     }
 }

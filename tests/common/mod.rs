@@ -8,6 +8,8 @@ pub mod history;
 
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::sync::Once;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -31,12 +33,18 @@ impl Server {
 
     /// With settings changed by `change`.
     pub fn start_with(change: impl FnOnce(&mut Config)) -> Self {
+        count_panics_in_tasks();
         let mut config = Config::default();
         change(&mut config);
         let (stop, stopped) = oneshot::channel::<()>();
         let (started, address) = std::sync::mpsc::channel();
         let thread = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+            let mut runtime = tokio::runtime::Builder::new_multi_thread();
+            let runtime = runtime
+                .thread_name(SERVER_THREAD)
+                .enable_all()
+                .build()
+                .expect("a runtime");
             runtime.block_on(async {
                 let local = Address::Tcp("127.0.0.1:0".to_owned());
                 let listeners = server::bind(&[local]).await.expect("a free port");
@@ -85,25 +93,38 @@ impl Server {
             count(lines) == requests
         });
     }
-
-    /// Tells the server to stop; it is still stopping when this returns.
-    pub fn begin_stop(&mut self) {
-        drop(self.stop.take());
-    }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        self.begin_stop();
+        drop(self.stop.take());
         let ended = self.thread.take().map(JoinHandle::join);
         if !std::thread::panicking() {
-            assert!(
-                matches!(ended, Some(Ok(()))),
-                "the server ends without a panic"
-            );
+            assert!(matches!(ended, Some(Ok(()))), "the server ends");
+            let panics = PANICS_IN_TASKS.load(Ordering::SeqCst);
+            assert_eq!(panics, 0, "a task of a server panicked");
         }
     }
 }
+
+/// A panic in a connection's task ends that task alone, which no client would notice for sure. So
+/// they are counted, in all servers of this process.
+static PANICS_IN_TASKS: AtomicUsize = AtomicUsize::new(0);
+
+fn count_panics_in_tasks() {
+    static INSTALLED: Once = Once::new();
+    INSTALLED.call_once(|| {
+        let usual = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            if std::thread::current().name() == Some(SERVER_THREAD) {
+                PANICS_IN_TASKS.fetch_add(1, Ordering::SeqCst);
+            }
+            usual(panic);
+        }));
+    });
+}
+
+const SERVER_THREAD: &str = "server under test";
 
 /// One connection.
 pub struct Client {
@@ -168,13 +189,6 @@ impl Client {
     pub fn ask(&mut self, line: impl AsRef<[u8]>, answer: &str) {
         self.send(line);
         self.expect(answer);
-    }
-
-    /// Sends a line and expects these answers, one line each.
-    #[track_caller]
-    pub fn ask_all(&mut self, line: &str, answers: &[&str]) {
-        self.send(line);
-        answers.iter().for_each(|answer| self.expect(answer));
     }
 
     /// Sends a line and returns the answer's lines up to `END`.
