@@ -700,14 +700,14 @@ impl Both {
             let number = elock::table::SessionNumber(number);
             let mut session = self
                 .table
-                .expire(number, self.now())
+                .end_grace(number, self.now())
                 .expect("its time is over");
             self.table.unlock_some(&mut session, usize::MAX, self.now());
             self.settle_granted(&granted);
         }
         for view in self.table.session_views() {
             assert!(
-                self.table.expire(view.number, self.now()).is_none(),
+                self.table.end_grace(view.number, self.now()).is_none(),
                 "{view:?} lives on"
             );
         }

@@ -108,7 +108,35 @@ struct Actor<'a> {
     leased: BTreeSet<usize>,
 }
 
-impl Actor<'_> {
+impl Arena {
+    fn open_for(time: Duration) -> Arc<Self> {
+        let limits = Limits {
+            locks: 1000,
+            locks_per_session: 1000,
+            waiters_per_key: 1000,
+            sessions_in_grace: 0,
+            max_hold: None,
+        };
+        Arc::new(Self {
+            table: LockTable::new(limits, Token(0)),
+            histories: (0..KEYS).map(|_| History::default()).collect(),
+            ends: Instant::now() + time,
+        })
+    }
+}
+
+impl<'a> Actor<'a> {
+    fn enter(arena: &'a Arena, number: u64) -> Self {
+        Self {
+            arena,
+            number,
+            dice: Dice::new(number),
+            session: arena.table.open(Peer::Unix(None), Duration::ZERO),
+            held: BTreeMap::new(),
+            leased: BTreeSet::new(),
+        }
+    }
+
     fn play(mut self) {
         while Instant::now() < self.arena.ends {
             match self.dice.roll(8) {
@@ -212,18 +240,7 @@ impl Actor<'_> {
 
 #[test]
 fn sessions_on_threads_exclude_each_other_are_served_in_order_and_all_finish() {
-    let limits = Limits {
-        locks: 1000,
-        locks_per_session: 1000,
-        waiters_per_key: 1000,
-        sessions_in_grace: 0,
-        max_hold: None,
-    };
-    let arena = Arc::new(Arena {
-        table: LockTable::new(limits, Token(0)),
-        histories: (0..KEYS).map(|_| History::default()).collect(),
-        ends: Instant::now() + run_time(),
-    });
+    let arena = Arena::open_for(run_time());
     let shared = Arc::clone(&arena);
     on_threads(51, move |number| {
         if number == 51 {
@@ -233,16 +250,7 @@ fn sessions_on_threads_exclude_each_other_are_served_in_order_and_all_finish() {
             }
             return;
         }
-        let session = shared.table.open(Peer::Unix(None), Duration::ZERO);
-        Actor {
-            arena: &shared,
-            number,
-            dice: Dice::new(number),
-            session,
-            held: BTreeMap::new(),
-            leased: BTreeSet::new(),
-        }
-        .play();
+        Actor::enter(&shared, number).play();
     });
     let events = assert_no_violation(&arena.histories);
     assert!(events > 10_000, "only {events} events: that was no stress");
@@ -520,29 +528,10 @@ fn the_checker_catches_what_is_wrong() {
 #[test]
 #[should_panic = "got it while"]
 fn a_violation_under_stress_is_caught() {
-    let limits = Limits {
-        locks: 1000,
-        locks_per_session: 1000,
-        waiters_per_key: 1000,
-        sessions_in_grace: 0,
-        max_hold: None,
-    };
-    let arena = Arc::new(Arena {
-        table: LockTable::new(limits, Token(0)),
-        histories: (0..KEYS).map(|_| History::default()).collect(),
-        ends: Instant::now() + Duration::from_secs(1),
-    });
+    let arena = Arena::open_for(Duration::from_secs(1));
     let shared = Arc::clone(&arena);
     on_threads(8, move |number| {
-        let session = shared.table.open(Peer::Unix(None), Duration::ZERO);
-        let mut actor = Actor {
-            arena: &shared,
-            number,
-            dice: Dice::new(number),
-            session,
-            held: BTreeMap::new(),
-            leased: BTreeSet::new(),
-        };
+        let mut actor = Actor::enter(&shared, number);
         if number == 8 {
             while Instant::now() < shared.ends {
                 let key = actor.dice.roll(KEYS as u64) as usize;

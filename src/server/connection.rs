@@ -94,7 +94,7 @@ pub(super) async fn serve<S: Transport, P>(
     // The session leaves first: a client that has read the goodbye finds it resumable, or its
     // locks free. And its time runs from here on, however long the goodbye takes.
     if let Some(grace) = connection.session.detach().await {
-        // In a task of its own, which is a tenth of this one's size: there may be very many.
+        // In a small task of its own: there may be very many, and this one's memory is free then.
         tokio::spawn(grace::sit_out(Arc::clone(&shared), grace, stop.clone()));
     }
     connection.say_goodbye(gone).await;
@@ -393,6 +393,17 @@ mod tests {
             );
         }
 
+        async fn id(&mut self) -> String {
+            self.send("conn_id").await;
+            let answer = self
+                .answers
+                .next_line()
+                .await
+                .expect("a line")
+                .expect("an answer");
+            answer.strip_prefix("200 ").expect("an id").to_owned()
+        }
+
         async fn ask(&mut self, line: &str, answer: &str) {
             self.send(line).await;
             self.expect(answer).await;
@@ -534,17 +545,10 @@ mod tests {
         let server = Server::start();
         let (mut a, mut b) = (server.connect(), server.connect());
         a.ask("lock k", "200 Acquired").await;
-        a.send("conn_id").await;
-        let answer = a
-            .answers
-            .next_line()
-            .await
-            .expect("a line")
-            .expect("an answer");
+        let id = a.id().await;
         drop(a);
         sleep(Duration::from_millis(29_990)).await;
-        let id = answer.replace("200", "conn_id");
-        b.ask(&id, "200 conn id set").await;
+        b.ask(&format!("conn_id {id}"), "200 conn id set").await;
         sleep(Duration::from_secs(3600)).await;
         b.ask("unlock k", "200 Unlocked").await;
         server.stop().await;
@@ -554,16 +558,10 @@ mod tests {
     async fn a_grace_period_that_is_over_cannot_be_resumed() {
         let server = Server::start();
         let (mut a, mut b) = (server.connect(), server.connect());
-        a.send("conn_id").await;
-        let answer = a
-            .answers
-            .next_line()
-            .await
-            .expect("a line")
-            .expect("an answer");
+        let id = a.id().await;
         drop(a);
         sleep(Duration::from_millis(30_001)).await;
-        b.ask(&answer.replace("200", "conn_id"), "403 cannot set conn id")
+        b.ask(&format!("conn_id {id}"), "403 cannot set conn id")
             .await;
         server.stop().await;
     }

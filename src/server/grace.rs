@@ -38,7 +38,7 @@ pub(super) async fn sit_out(shared: Arc<Shared>, grace: Grace, stop: Cancellatio
         () = stop.cancelled() => return,
     }
     let table = &shared.table;
-    if let Some(session) = table.expire(grace.number, Instant::now().into_std()) {
+    if let Some(session) = table.end_grace(grace.number, Instant::now().into_std()) {
         debug!(session = %grace.number, locks = session.held(), "grace period over");
         let mut over = Attached {
             table,

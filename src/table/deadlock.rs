@@ -19,6 +19,7 @@ use super::key::Key;
 use super::lock::Holders;
 use super::queue::Waiter;
 use super::session::SessionNumber;
+use super::shrunk;
 
 /// The edges from each waiting session to the key it waits for. Kept under the table's mutex.
 /// A session waits for one key at most.
@@ -82,10 +83,8 @@ impl WaitGraph {
 
     pub(super) fn remove(&mut self, session: SessionNumber) {
         self.waiters.remove(&session);
-        // A burst of waiters must not keep its memory for ever; shrinking at a quarter keeps
-        // the cost amortised.
-        if self.waiters.capacity() > 1024 && self.waiters.len() < self.waiters.capacity() / 4 {
-            self.waiters.shrink_to(self.waiters.len() * 2);
+        if let Some(capacity) = shrunk(self.waiters.len(), self.waiters.capacity()) {
+            self.waiters.shrink_to(capacity);
         }
     }
 

@@ -9,6 +9,7 @@ use tokio::sync::Notify;
 
 use super::key::Key;
 use super::session::SessionNumber;
+use super::shrunk;
 
 /// A fencing token: the number of one grant, larger than that of every earlier one. What a lock
 /// protects can refuse those who come with a smaller one than it has seen.
@@ -124,8 +125,8 @@ impl Running {
             self.by_end.remove(&(end, token));
         }
         debug_assert_eq!(self.ends.len(), self.by_end.len());
-        if self.ends.capacity() > 1024 && self.ends.len() < self.ends.capacity() / 4 {
-            self.ends.shrink_to(self.ends.len() * 2);
+        if let Some(capacity) = shrunk(self.ends.len(), self.ends.capacity()) {
+            self.ends.shrink_to(capacity);
         }
     }
 }
@@ -139,7 +140,8 @@ mod tests {
 
     use super::*;
     use crate::table::{
-        Ending, LockTable, Locked, Mode, NotHeld, Peer, Session, Unlocked, interleave, test_table,
+        Ending, Limit, Limits, LockTable, Locked, Mode, NotHeld, Peer, Session, Unlocked,
+        interleave, test_limits, test_table,
     };
 
     const KEY: &[u8] = b"k";
@@ -236,5 +238,35 @@ mod tests {
             table.token(&mut session, &0_u32.to_ne_bytes()),
             Err(NotHeld::NotLocked)
         );
+    }
+
+    /// At its limit a session finds room as soon as it has lost something, and walks over what it
+    /// holds for that alone.
+    #[test]
+    fn a_full_session_finds_room_when_it_has_lost_a_lock() {
+        let limits = Limits {
+            locks_per_session: 3,
+            ..test_limits()
+        };
+        let (table, now) = (LockTable::new(limits, Token(0)), Instant::now());
+        let mut session = table.open(Peer::Unix(None), Duration::ZERO);
+        let full = Locked::Full(Limit::LocksPerSession { max: 3 });
+        for key in [b"a", b"b", b"c"] {
+            assert_eq!(
+                table.lock(&mut session, key, &Mode::Exclusive, now),
+                Locked::Acquired
+            );
+        }
+        assert_eq!(
+            table.set_lease(&mut session, b"b", Some(SECOND), now),
+            Ok(())
+        );
+        assert_eq!(table.lock(&mut session, b"d", &Mode::Exclusive, now), full);
+        assert_eq!(table.end_leases(now + SECOND, 10), 1);
+        assert_eq!(
+            table.lock(&mut session, b"d", &Mode::Exclusive, now),
+            Locked::Acquired
+        );
+        assert_eq!(table.lock(&mut session, b"e", &Mode::Exclusive, now), full);
     }
 }

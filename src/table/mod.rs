@@ -152,6 +152,8 @@ pub struct LockTable {
     sessions: Registry,
     waits: Mutex<WaitGraph>,
     leases: Leases,
+    /// How many locks have ended by their lease.
+    losses: AtomicU64,
     /// The fencing token of the last grant.
     last_token: AtomicU64,
     last_arrival: AtomicU64,
@@ -167,6 +169,7 @@ impl LockTable {
             sessions: Registry::new(limits.sessions_in_grace),
             waits: Mutex::default(),
             leases: Leases::default(),
+            losses: AtomicU64::new(0),
             last_token: AtomicU64::new(tokens_above.0),
             last_arrival: AtomicU64::new(0),
             limits,
@@ -272,14 +275,13 @@ impl LockTable {
 
     /// Releases a lock; with waiters, it passes to the next in the same step.
     pub fn unlock(&self, session: &mut Session, key: &[u8], now: Instant) -> Unlocked {
-        if !session.held.forget(key) {
-            return Unlocked::NotHeld(self.why_not_held(session, key));
+        if session.held.forget(key) {
+            if self.release(session.number, key, now) {
+                return Unlocked::Released;
+            }
+            session.held.lose(self.hash(key));
         }
-        if self.release(session.number, key, now) {
-            return Unlocked::Released;
-        }
-        session.held.lose(self.hash(key));
-        Unlocked::NotHeld(NotHeld::Expired)
+        Unlocked::NotHeld(self.why_not_held(session, key))
     }
 
     /// Releases at most `most` of the session's locks and returns how many are left. A caller
@@ -340,7 +342,10 @@ impl LockTable {
             interleave::between_guards();
             let is_over =
                 |hold: &Hold| hold.token == over.token && self.leases.remove_due(over.token, now);
-            self.release_if(over.session, over.key.as_bytes(), now, is_over);
+            if self.release_if(over.session, over.key.as_bytes(), now, is_over) {
+                // Afterwards: who sees this count change finds the loss, too.
+                self.losses.fetch_add(1, Ordering::Release);
+            }
         }
         due.len()
     }
@@ -385,7 +390,7 @@ impl LockTable {
 
     /// Ends the session's connection; a wait is settled before. Whoever gets a [`Session`] back
     /// releases what it holds by [`LockTable::unlock_some`]; whoever gets a [`Grace`] calls
-    /// [`LockTable::expire`] when that is over.
+    /// [`LockTable::end_grace`] when that is over.
     pub fn detach(&self, mut session: Session, now: Instant) -> Detached {
         debug_assert!(session.waiting.is_none(), "a wait is settled first");
         self.notice_losses(&mut session);
@@ -394,8 +399,8 @@ impl LockTable {
 
     /// Ends a session whose grace period is over at `now` and hands out what it held, to be
     /// released by [`LockTable::unlock_some`]. `None` if it was resumed, or ended before.
-    pub fn expire(&self, number: SessionNumber, now: Instant) -> Option<Session> {
-        self.sessions.expire(number, now)
+    pub fn end_grace(&self, number: SessionNumber, now: Instant) -> Option<Session> {
+        self.sessions.end_grace(number, now)
     }
 
     /// Ends a session at once, whatever it is doing: for one whose task did not come to its end.
@@ -500,7 +505,9 @@ impl LockTable {
 
     /// What must not be done under a guard: growing by one may have to move a million keys.
     fn make_room(&self, session: &mut Session) {
-        if self.may_lose(session) && session.held.is_sweep_due(self.limits.locks_per_session) {
+        let max = self.limits.locks_per_session;
+        let losses = || self.losses.load(Ordering::Acquire);
+        if self.may_lose(session) && session.held.is_sweep_due(max, losses) {
             self.sweep(session);
         }
         session.held.keys.reserve(1);
@@ -508,7 +515,7 @@ impl LockTable {
 
     /// Before it counts whether the session holds anything. One with very many keys is taken to.
     fn notice_losses(&self, session: &mut Session) {
-        if self.may_lose(session) && !session.held.is_sweep_due(usize::MAX) {
+        if self.may_lose(session) && !session.held.has_grown() {
             self.sweep(session);
         }
     }
@@ -525,7 +532,8 @@ impl LockTable {
                 .get(key)
                 .is_some_and(|lock| lock.holders().contains(number))
         };
-        session.held.sweep(truly, |key| self.hash(key));
+        let losses = self.losses.load(Ordering::Acquire);
+        session.held.sweep(losses, truly, |key| self.hash(key));
     }
 
     fn hash(&self, key: &[u8]) -> u64 {
@@ -661,6 +669,12 @@ impl LockTable {
         }
         released
     }
+}
+
+/// The capacity to which a map should shrink, if it should, to give back what it no longer needs: at
+/// a quarter full and by half, which spreads the cost over what was removed.
+fn shrunk(len: usize, capacity: usize) -> Option<usize> {
+    (capacity > 1024 && len < capacity / 4).then_some(2 * len)
 }
 
 /// A table with bounds that no test reaches by accident.

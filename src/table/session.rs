@@ -18,6 +18,7 @@ use tokio::sync::Notify;
 
 use super::key::Key;
 use super::queue::Waiter;
+use super::shrunk;
 
 /// A session's public name, `#24` in texts. Counts up from 1 and is never used again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -108,6 +109,8 @@ pub(super) struct Held {
     lost: VecDeque<u64>,
     /// At this number of keys it is time to sweep, if leases can end at all.
     sweep_at: usize,
+    /// How many losses there had been in the table before the last sweep.
+    losses_before: u64,
     /// The session has asked for a lease at some time.
     pub(super) leased: bool,
 }
@@ -119,12 +122,10 @@ const REMEMBERED_LOSSES: usize = 100;
 const SWEEP_FROM: usize = 1024;
 
 impl Held {
-    /// Takes a key off what is held, and gives memory back that is no longer needed: at a quarter
-    /// and by half, so that the cost is spread over what was removed.
     pub(super) fn forget(&mut self, key: &[u8]) -> bool {
         let held_it = self.keys.remove(key);
-        if self.keys.capacity() > 1024 && self.keys.len() < self.keys.capacity() / 4 {
-            self.keys.shrink_to(self.keys.len() * 2);
+        if let Some(capacity) = shrunk(self.keys.len(), self.keys.capacity()) {
+            self.keys.shrink_to(capacity);
         }
         held_it
     }
@@ -148,17 +149,33 @@ impl Held {
         !self.lost.is_empty() && self.lost.contains(&hash())
     }
 
-    pub(super) fn is_sweep_due(&self, limit: usize) -> bool {
-        self.keys.len() >= self.sweep_at.max(SWEEP_FROM).min(limit)
+    /// With `limit` keys there is room for no other, so it pays to look for lost ones sooner: but
+    /// only if enough `losses` came about in the whole table to pay for the walk over all of them.
+    pub(super) fn is_sweep_due(&self, limit: usize, losses: impl FnOnce() -> u64) -> bool {
+        let pays = || {
+            let since = losses() - self.losses_before;
+            since.saturating_mul(SWEEP_FROM as u64) >= self.keys.len() as u64
+        };
+        self.has_grown() || (self.keys.len() >= limit && pays())
     }
 
-    /// Keeps the keys that are `truly` held.
-    pub(super) fn sweep(&mut self, truly: impl Fn(&Key) -> bool, hash: impl Fn(&[u8]) -> u64) {
+    pub(super) fn has_grown(&self) -> bool {
+        self.keys.len() >= self.sweep_at.max(SWEEP_FROM)
+    }
+
+    /// Keeps the keys that are `truly` held. `losses`: how many there were in the table before.
+    pub(super) fn sweep(
+        &mut self,
+        losses: u64,
+        truly: impl Fn(&Key) -> bool,
+        hash: impl Fn(&[u8]) -> u64,
+    ) {
         let gone: Vec<Key> = self.keys.extract_if(|key| !truly(key)).collect();
         for key in gone {
             self.lose(hash(key.as_bytes()));
         }
         self.sweep_at = 2 * self.keys.len();
+        self.losses_before = losses;
     }
 }
 
@@ -395,7 +412,7 @@ impl Registry {
     }
 
     /// Ends a grace period that is over at `now`; `None` if it is not, or there is none.
-    pub(super) fn expire(&self, number: SessionNumber, now: Instant) -> Option<Session> {
+    pub(super) fn end_grace(&self, number: SessionNumber, now: Instant) -> Option<Session> {
         let is_over = |_: &SessionNumber, registered: &Registered| match &registered.presence {
             Presence::Connected => false,
             Presence::InGrace { ends, .. } => *ends <= now,
@@ -497,5 +514,20 @@ mod tests {
             secret: Secret(0x1234_5678_9abc),
         };
         assert!(!format!("{id:?}").contains("789"), "{id:?}");
+    }
+
+    #[test]
+    fn a_full_session_with_very_many_locks_does_not_walk_over_them_again_and_again() {
+        let keys = (0..10_000_u32)
+            .map(|index| Key::new(&index.to_ne_bytes()))
+            .collect();
+        let mut held = Held {
+            keys,
+            ..Held::default()
+        };
+        held.sweep(5, |_| true, |_| 0);
+        assert!(!held.is_sweep_due(10_000, || 5), "nothing was lost since");
+        assert!(!held.is_sweep_due(10_000, || 14), "too little");
+        assert!(held.is_sweep_due(10_000, || 15), "a thousandth");
     }
 }
