@@ -45,6 +45,12 @@ pub struct Config {
     )]
     pub compat: Compat,
 
+    /// Keep locks and sessions in this directory, so that they survive a restart, and answer only
+    /// when they are on disk (default: in memory only)
+    #[cfg(feature = "store")]
+    #[arg(long, env = "ELOCK_DATA_DIR", value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+
     /// How long a session's locks outlive its connection, unless it says `set_timeout`
     #[arg(long, env = "ELOCK_GRACE_MS", value_name = "MS", default_value = "30000", value_parser = clap::value_parser!(u64).range(..=TEN_YEARS_MS))]
     pub grace_ms: u64,

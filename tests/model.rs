@@ -1,5 +1,6 @@
 //! Random histories of random sessions, run against the table and against a model that knows
-//! nothing of how the table works: plain maps, and a queue that is a list.
+//! nothing of how the table works: plain maps, and a queue that is a list. Now and then the table is
+//! dropped, and another one made of what its store has kept.
 //!
 //! After each step every answer and the whole visible state must agree. A failing history is
 //! shrunk and printed by proptest, and replays. `PROPTEST_CASES=10000` runs more of them.
@@ -7,6 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
+use elock::store::Changes;
 use elock::table::{
     Detached, Ending, Limit, Limits, LockTable, Locked, Mode, NotHeld, Peer, Secret, Session,
     SessionId, Token, Unlocked, Value,
@@ -70,6 +72,7 @@ enum Step {
     Advance {
         by_ms: u64,
     },
+    Restart,
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -97,6 +100,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => at.clone().prop_map(|at| Step::Disconnect { at }),
         3 => (at, 0..8_usize).prop_map(|(at, nth_id)| Step::Resume { at, nth_id }),
         2 => prop_oneof![Just(5), Just(10), Just(1000)].prop_map(|by_ms| Step::Advance { by_ms }),
+        1 => Just(Step::Restart),
     ]
 }
 
@@ -118,8 +122,15 @@ struct Model {
     locks: BTreeMap<u8, ModelLock>,
     /// Everyone who waits, in the order in which they came.
     waiting: Vec<ModelWaiter>,
-    /// When leases end, in the order in which they do, by session and key.
-    leases: Vec<(u64, u64, u8)>,
+    leases: Vec<ModelLease>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct ModelLease {
+    end_ms: u64,
+    session: u64,
+    key: u8,
+    length_ms: u64,
 }
 
 #[derive(Debug)]
@@ -147,6 +158,7 @@ struct ModelWaiter {
 #[derive(Debug, PartialEq)]
 enum Answer {
     Acquired,
+    Again,
     Busy,
     Conflict,
     Deadlock,
@@ -155,16 +167,16 @@ enum Answer {
 }
 
 impl Model {
-    fn open(&mut self) -> u64 {
-        self.last_number += 1;
+    fn open(&mut self, number: u64) {
+        assert!(number > self.last_number, "numbers grow");
+        self.last_number = number;
         let session = ModelSession {
             grace_ms: 1000,
             asked_id: false,
             grace_ends_ms: None,
             lost: BTreeSet::new(),
         };
-        self.sessions.insert(self.last_number, session);
-        self.last_number
+        self.sessions.insert(number, session);
     }
 
     fn held_by(&self, session: u64) -> Vec<u8> {
@@ -229,9 +241,7 @@ impl Model {
             .count();
         let max = LIMITS.waiters_per_key;
         match self.locks.get_mut(&key) {
-            Some(lock) if lock.holders.contains(&session) && lock.value == value => {
-                Answer::Acquired
-            }
+            Some(lock) if lock.holders.contains(&session) && lock.value == value => Answer::Again,
             Some(lock) if lock.holders.contains(&session) => Answer::Conflict,
             Some(lock) if value.is_some() && lock.value == value => full.unwrap_or_else(|| {
                 lock.holders.insert(session);
@@ -267,15 +277,43 @@ impl Model {
 
     fn set_lease(&mut self, session: u64, key: u8, lease_ms: u64) {
         self.leases
-            .retain(|(_, holder, leased)| (*holder, *leased) != (session, key));
+            .retain(|lease| (lease.session, lease.key) != (session, key));
         if lease_ms > 0 {
-            self.leases.push((self.now_ms + lease_ms, session, key));
+            self.leases.push(ModelLease {
+                end_ms: self.now_ms + lease_ms,
+                session,
+                key,
+                length_ms: lease_ms,
+            });
         }
     }
 
     fn next_lease_over(&self) -> Option<(u64, u8)> {
-        let over = self.leases.iter().filter(|(end, ..)| *end <= self.now_ms);
-        over.min().map(|(_, session, key)| (*session, *key))
+        let over = |lease: &&ModelLease| lease.end_ms <= self.now_ms;
+        let first = self.leases.iter().filter(over).min();
+        first.map(|lease| (lease.session, lease.key))
+    }
+
+    /// Nobody is connected any more, and all times begin anew.
+    #[cfg(feature = "store")]
+    fn restart(&mut self) {
+        self.waiting.clear();
+        for lease in &mut self.leases {
+            lease.end_ms = self.now_ms + lease.length_ms;
+        }
+        let holders: BTreeSet<u64> = self
+            .locks
+            .values()
+            .flat_map(|lock| lock.holders.iter().copied())
+            .collect();
+        self.sessions
+            .retain(|number, session| session.asked_id || holders.contains(number));
+        // The numbers of those that left no trace may come again.
+        self.last_number = self.sessions.keys().copied().max().unwrap_or(0);
+        for session in self.sessions.values_mut() {
+            session.lost.clear();
+            session.grace_ends_ms = Some(self.now_ms + session.grace_ms);
+        }
     }
 
     fn why_not_held(&self, session: u64, key: u8) -> NotHeld {
@@ -415,20 +453,66 @@ struct Both {
     /// What the table showed last, by session and key, and the largest of all.
     tokens: BTreeMap<(u64, u8), Token>,
     last_token: Token,
+    #[cfg(feature = "store")]
+    store: Option<Store>,
+}
+
+#[cfg(feature = "store")]
+struct Store {
+    directory: tempfile::TempDir,
+    writer: elock::store::Writer,
 }
 
 impl Both {
     fn new() -> Self {
         Self {
             model: Model::default(),
-            table: LockTable::new(LIMITS, Token(0)),
+            table: LockTable::new(LIMITS, Token(0), Changes::default()),
             start: Instant::now(),
             sessions: Default::default(),
             ids: Vec::new(),
             tokens: BTreeMap::new(),
             last_token: Token(0),
+            #[cfg(feature = "store")]
+            store: None,
         }
     }
+
+    /// With a store in a directory of its own.
+    #[cfg(feature = "store")]
+    fn stored() -> Self {
+        let mut both = Self::new();
+        both.start_on(tempfile::tempdir().expect("a directory"));
+        both
+    }
+
+    #[cfg(feature = "store")]
+    fn start_on(&mut self, directory: tempfile::TempDir) {
+        let opened = elock::store::directory::open(directory.path());
+        let (storage, restored) = opened.expect("it was free");
+        let (changes, writer) = Changes::to(storage).expect("a thread");
+        let (now, grace) = (self.now(), Duration::from_millis(1000));
+        let table = LockTable::restore(LIMITS, Token(0), changes, restored, grace, now);
+        self.table = table.expect("no contradiction").0;
+        self.store = Some(Store { directory, writer });
+    }
+
+    /// Everything but the store is gone at once; it is asked to write before that.
+    #[cfg(feature = "store")]
+    fn restart(&mut self) {
+        let Some(Store { directory, writer }) = self.store.take() else {
+            return;
+        };
+        self.sessions = Default::default();
+        writer.finish().expect("the disk works");
+        self.model.restart();
+        self.start_on(directory);
+        // Some grace periods are over at once.
+        self.advance(0);
+    }
+
+    #[cfg(not(feature = "store"))]
+    fn restart(&mut self) {}
 
     fn now(&self) -> Instant {
         self.start + Duration::from_millis(self.model.now_ms)
@@ -439,6 +523,7 @@ impl Both {
         match *step {
             Step::Open { at } => self.open(at),
             Step::Advance { by_ms } => self.advance(by_ms),
+            Step::Restart => self.restart(),
             Step::Lock { at, .. }
             | Step::EndWait { at, .. }
             | Step::Unlock { at, .. }
@@ -486,7 +571,7 @@ impl Both {
             }
             Step::SetGrace { grace_ms, .. } => {
                 self.table
-                    .set_grace(&session, Duration::from_millis(grace_ms));
+                    .set_grace(&mut session, Duration::from_millis(grace_ms));
                 self.model
                     .sessions
                     .get_mut(&number)
@@ -496,7 +581,7 @@ impl Both {
             Step::AskId { .. } => {
                 let known = self.table.session_id(&session);
                 let secret = Secret(self.ids.len() as u128);
-                let id = known.unwrap_or_else(|| self.table.set_secret(&session, secret));
+                let id = known.unwrap_or_else(|| self.table.set_secret(&mut session, secret));
                 self.model
                     .sessions
                     .get_mut(&number)
@@ -508,7 +593,7 @@ impl Both {
                 }
             }
             Step::Resume { nth_id, .. } => self.resume(&mut session, nth_id),
-            Step::Open { .. } | Step::EndWait { .. } | Step::Advance { .. } => {}
+            Step::Open { .. } | Step::EndWait { .. } | Step::Advance { .. } | Step::Restart => {}
         }
         Some(session)
     }
@@ -518,7 +603,7 @@ impl Both {
             let session = self
                 .table
                 .open(Peer::Unix(None), Duration::from_millis(1000));
-            assert_eq!(session.number().0, self.model.open());
+            self.model.open(session.number().0);
             self.sessions[at] = Some(session);
         }
     }
@@ -542,6 +627,7 @@ impl Both {
         }
         let answer = match answer {
             Locked::Acquired => Answer::Acquired,
+            Locked::Again => Answer::Again,
             Locked::Busy => Answer::Busy,
             Locked::Conflict => Answer::Conflict,
             Locked::Deadlock(_) => Answer::Deadlock,
@@ -624,7 +710,7 @@ impl Both {
         }
         assert_eq!(self.table.end_leases(self.now(), usize::MAX), over);
         self.settle_granted(&granted);
-        let next = self.model.leases.iter().map(|(end, ..)| *end).min();
+        let next = self.model.leases.iter().map(|lease| lease.end_ms).min();
         let next = next.map(|end| self.start + Duration::from_millis(end));
         assert_eq!(self.table.next_lease_end(), next);
     }
@@ -789,11 +875,20 @@ proptest! {
 
     #[test]
     fn the_table_does_what_the_model_does(history in prop::collection::vec(step(), 1..300)) {
-        let mut both = Both::new();
-        for step in &history {
-            both.run(step);
-            both.assert_tokens_grow();
-            both.assert_same_state();
-        }
+        run(Both::new(), &history);
+    }
+
+    #[cfg(feature = "store")]
+    #[test]
+    fn so_it_does_when_it_is_restarted(history in prop::collection::vec(step(), 1..300)) {
+        run(Both::stored(), &history);
+    }
+}
+
+fn run(mut both: Both, history: &[Step]) {
+    for step in history {
+        both.run(step);
+        both.assert_tokens_grow();
+        both.assert_same_state();
     }
 }

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use common::history::{Event, History, violations};
 use common::{Client, address_in_log};
+use elock::store::Changes;
 use elock::table::{
     Ending, Limits, LockTable, Locked, Mode, Peer, Session, Token, Unlocked, Value,
 };
@@ -118,7 +119,7 @@ impl Arena {
             max_hold: None,
         };
         Arc::new(Self {
-            table: LockTable::new(limits, Token(0)),
+            table: LockTable::new(limits, Token(0), Changes::default()),
             histories: (0..KEYS).map(|_| History::default()).collect(),
             ends: Instant::now() + time,
         })

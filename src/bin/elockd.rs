@@ -11,7 +11,6 @@ use elock::check::check;
 use elock::config::{Config, LogFormat};
 use elock::server;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tracing::info;
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
@@ -37,6 +36,8 @@ enum ServeError {
     Start(#[from] io::Error),
     #[error(transparent)]
     Bind(#[from] server::BindError),
+    #[error(transparent)]
+    Run(#[from] server::RunError),
 }
 
 fn serve(config: Config) -> Result<(), ServeError> {
@@ -50,15 +51,7 @@ fn serve(config: Config) -> Result<(), ServeError> {
     let runtime = runtime.enable_all().build()?;
     let served = runtime.block_on(async {
         let listeners = server::bind(&config.listen).await?;
-        let addresses = listeners
-            .iter()
-            .map(|listener| listener.address().to_string());
-        let addresses = addresses.collect::<Vec<_>>().join(", ");
         let shutdown = shutdown_signal()?;
-        info!(
-            "elockd {} listening on {addresses}",
-            env!("CARGO_PKG_VERSION")
-        );
         Ok(server::run(listeners, config, shutdown).await?)
     });
     // What is still busy had its time.

@@ -5,6 +5,7 @@ use std::io::Write;
 use bytes::{BufMut, BytesMut};
 
 use super::request::{BadRequest, COMMANDS};
+use crate::store::NotStored;
 use crate::table::{Circle, Limit, SessionId, Token};
 
 /// The counters of `stats`. The PHP client breaks on a fourth, so there are three and no more.
@@ -73,11 +74,13 @@ pub enum Reply<'a> {
     ShuttingDown,
     /// The server itself failed at something; the text says at what.
     Failed(&'static str),
+    /// What the request changes could not be made durable.
+    NotStored(NotStored),
 }
 
 impl Reply<'_> {
     /// Appends the reply's lines to `out`.
-    pub(super) fn put(&self, out: &mut BytesMut) {
+    pub(crate) fn put(&self, out: &mut BytesMut) {
         match self {
             Self::Acquired => out.put_slice(b"200 Acquired\r\n"),
             Self::Unavailable => out.put_slice(b"409 Unavailable\r\n"),
@@ -112,7 +115,22 @@ impl Reply<'_> {
             }
             Self::ShuttingDown => out.put_slice(b"503 Shutting down\r\n"),
             Self::Failed(what) => put_fmt(out, format_args!("500 {what}\r\n")),
+            Self::NotStored(why) => put_fmt(out, format_args!("500 Not stored: {why}\r\n")),
         }
+    }
+
+    /// True if it tells the client of something that must not be forgotten.
+    pub(crate) fn is_promise(&self) -> bool {
+        matches!(
+            self,
+            Self::Acquired
+                | Self::Unlocked
+                | Self::Token(_)
+                | Self::Ok
+                | Self::TimeoutSet
+                | Self::ConnId(_)
+                | Self::ConnIdSet
+        )
     }
 }
 
@@ -289,6 +307,7 @@ mod tests {
             Reply::LineTooLong { max_bytes: 7 },
             Reply::TooManyConnections { max: 7 },
             Reply::Failed("No"),
+            Reply::NotStored(NotStored::new("No\nspace")),
             Reply::Full(Limit::Locks { max: 7 }),
             Reply::Deadlock(circle(2)),
         ];

@@ -20,10 +20,16 @@ impl<S: Transport> Connection<'_, S> {
     /// When the connection is over: by `quit`, or because it failed while the request ran.
     pub(super) async fn run(&mut self, request: Request<'_>) -> Result<(), Gone> {
         trace!(session = %self.session.number(), ?request);
+        if changes_state(&request)
+            && let Some(why) = self.shared.table.changes().refusal()
+        {
+            return self.reply(&Reply::NotStored(why));
+        }
         let reply = match request {
-            Request::Lock { key, wait } => self.lock(key, &Mode::Exclusive, wait).await?,
+            Request::Lock { key, wait } => return self.lock(key, &Mode::Exclusive, wait).await,
             Request::LockValue { key, value, wait } => {
-                self.lock(key, &Mode::Shared(Key::new(value)), wait).await?
+                let mode = Mode::Shared(Key::new(value));
+                return self.lock(key, &mode, wait).await;
             }
             Request::Unlock { key } => self.unlock(key),
             Request::UnlockAll => {
@@ -44,15 +50,13 @@ impl<S: Transport> Connection<'_, S> {
             Request::Help => Reply::Help,
             Request::Quit => return self.quit().await,
         };
-        self.reply(&reply)
+        match reply.is_promise() {
+            true => self.promise(&reply, None),
+            false => self.reply(&reply),
+        }
     }
 
-    async fn lock(
-        &mut self,
-        key: &[u8],
-        mode: &Mode,
-        wait: Duration,
-    ) -> Result<Reply<'static>, Gone> {
+    async fn lock(&mut self, key: &[u8], mode: &Mode, wait: Duration) -> Result<(), Gone> {
         let table = &self.shared.table;
         let mut answer = table.lock(&mut self.session, key, mode, self.now);
         if answer == Locked::Busy && !wait.is_zero() && self.may_wait() {
@@ -68,19 +72,21 @@ impl<S: Transport> Connection<'_, S> {
             // A walk may be long, and a client may ask for many.
             tokio::task::yield_now().await;
         }
-        Ok(match answer {
-            Locked::Acquired => Reply::Acquired,
+        let reply = match answer {
+            Locked::Acquired => return self.promise(&Reply::Acquired, Some(key)),
+            Locked::Again => return self.promise(&Reply::Acquired, None),
+            Locked::Waiting => match self.wait_for_grant(wait).await? {
+                true => return self.promise(&Reply::Acquired, Some(key)),
+                false if self.stopping => Reply::ShuttingDown,
+                false => Reply::Unavailable,
+            },
             Locked::Conflict => Reply::Unavailable,
             Locked::Deadlock(circle) => Reply::Deadlock(circle),
             Locked::Full(limit) => Reply::Full(limit),
             Locked::Busy if self.stopping && !wait.is_zero() => Reply::ShuttingDown,
             Locked::Busy => Reply::Unavailable,
-            Locked::Waiting => match self.wait_for_grant(wait).await? {
-                true => Reply::Acquired,
-                false if self.stopping => Reply::ShuttingDown,
-                false => Reply::Unavailable,
-            },
-        })
+        };
+        self.reply(&reply)
     }
 
     fn unlock(&mut self, key: &[u8]) -> Reply<'static> {
@@ -114,7 +120,7 @@ impl<S: Transport> Connection<'_, S> {
             return Reply::Bad(BadRequest::GraceTooLong { max_ms });
         }
         let grace = Duration::from_millis(grace_ms);
-        self.shared.table.set_grace(&self.session, grace);
+        self.shared.table.set_grace(&mut self.session, grace);
         Reply::TimeoutSet
     }
 
@@ -124,7 +130,7 @@ impl<S: Transport> Connection<'_, S> {
             return Reply::ConnId(id);
         }
         match self.shared.entropy.secret() {
-            Ok(secret) => Reply::ConnId(table.set_secret(&self.session, secret)),
+            Ok(secret) => Reply::ConnId(table.set_secret(&mut self.session, secret)),
             Err(error) => {
                 error!("no randomness for a session id: {error}");
                 Reply::Failed("No randomness for a session id")
@@ -159,6 +165,20 @@ impl<S: Transport> Connection<'_, S> {
         self.reply(&Reply::Bye)?;
         Err(Gone::Quit)
     }
+}
+
+/// What cannot be done while nothing can be stored. Who comes back to a session changes nothing.
+fn changes_state(request: &Request<'_>) -> bool {
+    matches!(
+        request,
+        Request::Lock { .. }
+            | Request::LockValue { .. }
+            | Request::Unlock { .. }
+            | Request::UnlockAll
+            | Request::Expire { .. }
+            | Request::SetTimeout { .. }
+            | Request::ConnId
+    )
 }
 
 fn not_held(why: NotHeld) -> Reply<'static> {

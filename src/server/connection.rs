@@ -16,6 +16,7 @@ use tracing::debug;
 
 use super::Shared;
 use super::grace::{self, Attached};
+use super::promise::Promises;
 use super::transport::Transport;
 use super::wait::first_of;
 use crate::protocol::{Line, LineCodec, Reply, Request};
@@ -60,6 +61,8 @@ pub(super) struct Connection<'a, S> {
     pub(super) peer: Peer,
     pub(super) session: Attached<'a>,
     pub(super) output: BytesMut,
+    /// Replies in `output` that rest on what is not durable yet.
+    promises: Promises,
     stream: S,
     input: BytesMut,
     codec: LineCodec,
@@ -91,6 +94,7 @@ pub(super) async fn serve<S: Transport, P>(
     debug!(%peer, session = %connection.session.number(), "connected");
     let gone = connection.converse().await;
     debug!(%peer, session = %connection.session.number(), "disconnected: {gone}");
+    connection.keep_promises().await;
     // The session leaves first: a client that has read the goodbye finds it resumable, or its
     // locks free. And its time runs from here on, however long the goodbye takes.
     if let Some(grace) = connection.session.detach().await {
@@ -108,6 +112,7 @@ impl<'a, S: Transport> Connection<'a, S> {
             peer,
             session: Attached::open(&shared.table, peer, shared.config.grace()),
             output: BytesMut::new(),
+            promises: Promises::default(),
             stream,
             input: BytesMut::new(),
             codec: LineCodec::new(shared.config.max_line as usize),
@@ -165,6 +170,38 @@ impl<'a, S: Transport> Connection<'a, S> {
         Ok(self.codec.encode(reply, &mut self.output)?)
     }
 
+    /// A reply that rests on what the session changed last; `granted`: the key of a lock that it got
+    /// by this very request. It is sent once that is durable.
+    pub(super) fn promise(
+        &mut self,
+        reply: &Reply<'_>,
+        granted: Option<&[u8]>,
+    ) -> Result<(), Gone> {
+        let (seq, start) = (self.session.seq(), self.output.len());
+        self.reply(reply)?;
+        if seq > self.shared.table.changes().durable_up_to() {
+            self.promises.add(seq, start..self.output.len(), granted);
+        }
+        Ok(())
+    }
+
+    /// Waits until all promises are durable. Those that cannot be made so become errors, and the
+    /// locks that they were about are given back before anyone is told of them.
+    async fn keep_promises(&mut self) {
+        let table = &self.shared.table;
+        let Some(last) = self.promises.last() else {
+            return;
+        };
+        let promises = std::mem::take(&mut self.promises);
+        if let Err(why) = table.changes().durable(last).await {
+            let durable = table.changes().durable_up_to();
+            for key in promises.withdraw(&mut self.output, durable, &why) {
+                table.unlock(&mut self.session, key.as_bytes(), self.now);
+            }
+            table.changes().write(self.session.seq());
+        }
+    }
+
     async fn read(&mut self) -> Result<(), Gone> {
         give_back(&mut self.input);
         self.input.reserve(READ_SIZE);
@@ -186,6 +223,7 @@ impl<'a, S: Transport> Connection<'a, S> {
     /// Writes all answers that are due. While a client does not take them nothing else happens
     /// for it, so what is kept for it stays bounded; but not for longer than it may.
     pub(super) async fn flush(&mut self) -> Result<(), Gone> {
+        self.keep_promises().await;
         let unsent_timeout = self.shared.config.unsent_timeout();
         while !self.output.is_empty() {
             tokio::select! {
@@ -326,6 +364,7 @@ mod tests {
     use super::*;
     use crate::config::Config;
     use crate::server::lease::end_leases;
+    use crate::server::start_empty;
 
     struct Server {
         shared: Arc<Shared>,
@@ -346,7 +385,8 @@ mod tests {
         fn start_with(change: impl FnOnce(&mut Config)) -> Self {
             let mut config = Config::default();
             change(&mut config);
-            let shared = Arc::new(Shared::new(config).expect("randomness"));
+            let (table, ..) = start_empty(&config);
+            let shared = Arc::new(Shared::new(config, table).expect("randomness"));
             let stop = CancellationToken::new();
             let leases = tokio::spawn(end_leases(Arc::clone(&shared), stop.clone()));
             let tasks = RefCell::new(vec![leases]);

@@ -22,9 +22,16 @@ pub(super) struct Attached<'a> {
     session: Option<Session>,
 }
 
-/// Releases all locks of a session, in slices, so that a million of them stall nobody.
+/// Releases all locks of a session, in slices, so that a million of them stall nobody: neither in
+/// memory nor in the store, where each slice is a commit that others' changes are part of.
 pub(super) async fn unlock_all(table: &LockTable, session: &mut Session) {
-    while table.unlock_some(session, SLICE, Instant::now().into_std()) > 0 {
+    loop {
+        let left = table.unlock_some(session, SLICE, Instant::now().into_std());
+        // Released they are in any case. Whoever tells a client so looks once more.
+        let _ = table.changes().durable(session.seq()).await;
+        if left == 0 {
+            return;
+        }
         tokio::task::yield_now().await;
     }
 }

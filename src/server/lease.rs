@@ -27,7 +27,9 @@ pub(super) async fn end_leases(shared: Arc<Shared>, stop: CancellationToken) {
                 () = next_end => {}
                 () = table.sooner_lease() => {}
             }
-            while table.end_leases(Instant::now().into_std(), SLICE) == SLICE {
+            while let 1.. = table.end_leases(Instant::now().into_std(), SLICE) {
+                // As in a session's end: ended they are in any case.
+                let _ = table.changes().durable(table.changes().last()).await;
                 tokio::task::yield_now().await;
             }
         }

@@ -10,12 +10,16 @@ mod entropy;
 mod grace;
 mod lease;
 mod listener;
+mod promise;
+#[cfg(feature = "store")]
+mod restore;
 mod transport;
 mod wait;
 
 use std::future::Future;
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -25,7 +29,8 @@ use tracing::{info, warn};
 pub use listener::{BindError, Listener, bind};
 
 use crate::config::Config;
-use crate::table::LockTable;
+use crate::store::{Changes, NotStored, Writer};
+use crate::table::{Grace, LockTable};
 use entropy::Entropy;
 
 /// How many `debug`s run at one time.
@@ -42,9 +47,9 @@ struct Shared {
 }
 
 impl Shared {
-    fn new(config: Config) -> io::Result<Self> {
+    fn new(config: Config, table: LockTable) -> io::Result<Self> {
         Ok(Self {
-            table: LockTable::new(config.limits(), lease::tokens_above()),
+            table,
             entropy: Entropy::open()?,
             connections: Arc::new(Semaphore::new(config.max_connections as usize)),
             debugs: Semaphore::new(DEBUGS_AT_ONCE),
@@ -53,28 +58,80 @@ impl Shared {
     }
 }
 
+/// Why a server cannot start, or what went wrong when it ended.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The system gives no random numbers, threads or the like.
+    #[error("cannot start: {0}")]
+    System(#[from] io::Error),
+    /// The store cannot be used.
+    #[cfg(feature = "store")]
+    #[error(transparent)]
+    Store(#[from] crate::store::directory::OpenError),
+    /// What is in it cannot be.
+    #[cfg(feature = "store")]
+    #[error(transparent)]
+    Contradiction(#[from] crate::table::Contradiction),
+    /// The last changes are not on disk. Nobody was told that they are.
+    #[error("the last changes could not be stored: {0}")]
+    NotStored(#[from] NotStored),
+}
+
+/// A table, who is in their grace period in it, and who writes what changes.
+type Start = (LockTable, Vec<Grace>, Option<Writer>);
+
+fn start_empty(config: &Config) -> Start {
+    let table = LockTable::new(config.limits(), lease::tokens_above(), Changes::default());
+    (table, Vec::new(), None)
+}
+
+#[cfg(feature = "store")]
+fn start(config: &Config) -> Result<Start, RunError> {
+    match &config.data_dir {
+        Some(directory) => restore::from_store(directory, config),
+        None => Ok(start_empty(config)),
+    }
+}
+
+#[cfg(not(feature = "store"))]
+fn start(config: &Config) -> Result<Start, RunError> {
+    Ok(start_empty(config))
+}
+
 /// Serves on `listeners` until `shutdown` is ready, and then stops: no connection is accepted any
 /// more, requests that wait are answered `503`, whole lines that were read are still answered,
 /// and connections are closed. Returns when all that is done, or after
-/// [`Config::shutdown_time`] at the latest.
+/// [`Config::shutdown_time`] at the latest, and then with everything stored.
 ///
 /// The caller owns the ports and decides about the end, so a test can bind port 0.
 ///
 /// # Errors
 ///
-/// When the system's source of randomness cannot be opened. Nothing later ends the server.
+/// When it cannot start, or could not store everything. Nothing in between ends the server.
 pub async fn run(
     listeners: Vec<Listener>,
     config: Config,
     shutdown: impl Future<Output = ()>,
-) -> io::Result<()> {
+) -> Result<(), RunError> {
     let shutdown_time = config.shutdown_time();
-    let shared = Arc::new(Shared::new(config)?);
+    let (table, graces, writer) = start(&config)?;
+    let shared = Arc::new(Shared::new(config, table)?);
     let stop = CancellationToken::new();
     // Also where this future is dropped instead of being told to stop.
     let _stop = stop.clone().drop_guard();
     let tasks = TaskTracker::new();
     tasks.spawn(lease::end_leases(Arc::clone(&shared), stop.clone()));
+    for grace in graces {
+        tasks.spawn(grace::sit_out(Arc::clone(&shared), grace, stop.clone()));
+    }
+    let addresses = listeners
+        .iter()
+        .map(|listener| listener.address().to_string());
+    let addresses = addresses.collect::<Vec<_>>().join(", ");
+    info!(
+        "elockd {} listening on {addresses}",
+        env!("CARGO_PKG_VERSION")
+    );
     for listener in listeners {
         tasks.spawn(listener.serve(Arc::clone(&shared), stop.clone(), tasks.clone()));
     }
@@ -89,5 +146,17 @@ pub async fn run(
         let (busy, ms) = (tasks.len(), shutdown_time.as_millis());
         warn!("stopped after {ms} ms with {busy} connections still busy");
     }
-    Ok(())
+    match writer {
+        Some(writer) => Ok(finish(writer, shutdown_time).await?),
+        None => Ok(()),
+    }
+}
+
+async fn finish(writer: Writer, patience: Duration) -> Result<(), NotStored> {
+    let finished = tokio::task::spawn_blocking(move || writer.finish());
+    match tokio::time::timeout(patience, finished).await {
+        Ok(Ok(finished)) => finished,
+        Ok(Err(failed)) => Err(NotStored::new(failed)),
+        Err(_) => Err(NotStored::new("the disk takes too long")),
+    }
 }

@@ -13,7 +13,7 @@ use super::shrunk;
 
 /// A fencing token: the number of one grant, larger than that of every earlier one. What a lock
 /// protects can refuse those who come with a smaller one than it has seen.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Token(pub u64);
 
 impl fmt::Display for Token {
@@ -139,6 +139,7 @@ mod tests {
     use shuttle::thread;
 
     use super::*;
+    use crate::store::Changes;
     use crate::table::{
         Ending, Limit, Limits, LockTable, Locked, Mode, NotHeld, Peer, Session, Unlocked,
         interleave, test_limits, test_table,
@@ -248,7 +249,10 @@ mod tests {
             locks_per_session: 3,
             ..test_limits()
         };
-        let (table, now) = (LockTable::new(limits, Token(0)), Instant::now());
+        let (table, now) = (
+            LockTable::new(limits, Token(0), Changes::default()),
+            Instant::now(),
+        );
         let mut session = table.open(Peer::Unix(None), Duration::ZERO);
         let full = Locked::Full(Limit::LocksPerSession { max: 3 });
         for key in [b"a", b"b", b"c"] {

@@ -98,12 +98,7 @@ impl Lock {
 
     /// Adds a holder to a shared lock whose value it named ([`Admission::Joinable`]).
     pub(super) fn join(&mut self, session: SessionNumber, hold: Hold) {
-        match &mut self.holders {
-            Holders::Shared(shared) => {
-                shared.holds.insert(session, hold);
-            }
-            Holders::Exclusive(..) => debug_assert!(false, "an exclusive lock cannot be joined"),
-        }
+        self.holders.join(session, hold);
         self.check();
     }
 
@@ -113,7 +108,7 @@ impl Lock {
     pub(super) fn release(
         &mut self,
         session: SessionNumber,
-        mut grant: impl FnMut(SessionNumber) -> Hold,
+        mut grant: impl FnMut(&Waiter) -> Hold,
     ) -> Released {
         debug_assert!(self.holders.contains(session), "only a holder lets go");
         if let Holders::Shared(shared) = &mut self.holders {
@@ -122,20 +117,25 @@ impl Lock {
                 return Released::Held(Vec::new());
             }
         }
-        let granted = self
-            .queue
-            .as_mut()
-            .map(|queue| queue.grant_next())
-            .unwrap_or_default();
-        self.drop_empty_queue();
-        let Some((first, others)) = granted.split_first() else {
+        let Some(queue) = &mut self.queue else {
             return Released::Free;
         };
-        let hold = grant(first.session());
-        self.holders = Holders::first(first.session(), first.mode().clone(), hold);
-        for other in others {
-            self.join(other.session(), grant(other.session()));
-        }
+        let mut holders = None;
+        let granted = queue.grant_next(|waiter| {
+            let hold = grant(waiter);
+            match &mut holders {
+                None => {
+                    let mode = waiter.mode().clone();
+                    holders = Some(Holders::first(waiter.session(), mode, hold));
+                }
+                Some(holders) => holders.join(waiter.session(), hold),
+            }
+        });
+        self.drop_empty_queue();
+        let Some(holders) = holders else {
+            return Released::Free;
+        };
+        self.holders = holders;
         self.check();
         Released::Held(granted)
     }
@@ -206,6 +206,15 @@ impl Holders {
         }
     }
 
+    fn join(&mut self, session: SessionNumber, hold: Hold) {
+        match self {
+            Self::Shared(shared) => {
+                shared.holds.insert(session, hold);
+            }
+            Self::Exclusive(..) => debug_assert!(false, "an exclusive lock cannot be joined"),
+        }
+    }
+
     pub(super) fn contains(&self, session: SessionNumber) -> bool {
         match self {
             Self::Exclusive(holder, _) => *holder == session,
@@ -250,8 +259,8 @@ mod tests {
     }
 
     /// A token by which a test sees whose it is.
-    fn next_hold(session: SessionNumber) -> Hold {
-        hold(session.0 * 100)
+    fn next_hold(next: &Waiter) -> Hold {
+        hold(next.session().0 * 100)
     }
 
     fn shared(value: &str) -> Mode {

@@ -11,6 +11,9 @@ mod key;
 mod lease;
 mod lock;
 mod queue;
+#[cfg(feature = "store")]
+mod restore;
+mod secret;
 mod session;
 
 use std::collections::hash_map::RandomState;
@@ -27,12 +30,19 @@ pub use key::{Key, Value};
 pub use lease::Token;
 pub use lock::Mode;
 pub use queue::Waiter;
-pub use session::{Detached, Grace, Peer, Secret, Session, SessionId, SessionNumber, SessionView};
+#[cfg(feature = "store")]
+pub use restore::Contradiction;
+#[cfg(feature = "store")]
+pub(crate) use secret::digest;
+pub use secret::{Secret, SecretDigest};
+pub use session::{Detached, Grace, Peer, Session, SessionId, SessionNumber, SessionView};
 
 use deadlock::{Beyond, WaitGraph};
 use lease::{Hold, Leases};
 use lock::{Admission, Lock, Released};
 use session::Registry;
+
+use crate::store::{Change, Changes, Seq, StoredHold};
 
 /// How much the table takes. Each bound is an answer when it is reached.
 #[derive(Debug, Clone, Copy)]
@@ -74,8 +84,10 @@ pub enum Limit {
 /// The answer to a request for a lock.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Locked {
-    /// The session holds the lock.
+    /// The session has been granted the lock.
     Acquired,
+    /// It holds the lock already, in this mode.
+    Again,
     /// Others hold it.
     Busy,
     /// The session itself holds it in another mode or with another value.
@@ -158,11 +170,13 @@ pub struct LockTable {
     last_token: AtomicU64,
     last_arrival: AtomicU64,
     limits: Limits,
+    changes: Changes,
 }
 
 impl LockTable {
-    /// An empty table. Its first grant's token is above `tokens_above`.
-    pub fn new(limits: Limits, tokens_above: Token) -> Self {
+    /// An empty table, which hands in what survives a restart as `changes`. Its first grant's token is
+    /// above `tokens_above`.
+    pub fn new(limits: Limits, tokens_above: Token, changes: Changes) -> Self {
         Self {
             locks: DashMap::with_hasher_and_shard_amount(RandomState::new(), SHARDS),
             claims: AtomicUsize::new(0),
@@ -173,7 +187,13 @@ impl LockTable {
             last_token: AtomicU64::new(tokens_above.0),
             last_arrival: AtomicU64::new(0),
             limits,
+            changes,
         }
+    }
+
+    /// What became of the changes that were made here.
+    pub fn changes(&self) -> &Changes {
+        &self.changes
     }
 
     /// Begins a session for a new connection, with `grace` as its grace period.
@@ -181,16 +201,18 @@ impl LockTable {
         self.sessions.open(peer, grace)
     }
 
-    /// Takes the lock if that needs no wait: [`Locked::Acquired`], [`Locked::Busy`],
-    /// [`Locked::Conflict`] or [`Locked::Full`]. One guard, nothing else.
+    /// Takes the lock if that needs no wait: [`Locked::Acquired`], [`Locked::Again`],
+    /// [`Locked::Busy`], [`Locked::Conflict`] or [`Locked::Full`]. One guard, nothing else.
     pub fn lock(&self, session: &mut Session, key: &[u8], mode: &Mode, now: Instant) -> Locked {
         debug_assert!(session.waiting.is_none(), "one request at a time");
         self.make_room(session);
         let key = Key::new(key);
-        match self.locks.entry(key.clone()) {
+        let answer = match self.locks.entry(key.clone()) {
             Entry::Vacant(free) => self.take(session, key, mode, now, free),
             Entry::Occupied(mut held) => self.join(session, key, mode, now, &mut held),
-        }
+        };
+        self.store_new(session);
+        answer
     }
 
     /// For a request that does not wait and found the lock [`Locked::Busy`]: the circle that it
@@ -225,11 +247,17 @@ impl LockTable {
         // The lock may have passed to others since the walk. That makes no circle: a holder that
         // came since then does not wait, and cannot begin to while the graph is ours.
         let mut held = match self.locks.entry(key.clone()) {
-            Entry::Vacant(free) => return self.take(session, key, mode, now, free),
+            Entry::Vacant(free) => {
+                let answer = self.take(session, key, mode, now, free);
+                self.store_new(session);
+                return answer;
+            }
             Entry::Occupied(held) => held,
         };
         let answer = self.join(session, key.clone(), mode, now, &mut held);
         if answer != Locked::Busy {
+            drop(held);
+            self.store_new(session);
             return answer;
         }
         if let Some(full) = self.full_for_waiter(session, held.get()) {
@@ -263,9 +291,8 @@ impl LockTable {
         if left {
             return false;
         }
-        session
-            .held
-            .insert(waiter.key().clone(), |key| self.hash(key));
+        self.keep(session, waiter.key().clone(), waiter.seq());
+        self.store_new(session);
         if ending == Ending::Disconnect {
             self.unlock(session, waiter.key().as_bytes(), now);
             return false;
@@ -276,7 +303,8 @@ impl LockTable {
     /// Releases a lock; with waiters, it passes to the next in the same step.
     pub fn unlock(&self, session: &mut Session, key: &[u8], now: Instant) -> Unlocked {
         if session.held.forget(key) {
-            if self.release(session.number, key, now) {
+            if let Some(seq) = self.release(session.number, key, now) {
+                session.seq = seq;
                 return Unlocked::Released;
             }
             session.held.lose(self.hash(key));
@@ -293,8 +321,9 @@ impl LockTable {
             *keys = Default::default();
         }
         for key in some {
-            if !self.release(session.number, key.as_bytes(), now) {
-                session.held.lose(self.hash(key.as_bytes()));
+            match self.release(session.number, key.as_bytes(), now) {
+                Some(seq) => session.seq = seq,
+                None => session.held.lose(self.hash(key.as_bytes())),
             }
         }
         session.held()
@@ -306,7 +335,8 @@ impl LockTable {
     ///
     /// If it does not hold it.
     pub fn token(&self, session: &mut Session, key: &[u8]) -> Result<Token, NotHeld> {
-        self.with_hold(session, key, |hold, _| hold.token)
+        let number = session.number;
+        self.with_lock(session, key, |lock, _| Some(lock.hold_mut(number)?.token))
     }
 
     /// Makes a lock that the session holds end by itself, `lease` from `now`, unless this is called
@@ -322,16 +352,20 @@ impl LockTable {
         lease: Option<Duration>,
         now: Instant,
     ) -> Result<(), NotHeld> {
-        let lease = lease.into_iter().chain(self.limits.max_hold).min();
+        let lease = self.bounded(lease);
         let number = session.number;
         session.held.leased |= lease.is_some();
-        self.with_hold(session, key, |hold, key| {
+        session.seq = self.with_lock(session, key, |lock, key| {
+            let hold = lock.hold_mut(number)?;
             hold.leased = lease.is_some();
+            let token = hold.token;
             match lease {
-                Some(lease) => self.leases.set(hold.token, now + lease, key, number),
-                None => self.leases.remove(hold.token),
+                Some(lease) => self.leases.set(token, now + lease, key, number),
+                None => self.leases.remove(token),
             }
-        })
+            Some(self.held_change(token, number, key, &lock.mode(), lease))
+        })?;
+        Ok(())
     }
 
     /// Ends at most `most` of the leases that are over at `now`, and returns how many those were.
@@ -342,7 +376,8 @@ impl LockTable {
             interleave::between_guards();
             let is_over =
                 |hold: &Hold| hold.token == over.token && self.leases.remove_due(over.token, now);
-            if self.release_if(over.session, over.key.as_bytes(), now, is_over) {
+            let released = self.release_if(over.session, over.key.as_bytes(), now, is_over);
+            if released.is_some() {
                 // Afterwards: who sees this count change finds the loss, too.
                 self.losses.fetch_add(1, Ordering::Release);
             }
@@ -362,8 +397,11 @@ impl LockTable {
     }
 
     /// Sets how long the session outlives its connection.
-    pub fn set_grace(&self, session: &Session, grace: Duration) {
+    pub fn set_grace(&self, session: &mut Session, grace: Duration) {
         self.sessions.set_grace(session.number, grace);
+        if session.held.stored {
+            self.store(session);
+        }
     }
 
     /// The session's id, if it has one.
@@ -373,8 +411,10 @@ impl LockTable {
 
     /// Gives the session a secret, and so an id, which does not change from then on. From then on
     /// the session can be resumed.
-    pub fn set_secret(&self, session: &Session, secret: Secret) -> SessionId {
-        self.sessions.set_secret(session.number, secret)
+    pub fn set_secret(&self, session: &mut Session, secret: Secret) -> SessionId {
+        let id = self.sessions.set_secret(session.number, secret);
+        self.store(session);
+        id
     }
 
     /// Makes the session in its grace period that has this id the one that `session` stands for,
@@ -385,7 +425,18 @@ impl LockTable {
     /// session at once, one succeeds.
     pub fn resume(&self, session: &mut Session, id: SessionId, peer: Peer, now: Instant) -> bool {
         self.notice_losses(session);
-        self.sessions.resume(session, id, peer, now)
+        let (own, stored) = (session.number, session.held.stored);
+        if !self.sessions.resume(session, id, peer, now) {
+            return false;
+        }
+        if session.number != own {
+            // What its last connection did may not be stored yet.
+            session.seq = match stored {
+                true => self.changes.push(|| Change::SessionOver(own)),
+                false => self.changes.last(),
+            };
+        }
+        true
     }
 
     /// Ends the session's connection; a wait is settled before. Whoever gets a [`Session`] back
@@ -394,13 +445,20 @@ impl LockTable {
     pub fn detach(&self, mut session: Session, now: Instant) -> Detached {
         debug_assert!(session.waiting.is_none(), "a wait is settled first");
         self.notice_losses(&mut session);
-        self.sessions.detach(session, now)
+        let mut detached = self.sessions.detach(session, now);
+        match &mut detached {
+            Detached::InGrace(_) => {}
+            Detached::Over(session) | Detached::NoRoom { session, .. } => self.store_over(session),
+        }
+        detached
     }
 
     /// Ends a session whose grace period is over at `now` and hands out what it held, to be
     /// released by [`LockTable::unlock_some`]. `None` if it was resumed, or ended before.
     pub fn end_grace(&self, number: SessionNumber, now: Instant) -> Option<Session> {
-        self.sessions.end_grace(number, now)
+        let mut session = self.sessions.end_grace(number, now)?;
+        self.store_over(&mut session);
+        Some(session)
     }
 
     /// Ends a session at once, whatever it is doing: for one whose task did not come to its end.
@@ -410,6 +468,8 @@ impl LockTable {
         }
         self.unlock_some(&mut session, usize::MAX, now);
         self.sessions.remove(session.number);
+        self.store_over(&mut session);
+        self.changes.write(session.seq);
     }
 
     /// How many keys are held.
@@ -462,9 +522,9 @@ impl LockTable {
         if let Some(full) = self.full_for_holder(session) {
             return Locked::Full(full);
         }
-        let hold = self.new_hold(session.number, &key, now);
+        let (hold, seq) = self.new_hold(session.number, &key, mode, now);
         free.insert(Lock::new(session.number, mode.clone(), hold));
-        session.held.insert(key, |key| self.hash(key));
+        self.keep(session, key, seq);
         Locked::Acquired
     }
 
@@ -477,7 +537,7 @@ impl LockTable {
         held: &mut OccupiedEntry<'_, Key, Lock>,
     ) -> Locked {
         match held.get().admission(session.number, mode) {
-            Admission::Mine => return Locked::Acquired,
+            Admission::Mine => return Locked::Again,
             Admission::Conflict => return Locked::Conflict,
             Admission::Busy => return Locked::Busy,
             Admission::Joinable => {}
@@ -485,21 +545,91 @@ impl LockTable {
         if let Some(full) = self.full_for_holder(session) {
             return Locked::Full(full);
         }
-        let hold = self.new_hold(session.number, &key, now);
+        let (hold, seq) = self.new_hold(session.number, &key, mode, now);
         held.get_mut().join(session.number, hold);
-        session.held.insert(key, |key| self.hash(key));
+        self.keep(session, key, seq);
         Locked::Acquired
     }
 
-    /// A grant. Called under the key's guard, so that the tokens of one key only grow.
-    fn new_hold(&self, session: SessionNumber, key: &Key, now: Instant) -> Hold {
+    /// A grant. Called under the key's guard, so that the tokens of one key only grow, and that
+    /// their order is the order in which they are stored.
+    fn new_hold(
+        &self,
+        session: SessionNumber,
+        key: &Key,
+        mode: &Mode,
+        now: Instant,
+    ) -> (Hold, Seq) {
         let token = Token(self.last_token.fetch_add(1, Ordering::Relaxed) + 1);
-        if let Some(max_hold) = self.limits.max_hold {
-            self.leases.set(token, now + max_hold, key, session);
+        let lease = self.limits.max_hold;
+        let hold = self.leased_hold(token, session, key, lease, now);
+        (hold, self.held_change(token, session, key, mode, lease))
+    }
+
+    fn leased_hold(
+        &self,
+        token: Token,
+        session: SessionNumber,
+        key: &Key,
+        lease: Option<Duration>,
+        now: Instant,
+    ) -> Hold {
+        if let Some(lease) = lease {
+            self.leases.set(token, now + lease, key, session);
         }
         Hold {
             token,
-            leased: self.limits.max_hold.is_some(),
+            leased: lease.is_some(),
+        }
+    }
+
+    fn bounded(&self, lease: Option<Duration>) -> Option<Duration> {
+        lease.into_iter().chain(self.limits.max_hold).min()
+    }
+
+    fn held_change(
+        &self,
+        token: Token,
+        session: SessionNumber,
+        key: &Key,
+        mode: &Mode,
+        lease: Option<Duration>,
+    ) -> Seq {
+        self.changes.push(|| {
+            let hold = StoredHold {
+                session,
+                key: key.clone(),
+                mode: mode.clone(),
+                lease,
+            };
+            Change::Held(token, hold)
+        })
+    }
+
+    /// The session knows of its grant.
+    fn keep(&self, session: &mut Session, key: Key, granted: Seq) {
+        session.held.insert(key, |key| self.hash(key));
+        session.seq = granted.max(session.seq);
+    }
+
+    /// Has the store know a session that holds something. Not under a guard.
+    fn store_new(&self, session: &mut Session) {
+        if self.changes.are_kept() && !session.held.stored && session.held() > 0 {
+            self.store(session);
+        }
+    }
+
+    fn store(&self, session: &mut Session) {
+        session.held.stored = self.changes.are_kept();
+        let number = session.number;
+        let change = || Change::Session(number, self.sessions.to_store(number));
+        session.seq = self.changes.push(change);
+    }
+
+    fn store_over(&self, session: &mut Session) {
+        if session.held.stored {
+            let number = session.number;
+            session.seq = self.changes.push(|| Change::SessionOver(number));
         }
     }
 
@@ -540,21 +670,20 @@ impl LockTable {
         self.locks.hasher().hash_one(key)
     }
 
-    /// Reads or changes what the session has of a lock, under its guard.
-    fn with_hold<T>(
+    /// Reads or changes a lock under its guard. `act` says `None` if the session does not hold it.
+    fn with_lock<T>(
         &self,
         session: &mut Session,
         key: &[u8],
-        act: impl FnOnce(&mut Hold, &Key) -> T,
+        act: impl FnOnce(&mut Lock, &Key) -> Option<T>,
     ) -> Result<T, NotHeld> {
-        let mut entry = self.locks.get_mut(key);
-        if let Some(entry) = &mut entry {
+        let acted = self.locks.get_mut(key).and_then(|mut entry| {
             let (key, lock) = entry.pair_mut();
-            if let Some(hold) = lock.hold_mut(session.number) {
-                return Ok(act(hold, key));
-            }
+            act(lock, key)
+        });
+        if let Some(acted) = acted {
+            return Ok(acted);
         }
-        drop(entry);
         if session.held.forget(key) {
             session.held.lose(self.hash(key));
         }
@@ -625,8 +754,8 @@ impl LockTable {
         left
     }
 
-    /// Takes the session off the lock's holders; false if its lease had ended before.
-    fn release(&self, session: SessionNumber, key: &[u8], now: Instant) -> bool {
+    /// Takes the session off the lock's holders; `None` if its lease had ended before.
+    fn release(&self, session: SessionNumber, key: &[u8], now: Instant) -> Option<Seq> {
         self.release_if(session, key, now, |hold| {
             if hold.leased {
                 self.leases.remove(hold.token);
@@ -644,15 +773,21 @@ impl LockTable {
         key: &[u8],
         now: Instant,
         ends: impl FnOnce(&Hold) -> bool,
-    ) -> bool {
+    ) -> Option<Seq> {
         let mut granted = Vec::new();
-        let mut released = false;
+        let mut released = None;
         self.locks.remove_if_mut(key, |key, lock| {
-            if !lock.hold_mut(session).is_some_and(|hold| ends(hold)) {
+            let Some(hold) = lock.hold_mut(session).filter(|hold| ends(hold)) else {
                 return false;
-            }
-            released = true;
-            match lock.release(session, |next| self.new_hold(next, key, now)) {
+            };
+            let token = hold.token;
+            released = Some(self.changes.push(|| Change::Released(token)));
+            let grant = |next: &Waiter| {
+                let (hold, seq) = self.new_hold(next.session(), key, next.mode(), now);
+                next.granted_by(seq);
+                hold
+            };
+            match lock.release(session, grant) {
                 Released::Free => true,
                 Released::Held(waiters) => {
                     granted = waiters;
@@ -660,7 +795,7 @@ impl LockTable {
                 }
             }
         });
-        if released {
+        if released.is_some() {
             self.claims.fetch_sub(1, Ordering::Relaxed);
         }
         for waiter in granted {
@@ -680,7 +815,7 @@ fn shrunk(len: usize, capacity: usize) -> Option<usize> {
 /// A table with bounds that no test reaches by accident.
 #[cfg(test)]
 pub(crate) fn test_table() -> LockTable {
-    LockTable::new(test_limits(), Token(0))
+    LockTable::new(test_limits(), Token(0), Changes::default())
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::Instant;
 
 use tokio::sync::Notify;
@@ -10,6 +10,7 @@ use tokio::sync::Notify;
 use super::key::{Key, Value};
 use super::lock::Mode;
 use super::session::SessionNumber;
+use crate::store::Seq;
 
 const WAITING: u8 = 0;
 const GRANTED: u8 = 1;
@@ -28,6 +29,8 @@ pub struct Waiter {
     since: Instant,
     arrival: u64,
     state: AtomicU8,
+    /// The change by which it was granted; set before the state says so.
+    seq: AtomicU64,
     granted: Notify,
 }
 
@@ -46,6 +49,7 @@ impl Waiter {
             since,
             arrival,
             state: AtomicU8::new(WAITING),
+            seq: AtomicU64::new(0),
             granted: Notify::new(),
         }
     }
@@ -90,6 +94,16 @@ impl Waiter {
     /// Whether it waits at this moment.
     pub fn is_waiting(&self) -> bool {
         self.state.load(Ordering::Acquire) == WAITING
+    }
+
+    /// Of a waiter that was granted the lock: the change by which it was.
+    pub(super) fn seq(&self) -> Seq {
+        Seq(self.seq.load(Ordering::Relaxed))
+    }
+
+    /// To be told before it is granted.
+    pub(super) fn granted_by(&self, seq: Seq) {
+        self.seq.store(seq.0, Ordering::Relaxed);
     }
 
     /// Wakes a waiter that was granted the lock. Not under a guard: it runs foreign code.
@@ -145,9 +159,9 @@ impl Queue {
         true
     }
 
-    /// Marks those who come next as granted and returns them: the first waiter, and all with its
-    /// value if it named one. Empty if nobody waits.
-    pub(super) fn grant_next(&mut self) -> Vec<Arc<Waiter>> {
+    /// Grants the lock to those who come next, by `grant` and in the order of the queue, and returns
+    /// them: the first waiter, and all with its value if it named one. Empty if nobody waits.
+    pub(super) fn grant_next(&mut self, mut grant: impl FnMut(&Waiter)) -> Vec<Arc<Waiter>> {
         let Some(first) = self.first_waiting() else {
             return Vec::new();
         };
@@ -161,6 +175,7 @@ impl Queue {
         };
         granted.retain(|waiter| waiter.is_waiting());
         for waiter in &granted {
+            grant(waiter);
             waiter.change(GRANTED);
         }
         self.waiting -= granted.len();
@@ -264,7 +279,7 @@ mod tests {
             queue.push(Arc::clone(&gone));
             queue.push(waiter(number, Mode::Exclusive));
             assert!(queue.leave(&gone));
-            assert_eq!(queue.grant_next().len(), 1);
+            assert_eq!(queue.grant_next(|_| {}).len(), 1);
             assert_swept(&queue);
         }
     }
@@ -275,7 +290,7 @@ mod tests {
         (0..3000).for_each(|number| queue.push(valued(number)));
         for expected in 0..256 {
             let granted: Vec<u64> = queue
-                .grant_next()
+                .grant_next(|_| {})
                 .iter()
                 .map(|waiter| waiter.arrival())
                 .collect();
@@ -283,6 +298,6 @@ mod tests {
             assert_eq!(granted, same_value);
             assert_swept(&queue);
         }
-        assert!(queue.grant_next().is_empty());
+        assert!(queue.grant_next(|_| {}).is_empty());
     }
 }

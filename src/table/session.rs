@@ -18,25 +18,18 @@ use tokio::sync::Notify;
 
 use super::key::Key;
 use super::queue::Waiter;
+use super::secret::{Known, Secret};
 use super::shrunk;
+use crate::store::{Seq, StoredSession};
 
-/// A session's public name, `#24` in texts. Counts up from 1 and is never used again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+/// A session's public name, `#24` in texts. Counts up from 1 and is never used again; after a restart
+/// it counts from above the sessions that the store knew.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SessionNumber(pub u64);
 
 impl fmt::Display for SessionNumber {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "#{}", self.0)
-    }
-}
-
-/// 128 random bits that only the session itself gets to know.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub struct Secret(pub u128);
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Secret(…)")
     }
 }
 
@@ -76,6 +69,8 @@ pub enum Peer {
     Tcp(SocketAddr),
     /// The unix socket, and the process behind it where the system tells.
     Unix(Option<i32>),
+    /// That was before the server started.
+    BeforeRestart,
 }
 
 impl fmt::Display for Peer {
@@ -84,6 +79,7 @@ impl fmt::Display for Peer {
             Self::Tcp(address) => address.fmt(f),
             Self::Unix(Some(pid)) => write!(f, "unix, pid {pid}"),
             Self::Unix(None) => f.write_str("unix"),
+            Self::BeforeRestart => f.write_str("before the restart"),
         }
     }
 }
@@ -95,6 +91,8 @@ pub struct Session {
     pub(super) number: SessionNumber,
     pub(super) held: Held,
     pub(super) waiting: Option<Arc<Waiter>>,
+    /// The last change that it made or was granted.
+    pub(super) seq: Seq,
 }
 
 /// The keys that a session holds, as far as it knows, and those that it has lost.
@@ -113,6 +111,8 @@ pub(super) struct Held {
     losses_before: u64,
     /// The session has asked for a lease at some time.
     pub(super) leased: bool,
+    /// The store knows of the session.
+    pub(super) stored: bool,
 }
 
 /// How many losses a session remembers.
@@ -190,6 +190,12 @@ impl Session {
         self.held.keys.len()
     }
 
+    /// The last change that it made, or by which it was granted a lock: what it is told rests on
+    /// this being durable.
+    pub fn seq(&self) -> Seq {
+        self.seq
+    }
+
     /// The request that waits, between [`LockTable::lock_or_wait`](super::LockTable::lock_or_wait)
     /// and [`LockTable::settle`](super::LockTable::settle).
     pub fn waiter(&self) -> Option<&Arc<Waiter>> {
@@ -201,6 +207,7 @@ impl Session {
             number,
             held,
             waiting: None,
+            seq: Seq::default(),
         }
     }
 }
@@ -248,10 +255,16 @@ pub struct SessionView {
 #[derive(Debug)]
 struct Registered {
     /// Drawn when first asked for. A session that nobody asked cannot be resumed.
-    secret: Option<Secret>,
+    secret: Option<Known>,
     grace: Duration,
     peer: Peer,
     presence: Presence,
+}
+
+impl Registered {
+    fn knows(&self, secret: Secret) -> bool {
+        self.secret.as_ref().is_some_and(|known| known.is(secret))
+    }
 }
 
 #[derive(Debug)]
@@ -311,16 +324,55 @@ impl Registry {
     }
 
     pub(super) fn id(&self, number: SessionNumber) -> Option<SessionId> {
-        let secret = self.sessions.get(&number)?.secret?;
+        let secret = self.sessions.get(&number)?.secret.as_ref()?.secret()?;
         Some(SessionId { number, secret })
     }
 
     pub(super) fn set_secret(&self, number: SessionNumber, secret: Secret) -> SessionId {
         if let Some(mut registered) = self.sessions.get_mut(&number) {
             debug_assert!(registered.secret.is_none(), "an id does not change");
-            registered.secret = Some(secret);
+            registered.secret = Some(Known::Secret(secret));
         }
         SessionId { number, secret }
+    }
+
+    /// The session as the store is to keep it.
+    pub(super) fn to_store(&self, number: SessionNumber) -> StoredSession {
+        let registered = self.sessions.get(&number);
+        debug_assert!(registered.is_some(), "a session in use is registered");
+        registered.map_or_else(StoredSession::default, |registered| StoredSession {
+            grace: registered.grace,
+            secret: registered.secret.as_ref().and_then(Known::secret),
+        })
+    }
+
+    /// From here on sessions get numbers above this.
+    #[cfg(feature = "store")]
+    pub(super) fn count_from(&self, above: SessionNumber) {
+        self.last_number.fetch_max(above.0, Ordering::Relaxed);
+    }
+
+    /// Puts in a session that was kept. Its grace period begins.
+    #[cfg(feature = "store")]
+    pub(super) fn restore(
+        &self,
+        number: SessionNumber,
+        secret: Option<super::SecretDigest>,
+        grace: Duration,
+        held: Held,
+        now: Instant,
+    ) -> Grace {
+        self.count_from(number);
+        self.in_grace.fetch_add(1, Ordering::Relaxed);
+        let (presence, running) = begin_grace(number, grace, held, now);
+        let registered = Registered {
+            secret: secret.map(Known::Digest),
+            grace,
+            peer: Peer::BeforeRestart,
+            presence,
+        };
+        self.sessions.insert(number, registered);
+        running
     }
 
     /// Starts the grace period. A session with nothing to survive is over at once: one without a
@@ -335,17 +387,8 @@ impl Registry {
         let pointless = held.keys.is_empty() && registered.secret.is_none();
         let room = !grace.is_zero() && !pointless && self.enter_grace(held.keys.is_empty());
         if room {
-            let (ends, resumed) = (now + grace, Arc::new(Notify::new()));
-            let grace = Grace {
-                number,
-                ends,
-                resumed: Arc::clone(&resumed),
-            };
-            registered.presence = Presence::InGrace {
-                ends,
-                held,
-                resumed,
-            };
+            let (presence, grace) = begin_grace(number, grace, held, now);
+            registered.presence = presence;
             return Detached::InGrace(grace);
         }
         drop(registered);
@@ -384,7 +427,7 @@ impl Registry {
     ) -> bool {
         if id.number == session.number {
             let registered = self.sessions.get(&id.number);
-            return registered.is_some_and(|registered| registered.secret == Some(id.secret));
+            return registered.is_some_and(|registered| registered.knows(id.secret));
         }
         if !session.held.keys.is_empty() {
             return false;
@@ -401,9 +444,10 @@ impl Registry {
 
     fn reattach(&self, id: SessionId, peer: Peer, now: Instant) -> Option<(Held, Arc<Notify>)> {
         let mut registered = self.sessions.get_mut(&id.number)?;
-        if registered.secret != Some(id.secret) || !registered.presence.in_grace_at(now) {
+        if !registered.knows(id.secret) || !registered.presence.in_grace_at(now) {
             return None;
         }
+        registered.secret = Some(Known::Secret(id.secret));
         registered.peer = peer;
         match std::mem::replace(&mut registered.presence, Presence::Connected) {
             Presence::InGrace { held, resumed, .. } => Some((held, resumed)),
@@ -454,6 +498,26 @@ impl Registry {
         views.sort_unstable_by_key(|view| view.number);
         views
     }
+}
+
+fn begin_grace(
+    number: SessionNumber,
+    grace: Duration,
+    held: Held,
+    now: Instant,
+) -> (Presence, Grace) {
+    let (ends, resumed) = (now + grace, Arc::new(Notify::new()));
+    let presence = Presence::InGrace {
+        ends,
+        held,
+        resumed: Arc::clone(&resumed),
+    };
+    let grace = Grace {
+        number,
+        ends,
+        resumed,
+    };
+    (presence, grace)
 }
 
 impl Presence {

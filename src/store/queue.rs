@@ -1,0 +1,318 @@
+//! Changes on their way to the store: ordered by those who make them, written by one thread.
+//!
+//! Changes collect while the commit before is under way, so one sync serves all connections that
+//! came meanwhile. A commit that fails is told to those who wait for it, and its changes stay, to
+//! be part of the next.
+//!
+//! Invariants:
+//!
+//! 1. A change is part of the commit whose number it got, or of a later one if that fails. So once
+//!    a number is durable, all changes up to it are.
+//! 2. A number is either durable, or has failed and may become durable, or is not decided; that it
+//!    is durable never changes.
+
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use tokio::sync::Notify;
+use tracing::{error, info};
+
+use super::{Batch, Change, NotStored, Seq, Storage};
+
+/// How long to leave a store alone that has just failed, at first and at most.
+const RETRY_FIRST: Duration = Duration::from_millis(100);
+const RETRY_LAST: Duration = Duration::from_secs(1);
+
+/// Where changes of state are handed in. Without a store behind it, all of this does nothing and
+/// everything counts as durable.
+#[derive(Debug, Clone, Default)]
+pub struct Changes(Option<Arc<Queue>>);
+
+/// The thread that writes. Ends, with everything written, by [`Writer::finish`].
+#[derive(Debug)]
+pub struct Writer {
+    queue: Arc<Queue>,
+    thread: JoinHandle<()>,
+}
+
+#[derive(Debug)]
+struct Queue {
+    collecting: Mutex<Collecting>,
+    /// Notified when there is something to do for a writer that waits.
+    work: Condvar,
+    durable: AtomicU64,
+    /// The last commit failed.
+    failing: AtomicBool,
+    failure: Mutex<Failure>,
+    /// Those who wait for a commit: even numbers and odd ones. The writer is never more than one
+    /// commit behind the one that collects, so each waiter is woken once.
+    done: [Notify; 2],
+}
+
+#[derive(Debug)]
+struct Collecting {
+    /// The number of the commit that these changes will be part of.
+    seq: u64,
+    changes: Vec<Change>,
+    /// Someone waits for this commit.
+    wanted: bool,
+    writer_waits: bool,
+    finish: bool,
+}
+
+/// The last failure.
+#[derive(Debug)]
+struct Failure {
+    seq: u64,
+    reason: NotStored,
+}
+
+impl Changes {
+    /// Starts the thread that gives the changes to `storage`.
+    ///
+    /// # Errors
+    ///
+    /// When the system starts no thread.
+    pub fn to(storage: impl Storage) -> std::io::Result<(Self, Writer)> {
+        let queue = Arc::new(Queue::new());
+        let writing = Arc::clone(&queue);
+        let thread = std::thread::Builder::new()
+            .name("store".to_owned())
+            .spawn(move || writing.write_to(storage))?;
+        let writer = Writer {
+            queue: Arc::clone(&queue),
+            thread,
+        };
+        Ok((Self(Some(queue)), writer))
+    }
+
+    /// True if changes go anywhere.
+    pub fn are_kept(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// Hands in the change that `change` makes, behind all that were handed in before. Does not
+    /// wait, and may be called under a guard. It is written when someone waits for its number or
+    /// a later one.
+    pub fn push(&self, change: impl FnOnce() -> Change) -> Seq {
+        let Some(queue) = &self.0 else {
+            return Seq::default();
+        };
+        let change = change();
+        let mut collecting = queue.collecting();
+        collecting.changes.push(change);
+        Seq(collecting.seq)
+    }
+
+    /// The number of the last change handed in so far.
+    pub fn last(&self) -> Seq {
+        Seq(self.0.as_ref().map_or(0, |queue| queue.collecting().seq))
+    }
+
+    /// Up to where everything is on disk.
+    pub fn durable_up_to(&self) -> Seq {
+        let durable = |queue: &Arc<Queue>| queue.durable.load(Ordering::Acquire);
+        Seq(self.0.as_ref().map_or(u64::MAX, durable))
+    }
+
+    /// Has everything up to `seq` written, without waiting for it.
+    pub fn write(&self, seq: Seq) {
+        if let Some(queue) = &self.0 {
+            queue.want(seq);
+        }
+    }
+
+    /// Waits until everything up to `seq` is on disk. Cancel safe.
+    ///
+    /// # Errors
+    ///
+    /// When the commit failed. The changes are still there, and may become durable later.
+    pub async fn durable(&self, seq: Seq) -> Result<(), NotStored> {
+        match &self.0 {
+            Some(queue) if seq > self.durable_up_to() => queue.until_decided(seq).await,
+            _ => Ok(()),
+        }
+    }
+
+    /// Why no change can be made at this time; `None` if it can.
+    pub fn refusal(&self) -> Option<NotStored> {
+        let queue = self.0.as_ref()?;
+        let failing = queue.failing.load(Ordering::Acquire);
+        failing.then(|| lock(&queue.failure).reason.clone())
+    }
+}
+
+impl Writer {
+    /// Writes what is left and ends the thread. Changes handed in after this are lost, so whoever
+    /// makes them has ended before. Blocks as long as the storage does.
+    ///
+    /// # Errors
+    ///
+    /// When something could not be written.
+    pub fn finish(self) -> Result<(), NotStored> {
+        let mut collecting = self.queue.collecting();
+        collecting.finish = true;
+        self.queue.wake_writer(collecting);
+        if self.thread.join().is_err() {
+            return Err(NotStored::new("the store's thread panicked"));
+        }
+        match self.queue.failing.load(Ordering::Acquire) {
+            true => Err(lock(&self.queue.failure).reason.clone()),
+            false => Ok(()),
+        }
+    }
+}
+
+impl Queue {
+    fn new() -> Self {
+        Self {
+            collecting: Mutex::new(Collecting {
+                seq: 1,
+                changes: Vec::new(),
+                wanted: false,
+                writer_waits: false,
+                finish: false,
+            }),
+            work: Condvar::new(),
+            durable: AtomicU64::new(0),
+            failing: AtomicBool::new(false),
+            failure: Mutex::new(Failure {
+                seq: 0,
+                reason: NotStored::new(""),
+            }),
+            done: [Notify::new(), Notify::new()],
+        }
+    }
+
+    fn collecting(&self) -> MutexGuard<'_, Collecting> {
+        lock(&self.collecting)
+    }
+
+    fn want(&self, seq: Seq) {
+        let mut collecting = self.collecting();
+        if collecting.seq == seq.0 && !collecting.wanted {
+            collecting.wanted = true;
+            self.wake_writer(collecting);
+        }
+    }
+
+    fn wake_writer(&self, collecting: MutexGuard<'_, Collecting>) {
+        let waits = collecting.writer_waits;
+        drop(collecting);
+        if waits {
+            self.work.notify_one();
+        }
+    }
+
+    async fn until_decided(&self, seq: Seq) -> Result<(), NotStored> {
+        let done = &self.done[usize::from(seq.0 % 2 == 1)];
+        let mut decided = pin!(done.notified());
+        loop {
+            // Registered before the look, so that a commit that ends in between is not missed.
+            decided.as_mut().enable();
+            if let Some(outcome) = self.outcome(seq) {
+                return outcome;
+            }
+            self.want(seq);
+            decided.as_mut().await;
+            decided.set(done.notified());
+        }
+    }
+
+    fn outcome(&self, seq: Seq) -> Option<Result<(), NotStored>> {
+        if seq.0 <= self.durable.load(Ordering::Acquire) {
+            return Some(Ok(()));
+        }
+        let failure = lock(&self.failure);
+        (seq.0 <= failure.seq).then(|| Err(failure.reason.clone()))
+    }
+
+    fn write_to(&self, mut storage: impl Storage) {
+        let mut batch = Batch::default();
+        let mut failed_since: Option<(Instant, u32)> = None;
+        loop {
+            let retry = failed_since.map(|(_, times)| retry_after(times));
+            let (seq, changes, finish) = self.take(retry);
+            for change in changes {
+                batch.add(change);
+            }
+            match commit(&mut storage, &batch) {
+                Ok(()) => {
+                    batch = Batch::default();
+                    if let Some((since, _)) = failed_since.take() {
+                        let seconds = since.elapsed().as_secs();
+                        info!("the store works again, after {seconds} s");
+                    }
+                    self.durable.store(seq, Ordering::Release);
+                    self.failing.store(false, Ordering::Release);
+                }
+                Err(reason) => {
+                    let (since, times) = failed_since.unwrap_or((Instant::now(), 0));
+                    failed_since = Some((since, times.saturating_add(1)));
+                    log_failure(&reason, times.saturating_add(1), batch.len());
+                    *lock(&self.failure) = Failure { seq, reason };
+                    self.failing.store(true, Ordering::Release);
+                }
+            }
+            self.done[usize::from(seq % 2 == 1)].notify_waiters();
+            if finish {
+                return;
+            }
+        }
+    }
+
+    /// Waits until a commit is wanted, or until it is time to try again what failed.
+    fn take(&self, retry: Option<Duration>) -> (u64, Vec<Change>, bool) {
+        let mut collecting = self.collecting();
+        collecting.writer_waits = true;
+        let idle = |collecting: &mut Collecting| !collecting.wanted && !collecting.finish;
+        collecting = match retry {
+            None => {
+                let waited = self.work.wait_while(collecting, idle);
+                waited.unwrap_or_else(PoisonError::into_inner)
+            }
+            Some(retry) => {
+                let waited = self.work.wait_timeout_while(collecting, retry, idle);
+                waited.unwrap_or_else(PoisonError::into_inner).0
+            }
+        };
+        collecting.writer_waits = false;
+        collecting.wanted = false;
+        let seq = collecting.seq;
+        collecting.seq += 1;
+        let changes = std::mem::take(&mut collecting.changes);
+        (seq, changes, collecting.finish)
+    }
+}
+
+/// A storage that panics has not stored.
+fn commit(storage: &mut impl Storage, batch: &Batch) -> Result<(), NotStored> {
+    if batch.is_empty() {
+        return Ok(());
+    }
+    let attempt = std::panic::AssertUnwindSafe(|| storage.commit(batch));
+    std::panic::catch_unwind(attempt)
+        .unwrap_or_else(|_| Err(NotStored::new("the store is broken; see the server's log")))
+}
+
+fn retry_after(times: u32) -> Duration {
+    RETRY_LAST.min(RETRY_FIRST * 2_u32.saturating_pow(times.saturating_sub(1).min(8)))
+}
+
+fn log_failure(reason: &NotStored, times: u32, changes: usize) {
+    if times.is_power_of_two() {
+        error!(
+            changes,
+            attempts = times,
+            "NOTHING CAN BE STORED, and commands that change anything are refused: {reason}"
+        );
+    }
+}
+
+/// What these mutexes protect is whole between any two statements.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

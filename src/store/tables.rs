@@ -1,0 +1,253 @@
+//! The tables of the store, and their formats.
+//!
+//! Grants are kept by token. Tokens only grow, so what is granted and released all the time stays
+//! together in a few pages at the end, whatever the keys are and however many locks are held.
+
+use std::time::Duration;
+
+use redb::{
+    Database, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction,
+};
+
+use super::{Batch, Restored, RestoredSession, StoredHold};
+use crate::table::{Key, Mode, SecretDigest, SessionNumber, Token, digest};
+
+/// Key, value if it is held in shared mode, session, milliseconds of the lease.
+type HoldRow = (&'static [u8], Option<&'static [u8]>, u64, Option<u64>);
+
+/// Milliseconds of the grace period, digest of the secret.
+type SessionRow = (u64, Option<&'static SecretDigest>);
+
+const HOLDS: TableDefinition<'_, u64, HoldRow> = TableDefinition::new("holds");
+const SESSIONS: TableDefinition<'_, u64, SessionRow> = TableDefinition::new("sessions");
+const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
+
+/// The format's number in [`META`].
+const FORMAT: &str = "format";
+
+/// No token or session number above this was ever given to anyone.
+const TOKENS: &str = "tokens reserved";
+const SESSION_NUMBERS: &str = "session numbers reserved";
+
+/// How many are reserved at a time, so that few commits have to write that.
+const BLOCK: u64 = 1 << 20;
+
+/// What brings a store from one format to the next, the first from 1 to 2, in the transaction
+/// that also writes the new number. To change a format, add a step; it never goes away again.
+pub(super) type Migration = fn(&WriteTransaction) -> Result<(), redb::Error>;
+
+/// All of them, so that the format of this program is their number and one.
+pub(super) const MIGRATIONS: &[Migration] = &[];
+
+/// The numbers that are reserved.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Reserved {
+    pub(super) tokens: u64,
+    pub(super) session_numbers: u64,
+}
+
+/// Why a store cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Unusable {
+    #[error(transparent)]
+    Database(Box<redb::Error>),
+    #[error("it has format {found}, and this elockd knows those up to {known}")]
+    Newer { found: u64, known: u64 },
+    #[error("it holds no store of elockd")]
+    NoStore,
+    #[error("it is damaged")]
+    Damaged,
+}
+
+impl<E: Into<redb::Error>> From<E> for Unusable {
+    fn from(error: E) -> Self {
+        Self::Database(Box::new(error.into()))
+    }
+}
+
+/// Makes all tables, empty.
+pub(super) fn create(database: &Database, format: u64) -> Result<(), Unusable> {
+    let transaction = begin(database)?;
+    transaction.open_table(HOLDS)?;
+    transaction.open_table(SESSIONS)?;
+    transaction.open_table(META)?.insert(FORMAT, format)?;
+    Ok(transaction.commit()?)
+}
+
+/// Brings the store to the newest format, if it is of an older one. All or nothing.
+pub(super) fn migrate(database: &Database, migrations: &[Migration]) -> Result<(), Unusable> {
+    let known = migrations.len() as u64 + 1;
+    let found = match database.begin_read()?.open_table(META) {
+        Ok(meta) => meta.get(FORMAT)?.map(|format| format.value()),
+        Err(redb::TableError::TableDoesNotExist(_)) => None,
+        Err(error) => return Err(error.into()),
+    };
+    let found = found
+        .filter(|&format| format > 0)
+        .ok_or(Unusable::NoStore)?;
+    if found > known {
+        return Err(Unusable::Newer { found, known });
+    }
+    if found == known {
+        return Ok(());
+    }
+    tracing::info!("migrating the store from format {found} to {known}");
+    let transaction = begin(database)?;
+    // Below the length of a slice, as it is not above the number of migrations.
+    for migration in migrations.iter().skip(found as usize - 1) {
+        migration(&transaction)?;
+    }
+    transaction.open_table(META)?.insert(FORMAT, known)?;
+    Ok(transaction.commit()?)
+}
+
+/// Writes the changes of `batch` and reserves the numbers that it needs, in one durable step.
+pub(super) fn write(
+    database: &Database,
+    batch: &Batch,
+    reserved: Reserved,
+) -> Result<Reserved, redb::Error> {
+    let transaction = begin(database)?;
+    write_holds(&transaction, batch)?;
+    write_sessions(&transaction, batch)?;
+    let last_token = batch.holds.keys().next_back().map(|token| token.0);
+    let last_number = batch.sessions.keys().next_back().map(|number| number.0);
+    let needed = Reserved {
+        tokens: enough(reserved.tokens, last_token),
+        session_numbers: enough(reserved.session_numbers, last_number),
+    };
+    if needed != reserved {
+        let mut meta = transaction.open_table(META)?;
+        meta.insert(TOKENS, needed.tokens)?;
+        meta.insert(SESSION_NUMBERS, needed.session_numbers)?;
+    }
+    transaction.commit()?;
+    Ok(needed)
+}
+
+fn enough(reserved: u64, last: Option<u64>) -> u64 {
+    match last {
+        Some(last) if last > reserved => last.saturating_add(BLOCK),
+        _ => reserved,
+    }
+}
+
+fn write_holds(transaction: &WriteTransaction, batch: &Batch) -> Result<(), redb::Error> {
+    if batch.holds.is_empty() {
+        return Ok(());
+    }
+    let mut holds = transaction.open_table(HOLDS)?;
+    for (token, hold) in &batch.holds {
+        match hold {
+            Some(hold) => drop(holds.insert(token.0, hold_row(hold))?),
+            None => drop(holds.remove(token.0)?),
+        }
+    }
+    Ok(())
+}
+
+fn write_sessions(transaction: &WriteTransaction, batch: &Batch) -> Result<(), redb::Error> {
+    if batch.sessions.is_empty() {
+        return Ok(());
+    }
+    let mut sessions = transaction.open_table(SESSIONS)?;
+    for (number, session) in &batch.sessions {
+        match session {
+            Some(session) => {
+                let digest = session.secret.map(digest);
+                let row = (millis(session.grace), digest.as_ref());
+                drop(sessions.insert(number.0, row)?);
+            }
+            None => drop(sessions.remove(number.0)?),
+        }
+    }
+    Ok(())
+}
+
+fn hold_row(hold: &StoredHold) -> (&[u8], Option<&[u8]>, u64, Option<u64>) {
+    let value = match &hold.mode {
+        Mode::Exclusive => None,
+        Mode::Shared(value) => Some(value.as_bytes()),
+    };
+    let lease_ms = hold.lease.map(millis);
+    (hold.key.as_bytes(), value, hold.session.0, lease_ms)
+}
+
+/// Settings are bounded far below what this cuts off.
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Reads everything.
+pub(super) fn read(database: &Database) -> Result<Restored, Unusable> {
+    let transaction = database.begin_read()?;
+    let reserved = read_reserved(&transaction)?;
+    let mut restored = Restored {
+        tokens_above: Token(reserved.tokens),
+        session_numbers_above: SessionNumber(reserved.session_numbers),
+        ..Restored::default()
+    };
+    for row in transaction.open_table(HOLDS)?.iter()? {
+        let (token, hold) = row?;
+        let (key, value, session, lease_ms) = hold.value();
+        let hold = StoredHold {
+            session: SessionNumber(session),
+            key: Key::new(key),
+            mode: value.map_or(Mode::Exclusive, |value| Mode::Shared(Key::new(value))),
+            lease: lease_ms.map(Duration::from_millis),
+        };
+        restored.holds.push((Token(token.value()), hold));
+    }
+    for row in transaction.open_table(SESSIONS)?.iter()? {
+        let (number, session) = row?;
+        let (grace_ms, digest) = session.value();
+        restored.sessions.push(RestoredSession {
+            number: SessionNumber(number.value()),
+            grace: Duration::from_millis(grace_ms),
+            secret: digest.copied(),
+        });
+    }
+    Ok(restored)
+}
+
+pub(super) fn reserved(database: &Database) -> Result<Reserved, Unusable> {
+    read_reserved(&database.begin_read()?)
+}
+
+fn read_reserved(transaction: &ReadTransaction) -> Result<Reserved, Unusable> {
+    let meta = transaction.open_table(META)?;
+    let number = |name| Ok(meta.get(name)?.map_or(0, |number| number.value()));
+    let number = |name| -> Result<u64, redb::Error> { number(name) };
+    Ok(Reserved {
+        tokens: number(TOKENS)?,
+        session_numbers: number(SESSION_NUMBERS)?,
+    })
+}
+
+/// Copies everything from one store to a new one, in one durable step.
+pub(super) fn copy(from: &Database, to: &Database) -> Result<(), Unusable> {
+    let (from, transaction) = (from.begin_read()?, begin(to)?);
+    {
+        let mut holds = transaction.open_table(HOLDS)?;
+        for row in from.open_table(HOLDS)?.iter()? {
+            let (token, hold) = row?;
+            holds.insert(token.value(), hold.value())?;
+        }
+        let mut sessions = transaction.open_table(SESSIONS)?;
+        for row in from.open_table(SESSIONS)?.iter()? {
+            let (number, session) = row?;
+            sessions.insert(number.value(), session.value())?;
+        }
+        let mut meta = transaction.open_table(META)?;
+        for row in from.open_table(META)?.iter()? {
+            let (name, number) = row?;
+            meta.insert(name.value(), number.value())?;
+        }
+    }
+    Ok(transaction.commit()?)
+}
+
+fn begin(database: &Database) -> Result<WriteTransaction, redb::Error> {
+    // Durable on commit is the default.
+    Ok(database.begin_write()?)
+}
