@@ -113,3 +113,300 @@ fn open(
     builder.set_check_integrity_on_open(check);
     Ok(builder.create_with_backend(backend)?)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+    use redb::{ReadableTable, TableDefinition};
+
+    use super::*;
+    use crate::store::disk::{Dice, Disk};
+    use crate::store::{Change, RestoredSession, StoredHold, StoredSession};
+    use crate::table::{Key, Mode, Secret, SessionNumber, Token, digest};
+
+    /// What a store should hold: a batch in which nothing is over.
+    type Expected = Batch;
+
+    fn apply(expected: &mut Expected, batch: &Batch) {
+        for (token, hold) in &batch.holds {
+            match hold {
+                Some(hold) => drop(expected.holds.insert(*token, Some(hold.clone()))),
+                None => drop(expected.holds.remove(token)),
+            }
+        }
+        for (number, session) in &batch.sessions {
+            match session {
+                Some(session) => drop(expected.sessions.insert(*number, Some(session.clone()))),
+                None => drop(expected.sessions.remove(number)),
+            }
+        }
+    }
+
+    fn holds_all_of(expected: &Expected, restored: &Restored) -> bool {
+        let holds = expected
+            .holds
+            .iter()
+            .map(|(token, hold)| (*token, hold.clone()));
+        let sessions = expected.sessions.iter().map(|(number, session)| {
+            let session = session.clone().expect("it lives");
+            RestoredSession {
+                number: *number,
+                grace: session.grace,
+                secret: session.secret.map(digest),
+            }
+        });
+        let tokens_go_on = expected
+            .holds
+            .last_key_value()
+            .is_none_or(|(token, _)| *token <= restored.tokens_above);
+        let restored_holds = restored.holds.iter().cloned();
+        tokens_go_on
+            && restored_holds
+                .map(|(token, hold)| (token, Some(hold)))
+                .eq(holds)
+            && restored.sessions.iter().cloned().eq(sessions)
+    }
+
+    fn hold(dice: &mut Dice) -> StoredHold {
+        let bytes = |dice: &mut Dice| {
+            let length = dice.below(40);
+            let bytes: Vec<u8> = (0..length).map(|_| dice.below(256) as u8).collect();
+            Key::new(&bytes)
+        };
+        StoredHold {
+            session: SessionNumber(dice.below(5)),
+            key: bytes(dice),
+            mode: match dice.below(2) {
+                0 => Mode::Exclusive,
+                _ => Mode::Shared(bytes(dice)),
+            },
+            lease: (dice.below(3) == 0).then(|| Duration::from_millis(dice.below(1 << 40))),
+        }
+    }
+
+    /// A few grants, releases, and sessions that come and go; tokens grow.
+    fn batch(dice: &mut Dice, next_token: &mut u64) -> Batch {
+        let mut batch = Batch::default();
+        for _ in 0..=dice.below(30) {
+            let number = SessionNumber(dice.below(5));
+            batch.add(match dice.below(8) {
+                0 => Change::SessionOver(number),
+                1 => Change::Session(
+                    number,
+                    StoredSession {
+                        grace: Duration::from_millis(dice.below(1 << 40)),
+                        secret: (dice.below(2) == 0).then(|| Secret(dice.below(u64::MAX).into())),
+                    },
+                ),
+                2..5 => Change::Released(Token(1 + dice.below(1 + *next_token))),
+                _ => {
+                    *next_token += 1 + dice.below(3);
+                    Change::Held(Token(*next_token), hold(dice))
+                }
+            });
+        }
+        batch
+    }
+
+    fn open_all(disk: &Disk) -> (Embedded<Disk>, Restored) {
+        Embedded::open(disk.clone()).expect("the disk works")
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..Default::default() })]
+
+        #[test]
+        fn what_was_committed_is_read_back(seed in 1..u64::MAX) {
+            let (mut dice, disk, mut next_token) = (Dice(seed), Disk::default(), 0);
+            let mut expected = Expected::default();
+            for _ in 0..5 {
+                let (mut store, restored) = open_all(&disk);
+                prop_assert!(holds_all_of(&expected, &restored));
+                for _ in 0..dice.below(5) {
+                    let batch = batch(&mut dice, &mut next_token);
+                    prop_assert_eq!(store.commit(&batch), Ok(()));
+                    apply(&mut expected, &batch);
+                }
+            }
+        }
+
+        /// The power goes at any write or sync: of the first start, of a commit, of the repair.
+        #[test]
+        fn a_loss_of_power_loses_nothing_that_was_committed(seed in 1..u64::MAX) {
+            let (mut dice, mut disk, mut next_token) = (Dice(seed), Disk::default(), 0);
+            let mut expected = Expected::default();
+            for _ in 0..8 {
+                disk.power_for(dice.below(60) as u32);
+                let mut last = Batch::default();
+                if let Ok((mut store, restored)) = Embedded::open(disk.clone()) {
+                    prop_assert!(holds_all_of(&expected, &restored));
+                    while disk.has_power() {
+                        last = batch(&mut dice, &mut next_token);
+                        if store.commit(&last).is_err() {
+                            break;
+                        }
+                        apply(&mut expected, &std::mem::take(&mut last));
+                    }
+                }
+                disk = disk.after_power_loss(&mut dice);
+                // What was not answered may be either.
+                let (_, restored) = open_all(&disk);
+                if !holds_all_of(&expected, &restored) {
+                    apply(&mut expected, &last);
+                    prop_assert!(holds_all_of(&expected, &restored));
+                }
+            }
+        }
+
+        /// Writes, syncs and space fail for a while. The batch that failed grows and is tried again;
+        /// once it is committed, even a loss of power takes nothing away.
+        #[test]
+        fn a_commit_that_failed_can_be_tried_again(seed in 1..u64::MAX, syncs in any::<bool>()) {
+            let (mut dice, mut disk, mut next_token) = (Dice(seed), Disk::default(), 0);
+            let mut expected = Expected::default();
+            for _ in 0..5 {
+                let (mut store, restored) = open_all(&disk);
+                prop_assert!(holds_all_of(&expected, &restored));
+                let mut all = Batch::default();
+                for attempt in 0..4 {
+                    let fails = attempt < 3 && dice.below(3) > 0;
+                    disk.set_sync_fails(fails && syncs);
+                    disk.set_bytes_free((fails && !syncs).then_some(0));
+                    let more = batch(&mut dice, &mut next_token);
+                    all.holds.extend(more.holds);
+                    all.sessions.extend(more.sessions);
+                    match store.commit(&all) {
+                        Ok(()) => apply(&mut expected, &std::mem::take(&mut all)),
+                        Err(why) => prop_assert!(fails, "{why}"),
+                    }
+                }
+                disk = disk.after_power_loss(&mut dice);
+            }
+        }
+
+        /// A file that something else has changed is refused, or the change did not matter.
+        #[test]
+        fn damage_is_found(seed in 1..u64::MAX) {
+            let (mut dice, disk, mut next_token) = (Dice(seed), Disk::default(), 0);
+            let mut expected = Expected::default();
+            let (mut store, _) = open_all(&disk);
+            for _ in 0..5 {
+                let batch = batch(&mut dice, &mut next_token);
+                prop_assert_eq!(store.commit(&batch), Ok(()));
+                apply(&mut expected, &batch);
+            }
+            drop(store);
+            disk.tamper(FILE, |bytes| {
+                let at = dice.below(bytes.len() as u64) as usize;
+                match dice.below(3) {
+                    0 => bytes.truncate(at),
+                    1 => bytes[at] ^= 1 << dice.below(8),
+                    _ => {
+                        let length = bytes.len();
+                        bytes[at..length.min(at + 4096)].fill(0);
+                    }
+                }
+            });
+            let quiet = std::panic::take_hook();
+            std::panic::set_hook(Box::new(|_| {}));
+            let opened = Embedded::open(disk);
+            std::panic::set_hook(quiet);
+            if let Ok((_, restored)) = opened {
+                prop_assert!(holds_all_of(&expected, &restored));
+            }
+        }
+
+        /// Two steps of a format's history, and the power goes in between or within.
+        #[test]
+        fn an_old_format_is_migrated_once(seed in 1..u64::MAX) {
+            const COUNT: TableDefinition<'_, u64, u64> = TableDefinition::new("count");
+            fn first(transaction: &redb::WriteTransaction) -> Result<(), redb::Error> {
+                transaction.open_table(COUNT)?.insert(1, 1)?;
+                Ok(())
+            }
+            fn second(transaction: &redb::WriteTransaction) -> Result<(), redb::Error> {
+                let mut count = transaction.open_table(COUNT)?;
+                let before = count.get(1)?.map_or(0, |count| count.value());
+                count.insert(1, before * 10 + 2)?;
+                Ok(())
+            }
+            let (mut dice, mut disk, mut next_token) = (Dice(seed), Disk::default(), 0);
+            let mut expected = Expected::default();
+            let (mut store, _) = open_all(&disk);
+            let batch = batch(&mut dice, &mut next_token);
+            prop_assert_eq!(store.commit(&batch), Ok(()));
+            apply(&mut expected, &batch);
+            drop(store);
+            let history: [&[Migration]; 4] = [&[], &[first], &[first, second], &[first, second]];
+            for known in history {
+                disk.power_for(dice.below(30) as u32);
+                let _ = Embedded::open_with(disk.clone(), known);
+                disk = disk.after_power_loss(&mut dice);
+            }
+            let (store, restored) = Embedded::open_with(disk.clone(), &[first, second])
+                .expect("the disk works");
+            prop_assert!(holds_all_of(&expected, &restored));
+            let database = store.database.as_ref().expect("open");
+            let transaction = database.begin_write().expect("the disk works");
+            let count = transaction.open_table(COUNT).expect("it was made");
+            prop_assert_eq!(count.get(1).expect("it reads").map(|count| count.value()), Some(12));
+            drop(count);
+            drop((transaction, store));
+            let refused = Embedded::open_with(disk, &[first]).map(drop);
+            let is_newer = matches!(refused, Err(Unusable::Newer { found: 3, known: 2 }));
+            prop_assert!(is_newer, "{refused:?}");
+        }
+    }
+
+    #[test]
+    fn an_empty_file_is_not_taken_for_a_new_store() {
+        let disk = Disk::default();
+        drop(open_all(&disk));
+        disk.tamper(FILE, Vec::clear);
+        assert!(matches!(
+            Embedded::open(disk).map(drop),
+            Err(Unusable::NoStore)
+        ));
+    }
+
+    /// State and not history: a hundred thousand locks come and go, and a thousand stay.
+    #[test]
+    fn the_file_does_not_grow_with_what_was_done() {
+        let (disk, mut dice) = (Disk::default(), Dice(1));
+        let (mut store, _) = open_all(&disk);
+        let mut sizes = Vec::new();
+        for round in 0..100_u64 {
+            let mut batch = Batch::default();
+            for token in round * 1000..(round + 1) * 1000 {
+                batch.add(Change::Held(Token(token), hold(&mut dice)));
+                if let Some(old) = token.checked_sub(1000) {
+                    batch.add(Change::Released(Token(old)));
+                }
+            }
+            assert_eq!(store.commit(&batch), Ok(()));
+            sizes.push(disk.len(FILE));
+        }
+        let (early, late) = (sizes[10], sizes[99]);
+        assert!(late <= early * 2, "{early} bytes, and then {late}");
+    }
+
+    #[test]
+    fn numbers_are_reserved_above_all_that_were_given() {
+        let disk = Disk::default();
+        let mut given = 0;
+        for _ in 0..3 {
+            let (mut store, restored) = open_all(&disk);
+            assert!(restored.tokens_above >= Token(given));
+            given = restored.tokens_above.0 + 1;
+            let holds = BTreeMap::from([(Token(given), None)]);
+            let batch = Batch {
+                holds,
+                ..Batch::default()
+            };
+            assert_eq!(store.commit(&batch), Ok(()));
+        }
+    }
+}

@@ -9,6 +9,8 @@
 
 #[cfg(feature = "store")]
 pub mod directory;
+#[cfg(all(test, feature = "store"))]
+mod disk;
 #[cfg(feature = "store")]
 mod embedded;
 #[cfg(feature = "store")]

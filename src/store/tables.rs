@@ -29,8 +29,10 @@ const FORMAT: &str = "format";
 const TOKENS: &str = "tokens reserved";
 const SESSION_NUMBERS: &str = "session numbers reserved";
 
-/// How many are reserved at a time, so that few commits have to write that.
-const BLOCK: u64 = 1 << 20;
+/// How many are reserved at a time, so that few commits have to write that. People read the numbers
+/// of sessions, so those make smaller steps.
+const TOKEN_BLOCK: u64 = 1 << 20;
+const SESSION_BLOCK: u64 = 1000;
 
 /// What brings a store from one format to the next, the first from 1 to 2, in the transaction
 /// that also writes the new number. To change a format, add a step; it never goes away again.
@@ -113,8 +115,8 @@ pub(super) fn write(
     let last_token = batch.holds.keys().next_back().map(|token| token.0);
     let last_number = batch.sessions.keys().next_back().map(|number| number.0);
     let needed = Reserved {
-        tokens: enough(reserved.tokens, last_token),
-        session_numbers: enough(reserved.session_numbers, last_number),
+        tokens: enough(reserved.tokens, last_token, TOKEN_BLOCK),
+        session_numbers: enough(reserved.session_numbers, last_number, SESSION_BLOCK),
     };
     if needed != reserved {
         let mut meta = transaction.open_table(META)?;
@@ -125,9 +127,9 @@ pub(super) fn write(
     Ok(needed)
 }
 
-fn enough(reserved: u64, last: Option<u64>) -> u64 {
+fn enough(reserved: u64, last: Option<u64>, block: u64) -> u64 {
     match last {
-        Some(last) if last > reserved => last.saturating_add(BLOCK),
+        Some(last) if last > reserved => last.saturating_add(block),
         _ => reserved,
     }
 }

@@ -1,0 +1,254 @@
+//! A disk for tests, which loses its power, its writes or its space when it is told to.
+//!
+//! What was written but not synced may be there after a loss of power or not, each write for
+//! itself and each sector of it. A sync that fails loses what was to be written, although it still
+//! reads as if it were there: so do real systems.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::{Arc, Mutex};
+
+use redb::StorageBackend;
+
+use super::medium::Medium;
+
+const SECTOR: usize = 512;
+
+#[derive(Debug, Clone, Default)]
+pub(super) struct Disk(Arc<Mutex<State>>);
+
+#[derive(Debug, Clone, Default)]
+struct State {
+    files: BTreeMap<String, Contents>,
+    /// Its power goes after this many more writes and syncs.
+    power_for: Option<u32>,
+    sync_fails: bool,
+    /// A file cannot grow by more than this at a time.
+    bytes_free: Option<usize>,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Contents {
+    synced: Vec<u8>,
+    seen: Vec<u8>,
+    unsynced: Vec<Unsynced>,
+}
+
+#[derive(Debug, Clone)]
+enum Unsynced {
+    Length(usize),
+    Bytes(usize, Vec<u8>),
+}
+
+/// A random number generator that is good enough for this.
+#[derive(Debug)]
+pub(super) struct Dice(pub(super) u64);
+
+impl Dice {
+    pub(super) fn below(&mut self, bound: u64) -> u64 {
+        // xorshift64*
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) % bound
+    }
+}
+
+impl Disk {
+    pub(super) fn power_for(&self, operations: u32) {
+        self.with(|state| state.power_for = Some(operations));
+    }
+
+    pub(super) fn has_power(&self) -> bool {
+        self.with(|state| state.power_for != Some(0))
+    }
+
+    pub(super) fn set_sync_fails(&self, fails: bool) {
+        self.with(|state| state.sync_fails = fails);
+    }
+
+    pub(super) fn set_bytes_free(&self, bytes: Option<usize>) {
+        self.with(|state| state.bytes_free = bytes);
+    }
+
+    /// The disk as it is found when the power comes back.
+    pub(super) fn after_power_loss(&self, dice: &mut Dice) -> Self {
+        let mut state = self.with(|state| state.clone());
+        for contents in state.files.values_mut() {
+            let mut found = contents.synced.clone();
+            for unsynced in &contents.unsynced {
+                unsynced.apply_partly(&mut found, dice);
+            }
+            *contents = Contents {
+                synced: found.clone(),
+                seen: found,
+                unsynced: Vec::new(),
+            };
+        }
+        let files = state.files;
+        Self(Arc::new(Mutex::new(State {
+            files,
+            ..State::default()
+        })))
+    }
+
+    /// Changes what is on the disk, behind everyone's back.
+    pub(super) fn tamper(&self, name: &str, change: impl FnOnce(&mut Vec<u8>)) {
+        self.with(|state| {
+            let contents = state.files.get_mut(name).expect("it is there");
+            change(&mut contents.seen);
+            contents.synced = contents.seen.clone();
+        });
+    }
+
+    pub(super) fn len(&self, name: &str) -> usize {
+        self.with(|state| state.files.get(name).map_or(0, |file| file.seen.len()))
+    }
+
+    fn with<T>(&self, act: impl FnOnce(&mut State) -> T) -> T {
+        act(&mut self.0.lock().expect("no test panics in here"))
+    }
+}
+
+impl State {
+    fn use_power(&mut self) -> io::Result<()> {
+        match &mut self.power_for {
+            Some(0) => Err(io::Error::other("no power")),
+            Some(left) => {
+                *left -= 1;
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn file(&mut self, name: &str) -> io::Result<&mut Contents> {
+        self.files
+            .get_mut(name)
+            .ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+}
+
+impl Unsynced {
+    fn apply(&self, to: &mut Vec<u8>) {
+        match self {
+            Self::Length(length) => to.resize(*length, 0),
+            Self::Bytes(at, bytes) => {
+                to.resize(to.len().max(at + bytes.len()), 0);
+                to[*at..at + bytes.len()].copy_from_slice(bytes);
+            }
+        }
+    }
+
+    fn apply_partly(&self, to: &mut Vec<u8>, dice: &mut Dice) {
+        match self {
+            Self::Length(_) if dice.below(2) == 0 => self.apply(to),
+            Self::Length(_) => {}
+            Self::Bytes(at, bytes) => {
+                let all = dice.below(3);
+                for (index, sector) in bytes.chunks(SECTOR).enumerate() {
+                    if all == 0 || (all == 1 && dice.below(2) == 0) {
+                        Self::Bytes(at + index * SECTOR, sector.to_vec()).apply(to);
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Medium for Disk {
+    fn exists(&self, name: &str) -> io::Result<bool> {
+        Ok(self.with(|state| state.files.contains_key(name)))
+    }
+
+    fn open(&self, name: &str) -> io::Result<Box<dyn StorageBackend>> {
+        self.with(|state| {
+            state.files.entry(name.to_owned()).or_default();
+        });
+        Ok(Box::new(OpenFile {
+            disk: self.clone(),
+            name: name.to_owned(),
+        }))
+    }
+
+    fn replace(&self, from: &str, to: &str) -> io::Result<()> {
+        self.with(|state| {
+            state.use_power()?;
+            let file = state.files.remove(from).ok_or(io::ErrorKind::NotFound)?;
+            state.files.insert(to.to_owned(), file);
+            Ok(())
+        })
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        self.with(|state| state.files.remove(name));
+        Ok(())
+    }
+}
+
+#[derive(Debug)]
+struct OpenFile {
+    disk: Disk,
+    name: String,
+}
+
+impl OpenFile {
+    fn change(&self, change: Unsynced) -> io::Result<()> {
+        self.disk.with(|state| {
+            state.use_power()?;
+            let free = state.bytes_free;
+            let file = state.file(&self.name)?;
+            let end = match &change {
+                Unsynced::Length(length) => *length,
+                Unsynced::Bytes(at, bytes) => at + bytes.len(),
+            };
+            if free.is_some_and(|free| end > file.seen.len() + free) {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            change.apply(&mut file.seen);
+            file.unsynced.push(change);
+            Ok(())
+        })
+    }
+}
+
+impl StorageBackend for OpenFile {
+    fn len(&self) -> io::Result<u64> {
+        self.disk
+            .with(|state| Ok(state.file(&self.name)?.seen.len() as u64))
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.disk.with(|state| {
+            let seen = &state.file(&self.name)?.seen;
+            let bytes = seen.get(offset as usize..offset as usize + out.len());
+            out.copy_from_slice(bytes.ok_or(io::ErrorKind::UnexpectedEof)?);
+            Ok(())
+        })
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.change(Unsynced::Length(len as usize))
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.disk.with(|state| {
+            state.use_power()?;
+            let fails = state.sync_fails;
+            let file = state.file(&self.name)?;
+            let unsynced = std::mem::take(&mut file.unsynced);
+            if fails {
+                return Err(io::Error::other("a bad sector"));
+            }
+            // What an earlier, failed sync lost is not among these.
+            for change in unsynced {
+                change.apply(&mut file.synced);
+            }
+            Ok(())
+        })
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.change(Unsynced::Bytes(offset as usize, data.to_vec()))
+    }
+}
