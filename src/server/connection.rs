@@ -353,102 +353,11 @@ fn give_back(buffer: &mut BytesMut) {
 /// so every time below is exact.
 #[cfg(test)]
 mod tests {
-    use tokio::io::AsyncBufReadExt;
-    use tokio::io::{BufReader, DuplexStream, Lines, ReadHalf, WriteHalf, split};
-    use tokio::task::JoinHandle;
-
-    use std::cell::RefCell;
-
     use bytes::Buf;
+    use tokio::io::{AsyncBufReadExt, BufReader, split};
 
     use super::*;
-    use crate::config::Config;
-    use crate::server::lease::end_leases;
-    use crate::server::start_empty;
-
-    struct Server {
-        shared: Arc<Shared>,
-        stop: CancellationToken,
-        tasks: RefCell<Vec<JoinHandle<()>>>,
-    }
-
-    struct Client {
-        answers: Lines<BufReader<ReadHalf<DuplexStream>>>,
-        requests: WriteHalf<DuplexStream>,
-    }
-
-    impl Server {
-        fn start() -> Self {
-            Self::start_with(|_| {})
-        }
-
-        fn start_with(change: impl FnOnce(&mut Config)) -> Self {
-            let mut config = Config::default();
-            change(&mut config);
-            let (table, ..) = start_empty(&config);
-            let shared = Arc::new(Shared::new(config, table).expect("randomness"));
-            let stop = CancellationToken::new();
-            let leases = tokio::spawn(end_leases(Arc::clone(&shared), stop.clone()));
-            let tasks = RefCell::new(vec![leases]);
-            Self {
-                shared,
-                stop,
-                tasks,
-            }
-        }
-
-        fn connect(&self) -> Client {
-            let (ours, theirs) = tokio::io::duplex(8);
-            let (shared, stop) = (Arc::clone(&self.shared), self.stop.child_token());
-            let task = tokio::spawn(serve(ours, Peer::Unix(None), shared, stop, ()));
-            self.tasks.borrow_mut().push(task);
-            let (answers, requests) = split(theirs);
-            Client {
-                answers: BufReader::new(answers).lines(),
-                requests,
-            }
-        }
-
-        async fn stop(self) {
-            self.stop.cancel();
-            for task in self.tasks.into_inner() {
-                task.await.expect("no task panics");
-            }
-        }
-    }
-
-    impl Client {
-        async fn send(&mut self, line: &str) {
-            let line = format!("{line}\n");
-            self.requests
-                .write_all(line.as_bytes())
-                .await
-                .expect("the connection stands");
-        }
-
-        async fn expect(&mut self, answer: &str) {
-            assert_eq!(
-                self.answers.next_line().await.expect("a line").as_deref(),
-                Some(answer)
-            );
-        }
-
-        async fn id(&mut self) -> String {
-            self.send("conn_id").await;
-            let answer = self
-                .answers
-                .next_line()
-                .await
-                .expect("a line")
-                .expect("an answer");
-            answer.strip_prefix("200 ").expect("an id").to_owned()
-        }
-
-        async fn ask(&mut self, line: &str, answer: &str) {
-            self.send(line).await;
-            self.expect(answer).await;
-        }
-    }
+    use crate::server::harness::{Client, Server};
 
     async fn passes<T>(expected: Duration, action: impl Future<Output = T>) -> T {
         let begin = Instant::now();

@@ -8,6 +8,8 @@ mod connection;
 mod debug;
 mod entropy;
 mod grace;
+#[cfg(test)]
+mod harness;
 mod lease;
 mod listener;
 mod promise;

@@ -61,3 +61,155 @@ impl Promises {
         give_back
     }
 }
+
+/// The store's writer is a thread, so these run on the real clock; what they wait for is answers.
+#[cfg(test)]
+mod tests {
+    use crate::server::harness::Server;
+    use crate::table::{SessionNumber, Token};
+
+    const REFUSED: &str = "500 Not stored: no space";
+
+    #[tokio::test]
+    async fn an_answer_comes_when_it_is_stored_and_not_before() {
+        let (server, fake, writer) = Server::start_stored();
+        let (go, has_begun) = fake.gate();
+        let mut a = server.connect();
+        a.send("lock k").await;
+        let begun = tokio::task::spawn_blocking(move || has_begun.recv().map(|()| has_begun));
+        let _has_begun = begun.await.expect("no panic").expect("the writer begins");
+        assert_eq!(server.shared.table.held(), 1);
+        assert!(fake.state().stored.is_empty());
+        let mut byte = [0];
+        let unanswered = tokio::io::AsyncReadExt::read(a.answers.get_mut(), &mut byte);
+        tokio::select! {
+            biased;
+            _ = unanswered => panic!("answered too soon"),
+            () = tokio::task::yield_now() => {}
+        }
+        drop(go);
+        a.expect("200 Acquired").await;
+        assert!(fake.state().stored.holds.contains_key(&Token(1)));
+        assert!(fake.state().stored.sessions.contains_key(&SessionNumber(1)));
+        server.stop().await;
+        assert_eq!(writer.finish(), Ok(()));
+    }
+
+    #[tokio::test]
+    async fn a_lock_that_cannot_be_stored_is_taken_back_and_the_next_ones_turn_comes() {
+        let (server, fake, writer) = Server::start_stored();
+        let (mut a, mut b) = (server.connect(), server.connect());
+        a.ask("lock k", "200 Acquired").await;
+        b.send("lock k 3600").await;
+        while server.shared.table.waiters().is_empty() {
+            tokio::task::yield_now().await;
+        }
+        fake.state().is_broken = true;
+        // Nobody knows of it yet, so it is tried; and the waiter's grant after it.
+        a.ask("unlock k", REFUSED).await;
+        b.expect(REFUSED).await;
+        assert_eq!(server.shared.table.held(), 0);
+        for command in [
+            "lock k",
+            "lock_value k v 5",
+            "unlock k",
+            "unlock_all",
+            "expire k 5",
+            "set_timeout 5",
+            "conn_id",
+        ] {
+            a.ask(command, REFUSED).await;
+        }
+        a.ask("token k", "403 not_locked").await;
+        a.ask("echo", "200 []").await;
+        fake.state().is_broken = false;
+        while server.shared.table.changes().refusal().is_some() {
+            tokio::task::yield_now().await;
+        }
+        b.ask("lock k", "200 Acquired").await;
+        b.ask("token k", "200 3").await;
+        server.stop().await;
+        assert_eq!(writer.finish(), Ok(()));
+        let holds = &fake.state().stored.holds;
+        let held = holds.iter().filter(|(_, hold)| hold.is_some());
+        assert!(held.map(|(token, _)| token.0).eq([3]));
+    }
+
+    #[tokio::test]
+    async fn in_a_batch_only_what_rests_on_the_store_fails() {
+        let (server, fake, writer) = Server::start_stored();
+        let mut a = server.connect_by(1024);
+        a.ask("lock kept", "200 Acquired").await;
+        fake.state().is_broken = true;
+        a.send("echo\nlock x\ntoken x\nlock kept\nlock x\nunlock y\nbogus\nunlock x\nlock z\nquit")
+            .await;
+        for answer in [
+            "200 []",
+            REFUSED,
+            REFUSED,
+            // It is held; but a promise made behind others waits for them.
+            REFUSED,
+            REFUSED,
+            "403 not_locked",
+            "400 Unknown command: \"bogus\"",
+            REFUSED,
+            REFUSED,
+            "200 Hey, it was nice seeing you.",
+        ] {
+            a.expect(answer).await;
+        }
+        let held: Vec<_> = server.shared.table.keys();
+        assert!(held.iter().map(|key| key.as_bytes()).eq([b"kept"]));
+        fake.state().is_broken = false;
+        server.stop().await;
+        assert_eq!(writer.finish(), Ok(()));
+    }
+
+    #[tokio::test]
+    async fn what_was_refused_may_be_asked_of_the_same_session_again() {
+        let (server, fake, writer) = Server::start_stored();
+        let (mut a, mut b) = (server.connect(), server.connect());
+        fake.state().is_broken = true;
+        a.ask("lock k", REFUSED).await;
+        b.ask("lock k", REFUSED).await;
+        fake.state().is_broken = false;
+        while server.shared.table.changes().refusal().is_some() {
+            tokio::task::yield_now().await;
+        }
+        a.ask("lock k", "200 Acquired").await;
+        b.ask("lock k", "409 Unavailable").await;
+        a.ask("lock k", "200 Acquired").await;
+        a.ask("unlock k", "200 Unlocked").await;
+        b.ask("lock k", "200 Acquired").await;
+        server.stop().await;
+        assert_eq!(writer.finish(), Ok(()));
+    }
+
+    /// A refused lock, and what only looks, touches no disk.
+    #[tokio::test]
+    async fn what_changes_nothing_is_not_stored() {
+        let (server, fake, writer) = Server::start_stored();
+        let (mut a, mut b) = (server.connect(), server.connect());
+        a.ask("lock k", "200 Acquired").await;
+        let commits = fake.state().commits;
+        b.ask("lock k", "409 Unavailable").await;
+        b.ask("unlock k", "403 not_yours").await;
+        b.ask("unlock free", "403 not_locked").await;
+        b.ask("set_timeout 5", "200 timeout set").await;
+        b.send("stats").await;
+        for line in [
+            "200 STATS",
+            "STAT clients 2",
+            "STAT locks 1",
+            "STAT monitoring 2",
+            "END",
+        ] {
+            b.expect(line).await;
+        }
+        a.ask("lock k", "200 Acquired").await;
+        a.ask("token k", "200 1").await;
+        assert_eq!(fake.state().commits, commits);
+        server.stop().await;
+        assert_eq!(writer.finish(), Ok(()));
+    }
+}

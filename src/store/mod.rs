@@ -13,6 +13,8 @@ pub mod directory;
 mod disk;
 #[cfg(feature = "store")]
 mod embedded;
+#[cfg(test)]
+pub(crate) mod fake;
 #[cfg(feature = "store")]
 mod medium;
 pub mod queue;

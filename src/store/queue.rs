@@ -316,3 +316,140 @@ fn log_failure(reason: &NotStored, times: u32, changes: usize) {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+
+    use super::*;
+    use crate::store::fake::Fake;
+    use crate::table::Token;
+
+    fn released(token: u64) -> impl FnOnce() -> Change {
+        move || Change::Released(Token(token))
+    }
+
+    fn start() -> (Fake, Changes, Writer) {
+        let fake = Fake::default();
+        let (changes, writer) = Changes::to(fake.clone()).expect("a thread");
+        (fake, changes, writer)
+    }
+
+    #[tokio::test]
+    async fn one_commit_serves_all_who_came_while_another_was_under_way() {
+        let (fake, changes, writer) = start();
+        let (go, has_begun) = fake.gate();
+        let first = changes.push(released(0));
+        changes.write(first);
+        has_begun.recv().expect("the writer begins");
+        let later: Vec<Seq> = (1..100)
+            .map(|token| changes.push(released(token)))
+            .collect();
+        for seq in &later {
+            assert!(*seq > first && changes.durable_up_to() < first);
+            changes.write(*seq);
+        }
+        go.send(()).expect("the writer waits");
+        assert_eq!(changes.durable(first).await, Ok(()));
+        assert!(changes.durable_up_to() < later[0]);
+        go.send(()).expect("the writer waits");
+        for seq in later {
+            assert_eq!(changes.durable(seq).await, Ok(()));
+        }
+        assert_eq!(fake.state().commits, 2);
+        assert_eq!(fake.state().stored.len(), 100);
+        drop(go);
+        assert_eq!(writer.finish(), Ok(()));
+    }
+
+    #[tokio::test]
+    async fn a_failure_is_told_and_what_failed_is_tried_again() {
+        let (fake, changes, writer) = start();
+        fake.state().is_broken = true;
+        let why = NotStored::new("no space");
+        let first = changes.push(released(1));
+        assert_eq!(changes.durable(first).await, Err(why.clone()));
+        assert_eq!(changes.refusal(), Some(why.clone()));
+        let second = changes.push(released(2));
+        assert_eq!(changes.durable(second).await, Err(why.clone()));
+        assert_eq!(changes.durable(first).await, Err(why));
+        fake.state().is_broken = false;
+        // Nobody asks; it is tried again nevertheless.
+        while changes.durable_up_to() < second {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(changes.durable(first).await, Ok(()));
+        assert_eq!(fake.state().stored.len(), 2);
+        while changes.refusal().is_some() {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(writer.finish(), Ok(()));
+    }
+
+    #[tokio::test]
+    async fn a_storage_that_panics_has_not_stored() {
+        let (fake, changes, writer) = start();
+        fake.state().panics = true;
+        let seq = changes.push(released(1));
+        assert!(changes.durable(seq).await.is_err());
+        fake.state().panics = false;
+        assert_eq!(writer.finish(), Ok(()));
+        assert_eq!(fake.state().stored.len(), 1);
+    }
+
+    #[test]
+    fn what_nobody_waits_for_is_written_at_the_end() {
+        let (fake, changes, writer) = start();
+        changes.push(released(1));
+        assert_eq!(writer.finish(), Ok(()));
+        assert_eq!(fake.state().stored.len(), 1);
+        let (fake, changes, writer) = start();
+        fake.state().is_broken = true;
+        changes.push(released(1));
+        assert_eq!(writer.finish(), Err(NotStored::new("no space")));
+    }
+
+    /// On real threads, with failures in between: whoever is told that a change is durable finds it
+    /// stored, and nobody waits for ever.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn what_is_said_to_be_durable_is_stored() {
+        const TASKS: u64 = 16;
+        const EACH: u64 = 500;
+        let (fake, changes, writer) = start();
+        let told = Arc::new(AtomicUsize::new(0));
+        let task = |task: u64| {
+            let (fake, changes, told) = (fake.clone(), changes.clone(), Arc::clone(&told));
+            async move {
+                for index in 0..EACH {
+                    let token = task * EACH + index;
+                    if index % 50 == task {
+                        fake.state().failures.push(NotStored::new("now and then"));
+                    }
+                    let seq = changes.push(released(token));
+                    if changes.durable(seq).await.is_ok() {
+                        assert!(fake.state().stored.holds.contains_key(&Token(token)));
+                        told.fetch_add(1, Ordering::Relaxed);
+                    }
+                }
+            }
+        };
+        let tasks: Vec<_> = (0..TASKS).map(|n| tokio::spawn(task(n))).collect();
+        for task in tasks {
+            task.await.expect("no assertion failed");
+        }
+        fake.state().failures.clear();
+        assert_eq!(writer.finish(), Ok(()));
+        let commits = fake.state().commits;
+        let stored = fake.state().stored.len() as u64;
+        assert_eq!(stored, TASKS * EACH);
+        let told = told.load(Ordering::Relaxed) as u64;
+        assert!(
+            told > TASKS * EACH / 2 && told < TASKS * EACH,
+            "{told} were told"
+        );
+        assert!(
+            (commits as u64) < TASKS * EACH,
+            "{commits} commits share nothing"
+        );
+    }
+}

@@ -1,0 +1,118 @@
+//! For tests: connections over in-memory pipes of eight bytes, and clients at their other ends.
+
+use std::cell::RefCell;
+use std::sync::Arc;
+
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt};
+use tokio::io::{BufReader, DuplexStream, Lines, ReadHalf, WriteHalf, split};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::connection::serve;
+use super::lease::end_leases;
+use super::{Shared, start_empty};
+use crate::config::Config;
+use crate::store::fake::Fake;
+use crate::store::{Changes, Writer};
+use crate::table::{LockTable, Peer, Token};
+
+pub(super) struct Server {
+    pub(super) shared: Arc<Shared>,
+    pub(super) stop: CancellationToken,
+    tasks: RefCell<Vec<JoinHandle<()>>>,
+}
+
+pub(super) struct Client {
+    pub(super) answers: Lines<BufReader<ReadHalf<DuplexStream>>>,
+    pub(super) requests: WriteHalf<DuplexStream>,
+}
+
+impl Server {
+    pub(super) fn start() -> Self {
+        Self::start_with(|_| {})
+    }
+
+    pub(super) fn start_with(change: impl FnOnce(&mut Config)) -> Self {
+        let mut config = Config::default();
+        change(&mut config);
+        let (table, ..) = start_empty(&config);
+        Self::start_on(config, table)
+    }
+
+    /// With a store that the test can make fail.
+    pub(super) fn start_stored() -> (Self, Fake, Writer) {
+        let (config, fake) = (Config::default(), Fake::default());
+        let (changes, writer) = Changes::to(fake.clone()).expect("a thread");
+        let table = LockTable::new(config.limits(), Token(0), changes);
+        (Self::start_on(config, table), fake, writer)
+    }
+
+    fn start_on(config: Config, table: LockTable) -> Self {
+        let shared = Arc::new(Shared::new(config, table).expect("randomness"));
+        let stop = CancellationToken::new();
+        let leases = tokio::spawn(end_leases(Arc::clone(&shared), stop.clone()));
+        let tasks = RefCell::new(vec![leases]);
+        Self {
+            shared,
+            stop,
+            tasks,
+        }
+    }
+
+    pub(super) fn connect(&self) -> Client {
+        self.connect_by(8)
+    }
+
+    /// Through a pipe of so many bytes, which may bring several lines at once.
+    pub(super) fn connect_by(&self, pipe_bytes: usize) -> Client {
+        let (ours, theirs) = tokio::io::duplex(pipe_bytes);
+        let (shared, stop) = (Arc::clone(&self.shared), self.stop.child_token());
+        let task = tokio::spawn(serve(ours, Peer::Unix(None), shared, stop, ()));
+        self.tasks.borrow_mut().push(task);
+        let (answers, requests) = split(theirs);
+        Client {
+            answers: BufReader::new(answers).lines(),
+            requests,
+        }
+    }
+
+    pub(super) async fn stop(self) {
+        self.stop.cancel();
+        for task in self.tasks.into_inner() {
+            task.await.expect("no task panics");
+        }
+    }
+}
+
+impl Client {
+    pub(super) async fn send(&mut self, line: &str) {
+        let line = format!("{line}\n");
+        self.requests
+            .write_all(line.as_bytes())
+            .await
+            .expect("the connection stands");
+    }
+
+    pub(super) async fn expect(&mut self, answer: &str) {
+        assert_eq!(
+            self.answers.next_line().await.expect("a line").as_deref(),
+            Some(answer)
+        );
+    }
+
+    pub(super) async fn id(&mut self) -> String {
+        self.send("conn_id").await;
+        let answer = self
+            .answers
+            .next_line()
+            .await
+            .expect("a line")
+            .expect("an answer");
+        answer.strip_prefix("200 ").expect("an id").to_owned()
+    }
+
+    pub(super) async fn ask(&mut self, line: &str, answer: &str) {
+        self.send(line).await;
+        self.expect(answer).await;
+    }
+}

@@ -1,0 +1,63 @@
+//! A storage for tests: in memory, and it fails, or waits, when it is told to.
+
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use super::{Batch, NotStored, Storage};
+
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Fake(Arc<Mutex<State>>);
+
+#[derive(Debug, Default)]
+pub(crate) struct State {
+    /// Everything that was stored; what is over stays as `None`.
+    pub(crate) stored: Batch,
+    pub(crate) commits: usize,
+    /// The first of them is the next commit's failure.
+    pub(crate) failures: Vec<NotStored>,
+    /// All commits fail.
+    pub(crate) is_broken: bool,
+    pub(crate) panics: bool,
+    gate: Option<(Sender<()>, Receiver<()>)>,
+}
+
+impl Fake {
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().expect("no test panics in here")
+    }
+
+    /// From here on each commit sends a message when it begins, and waits for one to go on.
+    pub(crate) fn gate(&self) -> (Sender<()>, Receiver<()>) {
+        let (begun, has_begun) = channel();
+        let (go, may_go) = channel();
+        self.state().gate = Some((begun, may_go));
+        (go, has_begun)
+    }
+}
+
+impl Storage for Fake {
+    fn commit(&mut self, batch: &Batch) -> Result<(), NotStored> {
+        let gate = self.state().gate.take();
+        if let Some((begun, may_go)) = &gate {
+            // The test may be over.
+            let _ = begun.send(());
+            let _ = may_go.recv();
+        }
+        let mut state = self.state();
+        state.gate = gate;
+        state.commits += 1;
+        if state.panics {
+            drop(state);
+            panic!("a fault of the storage");
+        }
+        if state.is_broken {
+            return Err(NotStored::new("no space"));
+        }
+        if let Some(failure) = state.failures.pop() {
+            return Err(failure);
+        }
+        state.stored.holds.extend(batch.holds.clone());
+        state.stored.sessions.extend(batch.sessions.clone());
+        Ok(())
+    }
+}
