@@ -477,6 +477,16 @@ fn got(client: u64, value: Option<u64>, arrival: Option<u64>) -> Event {
         client,
         value,
         arrival,
+        token: None,
+    }
+}
+
+fn got_with_token(client: u64, value: Option<u64>, token: u64) -> Event {
+    Event::Got {
+        client,
+        value,
+        arrival: None,
+        token: Some(token),
     }
 }
 
@@ -497,6 +507,15 @@ fn the_checker_accepts_what_is_right() {
             gives(1),
             gives(2),
             got(3, Some(6), None),
+        ],
+        vec![
+            got_with_token(1, None, 1),
+            gives(1),
+            got_with_token(2, Some(5), 4),
+            got_with_token(3, Some(5), 3),
+            gives(2),
+            gives(3),
+            got_with_token(1, None, 5),
         ],
     ];
     for events in right {
@@ -519,6 +538,21 @@ fn the_checker_catches_what_is_wrong() {
         ],
         vec![got(1, None, Some(8)), gives(1), got(2, None, Some(7))],
         vec![got(1, None, None), gives(2)],
+        vec![
+            got_with_token(1, None, 5),
+            gives(1),
+            got_with_token(2, None, 5),
+        ],
+        vec![
+            got_with_token(1, None, 5),
+            gives(1),
+            got_with_token(2, Some(5), 4),
+        ],
+        vec![
+            got_with_token(1, Some(5), 5),
+            gives(1),
+            got_with_token(2, None, 4),
+        ],
     ];
     for events in wrong {
         assert_eq!(violations(&events).len(), 1, "{events:?}");

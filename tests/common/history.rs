@@ -6,11 +6,13 @@ use std::sync::{Mutex, PoisonError};
 /// One thing that happened to a key, in the order in which clients wrote it down.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
-    /// The client was told that it has the lock. `arrival`: when it queued up, if it did.
+    /// The client was told that it has the lock. `arrival`: when it queued up, if it did. `token`: of
+    /// its grant, if it asked.
     Got {
         client: u64,
         value: Option<u64>,
         arrival: Option<u64>,
+        token: Option<u64>,
     },
     /// The client is about to give the lock back, or will never again act as its holder.
     Gives { client: u64 },
@@ -27,6 +29,16 @@ impl History {
             client,
             value,
             arrival,
+            token: None,
+        });
+    }
+
+    pub fn got_with_token(&self, client: u64, value: Option<u64>, token: u64) {
+        self.push(Event::Got {
+            client,
+            value,
+            arrival: None,
+            token: Some(token),
         });
     }
 
@@ -41,17 +53,27 @@ impl History {
             .push(event);
     }
 
+    pub fn events(&self) -> Vec<Event> {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
     pub fn take(&self) -> Vec<Event> {
         std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
-/// What is wrong with a history: two who exclude each other held the key at once, or exclusive
-/// waiters got it in another order than they came. Empty if all is well.
+/// What is wrong with a history: two who exclude each other held the key at once, exclusive waiters
+/// got it in another order than they came, or a token was not above those before it. Empty if all is
+/// well.
 pub fn violations(events: &[Event]) -> Vec<String> {
     let mut wrong = Vec::new();
     let mut holders: BTreeMap<u64, Option<u64>> = BTreeMap::new();
     let mut last_arrival = 0;
+    // Of all, and of exclusive ones. Those who hold the key together may write in any order.
+    let (mut last_token, mut last_exclusive_token) = (0, 0);
     for (index, event) in events.iter().enumerate() {
         match event {
             Event::Gives { client } => {
@@ -63,7 +85,18 @@ pub fn violations(events: &[Event]) -> Vec<String> {
                 client,
                 value,
                 arrival,
+                token,
             } => {
+                if let Some(token) = token {
+                    let before = value.map_or(last_token, |_| last_exclusive_token);
+                    if *token <= before {
+                        wrong.push(format!("event {index}: token {token} after {before}"));
+                    }
+                    last_token = last_token.max(*token);
+                    if value.is_none() {
+                        last_exclusive_token = *token;
+                    }
+                }
                 let excludes = |held: &Option<u64>| held.is_none() || held != value;
                 if holders.values().any(excludes) {
                     wrong.push(format!(
