@@ -1,10 +1,14 @@
 //! Every setting: its flag, its environment variable, its default and its bounds.
 
 use std::fmt;
+#[cfg(feature = "store")]
+use std::path::Path;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+#[cfg(feature = "store")]
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, ValueEnum};
 
@@ -48,7 +52,7 @@ pub struct Config {
     /// Keep locks and sessions in this directory, so that they survive a restart, and answer only
     /// when they are on disk (default: in memory only)
     #[cfg(feature = "store")]
-    #[arg(long, env = "ELOCK_DATA_DIR", value_name = "DIR")]
+    #[arg(long, env = "ELOCK_DATA_DIR", value_name = "DIR", value_parser = OsStringValueParser::new().map(PathBuf::from))]
     pub data_dir: Option<PathBuf>,
 
     /// How long a session's locks outlive its connection, unless it says `set_timeout`
@@ -226,6 +230,14 @@ impl Config {
                 ms => Some(Duration::from_millis(ms)),
             },
         }
+    }
+
+    /// Where locks and sessions are kept. An empty path is none: so a variable can be unset by one
+    /// who can only set it.
+    #[cfg(feature = "store")]
+    pub fn data_dir(&self) -> Option<&Path> {
+        let path = self.data_dir.as_deref();
+        path.filter(|path| !path.as_os_str().is_empty())
     }
 
     /// The grace period of a new session.

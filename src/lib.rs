@@ -7,6 +7,7 @@
 //! 3. [`table`] answers: who holds what, who waits, who would wait for ever;
 //! 4. [`protocol`] makes the answer bytes, and [`server`] writes them.
 //!
+//! What must survive a restart goes from the table to the [`store`], and the answer waits for it.
 //! [`config`] holds the settings, and [`check`] is the health check. `protocol.md` is the protocol's norm.
 
 #![forbid(unsafe_code)]

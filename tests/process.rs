@@ -2,74 +2,13 @@
 
 mod common;
 
-use std::io::{BufReader, Read, Write};
-use std::net::SocketAddr;
+use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
-use std::process::{Child, ChildStderr, Command, Output, Stdio};
+use std::process::Command;
 
-use common::{Client, address_in_log, next_line_with};
-
-const ELOCKD: &str = env!("CARGO_BIN_EXE_elockd");
-
-/// A running `elockd`; killed if the test ends before it does.
-struct Process {
-    child: Child,
-    log: Option<BufReader<ChildStderr>>,
-    address: SocketAddr,
-}
-
-impl Process {
-    fn start(flags: &[&str]) -> Self {
-        Self::spawn(
-            Command::new(ELOCKD)
-                .args(["--listen", "127.0.0.1:0"])
-                .args(flags),
-        )
-    }
-
-    fn spawn(command: &mut Command) -> Self {
-        let mut child = command.stderr(Stdio::piped()).spawn().expect("it starts");
-        let mut log = BufReader::new(child.stderr.take().expect("piped"));
-        let address = address_in_log(&mut log);
-        Self {
-            child,
-            log: Some(log),
-            address,
-        }
-    }
-
-    fn connect(&self) -> Client {
-        Client::connect(self.address)
-    }
-
-    fn signal(&self, name: &str) {
-        let pid = self.child.id().to_string();
-        let sent = Command::new("kill")
-            .args([&format!("-{name}"), &pid])
-            .status();
-        assert!(sent.expect("kill runs").success());
-    }
-
-    fn until_logged(&mut self, text: &str) {
-        next_line_with(self.log.as_mut().expect("a log"), text);
-    }
-
-    fn exit_code(&mut self) -> Option<i32> {
-        self.child.wait().expect("it ends").code()
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn run(flags: &[&str]) -> Output {
-    Command::new(ELOCKD).args(flags).output().expect("it runs")
-}
+use common::Client;
+use common::process::{ELOCKD, Process, run};
 
 /// A path in a directory of its own, which is removed at the end.
 struct TempPath(PathBuf);

@@ -9,12 +9,11 @@ mod common;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex};
 
-use common::address_in_log;
 use common::history::{History, violations};
+use common::process::Process;
 
 const CLIENTS: u64 = 8;
 const KEYS: usize = 6;
@@ -342,19 +341,9 @@ impl Client<'_> {
     }
 }
 
-fn start(directory: &Path) -> (Child, SocketAddr) {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_elockd"))
-        .args(["--listen", "127.0.0.1:0", "--grace-ms", "3600000"])
-        .arg("--data-dir")
-        .arg(directory)
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("it starts");
-    let mut log = BufReader::new(child.stderr.take().expect("piped"));
-    let address = address_in_log(&mut log);
-    // Read to its end, so that the server never waits for someone to take its log.
-    std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
-    (child, address)
+fn start(directory: &Path) -> Process {
+    let directory = directory.to_str().expect("text");
+    Process::start(&["--grace-ms", "3600000", "--data-dir", directory])
 }
 
 /// Kills the server `rounds` times, each time after a few more answers, and runs `tamper` on its
@@ -362,7 +351,7 @@ fn start(directory: &Path) -> (Child, SocketAddr) {
 fn kill_and_restart(rounds: u64, mut tamper: impl FnMut(&Path, u64)) -> (u64, Vec<String>) {
     let directory = tempfile::tempdir().expect("a directory");
     let (world, mut dice) = (World::default(), Dice(rounds));
-    let mut last = std::thread::scope(|scope| {
+    let last = std::thread::scope(|scope| {
         let _over = GuardOver(&world);
         for number in 0..CLIENTS {
             let mut client = Client {
@@ -375,26 +364,24 @@ fn kill_and_restart(rounds: u64, mut tamper: impl FnMut(&Path, u64)) -> (u64, Ve
             scope.spawn(move || client.run());
         }
         for round in 0..rounds {
-            let (mut child, address) = start(directory.path());
+            let process = start(directory.path());
             let until = world.answered.load(Ordering::Relaxed) + 1 + dice.below(200);
-            world.publish(Some(address), false);
+            world.publish(Some(process.address), false);
             while world.answered.load(Ordering::Relaxed) < until {
                 std::thread::yield_now();
             }
             for _ in 0..dice.below(10_000) {
                 std::hint::spin_loop();
             }
-            child.kill().expect("it runs");
+            process.kill();
             world.publish(None, false);
-            child.wait().expect("it ends");
             tamper(directory.path(), round);
         }
-        let (child, address) = start(directory.path());
-        world.publish(Some(address), true);
-        child
+        let process = start(directory.path());
+        world.publish(Some(process.address), true);
+        process
     });
-    last.kill().expect("it runs");
-    last.wait().expect("it ends");
+    last.kill();
     (world.answered.load(Ordering::Relaxed), world.wrongs())
 }
 

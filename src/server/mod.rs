@@ -89,7 +89,7 @@ fn start_empty(config: &Config) -> Start {
 
 #[cfg(feature = "store")]
 fn start(config: &Config) -> Result<Start, RunError> {
-    match &config.data_dir {
+    match config.data_dir() {
         Some(directory) => restore::from_store(directory, config),
         None => Ok(start_empty(config)),
     }

@@ -26,11 +26,6 @@ pub(super) fn from_store(path: &Path, config: &Config) -> Result<Start, RunError
         config.grace(),
         Instant::now().into_std(),
     )?;
-    info!(
-        locks,
-        sessions,
-        "restored from {}: their grace periods begin now",
-        path.display()
-    );
+    info!(locks, sessions, "restored from {}", path.display());
     Ok((table, graces, Some(writer)))
 }

@@ -43,9 +43,9 @@ pub enum OpenError {
     },
     /// The store in it is no store, damaged, or of a later version.
     #[error(
-        "cannot read the store {file}: {reason}. Nothing was changed, and nothing is served, because \
-         locks that are held could be given away. Put a good copy of the file back or, if nobody \
-         holds a lock any more, move it away to start with none"
+        "cannot read the store {file}: {reason}. Nothing is served, because locks that are held could \
+         be given away. Put a good copy of the file back or, if nobody holds a lock any more, move \
+         it away to start with none"
     )]
     Unreadable {
         /// The store's file.

@@ -1,0 +1,199 @@
+//! The data directory as an operator meets it.
+#![cfg(feature = "store")]
+
+mod common;
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use common::process::{ELOCKD, Process, run};
+
+fn start(directory: &Path) -> Process {
+    Process::start(&["--data-dir", text(directory)])
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().expect("text")
+}
+
+/// What a server says that does not start.
+fn refusal(directory: &Path) -> String {
+    let Output { status, stderr, .. } =
+        run(&["--listen", "127.0.0.1:0", "--data-dir", text(directory)]);
+    let stderr = String::from_utf8_lossy(&stderr).into_owned();
+    assert_eq!(status.code(), Some(1), "{stderr}");
+    let last = stderr.lines().last().expect("it says why");
+    last.strip_prefix("elockd: ")
+        .expect("it says who")
+        .to_owned()
+}
+
+#[test]
+fn locks_and_sessions_survive_a_stop() {
+    let home = tempfile::tempdir().expect("a directory");
+    let directory = home.path().join("is/made");
+    let mut process = start(&directory);
+    let (mut a, mut b) = (process.connect(), process.connect());
+    let id = a.id();
+    a.ask("set_timeout 60000", "200 timeout set");
+    a.ask("lock x", "200 Acquired");
+    a.ask("lock_value y red", "200 Acquired");
+    b.ask("lock_value y red", "200 Acquired");
+    b.ask("lock gone", "200 Acquired");
+    b.ask("unlock gone", "200 Unlocked");
+    a.send("token x");
+    let token = a.read();
+    process.signal("TERM");
+    assert_eq!(process.exit_code(), Some(0));
+
+    let process = start(&directory);
+    let mut c = process.connect();
+    c.ask("lock x", "409 Unavailable");
+    c.ask("lock gone", "200 Acquired");
+    c.ask("unlock gone", "200 Unlocked");
+    c.ask("lock_value y blue", "409 Unavailable");
+    let lines = c.ask_list("debug");
+    let held: Vec<_> = lines
+        .iter()
+        .filter(|line| line.starts_with("LOCK"))
+        .collect();
+    assert!(
+        held[1].starts_with("LOCK y #1, #2 (red) waiters=0"),
+        "{held:?}"
+    );
+    let first = lines.iter().find(|line| line.contains("\"id\":1,"));
+    let first = first.expect("the session is there");
+    assert!(
+        first.contains(r#""disposeTimeout":60000,"connected":false,"peer":"before the restart""#)
+    );
+    c.ask(format!("conn_id {id}"), "200 conn id set");
+    c.ask("token x", &token);
+    c.ask("unlock x", "200 Unlocked");
+    c.send("conn_id");
+    assert_eq!(c.read(), format!("200 {id}"));
+}
+
+#[test]
+fn a_session_that_wanted_no_grace_loses_its_locks_at_the_restart() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let process = start(directory.path());
+    let mut a = process.connect();
+    a.ask("set_timeout 0", "200 timeout set");
+    a.ask("lock k", "200 Acquired");
+    process.kill();
+    let process = start(directory.path());
+    process.connect().ask("lock k 60", "200 Acquired");
+}
+
+#[test]
+fn a_lease_goes_on_after_the_restart() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let process = start(directory.path());
+    let mut a = process.connect();
+    a.ask("lock k", "200 Acquired");
+    a.ask("expire k 300", "200 OK");
+    process.kill();
+    let process = start(directory.path());
+    process.connect().ask("lock k 60", "200 Acquired");
+}
+
+#[test]
+fn a_directory_belongs_to_one_server() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let process = start(directory.path());
+    let said = refusal(directory.path());
+    assert!(
+        said.ends_with("give this one a directory of its own"),
+        "{said}"
+    );
+    assert!(said.contains(text(directory.path())), "{said}");
+    process.connect().ask("lock k", "200 Acquired");
+    process.kill();
+    start(directory.path())
+        .connect()
+        .ask("lock k", "409 Unavailable");
+}
+
+#[test]
+fn what_cannot_be_used_is_named() {
+    let home = tempfile::tempdir().expect("a directory");
+    let file = home.path().join("file");
+    fs::write(&file, "").expect("it is written");
+    let said = refusal(&file);
+    assert!(
+        said.contains("cannot use the data directory") && said.contains(text(&file)),
+        "{said}"
+    );
+    // Nobody, not even root, writes here.
+    let said = refusal(Path::new("/proc/elockd"));
+    assert!(
+        said.starts_with("cannot use the data directory /proc/elockd: "),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_damaged_store_is_refused() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("elockd.redb");
+    drop(start(directory.path()));
+    let good = fs::read(&file).expect("it is there");
+    let damages: [&[u8]; 4] = [
+        b"",
+        b"this is no store",
+        &good[..good.len() / 2],
+        &[0; 8192],
+    ];
+    for damage in damages {
+        fs::write(&file, damage).expect("it is written");
+        let said = refusal(directory.path());
+        assert!(
+            said.starts_with(&format!("cannot read the store {}", file.display())),
+            "{said}"
+        );
+        assert!(said.contains("Put a good copy of the file back"), "{said}");
+    }
+    fs::write(&file, &good).expect("it is written");
+    start(directory.path())
+        .connect()
+        .ask("lock k", "200 Acquired");
+}
+
+#[test]
+fn nobody_else_can_read_it() {
+    let home = tempfile::tempdir().expect("a directory");
+    let directory = home.path().join("d");
+    let process = start(&directory);
+    let mode = |path: &Path| {
+        fs::metadata(path)
+            .expect("it is there")
+            .permissions()
+            .mode()
+            & 0o777
+    };
+    assert_eq!(mode(&directory), 0o700);
+    let mut a = process.connect();
+    let id = a.id();
+    a.ask("lock a-key", "200 Acquired");
+    for entry in fs::read_dir(&directory).expect("a directory") {
+        assert_eq!(mode(&entry.expect("an entry").path()), 0o600);
+    }
+    let stored = fs::read(directory.join("elockd.redb")).expect("it is there");
+    let holds = |what: &[u8]| stored.windows(what.len()).any(|window| window == what);
+    let (_, secret) = id.split_once('-').expect("an id");
+    let secret = u128::from_str_radix(secret, 16).expect("digits");
+    assert!(holds(b"a-key"));
+    assert!(!holds(&secret.to_be_bytes()) && !holds(&secret.to_le_bytes()));
+}
+
+#[test]
+fn an_empty_setting_is_none() {
+    let mut command = Command::new(ELOCKD);
+    command
+        .args(["--listen", "127.0.0.1:0"])
+        .env("ELOCK_DATA_DIR", "");
+    let process = Process::spawn(&mut command);
+    process.connect().ask("lock k", "200 Acquired");
+}
