@@ -35,8 +35,10 @@ fn locks_and_sessions_survive_a_stop() {
     let home = tempfile::tempdir().expect("a directory");
     let directory = home.path().join("is/made");
     let mut process = start(&directory);
-    let (mut a, mut b) = (process.connect(), process.connect());
+    let mut a = process.connect();
     let id = a.id();
+    // Answered, it is session 1; the next one is 2.
+    let mut b = process.connect();
     a.ask("set_timeout 60000", "200 timeout set");
     a.ask("lock x", "200 Acquired");
     a.ask("lock_value y red", "200 Acquired");
