@@ -31,7 +31,7 @@ impl<S: Transport> Connection<'_, S> {
                 let mode = Mode::Shared(Key::new(value));
                 return self.lock(key, &mode, wait).await;
             }
-            Request::Unlock { key } => self.unlock(key),
+            Request::Unlock { key } => self.unlock(key).await,
             Request::UnlockAll => {
                 unlock_all(&self.shared.table, &mut self.session).await;
                 Reply::Ok
@@ -89,10 +89,16 @@ impl<S: Transport> Connection<'_, S> {
         self.reply(&reply)
     }
 
-    fn unlock(&mut self, key: &[u8]) -> Reply<'static> {
+    async fn unlock(&mut self, key: &[u8]) -> Reply<'static> {
         let nodejs = self.shared.config.compat == Compat::Nodejs;
         match self.shared.table.unlock(&mut self.session, key, self.now) {
-            Unlocked::Released => Reply::Unlocked,
+            Unlocked::Released { passed_on } => {
+                if passed_on {
+                    // Whoever has the lock now should be told first: all others wait for them.
+                    tokio::task::yield_now().await;
+                }
+                Reply::Unlocked
+            }
             Unlocked::NotHeld(NotHeld::NotLocked) if nodejs => Reply::Unlocked,
             Unlocked::NotHeld(why) => not_held(why),
         }

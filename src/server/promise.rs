@@ -99,6 +99,9 @@ mod tests {
     async fn a_lock_that_cannot_be_stored_is_taken_back_and_the_next_ones_turn_comes() {
         let (server, fake, writer) = Server::start_stored();
         let (mut a, mut b) = (server.connect(), server.connect());
+        // So that the store knows of b, and b's grant alone is to be stored.
+        b.ask("lock other", "200 Acquired").await;
+        b.ask("unlock other", "200 Unlocked").await;
         a.ask("lock k", "200 Acquired").await;
         b.send("lock k 3600").await;
         while server.shared.table.waiters().is_empty() {
@@ -127,12 +130,12 @@ mod tests {
             tokio::task::yield_now().await;
         }
         b.ask("lock k", "200 Acquired").await;
-        b.ask("token k", "200 3").await;
+        b.ask("token k", "200 4").await;
         server.stop().await;
         assert_eq!(writer.finish(), Ok(()));
         let holds = &fake.state().stored.holds;
         let held = holds.iter().filter(|(_, hold)| hold.is_some());
-        assert!(held.map(|(token, _)| token.0).eq([3]));
+        assert!(held.map(|(token, _)| token.0).eq([4]));
     }
 
     #[tokio::test]

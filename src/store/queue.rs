@@ -11,7 +11,6 @@
 //! 2. A number is either durable, or has failed and may become durable, or is not decided; that it
 //!    is durable never changes.
 
-use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -25,6 +24,9 @@ use super::{Batch, Change, NotStored, Seq, Storage};
 /// How long to leave a store alone that has just failed, at first and at most.
 const RETRY_FIRST: Duration = Duration::from_millis(100);
 const RETRY_LAST: Duration = Duration::from_secs(1);
+
+/// How long a commit may wait for more to come, however long the last one took.
+const LONGEST_GATHERING: Duration = Duration::from_millis(1);
 
 /// Where changes of state are handed in. Without a store behind it, all of this does nothing and
 /// everything counts as durable.
@@ -57,8 +59,10 @@ struct Collecting {
     /// The number of the commit that these changes will be part of.
     seq: u64,
     changes: Vec<Change>,
-    /// Someone waits for this commit.
-    wanted: bool,
+    /// How many wait for this commit.
+    wanted_by: usize,
+    /// At how many the writer begins, if it waits.
+    enough: usize,
     writer_waits: bool,
     finish: bool,
 }
@@ -172,7 +176,8 @@ impl Queue {
             collecting: Mutex::new(Collecting {
                 seq: 1,
                 changes: Vec::new(),
-                wanted: false,
+                wanted_by: 0,
+                enough: 1,
                 writer_waits: false,
                 finish: false,
             }),
@@ -193,9 +198,11 @@ impl Queue {
 
     fn want(&self, seq: Seq) {
         let mut collecting = self.collecting();
-        if collecting.seq == seq.0 && !collecting.wanted {
-            collecting.wanted = true;
-            self.wake_writer(collecting);
+        if collecting.seq == seq.0 {
+            collecting.wanted_by += 1;
+            if collecting.wanted_by == collecting.enough {
+                self.wake_writer(collecting);
+            }
         }
     }
 
@@ -209,16 +216,14 @@ impl Queue {
 
     async fn until_decided(&self, seq: Seq) -> Result<(), NotStored> {
         let done = &self.done[usize::from(seq.0 % 2 == 1)];
-        let mut decided = pin!(done.notified());
         loop {
-            // Registered before the look, so that a commit that ends in between is not missed.
-            decided.as_mut().enable();
+            // Made before the look, it is told of a commit that ends in between.
+            let decided = done.notified();
             if let Some(outcome) = self.outcome(seq) {
                 return outcome;
             }
             self.want(seq);
-            decided.as_mut().await;
-            decided.set(done.notified());
+            decided.await;
         }
     }
 
@@ -232,59 +237,133 @@ impl Queue {
 
     fn write_to(&self, mut storage: impl Storage) {
         let mut batch = Batch::default();
-        let mut failed_since: Option<(Instant, u32)> = None;
+        let mut pace = Pace::default();
         loop {
-            let retry = failed_since.map(|(_, times)| retry_after(times));
-            let (seq, changes, finish) = self.take(retry);
-            for change in changes {
+            let taken = self.take(&pace);
+            for change in taken.changes {
                 batch.add(change);
             }
-            match commit(&mut storage, &batch) {
+            let begun = Instant::now();
+            let outcome = commit(&mut storage, &batch);
+            pace.after(&outcome, begun.elapsed(), taken.wanted_by, batch.len());
+            match outcome {
                 Ok(()) => {
                     batch = Batch::default();
-                    if let Some((since, _)) = failed_since.take() {
-                        let seconds = since.elapsed().as_secs();
-                        info!("the store works again, after {seconds} s");
-                    }
-                    self.durable.store(seq, Ordering::Release);
+                    self.durable.store(taken.seq, Ordering::Release);
                     self.failing.store(false, Ordering::Release);
                 }
                 Err(reason) => {
-                    let (since, times) = failed_since.unwrap_or((Instant::now(), 0));
-                    failed_since = Some((since, times.saturating_add(1)));
-                    log_failure(&reason, times.saturating_add(1), batch.len());
+                    let seq = taken.seq;
                     *lock(&self.failure) = Failure { seq, reason };
                     self.failing.store(true, Ordering::Release);
                 }
             }
-            self.done[usize::from(seq % 2 == 1)].notify_waiters();
-            if finish {
+            self.done[usize::from(taken.seq % 2 == 1)].notify_waiters();
+            if taken.finish {
                 return;
             }
         }
     }
 
-    /// Waits until a commit is wanted, or until it is time to try again what failed.
-    fn take(&self, retry: Option<Duration>) -> (u64, Vec<Change>, bool) {
+    /// Waits until a commit is wanted, or until it is time to try again what failed; and then, a
+    /// little, for those who will want it, too.
+    fn take(&self, pace: &Pace) -> Taken {
         let mut collecting = self.collecting();
         collecting.writer_waits = true;
-        let idle = |collecting: &mut Collecting| !collecting.wanted && !collecting.finish;
-        collecting = match retry {
+        collecting.enough = 1;
+        collecting = self.wait_for_enough(collecting, pace.retry_after());
+        if collecting.wanted_by > 0 {
+            collecting.enough = pace.enough(collecting.wanted_by);
+            collecting = self.wait_for_enough(collecting, Some(pace.last_commit));
+        }
+        collecting.writer_waits = false;
+        let (seq, wanted_by) = (collecting.seq, collecting.wanted_by);
+        collecting.seq += 1;
+        collecting.wanted_by = 0;
+        Taken {
+            seq,
+            wanted_by,
+            changes: std::mem::take(&mut collecting.changes),
+            finish: collecting.finish,
+        }
+    }
+
+    fn wait_for_enough<'a>(
+        &self,
+        collecting: MutexGuard<'a, Collecting>,
+        patience: Option<Duration>,
+    ) -> MutexGuard<'a, Collecting> {
+        let too_few = |collecting: &mut Collecting| {
+            collecting.wanted_by < collecting.enough && !collecting.finish
+        };
+        match patience {
             None => {
-                let waited = self.work.wait_while(collecting, idle);
+                let waited = self.work.wait_while(collecting, too_few);
                 waited.unwrap_or_else(PoisonError::into_inner)
             }
-            Some(retry) => {
-                let waited = self.work.wait_timeout_while(collecting, retry, idle);
+            Some(patience) => {
+                let waited = self.work.wait_timeout_while(collecting, patience, too_few);
                 waited.unwrap_or_else(PoisonError::into_inner).0
             }
-        };
-        collecting.writer_waits = false;
-        collecting.wanted = false;
-        let seq = collecting.seq;
-        collecting.seq += 1;
-        let changes = std::mem::take(&mut collecting.changes);
-        (seq, changes, collecting.finish)
+        }
+    }
+}
+
+/// What the writer takes for one commit.
+struct Taken {
+    seq: u64,
+    wanted_by: usize,
+    changes: Vec<Change>,
+    finish: bool,
+}
+
+/// When the writer begins.
+///
+/// Those whom the last commit answered are likely to come again at once. A commit that waits for
+/// most of them serves all in one sync instead of a few in each of many. It never waits longer
+/// than that commit took; and one who is alone waits for nobody.
+#[derive(Debug, Default)]
+struct Pace {
+    last_commit: Duration,
+    last_wanted_by: usize,
+    failed_since: Option<Instant>,
+    failures: u32,
+}
+
+impl Pace {
+    fn enough(&self, wanted_by: usize) -> usize {
+        (self.last_wanted_by + wanted_by) * 3 / 4
+    }
+
+    fn retry_after(&self) -> Option<Duration> {
+        self.failed_since?;
+        let doubled = RETRY_FIRST * 2_u32.saturating_pow(self.failures.saturating_sub(1).min(8));
+        Some(doubled.min(RETRY_LAST))
+    }
+
+    fn after(
+        &mut self,
+        outcome: &Result<(), NotStored>,
+        took: Duration,
+        wanted_by: usize,
+        changes: usize,
+    ) {
+        self.last_commit = took.min(LONGEST_GATHERING);
+        self.last_wanted_by = wanted_by;
+        match outcome {
+            Ok(()) => {
+                if let Some(since) = self.failed_since.take() {
+                    let seconds = since.elapsed().as_secs();
+                    info!("the store works again, after {seconds} s");
+                }
+                self.failures = 0;
+            }
+            Err(reason) => {
+                self.failed_since.get_or_insert_with(Instant::now);
+                self.failures = self.failures.saturating_add(1);
+                log_failure(reason, self.failures, changes);
+            }
+        }
     }
 }
 
@@ -296,10 +375,6 @@ fn commit(storage: &mut impl Storage, batch: &Batch) -> Result<(), NotStored> {
     let attempt = std::panic::AssertUnwindSafe(|| storage.commit(batch));
     std::panic::catch_unwind(attempt)
         .unwrap_or_else(|_| Err(NotStored::new("the store is broken; see the server's log")))
-}
-
-fn retry_after(times: u32) -> Duration {
-    RETRY_LAST.min(RETRY_FIRST * 2_u32.saturating_pow(times.saturating_sub(1).min(8)))
 }
 
 fn log_failure(reason: &NotStored, times: u32, changes: usize) {

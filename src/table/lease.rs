@@ -201,11 +201,12 @@ mod tests {
         let answer = unlock.join().expect("no assertion failed");
         assert!(matches!(
             answer,
-            Unlocked::Released | Unlocked::NotHeld(NotHeld::Expired)
+            Unlocked::Released { .. } | Unlocked::NotHeld(NotHeld::Expired)
         ));
         assert!(table.settle(&mut waiter, Ending::Granted, now));
         assert_eq!(table.next_lease_end(), None);
-        assert_eq!(table.unlock(&mut waiter, KEY, now), Unlocked::Released);
+        let free = Unlocked::Released { passed_on: false };
+        assert_eq!(table.unlock(&mut waiter, KEY, now), free);
         assert_eq!(table.held(), 0);
     }
 

@@ -104,7 +104,10 @@ pub enum Locked {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unlocked {
     /// The session held the lock and holds it no more.
-    Released,
+    Released {
+        /// It passed on to those who waited, and is not free.
+        passed_on: bool,
+    },
     /// It did not.
     NotHeld(NotHeld),
 }
@@ -144,6 +147,12 @@ pub struct LockView {
     pub mode: Mode,
     /// How many requests wait for it.
     pub waiters: usize,
+}
+
+/// A hold that is over.
+struct Release {
+    seq: Seq,
+    passed_on: bool,
 }
 
 /// How many shards the map of locks has: enough that a walk over one shard, which stalls those
@@ -303,9 +312,9 @@ impl LockTable {
     /// Releases a lock; with waiters, it passes to the next in the same step.
     pub fn unlock(&self, session: &mut Session, key: &[u8], now: Instant) -> Unlocked {
         if session.held.forget(key) {
-            if let Some(seq) = self.release(session.number, key, now) {
+            if let Some(Release { seq, passed_on }) = self.release(session.number, key, now) {
                 session.seq = seq;
-                return Unlocked::Released;
+                return Unlocked::Released { passed_on };
             }
             session.held.lose(self.hash(key));
         }
@@ -322,7 +331,7 @@ impl LockTable {
         }
         for key in some {
             match self.release(session.number, key.as_bytes(), now) {
-                Some(seq) => session.seq = seq,
+                Some(release) => session.seq = release.seq,
                 None => session.held.lose(self.hash(key.as_bytes())),
             }
         }
@@ -429,12 +438,10 @@ impl LockTable {
         if !self.sessions.resume(session, id, peer, now) {
             return false;
         }
-        if session.number != own {
-            // What its last connection did may not be stored yet.
-            session.seq = match stored {
-                true => self.changes.push(|| Change::SessionOver(own)),
-                false => self.changes.last(),
-            };
+        // What the resumed session did before is durable, or was taken back: its connection saw to
+        // that before it ended.
+        if stored && session.number != own {
+            session.seq = self.changes.push(|| Change::SessionOver(own));
         }
         true
     }
@@ -755,7 +762,7 @@ impl LockTable {
     }
 
     /// Takes the session off the lock's holders; `None` if its lease had ended before.
-    fn release(&self, session: SessionNumber, key: &[u8], now: Instant) -> Option<Seq> {
+    fn release(&self, session: SessionNumber, key: &[u8], now: Instant) -> Option<Release> {
         self.release_if(session, key, now, |hold| {
             if hold.leased {
                 self.leases.remove(hold.token);
@@ -773,7 +780,7 @@ impl LockTable {
         key: &[u8],
         now: Instant,
         ends: impl FnOnce(&Hold) -> bool,
-    ) -> Option<Seq> {
+    ) -> Option<Release> {
         let mut granted = Vec::new();
         let mut released = None;
         self.locks.remove_if_mut(key, |key, lock| {
@@ -795,14 +802,14 @@ impl LockTable {
                 }
             }
         });
-        if released.is_some() {
-            self.claims.fetch_sub(1, Ordering::Relaxed);
-        }
-        for waiter in granted {
+        let seq = released?;
+        self.claims.fetch_sub(1, Ordering::Relaxed);
+        for waiter in &granted {
             interleave::between_guards();
             waiter.wake();
         }
-        released
+        let passed_on = !granted.is_empty();
+        Some(Release { seq, passed_on })
     }
 }
 
