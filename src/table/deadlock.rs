@@ -16,7 +16,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use super::key::Key;
-use super::lock::Holders;
+use super::lock::Lock;
 use super::queue::Waiter;
 use super::session::SessionNumber;
 use super::shrunk;
@@ -137,15 +137,15 @@ impl WaitGraph {
         None
     }
 
-    /// What lies beyond a key with these holders, for a walk that looks for `requester`. Looks at
+    /// What lies beyond a key that is locked so, for a walk that looks for `requester`. Looks at
     /// the holders or at those who wait, whichever are fewer.
-    pub(super) fn beyond(&self, requester: SessionNumber, holders: &Holders) -> Beyond {
-        if holders.contains(requester) {
+    pub(super) fn beyond(&self, requester: SessionNumber, lock: &Lock) -> Beyond {
+        if lock.is_held_by(requester) {
             return Beyond::Requester;
         }
-        let mut waiting: Vec<SessionNumber> = match holders.len() <= self.waiters.len() {
-            true => holders
-                .iter()
+        let mut waiting: Vec<SessionNumber> = match lock.holders_in_all() <= self.waiters.len() {
+            true => lock
+                .holders()
                 .map(|(holder, _)| holder)
                 .filter(|holder| self.waiters.contains_key(holder))
                 .collect(),
@@ -153,7 +153,7 @@ impl WaitGraph {
                 .waiters
                 .keys()
                 .copied()
-                .filter(|waiter| holders.contains(*waiter))
+                .filter(|waiter| lock.is_held_by(*waiter))
                 .collect(),
         };
         // So that of several circles of one length, always the same one is told.

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
+use std::num::NonZeroU64;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -22,12 +23,30 @@ impl fmt::Display for Token {
     }
 }
 
-/// What one holder has of a lock.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Hold {
-    pub(super) token: Token,
-    /// It has an entry among the [`Leases`]; so the others need not be looked for there.
-    pub(super) leased: bool,
+/// What one holder has of a lock: its token, and whether it has an entry among the [`Leases`], so
+/// that the others need not be looked for there. Kept in one word, as there are millions.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct Hold(NonZeroU64);
+
+impl Hold {
+    pub(super) fn new(token: Token, is_leased: bool) -> Self {
+        debug_assert!(token.0 < 1 << 62, "tokens fit");
+        Self(NonZeroU64::MIN.saturating_add(token.0 << 1 | u64::from(is_leased)))
+    }
+
+    pub(super) fn token(self) -> Token {
+        Token((self.0.get() - 1) >> 1)
+    }
+
+    pub(super) fn is_leased(self) -> bool {
+        (self.0.get() - 1) & 1 == 1
+    }
+}
+
+impl fmt::Debug for Hold {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Hold({}, leased: {})", self.token(), self.is_leased())
+    }
 }
 
 /// A lease that is due.
@@ -41,7 +60,7 @@ pub(super) struct Due {
 /// All running leases, by the grant that they limit.
 ///
 /// Taken under a key's guard, never the other way round. A lease is here exactly as long as its
-/// hold has `leased` set; both change under that guard. So a renewal, a release and the end that
+/// hold says so; both change under that guard. So a renewal, a release and the end that
 /// meet have one winner, and a lease that was renewed in time does not end.
 #[derive(Debug, Default)]
 pub(super) struct Leases {

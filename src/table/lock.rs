@@ -3,7 +3,7 @@
 //! A `Lock` exists only while somebody holds it; the table drops it with its last holder.
 //! Everything here runs under the guard of the key's shard.
 //!
-//! Invariants, asserted by [`Lock::check`] where a transition could break them:
+//! Invariants, asserted by [`Crowd::check`] where a transition could break them:
 //!
 //! 1. There is at least one holder. Exclusive: exactly one. Shared: any number, one value.
 //! 2. A session that holds the key does not wait for it.
@@ -28,23 +28,31 @@ pub enum Mode {
 }
 
 /// A held key.
+///
+/// Most are held by one session and waited for by none; there may be millions, so such a lock is
+/// two words. All others are a [`Crowd`].
 #[derive(Debug)]
-pub(super) struct Lock {
+pub(super) enum Lock {
+    Alone(SessionNumber, Hold),
+    Crowd(Box<Crowd>),
+}
+
+/// A key that is shared or waited for.
+#[derive(Debug)]
+pub(super) struct Crowd {
     holders: Holders,
-    /// Absent while nobody waits: most locks never see a waiter.
-    queue: Option<Box<Queue>>,
+    queue: Queue,
 }
 
 /// Who holds a key.
 #[derive(Debug)]
-pub(super) enum Holders {
+enum Holders {
     Exclusive(SessionNumber, Hold),
-    /// Boxed to keep the common, exclusive lock small.
-    Shared(Box<SharedHolders>),
+    Shared(SharedHolders),
 }
 
 #[derive(Debug)]
-pub(super) struct SharedHolders {
+struct SharedHolders {
     value: Value,
     holds: BTreeMap<SessionNumber, Hold>,
 }
@@ -74,32 +82,29 @@ pub(super) enum Released {
 impl Lock {
     /// A lock held by `session` alone so far.
     pub(super) fn new(session: SessionNumber, mode: Mode, hold: Hold) -> Self {
-        Self {
-            holders: Holders::first(session, mode, hold),
-            queue: None,
+        match mode {
+            Mode::Exclusive => Self::Alone(session, hold),
+            mode => Self::Crowd(Box::new(Crowd {
+                holders: Holders::first(session, mode, hold),
+                queue: Queue::default(),
+            })),
         }
     }
 
     pub(super) fn admission(&self, session: SessionNumber, mode: &Mode) -> Admission {
-        match (&self.holders, mode) {
-            (Holders::Exclusive(holder, _), Mode::Exclusive) if *holder == session => {
-                Admission::Mine
-            }
-            (Holders::Shared(shared), Mode::Shared(value)) if shared.value == *value => {
-                match shared.holds.contains_key(&session) {
-                    true => Admission::Mine,
-                    false => Admission::Joinable,
-                }
-            }
-            (holders, _) if holders.contains(session) => Admission::Conflict,
-            _ => Admission::Busy,
+        match (self, mode) {
+            (Self::Alone(holder, _), Mode::Exclusive) if *holder == session => Admission::Mine,
+            (Self::Alone(holder, _), _) if *holder == session => Admission::Conflict,
+            (Self::Alone(..), _) => Admission::Busy,
+            (Self::Crowd(crowd), mode) => crowd.holders.admission(session, mode),
         }
     }
 
     /// Adds a holder to a shared lock whose value it named ([`Admission::Joinable`]).
     pub(super) fn join(&mut self, session: SessionNumber, hold: Hold) {
-        self.holders.join(session, hold);
-        self.check();
+        let crowd = self.crowd();
+        crowd.holders.join(session, hold);
+        crowd.check();
     }
 
     /// Takes `session`, which must be a holder, off the holders. If it was the last, the lock
@@ -108,20 +113,118 @@ impl Lock {
     pub(super) fn release(
         &mut self,
         session: SessionNumber,
+        grant: impl FnMut(&Waiter) -> Hold,
+    ) -> Released {
+        debug_assert!(self.is_held_by(session), "only a holder lets go");
+        let released = match self {
+            Self::Alone(..) => Released::Free,
+            Self::Crowd(crowd) => crowd.release(session, grant),
+        };
+        self.disperse();
+        released
+    }
+
+    /// What the session has of the lock, to be read or changed.
+    pub(super) fn hold_mut(&mut self, session: SessionNumber) -> Option<&mut Hold> {
+        match self {
+            Self::Alone(holder, hold) => (*holder == session).then_some(hold),
+            Self::Crowd(crowd) => crowd.holders.hold_mut(session),
+        }
+    }
+
+    pub(super) fn is_held_by(&self, session: SessionNumber) -> bool {
+        match self {
+            Self::Alone(holder, _) => *holder == session,
+            Self::Crowd(crowd) => crowd.holders.contains(session),
+        }
+    }
+
+    /// Puts a waiter at the end of the queue.
+    pub(super) fn enqueue(&mut self, waiter: Arc<Waiter>) {
+        let crowd = self.crowd();
+        crowd.queue.push(waiter);
+        crowd.check();
+    }
+
+    /// Takes a waiter out of the queue; false if it had been granted the lock before.
+    pub(super) fn leave(&mut self, waiter: &Waiter) -> bool {
+        let left = match self {
+            Self::Alone(..) => false,
+            Self::Crowd(crowd) => crowd.queue.leave(waiter),
+        };
+        self.disperse();
+        left
+    }
+
+    pub(super) fn waiters(&self) -> usize {
+        match self {
+            Self::Alone(..) => 0,
+            Self::Crowd(crowd) => crowd.queue.waiting(),
+        }
+    }
+
+    /// Who holds it, in the order of their numbers, with the token of each.
+    pub(super) fn holders(&self) -> impl Iterator<Item = (SessionNumber, Token)> {
+        let (alone, crowd) = match self {
+            Self::Alone(holder, hold) => (Some((*holder, hold.token())), None),
+            Self::Crowd(crowd) => (None, Some(crowd.holders.iter())),
+        };
+        alone.into_iter().chain(crowd.into_iter().flatten())
+    }
+
+    pub(super) fn holders_in_all(&self) -> usize {
+        match self {
+            Self::Alone(..) => 1,
+            Self::Crowd(crowd) => crowd.holders.len(),
+        }
+    }
+
+    pub(super) fn mode(&self) -> Mode {
+        match self {
+            Self::Alone(..) => Mode::Exclusive,
+            Self::Crowd(crowd) => crowd.holders.mode(),
+        }
+    }
+
+    /// The lock in the form in which it can be joined and waited for.
+    fn crowd(&mut self) -> &mut Crowd {
+        if let Self::Alone(holder, hold) = self {
+            *self = Self::Crowd(Box::new(Crowd {
+                holders: Holders::Exclusive(*holder, *hold),
+                queue: Queue::default(),
+            }));
+        }
+        match self {
+            Self::Crowd(crowd) => crowd,
+            Self::Alone(..) => unreachable!("it was made a crowd"),
+        }
+    }
+
+    /// Back to the small form if one holds it alone and nobody waits any more.
+    fn disperse(&mut self) {
+        if let Self::Crowd(crowd) = self
+            && let Holders::Exclusive(holder, hold) = crowd.holders
+            && crowd.queue.waiting() == 0
+        {
+            *self = Self::Alone(holder, hold);
+        }
+    }
+}
+
+impl Crowd {
+    fn release(
+        &mut self,
+        session: SessionNumber,
         mut grant: impl FnMut(&Waiter) -> Hold,
     ) -> Released {
-        debug_assert!(self.holders.contains(session), "only a holder lets go");
         if let Holders::Shared(shared) = &mut self.holders {
             shared.holds.remove(&session);
             if !shared.holds.is_empty() {
                 return Released::Held(Vec::new());
             }
         }
-        let Some(queue) = &mut self.queue else {
-            return Released::Free;
-        };
         let mut holders = None;
-        let granted = queue.grant_next(|waiter| {
+        let granted = self.queue.grant_next(|waiter| {
             let hold = grant(waiter);
             match &mut holders {
                 None => {
@@ -131,7 +234,6 @@ impl Lock {
                 Some(holders) => holders.join(waiter.session(), hold),
             }
         });
-        self.drop_empty_queue();
         let Some(holders) = holders else {
             return Released::Free;
         };
@@ -140,58 +242,15 @@ impl Lock {
         Released::Held(granted)
     }
 
-    /// What the session has of the lock, to be read or changed.
-    pub(super) fn hold_mut(&mut self, session: SessionNumber) -> Option<&mut Hold> {
-        match &mut self.holders {
-            Holders::Exclusive(holder, hold) => (*holder == session).then_some(hold),
-            Holders::Shared(shared) => shared.holds.get_mut(&session),
-        }
-    }
-
-    /// Puts a waiter at the end of the queue.
-    pub(super) fn enqueue(&mut self, waiter: Arc<Waiter>) {
-        self.queue.get_or_insert_default().push(waiter);
-        self.check();
-    }
-
-    /// Takes a waiter out of the queue; false if it had been granted the lock before.
-    pub(super) fn leave(&mut self, waiter: &Waiter) -> bool {
-        let left = self.queue.as_mut().is_some_and(|queue| queue.leave(waiter));
-        self.drop_empty_queue();
-        left
-    }
-
-    pub(super) fn waiters(&self) -> usize {
-        self.queue.as_ref().map_or(0, |queue| queue.waiting())
-    }
-
-    pub(super) fn holders(&self) -> &Holders {
-        &self.holders
-    }
-
-    pub(super) fn mode(&self) -> Mode {
-        match &self.holders {
-            Holders::Exclusive(..) => Mode::Exclusive,
-            Holders::Shared(shared) => Mode::Shared(shared.value.clone()),
-        }
-    }
-
-    fn drop_empty_queue(&mut self) {
-        self.queue = self.queue.take().filter(|queue| queue.waiting() > 0);
-    }
-
     fn check(&self) {
         if let Holders::Shared(shared) = &self.holders {
             debug_assert!(!shared.holds.is_empty(), "invariant 1: held by someone");
         }
-        if let Some(queue) = &self.queue {
-            let holds = |waiter: &Waiter| self.holders.contains(waiter.session());
-            debug_assert!(
-                !queue.last().is_some_and(holds),
-                "invariant 2: holders do not wait"
-            );
-            debug_assert!(queue.waiting() > 0, "an empty queue is dropped");
-        }
+        let holds = |waiter: &Waiter| self.holders.contains(waiter.session());
+        debug_assert!(
+            !self.queue.last().is_some_and(holds),
+            "invariant 2: holders do not wait"
+        );
     }
 }
 
@@ -199,10 +258,10 @@ impl Holders {
     fn first(session: SessionNumber, mode: Mode, hold: Hold) -> Self {
         match mode {
             Mode::Exclusive => Self::Exclusive(session, hold),
-            Mode::Shared(value) => Self::Shared(Box::new(SharedHolders {
+            Mode::Shared(value) => Self::Shared(SharedHolders {
                 value,
                 holds: BTreeMap::from([(session, hold)]),
-            })),
+            }),
         }
     }
 
@@ -215,14 +274,42 @@ impl Holders {
         }
     }
 
-    pub(super) fn contains(&self, session: SessionNumber) -> bool {
+    fn admission(&self, session: SessionNumber, mode: &Mode) -> Admission {
+        match (self, mode) {
+            (Self::Exclusive(holder, _), Mode::Exclusive) if *holder == session => Admission::Mine,
+            (Self::Shared(shared), Mode::Shared(value)) if shared.value == *value => {
+                match shared.holds.contains_key(&session) {
+                    true => Admission::Mine,
+                    false => Admission::Joinable,
+                }
+            }
+            (holders, _) if holders.contains(session) => Admission::Conflict,
+            _ => Admission::Busy,
+        }
+    }
+
+    fn hold_mut(&mut self, session: SessionNumber) -> Option<&mut Hold> {
+        match self {
+            Self::Exclusive(holder, hold) => (*holder == session).then_some(hold),
+            Self::Shared(shared) => shared.holds.get_mut(&session),
+        }
+    }
+
+    fn mode(&self) -> Mode {
+        match self {
+            Self::Exclusive(..) => Mode::Exclusive,
+            Self::Shared(shared) => Mode::Shared(shared.value.clone()),
+        }
+    }
+
+    fn contains(&self, session: SessionNumber) -> bool {
         match self {
             Self::Exclusive(holder, _) => *holder == session,
             Self::Shared(shared) => shared.holds.contains_key(&session),
         }
     }
 
-    pub(super) fn len(&self) -> usize {
+    fn len(&self) -> usize {
         match self {
             Self::Exclusive(..) => 1,
             Self::Shared(shared) => shared.holds.len(),
@@ -230,14 +317,14 @@ impl Holders {
     }
 
     /// In the order of their numbers, with the token of each.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (SessionNumber, Token)> {
+    fn iter(&self) -> impl Iterator<Item = (SessionNumber, Token)> {
         let (one, many) = match self {
-            Self::Exclusive(holder, hold) => (Some((*holder, hold.token)), None),
+            Self::Exclusive(holder, hold) => (Some((*holder, hold.token())), None),
             Self::Shared(shared) => (None, Some(&shared.holds)),
         };
         let many = many.into_iter().flatten();
         one.into_iter()
-            .chain(many.map(|(holder, hold)| (*holder, hold.token)))
+            .chain(many.map(|(holder, hold)| (*holder, hold.token())))
     }
 }
 
@@ -252,10 +339,7 @@ mod tests {
     }
 
     fn hold(token: u64) -> Hold {
-        Hold {
-            token: Token(token),
-            leased: false,
-        }
+        Hold::new(Token(token), false)
     }
 
     /// A token by which a test sees whose it is.
@@ -284,6 +368,11 @@ mod tests {
             Released::Held(granted) => granted.iter().map(|waiter| waiter.session().0).collect(),
             other => panic!("not held: {other:?}"),
         }
+    }
+
+    #[test]
+    fn a_lock_of_one_holder_is_two_words() {
+        assert_eq!(size_of::<Lock>(), 16);
     }
 
     #[test]
@@ -354,7 +443,6 @@ mod tests {
         assert_eq!(lock.mode(), shared("b"));
         assert!(
             lock.holders()
-                .iter()
                 .map(|(holder, _)| holder)
                 .eq([session(3), session(6)])
         );

@@ -16,7 +16,6 @@ mod restore;
 mod secret;
 mod session;
 
-use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -38,6 +37,7 @@ pub use secret::{Secret, SecretDigest};
 pub use session::{Detached, Grace, Peer, Session, SessionId, SessionNumber, SessionView};
 
 use deadlock::{Beyond, WaitGraph};
+use key::Seed;
 use lease::{Hold, Leases};
 use lock::{Admission, Lock, Released};
 use session::Registry;
@@ -166,7 +166,7 @@ const SHARDS: usize = 256;
 #[derive(Debug)]
 pub struct LockTable {
     /// Keys come from clients, so the hasher is seeded afresh in each process.
-    locks: DashMap<Key, Lock, RandomState>,
+    locks: DashMap<Key, Lock, Seed>,
     /// How many locks are held or waited for; never above the limit. A grant changes nothing: the
     /// waiter's place becomes its lock's.
     claims: AtomicUsize,
@@ -187,7 +187,7 @@ impl LockTable {
     /// above `tokens_above`.
     pub fn new(limits: Limits, tokens_above: Token, changes: Changes) -> Self {
         Self {
-            locks: DashMap::with_hasher_and_shard_amount(RandomState::new(), SHARDS),
+            locks: DashMap::with_hasher_and_shard_amount(Seed::default(), SHARDS),
             claims: AtomicUsize::new(0),
             sessions: Registry::new(limits.sessions_in_grace),
             waits: Mutex::default(),
@@ -345,7 +345,7 @@ impl LockTable {
     /// If it does not hold it.
     pub fn token(&self, session: &mut Session, key: &[u8]) -> Result<Token, NotHeld> {
         let number = session.number;
-        self.with_lock(session, key, |lock, _| Some(lock.hold_mut(number)?.token))
+        self.with_lock(session, key, |lock, _| Some(lock.hold_mut(number)?.token()))
     }
 
     /// Makes a lock that the session holds end by itself, `lease` from `now`, unless this is called
@@ -366,8 +366,8 @@ impl LockTable {
         session.held.leased |= lease.is_some();
         session.seq = self.with_lock(session, key, |lock, key| {
             let hold = lock.hold_mut(number)?;
-            hold.leased = lease.is_some();
-            let token = hold.token;
+            let token = hold.token();
+            *hold = Hold::new(token, lease.is_some());
             match lease {
                 Some(lease) => self.leases.set(token, now + lease, key, number),
                 None => self.leases.remove(token),
@@ -384,7 +384,7 @@ impl LockTable {
         for over in &due {
             interleave::between_guards();
             let is_over =
-                |hold: &Hold| hold.token == over.token && self.leases.remove_due(over.token, now);
+                |hold: &Hold| hold.token() == over.token && self.leases.remove_due(over.token, now);
             let released = self.release_if(over.session, over.key.as_bytes(), now, is_over);
             if released.is_some() {
                 // Afterwards: who sees this count change finds the loss, too.
@@ -504,8 +504,8 @@ impl LockTable {
     /// One lock, if it is held at this moment, with at most `most` of its holders.
     pub fn lock_view(&self, key: &Key, most: usize) -> Option<LockView> {
         self.locks.get(key).map(|lock| LockView {
-            holders: lock.holders().iter().take(most).collect(),
-            holders_in_all: lock.holders().len(),
+            holders: lock.holders().take(most).collect(),
+            holders_in_all: lock.holders_in_all(),
             mode: lock.mode(),
             waiters: lock.waiters(),
         })
@@ -584,10 +584,7 @@ impl LockTable {
         if let Some(lease) = lease {
             self.leases.set(token, now + lease, key, session);
         }
-        Hold {
-            token,
-            leased: lease.is_some(),
-        }
+        Hold::new(token, lease.is_some())
     }
 
     fn bounded(&self, lease: Option<Duration>) -> Option<Duration> {
@@ -667,14 +664,14 @@ impl LockTable {
         let truly = |key: &Key| {
             self.locks
                 .get(key)
-                .is_some_and(|lock| lock.holders().contains(number))
+                .is_some_and(|lock| lock.is_held_by(number))
         };
         let losses = self.losses.load(Ordering::Acquire);
         session.held.sweep(losses, truly, |key| self.hash(key));
     }
 
     fn hash(&self, key: &[u8]) -> u64 {
-        self.locks.hasher().hash_one(key)
+        BuildHasher::hash_one(self.locks.hasher(), key)
     }
 
     /// Reads or changes a lock under its guard. `act` says `None` if the session does not hold it.
@@ -741,7 +738,7 @@ impl LockTable {
         waits.circle(session.number, key, |key| {
             interleave::between_guards();
             match self.locks.get(key) {
-                Some(lock) => waits.beyond(session.number, lock.holders()),
+                Some(lock) => waits.beyond(session.number, &lock),
                 None => Beyond::Waiting(Vec::new()),
             }
         })
@@ -764,8 +761,8 @@ impl LockTable {
     /// Takes the session off the lock's holders; `None` if its lease had ended before.
     fn release(&self, session: SessionNumber, key: &[u8], now: Instant) -> Option<Release> {
         self.release_if(session, key, now, |hold| {
-            if hold.leased {
-                self.leases.remove(hold.token);
+            if hold.is_leased() {
+                self.leases.remove(hold.token());
             }
             true
         })
@@ -787,7 +784,7 @@ impl LockTable {
             let Some(hold) = lock.hold_mut(session).filter(|hold| ends(hold)) else {
                 return false;
             };
-            let token = hold.token;
+            let token = hold.token();
             released = Some(self.changes.push(|| Change::Released(token)));
             let grant = |next: &Waiter| {
                 let (hold, seq) = self.new_hold(next.session(), key, next.mode(), now);

@@ -94,7 +94,7 @@ impl LockTable {
             Entry::Occupied(mut held) => match held.get().admission(session, &mode) {
                 Admission::Joinable => held.get_mut().join(session, hold),
                 _ => {
-                    let first = held.get().holders().iter().map(|(first, _)| first).next();
+                    let first = held.get().holders().map(|(first, _)| first).next();
                     return Err(Contradiction {
                         key: held.key().clone(),
                         first: first.unwrap_or(session),

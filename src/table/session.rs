@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use dashmap::DashMap;
 use tokio::sync::Notify;
 
-use super::key::Key;
+use super::key::{Key, Seed};
 use super::queue::Waiter;
 use super::secret::{Known, Secret};
 use super::shrunk;
@@ -102,7 +102,7 @@ pub struct Session {
 /// used, and swept out before they make up half of what is here.
 #[derive(Debug, Default)]
 pub(super) struct Held {
-    pub(super) keys: HashSet<Key>,
+    pub(super) keys: HashSet<Key, Seed>,
     /// Hashes of keys whose lease ended, oldest first: a client that asks is told so.
     lost: VecDeque<u64>,
     /// At this number of keys it is time to sweep, if leases can end at all.
