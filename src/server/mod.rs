@@ -70,10 +70,6 @@ pub enum RunError {
     #[cfg(feature = "store")]
     #[error(transparent)]
     Store(#[from] crate::store::directory::OpenError),
-    /// What is in it cannot be.
-    #[cfg(feature = "store")]
-    #[error(transparent)]
-    Contradiction(#[from] crate::table::Contradiction),
     /// The last changes are not on disk. Nobody was told that they are.
     #[error("the last changes could not be stored: {0}")]
     NotStored(#[from] NotStored),

@@ -25,7 +25,8 @@ pub(super) fn from_store(path: &Path, config: &Config) -> Result<Start, RunError
         restored,
         config.grace(),
         Instant::now().into_std(),
-    )?;
+    )
+    .map_err(|contradiction| directory::contradictory(path, &contradiction))?;
     info!(locks, sessions, "restored from {}", path.display());
     Ok((table, graces, Some(writer)))
 }

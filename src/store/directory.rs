@@ -2,7 +2,7 @@
 
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use redb::StorageBackend;
@@ -10,9 +10,10 @@ use redb::backends::FileBackend;
 use tracing::info;
 
 use super::embedded::{Embedded, FILE};
-use super::medium::Medium;
+use super::medium::{Backend, Medium};
 use super::tables::Unusable;
 use super::{Restored, Storage};
+use crate::table::Contradiction;
 
 /// Locked for as long as a server uses the directory. It stays there, empty.
 const LOCK_FILE: &str = "elockd.lock";
@@ -74,15 +75,8 @@ pub fn open(path: &Path) -> Result<(impl Storage + use<>, Restored), OpenError> 
         path: path.to_owned(),
         error,
     };
-    DirBuilder::new()
-        .recursive(true)
-        .mode(DIRECTORY_MODE)
-        .create(path)
-        .map_err(failed)?;
-    let directory = Directory {
-        lock: private_file(&path.join(LOCK_FILE)).map_err(failed)?,
-        path: path.to_owned(),
-    };
+    make(path).map_err(failed)?;
+    let directory = Directory::open(path).map_err(failed)?;
     directory.lock.try_lock().map_err(|error| match error {
         TryLockError::WouldBlock => OpenError::InUse {
             path: path.to_owned(),
@@ -92,13 +86,26 @@ pub fn open(path: &Path) -> Result<(impl Storage + use<>, Restored), OpenError> 
     if !directory.exists(FILE).map_err(failed)? {
         info!("making a new, empty store in {}", path.display());
     }
-    Embedded::open(directory).map_err(|unusable| {
-        let (file, reason) = (path.join(FILE), unusable.to_string());
-        match unusable {
-            Unusable::Newer { .. } => OpenError::Newer { file, reason },
-            _ => OpenError::Unreadable { file, reason },
-        }
+    Embedded::open(directory).map_err(|unusable| match unusable.into_io() {
+        Ok(error) => failed(error),
+        Err(unusable) => unreadable(path, &unusable),
     })
+}
+
+fn unreadable(path: &Path, unusable: &Unusable) -> OpenError {
+    let (file, reason) = (path.join(FILE), unusable.to_string());
+    match unusable {
+        Unusable::Newer { .. } => OpenError::Newer { file, reason },
+        _ => OpenError::Unreadable { file, reason },
+    }
+}
+
+/// What to say of a store in `path` that was read, and contradicts itself.
+pub(crate) fn contradictory(path: &Path, contradiction: &Contradiction) -> OpenError {
+    OpenError::Unreadable {
+        file: path.join(FILE),
+        reason: contradiction.to_string(),
+    }
 }
 
 #[derive(Debug)]
@@ -107,10 +114,42 @@ struct Directory {
     lock: File,
 }
 
+/// Makes the directory if it is not there, and those above it. Their names are on disk on return.
+fn make(path: &Path) -> io::Result<()> {
+    let is_missing = |path: &&Path| !path.as_os_str().is_empty() && !path.exists();
+    let missing: Vec<&Path> = path.ancestors().take_while(is_missing).collect();
+    let mut builder = DirBuilder::new();
+    builder.recursive(true).mode(DIRECTORY_MODE).create(path)?;
+    let above = missing.into_iter().filter_map(Path::parent);
+    above.chain([path]).try_for_each(sync)
+}
+
 impl Directory {
-    fn sync(&self) -> io::Result<()> {
-        File::open(&self.path)?.sync_all()
+    fn open(path: &Path) -> io::Result<Self> {
+        let mut options = OpenOptions::new();
+        let lock = private(options.create(true)).open(path.join(LOCK_FILE))?;
+        let path = path.to_owned();
+        Ok(Self { path, lock })
     }
+}
+
+/// Has the names in a directory on disk.
+fn sync(directory: &Path) -> io::Result<()> {
+    let here = directory.as_os_str().is_empty();
+    let directory = if here { Path::new(".") } else { directory };
+    File::open(directory)?.sync_all()
+}
+
+fn private(options: &mut OpenOptions) -> &mut OpenOptions {
+    options.read(true).write(true).mode(FILE_MODE)
+}
+
+fn backend(file: File) -> io::Result<Backend> {
+    let file = StoreFile {
+        names: file.try_clone()?,
+        inner: FileBackend::new(file).map_err(io::Error::other)?,
+    };
+    Ok(Backend(Box::new(file)))
 }
 
 impl Medium for Directory {
@@ -118,26 +157,60 @@ impl Medium for Directory {
         self.path.join(name).try_exists()
     }
 
-    fn open(&self, name: &str) -> io::Result<Box<dyn StorageBackend>> {
-        let file = private_file(&self.path.join(name))?;
-        Ok(Box::new(FileBackend::new(file).map_err(io::Error::other)?))
+    /// After a sync that failed, the system may keep pages that it could not write, marked as if it
+    /// had. They are dropped here, so that what is read next comes from the disk.
+    fn open(&self, name: &str) -> io::Result<Backend> {
+        let file = private(&mut OpenOptions::new()).open(self.path.join(name))?;
+        file.sync_all()?;
+        rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed)?;
+        backend(file)
+    }
+
+    fn create(&self, name: &str) -> io::Result<Backend> {
+        let mut options = OpenOptions::new();
+        options.create(true).truncate(true);
+        backend(private(&mut options).open(self.path.join(name))?)
     }
 
     fn replace(&self, from: &str, to: &str) -> io::Result<()> {
         std::fs::rename(self.path.join(from), self.path.join(to))?;
-        self.sync()
-    }
-
-    fn remove(&self, name: &str) -> io::Result<()> {
-        match std::fs::remove_file(self.path.join(name)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
-        }
+        sync(&self.path)
     }
 }
 
-fn private_file(path: &Path) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.read(true).write(true).create(true);
-    options.mode(FILE_MODE).open(path)
+/// A file that somebody may remove while it is in use; what is written to it then is lost.
+#[derive(Debug)]
+struct StoreFile {
+    inner: FileBackend,
+    names: File,
+}
+
+impl StorageBackend for StoreFile {
+    fn len(&self) -> io::Result<u64> {
+        self.inner.len()
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.inner.read(offset, out)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.inner.set_len(len)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.inner.sync_data()?;
+        match self.names.metadata()?.nlink() {
+            0 => Err(io::Error::other("somebody has removed the store's file")),
+            _ => Ok(()),
+        }
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.inner.write(offset, data)
+    }
+
+    fn close(&self) -> io::Result<()> {
+        self.inner.close()
+    }
 }

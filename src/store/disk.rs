@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 
 use redb::StorageBackend;
 
-use super::medium::Medium;
+use super::medium::{Backend, Medium};
 
 const SECTOR: usize = 512;
 
@@ -23,6 +23,10 @@ struct State {
     /// Its power goes after this many more writes and syncs.
     power_for: Option<u32>,
     sync_fails: bool,
+    /// One sync fails after this many others.
+    one_sync_fails_in: Option<u32>,
+    /// The names as they are on disk, if they are to be other ones: `from` and `to`.
+    unsynced_name: Option<(String, String)>,
     /// A file cannot grow by more than this at a time.
     bytes_free: Option<usize>,
 }
@@ -67,6 +71,10 @@ impl Disk {
         self.with(|state| state.sync_fails = fails);
     }
 
+    pub(super) fn fail_a_sync_in(&self, syncs: u32) {
+        self.with(|state| state.one_sync_fails_in = Some(syncs));
+    }
+
     pub(super) fn set_bytes_free(&self, bytes: Option<usize>) {
         self.with(|state| state.bytes_free = bytes);
     }
@@ -74,6 +82,11 @@ impl Disk {
     /// The disk as it is found when the power comes back.
     pub(super) fn after_power_loss(&self, dice: &mut Dice) -> Self {
         let mut state = self.with(|state| state.clone());
+        if let Some((from, to)) = state.unsynced_name.take()
+            && dice.below(2) == 0
+        {
+            state.rename(&from, &to);
+        }
         for contents in state.files.values_mut() {
             let mut found = contents.synced.clone();
             for unsynced in &contents.unsynced {
@@ -122,6 +135,27 @@ impl State {
         }
     }
 
+    fn rename(&mut self, from: &str, to: &str) {
+        if let Some(file) = self.files.remove(from) {
+            self.files.insert(to.to_owned(), file);
+        }
+    }
+
+    fn sync_fails(&mut self) -> bool {
+        let one = match &mut self.one_sync_fails_in {
+            Some(0) => {
+                self.one_sync_fails_in = None;
+                true
+            }
+            Some(left) => {
+                *left -= 1;
+                false
+            }
+            None => false,
+        };
+        one || self.sync_fails
+    }
+
     fn file(&mut self, name: &str) -> io::Result<&mut Contents> {
         self.files
             .get_mut(name)
@@ -161,28 +195,37 @@ impl Medium for Disk {
         Ok(self.with(|state| state.files.contains_key(name)))
     }
 
-    fn open(&self, name: &str) -> io::Result<Box<dyn StorageBackend>> {
-        self.with(|state| {
-            state.files.entry(name.to_owned()).or_default();
-        });
-        Ok(Box::new(OpenFile {
+    fn open(&self, name: &str) -> io::Result<Backend> {
+        let file = OpenFile {
             disk: self.clone(),
             name: name.to_owned(),
-        }))
+        };
+        file.sync_data()?;
+        self.with(|state| {
+            let contents = state.file(name)?;
+            contents.seen = contents.synced.clone();
+            Ok(Backend(Box::new(file)))
+        })
+    }
+
+    fn create(&self, name: &str) -> io::Result<Backend> {
+        self.with(|state| {
+            state.use_power()?;
+            state.files.insert(name.to_owned(), Contents::default());
+            io::Result::Ok(())
+        })?;
+        self.open(name)
     }
 
     fn replace(&self, from: &str, to: &str) -> io::Result<()> {
         self.with(|state| {
             state.use_power()?;
-            let file = state.files.remove(from).ok_or(io::ErrorKind::NotFound)?;
-            state.files.insert(to.to_owned(), file);
+            state.unsynced_name = Some((from.to_owned(), to.to_owned()));
+            state.use_power()?;
+            state.unsynced_name = None;
+            state.rename(from, to);
             Ok(())
         })
-    }
-
-    fn remove(&self, name: &str) -> io::Result<()> {
-        self.with(|state| state.files.remove(name));
-        Ok(())
     }
 }
 
@@ -234,7 +277,7 @@ impl StorageBackend for OpenFile {
     fn sync_data(&self) -> io::Result<()> {
         self.disk.with(|state| {
             state.use_power()?;
-            let fails = state.sync_fails;
+            let fails = state.sync_fails();
             let file = state.file(&self.name)?;
             let unsynced = std::mem::take(&mut file.unsynced);
             if fails {

@@ -1,13 +1,10 @@
 //! The store in one file of an embedded database, and what happens when that fails.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
-use redb::{Builder, Database};
-use tracing::warn;
+use redb::{Builder, Database, StorageBackend};
 
-use super::medium::{Medium, Watched};
+use super::medium::{Backend, Medium};
 use super::tables::{self, MIGRATIONS, Migration, Reserved, Unusable};
 use super::{Batch, NotStored, Restored, Storage};
 
@@ -24,11 +21,9 @@ const CACHE_BYTES: usize = 32 << 20;
 #[derive(Debug)]
 pub(super) struct Embedded<M> {
     medium: M,
-    /// `None` after a failure: what such a database would do next, only a fresh look at the file
-    /// can tell.
+    /// `None` after a failure: what became of the commit, only the file itself can tell.
     database: Option<Database>,
     reserved: Reserved,
-    sync_failed: Arc<AtomicBool>,
 }
 
 impl<M: Medium> Embedded<M> {
@@ -38,54 +33,23 @@ impl<M: Medium> Embedded<M> {
     }
 
     fn open_with(medium: M, migrations: &[Migration]) -> Result<(Self, Restored), Unusable> {
-        medium.remove(NEW_FILE)?;
         if !medium.exists(FILE)? {
-            let new = open(&medium, NEW_FILE, &Arc::default(), false)?;
+            let new = open(medium.create(NEW_FILE)?)?;
             tables::create(&new, migrations.len() as u64 + 1)?;
             drop(new);
             medium.replace(NEW_FILE, FILE)?;
-        } else if medium.open(FILE)?.len()? == 0 {
-            // The database would take it for a new one.
-            return Err(Unusable::NoStore);
         }
-        let sync_failed = Arc::default();
-        // Of a file that something else has changed, no more is promised than an error.
-        let opened = catch_unwind(AssertUnwindSafe(|| {
-            let database = open(&medium, FILE, &sync_failed, true)?;
-            tables::migrate(&database, migrations)?;
-            let restored = tables::read(&database)?;
-            Ok((database, restored))
-        }));
-        let (database, restored) = opened.unwrap_or(Err(Unusable::Damaged))?;
+        let database = open_existing(&medium, migrations)?;
+        let restored = unless_damaged(|| tables::read(&database))?;
         let store = Self {
-            reserved: tables::reserved(&database)?,
+            reserved: Reserved {
+                tokens: restored.tokens_above.0,
+                session_numbers: restored.session_numbers_above.0,
+            },
             database: Some(database),
             medium,
-            sync_failed,
         };
         Ok((store, restored))
-    }
-
-    fn reopen(&mut self) -> Result<Database, Unusable> {
-        if self.sync_failed.load(Ordering::Relaxed) {
-            self.rewrite()?;
-        }
-        open(&self.medium, FILE, &self.sync_failed, false)
-    }
-
-    /// After a failed sync the system may show pages as written that never will be. So everything
-    /// is written once more, to a file that has seen no failure.
-    fn rewrite(&mut self) -> Result<(), Unusable> {
-        warn!("a sync of the store has failed: writing all of it to a new file");
-        let new_sync_failed = Arc::default();
-        self.medium.remove(NEW_FILE)?;
-        let old = open(&self.medium, FILE, &self.sync_failed, false)?;
-        let new = open(&self.medium, NEW_FILE, &new_sync_failed, false)?;
-        tables::copy(&old, &new)?;
-        drop((old, new));
-        self.medium.replace(NEW_FILE, FILE)?;
-        self.sync_failed = new_sync_failed;
-        Ok(())
     }
 }
 
@@ -93,7 +57,7 @@ impl<M: Medium> Storage for Embedded<M> {
     fn commit(&mut self, batch: &Batch) -> Result<(), NotStored> {
         let database = match self.database.take() {
             Some(database) => database,
-            None => self.reopen().map_err(NotStored::new)?,
+            None => open_existing(&self.medium, MIGRATIONS).map_err(NotStored::new)?,
         };
         self.reserved = tables::write(&database, batch, self.reserved).map_err(NotStored::new)?;
         self.database = Some(database);
@@ -101,17 +65,29 @@ impl<M: Medium> Storage for Embedded<M> {
     }
 }
 
-fn open(
-    medium: &impl Medium,
-    name: &str,
-    sync_failed: &Arc<AtomicBool>,
-    check: bool,
-) -> Result<Database, Unusable> {
-    let backend = Watched::new(medium.open(name)?, sync_failed);
+fn open_existing(medium: &impl Medium, migrations: &[Migration]) -> Result<Database, Unusable> {
+    let backend = medium.open(FILE)?;
+    if backend.len()? == 0 {
+        // The database would take it for a new one.
+        return Err(Unusable::NoStore);
+    }
+    unless_damaged(|| {
+        let database = open(backend)?;
+        tables::migrate(&database, migrations)?;
+        Ok(database)
+    })
+}
+
+fn open(backend: Backend) -> Result<Database, Unusable> {
     let mut builder = Builder::new();
     builder.set_cache_size(CACHE_BYTES);
-    builder.set_check_integrity_on_open(check);
+    builder.set_check_integrity_on_open(true);
     Ok(builder.create_with_backend(backend)?)
+}
+
+/// Of a file that something else has changed, the database does not promise an error.
+fn unless_damaged<T>(read: impl FnOnce() -> Result<T, Unusable>) -> Result<T, Unusable> {
+    catch_unwind(AssertUnwindSafe(read)).unwrap_or(Err(Unusable::Damaged))
 }
 
 #[cfg(test)]
@@ -285,6 +261,61 @@ mod tests {
                 }
                 disk = disk.after_power_loss(&mut dice);
             }
+        }
+
+        /// Everything at once, as it comes: syncs that fail and lose what they were to write, a process
+        /// that ends and one that goes on, and the power that goes, also while all that is mended.
+        #[test]
+        fn faults_that_come_together_lose_nothing_that_was_committed(seed in 1..u64::MAX) {
+            let (mut dice, mut disk, mut next_token) = (Dice(seed), Disk::default(), 0);
+            let mut expected = Expected::default();
+            // What was tried and failed may be there or not, until a commit decides it.
+            let mut open_tries = vec![Batch::default()];
+            let mut store = None;
+            for _ in 0..40 {
+                match dice.below(8) {
+                    0 => disk.fail_a_sync_in(dice.below(6) as u32),
+                    1 => store = None,
+                    2 => disk.power_for(dice.below(20) as u32),
+                    _ => {}
+                }
+                if !disk.has_power() {
+                    store = None;
+                    disk = disk.after_power_loss(&mut dice);
+                }
+                if store.is_none() {
+                    let Ok((opened, restored)) = Embedded::open(disk.clone()) else {
+                        // It fails for a reason that passes.
+                        continue;
+                    };
+                    let fits = open_tries.iter().position(|tried| {
+                        let mut expected = expected.clone();
+                        apply(&mut expected, tried);
+                        holds_all_of(&expected, &restored)
+                    });
+                    prop_assert!(fits.is_some(), "something is lost");
+                    let tried = open_tries.swap_remove(fits.unwrap_or(0));
+                    apply(&mut expected, &tried);
+                    open_tries = vec![Batch::default()];
+                    store = Some(opened);
+                }
+                let mut all = open_tries.last().cloned().unwrap_or_default();
+                let more = batch(&mut dice, &mut next_token);
+                all.holds.extend(more.holds);
+                all.sessions.extend(more.sessions);
+                if let Some(store) = &mut store {
+                    match store.commit(&all) {
+                        Ok(()) => {
+                            apply(&mut expected, &all);
+                            open_tries = vec![Batch::default()];
+                        }
+                        Err(_) => open_tries.push(all),
+                    }
+                }
+            }
+            disk = disk.after_power_loss(&mut dice);
+            let opened = Embedded::open(disk);
+            prop_assert!(opened.is_ok(), "{opened:?}");
         }
 
         /// A file that something else has changed is refused, or the change did not matter.

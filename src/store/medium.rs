@@ -2,8 +2,6 @@
 
 use std::fmt;
 use std::io;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use redb::StorageBackend;
 
@@ -12,59 +10,45 @@ pub(super) trait Medium: fmt::Debug + Send + 'static {
     /// Whether there is a file of this name.
     fn exists(&self, name: &str) -> io::Result<bool>;
 
-    /// Opens the file of this name, which is created empty if there is none.
-    fn open(&self, name: &str) -> io::Result<Box<dyn StorageBackend>>;
+    /// Opens the file of this name. What is read from it is what is on disk: nothing that only seems
+    /// to be there since a sync of it failed.
+    fn open(&self, name: &str) -> io::Result<Backend>;
+
+    /// Makes a new, empty file of this name. One that was there is gone.
+    fn create(&self, name: &str) -> io::Result<Backend>;
 
     /// Gives the file `from` the name `to`, and what had that name is gone; all or nothing, and
     /// durable on return.
     fn replace(&self, from: &str, to: &str) -> io::Result<()>;
-
-    /// Removes the file of this name if there is one.
-    fn remove(&self, name: &str) -> io::Result<()>;
 }
 
-/// Passes everything on, and remembers whether a sync has failed: what was written before it is
-/// then in no known state, although it may read as if it were there.
+/// An open file of any medium. Without the locks of ranges, which default to "not supported": the
+/// directory has a lock of its own.
 #[derive(Debug)]
-pub(super) struct Watched {
-    inner: Box<dyn StorageBackend>,
-    sync_failed: Arc<AtomicBool>,
-}
+pub(super) struct Backend(pub(super) Box<dyn StorageBackend>);
 
-impl Watched {
-    pub(super) fn new(inner: Box<dyn StorageBackend>, sync_failed: &Arc<AtomicBool>) -> Self {
-        let sync_failed = Arc::clone(sync_failed);
-        Self { inner, sync_failed }
-    }
-}
-
-/// Without the locks of ranges, which default to "not supported": the directory has one of its own.
-impl StorageBackend for Watched {
+impl StorageBackend for Backend {
     fn len(&self) -> io::Result<u64> {
-        self.inner.len()
+        self.0.len()
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        self.inner.read(offset, out)
+        self.0.read(offset, out)
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        self.inner.set_len(len)
+        self.0.set_len(len)
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        let synced = self.inner.sync_data();
-        if synced.is_err() {
-            self.sync_failed.store(true, Ordering::Relaxed);
-        }
-        synced
+        self.0.sync_data()
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.inner.write(offset, data)
+        self.0.write(offset, data)
     }
 
     fn close(&self) -> io::Result<()> {
-        self.inner.close()
+        self.0.close()
     }
 }

@@ -3,6 +3,7 @@
 //! Grants are kept by token. Tokens only grow, so what is granted and released all the time stays
 //! together in a few pages at the end, whatever the keys are and however many locks are held.
 
+use std::io;
 use std::time::Duration;
 
 use redb::{
@@ -59,6 +60,25 @@ pub(super) enum Unusable {
     NoStore,
     #[error("it is damaged")]
     Damaged,
+}
+
+impl Unusable {
+    /// Parts an error of the system, which says nothing of the store, from all others.
+    pub(super) fn into_io(self) -> Result<io::Error, Self> {
+        let is_of_contents = |error: &io::Error| {
+            matches!(
+                error.kind(),
+                io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidData
+            )
+        };
+        match self {
+            Self::Database(error) => match *error {
+                redb::Error::Io(error) if !is_of_contents(&error) => Ok(error),
+                error => Err(Self::Database(Box::new(error))),
+            },
+            other => Err(other),
+        }
+    }
 }
 
 impl<E: Into<redb::Error>> From<E> for Unusable {
@@ -212,10 +232,6 @@ pub(super) fn read(database: &Database) -> Result<Restored, Unusable> {
     Ok(restored)
 }
 
-pub(super) fn reserved(database: &Database) -> Result<Reserved, Unusable> {
-    read_reserved(&database.begin_read()?)
-}
-
 fn read_reserved(transaction: &ReadTransaction) -> Result<Reserved, Unusable> {
     let meta = transaction.open_table(META)?;
     let number = |name| Ok(meta.get(name)?.map_or(0, |number| number.value()));
@@ -224,29 +240,6 @@ fn read_reserved(transaction: &ReadTransaction) -> Result<Reserved, Unusable> {
         tokens: number(TOKENS)?,
         session_numbers: number(SESSION_NUMBERS)?,
     })
-}
-
-/// Copies everything from one store to a new one, in one durable step.
-pub(super) fn copy(from: &Database, to: &Database) -> Result<(), Unusable> {
-    let (from, transaction) = (from.begin_read()?, begin(to)?);
-    {
-        let mut holds = transaction.open_table(HOLDS)?;
-        for row in from.open_table(HOLDS)?.iter()? {
-            let (token, hold) = row?;
-            holds.insert(token.value(), hold.value())?;
-        }
-        let mut sessions = transaction.open_table(SESSIONS)?;
-        for row in from.open_table(SESSIONS)?.iter()? {
-            let (number, session) = row?;
-            sessions.insert(number.value(), session.value())?;
-        }
-        let mut meta = transaction.open_table(META)?;
-        for row in from.open_table(META)?.iter()? {
-            let (name, number) = row?;
-            meta.insert(name.value(), number.value())?;
-        }
-    }
-    Ok(transaction.commit()?)
 }
 
 fn begin(database: &Database) -> Result<WriteTransaction, redb::Error> {
