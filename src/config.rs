@@ -215,6 +215,14 @@ impl Config {
                 .error(ErrorKind::ValueValidation, message)
                 .exit();
         }
+        #[cfg(not(feature = "store"))]
+        if std::env::var_os("ELOCK_DATA_DIR").is_some_and(|path| !path.is_empty()) {
+            // To go on in memory alone would be what its user wants least.
+            let message = "ELOCK_DATA_DIR is set, and this elockd was built without a store";
+            Self::command()
+                .error(ErrorKind::ValueValidation, message)
+                .exit();
+        }
         config
     }
 

@@ -167,13 +167,15 @@ impl<S: Transport> Connection<'_, S> {
     async fn quit(&mut self) -> Result<(), Gone> {
         if self.shared.config.compat == Compat::Nodejs {
             unlock_all(&self.shared.table, &mut self.session).await;
+            self.promise(&Reply::Bye, None)?;
+        } else {
+            self.reply(&Reply::Bye)?;
         }
-        self.reply(&Reply::Bye)?;
         Err(Gone::Quit)
     }
 }
 
-/// What cannot be done while nothing can be stored. Who comes back to a session changes nothing.
+/// What cannot be done while nothing can be stored. To come back to a session needs no storing.
 fn changes_state(request: &Request<'_>) -> bool {
     matches!(
         request,

@@ -20,7 +20,7 @@ use super::promise::Promises;
 use super::transport::Transport;
 use super::wait::first_of;
 use crate::protocol::{Line, LineCodec, Reply, Request};
-use crate::table::{Ending, Peer};
+use crate::table::{Ending, NotHeld, Peer};
 
 /// How much is read at once.
 const READ_SIZE: usize = 8 * 1024;
@@ -186,20 +186,32 @@ impl<'a, S: Transport> Connection<'a, S> {
     }
 
     /// Waits until all promises are durable. Those that cannot be made so become errors, and the
-    /// locks that they were about are given back before anyone is told of them.
+    /// locks that they were about are given back before anyone is told of them. And nobody is told
+    /// of a lock whose lease ended during the wait.
     async fn keep_promises(&mut self) {
         let table = &self.shared.table;
         let Some(last) = self.promises.last() else {
             return;
         };
         let promises = std::mem::take(&mut self.promises);
-        if let Err(why) = table.changes().durable(last).await {
-            let durable = table.changes().durable_up_to();
-            for key in promises.withdraw(&mut self.output, durable, &why) {
-                table.unlock(&mut self.session, key.as_bytes(), self.now);
+        let stored = table.changes().durable(last).await;
+        self.now = Instant::now().into_std();
+        let (session, now) = (&mut *self.session, self.now);
+        let durable = table.changes().durable_up_to();
+        promises.replace(&mut self.output, |seq, granted| match (&stored, granted) {
+            (Err(why), granted) if seq > durable => {
+                if let Some(key) = granted {
+                    table.unlock(session, key.as_bytes(), now);
+                }
+                Some(Reply::NotStored(why.clone()))
             }
-            table.changes().write(self.session.seq());
-        }
+            (_, Some(key)) => {
+                let lost = table.token(session, key.as_bytes()) == Err(NotHeld::Expired);
+                lost.then_some(Reply::Unavailable)
+            }
+            _ => None,
+        });
+        table.changes().write(session.seq());
     }
 
     async fn read(&mut self) -> Result<(), Gone> {

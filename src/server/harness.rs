@@ -41,7 +41,12 @@ impl Server {
 
     /// With a store that the test can make fail.
     pub(super) fn start_stored() -> (Self, Fake, Writer) {
-        let (config, fake) = (Config::default(), Fake::default());
+        Self::start_stored_with(|_| {})
+    }
+
+    pub(super) fn start_stored_with(change: impl FnOnce(&mut Config)) -> (Self, Fake, Writer) {
+        let (mut config, fake) = (Config::default(), Fake::default());
+        change(&mut config);
         let (changes, writer) = Changes::to(fake.clone()).expect("a thread");
         let table = LockTable::new(config.limits(), Token(0), changes);
         (Self::start_on(config, table), fake, writer)

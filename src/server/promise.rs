@@ -5,7 +5,7 @@ use std::ops::Range;
 use bytes::BytesMut;
 
 use crate::protocol::Reply;
-use crate::store::{NotStored, Seq};
+use crate::store::Seq;
 use crate::table::Key;
 
 /// The promises in a connection's output, in the order of their places in it.
@@ -37,28 +37,22 @@ impl Promises {
         self.0.last().map(|promise| promise.seq)
     }
 
-    /// Puts an error in the place of each reply that rests on more than is `durable`, and returns
-    /// the locks that must be given back.
-    pub(super) fn withdraw(self, output: &mut BytesMut, durable: Seq, why: &NotStored) -> Vec<Key> {
+    /// Puts other replies in the places of those for which `instead` has one.
+    pub(super) fn replace<'a>(
+        self,
+        output: &mut BytesMut,
+        mut instead: impl FnMut(Seq, Option<&Key>) -> Option<Reply<'a>>,
+    ) {
         let promised = output.split();
         let mut copied = 0;
-        let mut give_back = Vec::new();
-        for Promise {
-            seq,
-            reply,
-            granted,
-        } in self.0
-        {
-            if seq <= durable {
-                continue;
+        for promise in self.0 {
+            if let Some(instead) = instead(promise.seq, promise.granted.as_ref()) {
+                output.extend_from_slice(&promised[copied..promise.reply.start]);
+                copied = promise.reply.end;
+                instead.put(output);
             }
-            output.extend_from_slice(&promised[copied..reply.start]);
-            copied = reply.end;
-            Reply::NotStored(why.clone()).put(output);
-            give_back.extend(granted);
         }
         output.extend_from_slice(&promised[copied..]);
-        give_back
     }
 }
 
@@ -136,6 +130,77 @@ mod tests {
         let holds = &fake.state().stored.holds;
         let held = holds.iter().filter(|(_, hold)| hold.is_some());
         assert!(held.map(|(token, _)| token.0).eq([4]));
+    }
+
+    /// While the disk took its time the lease ended, and another has the lock.
+    #[tokio::test]
+    async fn a_lock_that_was_lost_before_it_was_stored_is_not_promised() {
+        let (server, fake, writer) = Server::start_stored();
+        let (mut a, mut b) = (server.connect_by(1024), server.connect());
+        b.ask("lock other", "200 Acquired").await;
+        let (go, has_begun) = fake.gate();
+        a.send("lock k\nexpire k 1\nlock kept\nlock x\nunlock x")
+            .await;
+        let begun = tokio::task::spawn_blocking(move || has_begun.recv().map(|()| has_begun));
+        let _has_begun = begun.await.expect("no panic").expect("the writer begins");
+        while server.shared.table.keys().len() > 2 {
+            tokio::task::yield_now().await;
+        }
+        drop(go);
+        for answer in [
+            "409 Unavailable",
+            "200 OK",
+            "200 Acquired",
+            "200 Acquired",
+            "200 Unlocked",
+        ] {
+            a.expect(answer).await;
+        }
+        a.ask("token k", "403 expired").await;
+        server.stop().await;
+        assert_eq!(writer.finish(), Ok(()));
+    }
+
+    #[tokio::test]
+    async fn a_goodbye_that_frees_the_locks_rests_on_the_store() {
+        let (server, fake, writer) =
+            Server::start_stored_with(|config| config.compat = crate::config::Compat::Nodejs);
+        let mut a = server.connect();
+        a.ask("lock k", "200 Acquired").await;
+        fake.state().is_broken = true;
+        a.ask("quit", REFUSED).await;
+        fake.state().is_broken = false;
+        server.stop().await;
+        assert_eq!(writer.finish(), Ok(()));
+    }
+
+    /// A failing disk is left alone for a while, however many clients come.
+    #[tokio::test]
+    async fn who_comes_while_nothing_can_be_stored_does_not_wait_for_the_disk() {
+        let (server, fake, writer) = Server::start_stored();
+        let mut a = server.connect();
+        a.ask("lock k", "200 Acquired").await;
+        let id = a.id().await;
+        drop(a);
+        let mut b = server.connect();
+        b.ask("lock x", "200 Acquired").await;
+        fake.state().is_broken = true;
+        b.ask("unlock x", REFUSED).await;
+        let (go, has_begun) = fake.gate();
+        let begun = tokio::task::spawn_blocking(move || has_begun.recv().map(|()| has_begun));
+        // From here on an attempt is under way that does not end.
+        let _has_begun = begun
+            .await
+            .expect("no panic")
+            .expect("the writer tries again");
+        for _ in 0..3 {
+            let mut c = server.connect();
+            c.ask(&format!("conn_id {id}"), "200 conn id set").await;
+        }
+        drop(go);
+        fake.state().is_broken = false;
+        server.stop().await;
+        assert_eq!(writer.finish(), Ok(()));
     }
 
     #[tokio::test]

@@ -8,8 +8,8 @@
 //!
 //! 1. A change is part of the commit whose number it got, or of a later one if that fails. So once
 //!    a number is durable, all changes up to it are.
-//! 2. A number is either durable, or has failed and may become durable, or is not decided; that it
-//!    is durable never changes.
+//! 2. That a number is durable never changes. One that is not may become so, also after its commit
+//!    has failed.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -48,7 +48,8 @@ struct Queue {
     durable: AtomicU64,
     /// The last commit failed.
     failing: AtomicBool,
-    failure: Mutex<Failure>,
+    /// Why; of the last failure.
+    reason: Mutex<NotStored>,
     /// Those who wait for a commit: even numbers and odd ones. The writer is never more than one
     /// commit behind the one that collects, so each waiter is woken once.
     done: [Notify; 2],
@@ -65,13 +66,6 @@ struct Collecting {
     enough: usize,
     writer_waits: bool,
     finish: bool,
-}
-
-/// The last failure.
-#[derive(Debug)]
-struct Failure {
-    seq: u64,
-    reason: NotStored,
 }
 
 impl Changes {
@@ -133,7 +127,8 @@ impl Changes {
     ///
     /// # Errors
     ///
-    /// When the commit failed. The changes are still there, and may become durable later.
+    /// When the commit failed, or those before it do. The changes are still there, and may become
+    /// durable later.
     pub async fn durable(&self, seq: Seq) -> Result<(), NotStored> {
         match &self.0 {
             Some(queue) if seq > self.durable_up_to() => queue.until_decided(seq).await,
@@ -143,9 +138,7 @@ impl Changes {
 
     /// Why no change can be made at this time; `None` if it can.
     pub fn refusal(&self) -> Option<NotStored> {
-        let queue = self.0.as_ref()?;
-        let failing = queue.failing.load(Ordering::Acquire);
-        failing.then(|| lock(&queue.failure).reason.clone())
+        self.0.as_ref()?.refusal()
     }
 }
 
@@ -163,10 +156,7 @@ impl Writer {
         if self.thread.join().is_err() {
             return Err(NotStored::new("the store's thread panicked"));
         }
-        match self.queue.failing.load(Ordering::Acquire) {
-            true => Err(lock(&self.queue.failure).reason.clone()),
-            false => Ok(()),
-        }
+        self.queue.refusal().map_or(Ok(()), Err)
     }
 }
 
@@ -184,10 +174,7 @@ impl Queue {
             work: Condvar::new(),
             durable: AtomicU64::new(0),
             failing: AtomicBool::new(false),
-            failure: Mutex::new(Failure {
-                seq: 0,
-                reason: NotStored::new(""),
-            }),
+            reason: Mutex::new(NotStored::new("")),
             done: [Notify::new(), Notify::new()],
         }
     }
@@ -227,12 +214,19 @@ impl Queue {
         }
     }
 
+    /// Whoever comes while the store fails is told so at once, and does not wait for the next try.
     fn outcome(&self, seq: Seq) -> Option<Result<(), NotStored>> {
-        if seq.0 <= self.durable.load(Ordering::Acquire) {
-            return Some(Ok(()));
+        // First whether it fails: what has become durable since then is.
+        let refusal = self.refusal();
+        match seq.0 <= self.durable.load(Ordering::Acquire) {
+            true => Some(Ok(())),
+            false => refusal.map(Err),
         }
-        let failure = lock(&self.failure);
-        (seq.0 <= failure.seq).then(|| Err(failure.reason.clone()))
+    }
+
+    fn refusal(&self) -> Option<NotStored> {
+        let failing = self.failing.load(Ordering::Acquire);
+        failing.then(|| lock(&self.reason).clone())
     }
 
     fn write_to(&self, mut storage: impl Storage) {
@@ -253,8 +247,7 @@ impl Queue {
                     self.failing.store(false, Ordering::Release);
                 }
                 Err(reason) => {
-                    let seq = taken.seq;
-                    *lock(&self.failure) = Failure { seq, reason };
+                    *lock(&self.reason) = reason;
                     self.failing.store(true, Ordering::Release);
                 }
             }
@@ -270,9 +263,13 @@ impl Queue {
     fn take(&self, pace: &Pace) -> Taken {
         let mut collecting = self.collecting();
         collecting.writer_waits = true;
-        collecting.enough = 1;
-        collecting = self.wait_for_enough(collecting, pace.retry_after());
-        if collecting.wanted_by > 0 {
+        if let Some(retry_after) = pace.retry_after() {
+            // However many come meanwhile.
+            collecting.enough = usize::MAX;
+            collecting = self.wait_for_enough(collecting, Some(retry_after));
+        } else {
+            collecting.enough = 1;
+            collecting = self.wait_for_enough(collecting, None);
             collecting.enough = pace.enough(collecting.wanted_by);
             collecting = self.wait_for_enough(collecting, Some(pace.last_commit));
         }
@@ -497,13 +494,16 @@ mod tests {
             async move {
                 for index in 0..EACH {
                     let token = task * EACH + index;
-                    if index % 50 == task {
+                    if task < 4 && index == 100 * (task + 1) {
                         fake.state().failures.push(NotStored::new("now and then"));
                     }
                     let seq = changes.push(released(token));
                     if changes.durable(seq).await.is_ok() {
                         assert!(fake.state().stored.holds.contains_key(&Token(token)));
                         told.fetch_add(1, Ordering::Relaxed);
+                    }
+                    while changes.refusal().is_some() {
+                        tokio::task::yield_now().await;
                     }
                 }
             }

@@ -304,6 +304,7 @@ impl LockTable {
         self.store_new(session);
         if ending == Ending::Disconnect {
             self.unlock(session, waiter.key().as_bytes(), now);
+            self.changes.write(session.seq);
             return false;
         }
         true
