@@ -33,7 +33,7 @@ impl<S: Transport> Connection<'_, S> {
             }
             Request::Unlock { key } => self.unlock(key).await,
             Request::UnlockAll => {
-                unlock_all(&self.shared.table, &mut self.session).await;
+                Box::pin(unlock_all(&self.shared.table, &mut self.session)).await;
                 Reply::Ok
             }
             Request::Token { key } => match self.shared.table.token(&mut self.session, key) {
@@ -45,10 +45,10 @@ impl<S: Transport> Connection<'_, S> {
             Request::ConnId => self.conn_id(),
             Request::Resume { id } => self.resume(id),
             Request::Stats => Reply::Stats(self.stats()),
-            Request::Debug => return self.debug().await,
+            Request::Debug => return Box::pin(self.debug()).await,
             Request::Echo { words } => Reply::Echo(words),
             Request::Help => Reply::Help,
-            Request::Quit => return self.quit().await,
+            Request::Quit => return Box::pin(self.quit()).await,
         };
         match reply.is_promise() {
             true => self.promise(&reply, None),
@@ -75,7 +75,7 @@ impl<S: Transport> Connection<'_, S> {
         let reply = match answer {
             Locked::Acquired => return self.promise(&Reply::Acquired, Some(key)),
             Locked::Again => return self.promise(&Reply::Acquired, None),
-            Locked::Waiting => match self.wait_for_grant(wait).await? {
+            Locked::Waiting => match Box::pin(self.wait_for_grant(wait)).await? {
                 true => return self.promise(&Reply::Acquired, Some(key)),
                 false if self.stopping => Reply::ShuttingDown,
                 false => Reply::Unavailable,

@@ -2,13 +2,16 @@
 //!
 //! Generic over the stream, so that TCP, unix sockets and in-memory pipes are all the same.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
+use std::mem::MaybeUninit;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Poll, ready};
 use std::time::Duration;
 
-use bytes::{BufMut, BytesMut};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use bytes::BytesMut;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadBuf};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::codec::{Decoder, Encoder};
 use tokio_util::sync::CancellationToken;
@@ -29,8 +32,9 @@ const READ_SIZE: usize = 8 * 1024;
 /// is noticed at once, and, behind more than this, within a second.
 const READ_AHEAD: usize = 64 * 1024;
 
-/// Buffers of this size or above are given back once they are empty.
-const KEEP_BUFFER: usize = 32 * 1024;
+/// Buffers of this size or above are given back once they are empty: those that stay are enough for
+/// a client that sends one command at a time.
+const KEEP_BUFFER: usize = 256;
 
 /// How long a closed connection waits for its client to close, too.
 const LINGER: Duration = Duration::from_secs(1);
@@ -94,14 +98,16 @@ pub(super) async fn serve<S: Transport, P>(
     debug!(%peer, session = %connection.session.number(), "connected");
     let gone = connection.converse().await;
     debug!(%peer, session = %connection.session.number(), "disconnected: {gone}");
-    connection.keep_promises().await;
+    Box::pin(connection.keep_promises()).await;
     // The session leaves first: a client that has read the goodbye finds it resumable, or its
     // locks free. And its time runs from here on, however long the goodbye takes.
-    if let Some(grace) = connection.session.detach().await {
+    if let Some(grace) = Box::pin(connection.session.detach()).await {
         // In a small task of its own: there may be very many, and this one's memory is free then.
         tokio::spawn(grace::sit_out(Arc::clone(&shared), grace, stop.clone()));
     }
-    connection.say_goodbye(gone).await;
+    // Boxed, as are all rare and large futures here: a connection takes the room of its largest one
+    // for as long as it lives.
+    Box::pin(connection.say_goodbye(gone)).await;
     drop(slot);
 }
 
@@ -216,10 +222,11 @@ impl<'a, S: Transport> Connection<'a, S> {
 
     async fn read(&mut self) -> Result<(), Gone> {
         give_back(&mut self.input);
-        self.input.reserve(READ_SIZE);
         tokio::select! {
             biased;
-            read = self.stream.read_buf(&mut self.input) => self.input_ended = read? == 0,
+            read = read_some(&mut self.stream, &mut self.input, READ_SIZE) => {
+                self.input_ended = read? == 0;
+            }
             () = self.stop.cancelled() => self.stopping = true,
         }
         Ok(())
@@ -235,7 +242,9 @@ impl<'a, S: Transport> Connection<'a, S> {
     /// Writes all answers that are due. While a client does not take them nothing else happens
     /// for it, so what is kept for it stays bounded; but not for longer than it may.
     pub(super) async fn flush(&mut self) -> Result<(), Gone> {
-        self.keep_promises().await;
+        if !self.promises.is_empty() {
+            Box::pin(self.keep_promises()).await;
+        }
         let unsent_timeout = self.shared.config.unsent_timeout();
         while !self.output.is_empty() {
             tokio::select! {
@@ -300,7 +309,7 @@ impl<'a, S: Transport> Connection<'a, S> {
     }
 
     /// Sends the last answers and closes.
-    async fn say_goodbye(mut self, gone: Gone) {
+    async fn say_goodbye(&mut self, gone: Gone) {
         let has_last_words = matches!(gone, Gone::Quit | Gone::Shutdown);
         if has_last_words && self.flush().await.is_ok() {
             close_gently(&mut self.stream, self.stop).await;
@@ -332,7 +341,7 @@ pub(super) async fn close_gently(stream: &mut impl Transport, stop: &Cancellatio
 
 /// A pause whose timer exists only if it is really waited for.
 async fn pause(time: Duration) {
-    sleep(time).await;
+    Box::pin(sleep(time)).await;
 }
 
 /// Reads ahead until the client has left. `input_ended` says then whether everything is read;
@@ -343,14 +352,30 @@ async fn until_left(
     input_ended: &mut bool,
 ) -> io::Result<()> {
     while let room @ 1.. = READ_AHEAD.saturating_sub(input.len()) {
-        input.reserve(room.min(READ_SIZE));
-        if stream.read_buf(&mut (&mut *input).limit(room)).await? == 0 {
+        if read_some(stream, input, room).await? == 0 {
             *input_ended = true;
             return Ok(());
         }
     }
     stream.peer_gone().await;
     Ok(())
+}
+
+/// Reads what is there, but at most `most` bytes and [`READ_SIZE`]; 0 is the end. There is no buffer
+/// before something has come, so that an idle connection has none.
+async fn read_some(
+    stream: &mut impl Transport,
+    input: &mut BytesMut,
+    most: usize,
+) -> io::Result<usize> {
+    poll_fn(|context| {
+        let mut space = [const { MaybeUninit::uninit() }; READ_SIZE];
+        let mut read = ReadBuf::uninit(&mut space[..most.min(READ_SIZE)]);
+        ready!(Pin::new(&mut *stream).poll_read(context, &mut read))?;
+        input.extend_from_slice(read.filled());
+        Poll::Ready(Ok(read.filled().len()))
+    })
+    .await
 }
 
 /// Frees an empty buffer that has grown large.

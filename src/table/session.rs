@@ -255,7 +255,7 @@ pub struct SessionView {
 #[derive(Debug)]
 struct Registered {
     /// Drawn when first asked for. A session that nobody asked cannot be resumed.
-    secret: Option<Known>,
+    secret: Option<Box<Known>>,
     grace: Duration,
     peer: Peer,
     presence: Presence,
@@ -270,9 +270,10 @@ impl Registered {
 #[derive(Debug)]
 enum Presence {
     Connected,
+    /// What it holds is boxed, because most sessions are connected.
     InGrace {
         ends: Instant,
-        held: Held,
+        held: Box<Held>,
         resumed: Arc<Notify>,
     },
 }
@@ -331,7 +332,7 @@ impl Registry {
     pub(super) fn set_secret(&self, number: SessionNumber, secret: Secret) -> SessionId {
         if let Some(mut registered) = self.sessions.get_mut(&number) {
             debug_assert!(registered.secret.is_none(), "an id does not change");
-            registered.secret = Some(Known::Secret(secret));
+            registered.secret = Some(Box::new(Known::Secret(secret)));
         }
         SessionId { number, secret }
     }
@@ -342,7 +343,7 @@ impl Registry {
         debug_assert!(registered.is_some(), "a session in use is registered");
         registered.map_or_else(StoredSession::default, |registered| StoredSession {
             grace: registered.grace,
-            secret: registered.secret.as_ref().and_then(Known::secret),
+            secret: registered.secret.as_ref().and_then(|known| known.secret()),
         })
     }
 
@@ -366,7 +367,7 @@ impl Registry {
         self.in_grace.fetch_add(1, Ordering::Relaxed);
         let (presence, running) = begin_grace(number, grace, held, now);
         let registered = Registered {
-            secret: secret.map(Known::Digest),
+            secret: secret.map(|digest| Box::new(Known::Digest(digest))),
             grace,
             peer: Peer::BeforeRestart,
             presence,
@@ -447,10 +448,10 @@ impl Registry {
         if !registered.knows(id.secret) || !registered.presence.in_grace_at(now) {
             return None;
         }
-        registered.secret = Some(Known::Secret(id.secret));
+        registered.secret = Some(Box::new(Known::Secret(id.secret)));
         registered.peer = peer;
         match std::mem::replace(&mut registered.presence, Presence::Connected) {
-            Presence::InGrace { held, resumed, .. } => Some((held, resumed)),
+            Presence::InGrace { held, resumed, .. } => Some((*held, resumed)),
             Presence::Connected => None,
         }
     }
@@ -464,7 +465,7 @@ impl Registry {
         let (number, registered) = self.sessions.remove_if(&number, is_over)?;
         self.in_grace.fetch_sub(1, Ordering::Relaxed);
         match registered.presence {
-            Presence::InGrace { held, .. } => Some(Session::new(number, held)),
+            Presence::InGrace { held, .. } => Some(Session::new(number, *held)),
             Presence::Connected => None,
         }
     }
@@ -509,7 +510,7 @@ fn begin_grace(
     let (ends, resumed) = (now + grace, Arc::new(Notify::new()));
     let presence = Presence::InGrace {
         ends,
-        held,
+        held: Box::new(held),
         resumed: Arc::clone(&resumed),
     };
     let grace = Grace {
