@@ -58,33 +58,49 @@ impl<S: Transport> Connection<'_, S> {
 
     async fn lock(&mut self, key: &[u8], mode: &Mode, wait: Duration) -> Result<(), Gone> {
         let table = &self.shared.table;
-        let mut answer = table.lock(&mut self.session, key, mode, self.now);
-        if answer == Locked::Busy && !wait.is_zero() && self.may_wait() {
+        match table.lock(&mut self.session, key, mode, self.now) {
+            Locked::Busy => Box::pin(self.lock_busy(key, mode, wait)).await,
+            answer => self.answer_lock(key, answer),
+        }
+    }
+
+    /// The lock is held by others.
+    async fn lock_busy(&mut self, key: &[u8], mode: &Mode, wait: Duration) -> Result<(), Gone> {
+        let table = &self.shared.table;
+        let mut answer = Locked::Busy;
+        if !wait.is_zero() && self.may_wait() {
             // Nobody should wait for answers that are ready.
             self.flush().await?;
             let now = Instant::now().into_std();
             answer = table.lock_or_wait(&mut self.session, key, mode, now);
         }
+        if answer == Locked::Waiting {
+            answer = match self.wait_for_grant(wait).await? {
+                true => Locked::Acquired,
+                false if self.stopping => return self.reply(&Reply::ShuttingDown),
+                // It has waited; and there was no circle when it began to.
+                false => return self.reply(&Reply::Unavailable),
+            };
+        }
         if answer == Locked::Busy {
             if let Some(circle) = table.circle(&self.session, key) {
                 answer = Locked::Deadlock(circle);
+            } else if self.stopping && !wait.is_zero() {
+                return self.reply(&Reply::ShuttingDown);
             }
             // A walk may be long, and a client may ask for many.
             tokio::task::yield_now().await;
         }
+        self.answer_lock(key, answer)
+    }
+
+    fn answer_lock(&mut self, key: &[u8], answer: Locked) -> Result<(), Gone> {
         let reply = match answer {
             Locked::Acquired => return self.promise(&Reply::Acquired, Some(key)),
             Locked::Again => return self.promise(&Reply::Acquired, None),
-            Locked::Waiting => match Box::pin(self.wait_for_grant(wait)).await? {
-                true => return self.promise(&Reply::Acquired, Some(key)),
-                false if self.stopping => Reply::ShuttingDown,
-                false => Reply::Unavailable,
-            },
-            Locked::Conflict => Reply::Unavailable,
+            Locked::Busy | Locked::Conflict | Locked::Waiting => Reply::Unavailable,
             Locked::Deadlock(circle) => Reply::Deadlock(circle),
             Locked::Full(limit) => Reply::Full(limit),
-            Locked::Busy if self.stopping && !wait.is_zero() => Reply::ShuttingDown,
-            Locked::Busy => Reply::Unavailable,
         };
         self.reply(&reply)
     }
