@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::task::{Poll, ready};
 use std::time::Duration;
 
-use bytes::BytesMut;
+use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadBuf};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::codec::{Decoder, Encoder};
@@ -249,9 +249,11 @@ impl<'a, S: Transport> Connection<'a, S> {
         while !self.output.is_empty() {
             tokio::select! {
                 biased;
-                written = self.stream.write_buf(&mut self.output) => {
-                    if written? == 0 {
-                        return Err(io::Error::from(io::ErrorKind::WriteZero).into());
+                // Not `write_buf`, whose system call for several buffers costs more for this one.
+                written = self.stream.write(&self.output) => {
+                    match written? {
+                        0 => return Err(io::Error::from(io::ErrorKind::WriteZero).into()),
+                        written => self.output.advance(written),
                     }
                 }
                 () = pause(unsent_timeout) => return Err(Gone::Stalled),
@@ -390,7 +392,6 @@ fn give_back(buffer: &mut BytesMut) {
 /// so every time below is exact.
 #[cfg(test)]
 mod tests {
-    use bytes::Buf;
     use tokio::io::{AsyncBufReadExt, BufReader, split};
 
     use super::*;
