@@ -243,6 +243,19 @@ impl Client {
     }
 }
 
+impl Client {
+    /// As [`Client::read_lines`], with what they say.
+    pub async fn read_text(&mut self, lines: usize) -> String {
+        let mut text = String::new();
+        while text.lines().count() < lines || !text.ends_with('\n') {
+            let read = self.stream.read(&mut self.input).await.expect("an answer");
+            assert!(read > 0, "the server hung up");
+            text.push_str(&String::from_utf8_lossy(&self.input[..read]));
+        }
+        text
+    }
+}
+
 /// A key of 40 bytes.
 pub fn key(number: usize) -> String {
     format!("some/application/resource/{number:014}")

@@ -1,0 +1,194 @@
+//! What must not grow with the rest: `cargo bench --bench growth`.
+//!
+//! The first two on a real server, the others on the lock table alone, since no machine has a
+//! hundred thousand sockets to spare.
+
+mod load;
+
+use std::time::{Duration, Instant};
+
+use elock::store::Changes;
+use elock::table::{Ending, Limits, LockTable, Locked, Mode, Peer, Session, Token};
+use load::{Client, Load, Server, key, pairs};
+
+const NO_LIMIT: &[&str] = &["--max-session-locks", "2000000"];
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().collect();
+    if let Some(at) = arguments.iter().position(|argument| argument == load::ECHO) {
+        return load::serve_echo(&arguments[at + 1]);
+    }
+    with_many_held();
+    end_of_a_large_session();
+    println!("| the lock table alone | of a hundred | of a hundred thousand |");
+    println!("| --- | --- | --- |");
+    print("a hand-over among waiters", 100, 100_000, hand_overs);
+    print(
+        "a wait that ends, all at one moment",
+        100,
+        100_000,
+        deadlines,
+    );
+    println!();
+    for length in [100, 10_000] {
+        let took = chain(length);
+        println!("a walk over a chain of {length} waiting sessions: {took:?}");
+    }
+}
+
+fn print(what: &str, few: usize, many: usize, cost: fn(usize) -> Duration) {
+    // The smaller one often, so that it takes as long.
+    let times = u32::try_from(many / few).expect("a few");
+    let small: Duration = (0..times).map(|_| cost(few)).sum::<Duration>() / times;
+    println!("| {what} | {small:?} | {:?} |", cost(many));
+}
+
+fn with_many_held() {
+    let server = Server::elockd(NO_LIMIT);
+    let load = Load {
+        connections: 50,
+        in_flight: 1,
+        time: Duration::from_secs(2),
+        pace: None,
+    };
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    for held in [10, 1_000_000] {
+        let holder = runtime.block_on(hold(&server, held));
+        let shown = pairs(&server, load);
+        let (rate, cpu) = (shown.per_second, shown.cpu_micros);
+        println!(
+            "with {held} locks held by others: {rate:.0} commands/s, {cpu:.2} us of processor each"
+        );
+        drop(holder);
+    }
+}
+
+async fn hold(server: &Server, locks: usize) -> Client {
+    let mut client = Client::connect(server.address).await;
+    client.send(b"set_timeout 0\n").await;
+    client.read_lines(1).await;
+    for first in (0..locks).step_by(1000) {
+        let last = locks.min(first + 1000);
+        let requests: Vec<String> = (first..last)
+            .map(|number| format!("lock held/{}\n", key(number)))
+            .collect();
+        client.send(requests.concat().as_bytes()).await;
+        client.read_lines(last - first).await;
+    }
+    client
+}
+
+fn end_of_a_large_session() {
+    let server = Server::elockd(NO_LIMIT);
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let (took, mut others) = runtime.block_on(async {
+        let holder = hold(&server, 1_000_000).await;
+        let mut watcher = Client::connect(server.address).await;
+        let begin = Instant::now();
+        drop(holder);
+        let mut others = Vec::new();
+        loop {
+            let sent = Instant::now();
+            watcher.send(b"lock mine\nunlock mine\n").await;
+            watcher.read_lines(2).await;
+            others.push(sent.elapsed());
+            // Its last keys are freed last or nearly so; one of them is as good as another.
+            if others.len() % 50 == 0 && stats_locks(&mut watcher).await == 0 {
+                break (begin.elapsed(), others);
+            }
+        }
+    });
+    others.sort_unstable();
+    let part = |part: f64| others[((others.len() - 1) as f64 * part) as usize];
+    println!(
+        "the end of a session with a million locks: {took:?}; others meanwhile: p50 {:?}, p99 {:?}, max {:?}\n",
+        part(0.5),
+        part(0.99),
+        part(1.0)
+    );
+}
+
+async fn stats_locks(client: &mut Client) -> usize {
+    client.send(b"stats\n").await;
+    let lines = client.read_text(5).await;
+    let line = lines.lines().find(|line| line.starts_with("STAT locks "));
+    let count = line.and_then(|line| line.rsplit(' ').next());
+    count
+        .and_then(|count| count.trim().parse().ok())
+        .expect("a count")
+}
+
+fn table() -> LockTable {
+    let limits = Limits {
+        locks: usize::MAX,
+        locks_per_session: usize::MAX,
+        waiters_per_key: usize::MAX,
+        sessions_in_grace: usize::MAX,
+        max_hold: None,
+    };
+    LockTable::new(limits, Token(0), Changes::default())
+}
+
+fn open(table: &LockTable) -> Session {
+    table.open(Peer::Unix(None), Duration::ZERO)
+}
+
+fn lock(table: &LockTable, session: &mut Session, key: &[u8], expected: Locked) {
+    let answer = table.lock_or_wait(session, key, &Mode::Exclusive, Instant::now());
+    assert_eq!(answer, expected);
+}
+
+/// A holder and so many who wait for its key.
+fn queue(table: &LockTable, waiters: usize) -> (Session, Vec<Session>) {
+    let mut holder = open(table);
+    lock(table, &mut holder, b"k", Locked::Acquired);
+    let waiting = (0..waiters).map(|_| {
+        let mut session = open(table);
+        lock(table, &mut session, b"k", Locked::Waiting);
+        session
+    });
+    let waiting = waiting.collect();
+    (holder, waiting)
+}
+
+fn hand_overs(waiters: usize) -> Duration {
+    let table = table();
+    let (mut holder, waiting) = queue(&table, waiters);
+    let begin = Instant::now();
+    for mut next in waiting {
+        table.unlock(&mut holder, b"k", begin);
+        assert!(table.settle(&mut next, Ending::Granted, begin));
+        holder = next;
+    }
+    begin.elapsed() / u32::try_from(waiters).expect("not that many")
+}
+
+fn deadlines(waiters: usize) -> Duration {
+    let table = table();
+    let (_holder, mut waiting) = queue(&table, waiters);
+    let begin = Instant::now();
+    for session in &mut waiting {
+        assert!(!table.settle(session, Ending::Deadline, begin));
+    }
+    begin.elapsed() / u32::try_from(waiters).expect("not that many")
+}
+
+/// Each session holds a key and waits for that of the next; the last asks for the first one's.
+fn chain(length: usize) -> Duration {
+    let table = table();
+    let key = |number: usize| number.to_ne_bytes();
+    let mut sessions: Vec<Session> = (0..length).map(|_| open(&table)).collect();
+    for (number, session) in sessions.iter_mut().enumerate() {
+        lock(&table, session, &key(number), Locked::Acquired);
+    }
+    // From the end, so that each wait has a short walk.
+    for (number, session) in sessions.iter_mut().enumerate().rev().skip(1) {
+        lock(&table, session, &key(number + 1), Locked::Waiting);
+    }
+    let last = sessions.last_mut().expect("some");
+    let begin = Instant::now();
+    let answer = table.lock_or_wait(last, &key(0), &Mode::Exclusive, begin);
+    let took = begin.elapsed();
+    assert!(matches!(answer, Locked::Deadlock(_)));
+    took
+}
