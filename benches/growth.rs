@@ -7,9 +7,8 @@ mod load;
 
 use std::time::{Duration, Instant};
 
-use elock::store::Changes;
-use elock::table::{Ending, Limits, LockTable, Locked, Mode, Peer, Session, Token};
-use load::{Client, Load, Server, key, pairs};
+use elock::table::{Ending, LockTable, Locked, Mode, Session};
+use load::{Client, Load, Server, key, open, pairs, table};
 
 const NO_LIMIT: &[&str] = &["--max-session-locks", "2000000"];
 
@@ -116,21 +115,6 @@ async fn stats_locks(client: &mut Client) -> usize {
     count
         .and_then(|count| count.trim().parse().ok())
         .expect("a count")
-}
-
-fn table() -> LockTable {
-    let limits = Limits {
-        locks: usize::MAX,
-        locks_per_session: usize::MAX,
-        waiters_per_key: usize::MAX,
-        sessions_in_grace: usize::MAX,
-        max_hold: None,
-    };
-    LockTable::new(limits, Token(0), Changes::default())
-}
-
-fn open(table: &LockTable) -> Session {
-    table.open(Peer::Unix(None), Duration::ZERO)
 }
 
 fn lock(table: &LockTable, session: &mut Session, key: &[u8], expected: Locked) {

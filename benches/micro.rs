@@ -1,12 +1,14 @@
 //! The parts of a command, each alone: `cargo bench --bench micro`.
 
-use std::time::{Duration, Instant};
+mod load;
+
+use std::time::Instant;
 
 use bytes::BytesMut;
 use divan::Bencher;
 use elock::protocol::{Line, LineCodec, Reply, Request};
-use elock::store::Changes;
-use elock::table::{Ending, Limits, LockTable, Mode, Peer, Session, Token};
+use elock::table::{Ending, Mode};
+use load::{open, table};
 use tokio_util::codec::{Decoder, Encoder};
 
 const KEY: &[u8] = b"some/application/resource/00000000000007";
@@ -14,21 +16,6 @@ const LINE: &[u8] = b"lock some/application/resource/00000000000007 5\n";
 
 fn main() {
     divan::main();
-}
-
-fn table() -> LockTable {
-    let limits = Limits {
-        locks: usize::MAX,
-        locks_per_session: usize::MAX,
-        waiters_per_key: usize::MAX,
-        sessions_in_grace: usize::MAX,
-        max_hold: None,
-    };
-    LockTable::new(limits, Token(0), Changes::default())
-}
-
-fn open(table: &LockTable) -> Session {
-    table.open(Peer::Unix(None), Duration::ZERO)
 }
 
 #[divan::bench]

@@ -6,6 +6,8 @@ use std::net::{SocketAddr, TcpListener};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use elock::store::Changes;
+use elock::table::{Limits, LockTable, Peer, Session, Token};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -254,6 +256,22 @@ impl Client {
         }
         text
     }
+}
+
+/// A lock table without bounds, alone.
+pub fn table() -> LockTable {
+    let limits = Limits {
+        locks: usize::MAX,
+        locks_per_session: usize::MAX,
+        waiters_per_key: usize::MAX,
+        sessions_in_grace: usize::MAX,
+        max_hold: None,
+    };
+    LockTable::new(limits, Token(0), Changes::default())
+}
+
+pub fn open(table: &LockTable) -> Session {
+    table.open(Peer::Unix(None), Duration::ZERO)
 }
 
 /// A key of 40 bytes.

@@ -64,7 +64,7 @@ impl Promises {
 #[cfg(test)]
 mod tests {
     use crate::server::harness::Server;
-    use crate::table::{SessionNumber, Token};
+    use crate::table::{Ending, Locked, Mode, Peer, SessionNumber, Token};
 
     const REFUSED: &str = "500 Not stored: no space";
 
@@ -161,6 +161,35 @@ mod tests {
             a.expect(answer).await;
         }
         a.ask("token k", "403 expired").await;
+        server.stop().await;
+        assert_eq!(writer.finish(), Ok(()));
+    }
+
+    /// Its disconnect came between the grant and its learning of it. Nobody waits for the release
+    /// that this makes, and it is written nevertheless.
+    #[tokio::test]
+    async fn what_a_waiter_got_when_it_was_gone_is_released_on_disk() {
+        let (server, fake, writer) = Server::start_stored();
+        let (table, now) = (&server.shared.table, std::time::Instant::now());
+        let grace = std::time::Duration::from_secs(3600);
+        let (mut a, mut b) = (
+            table.open(Peer::Unix(None), grace),
+            table.open(Peer::Unix(None), grace),
+        );
+        let mode = Mode::Exclusive;
+        assert_eq!(table.lock(&mut a, b"k", &mode, now), Locked::Acquired);
+        assert_eq!(
+            table.lock_or_wait(&mut b, b"k", &mode, now),
+            Locked::Waiting
+        );
+        table.unlock(&mut a, b"k", now);
+        assert_eq!(table.changes().durable(a.seq()).await, Ok(()));
+        assert!(!table.settle(&mut b, Ending::Disconnect, now));
+        while fake.state().stored.holds.values().any(Option::is_some) {
+            tokio::task::yield_now().await;
+        }
+        table.end(a, now);
+        table.end(b, now);
         server.stop().await;
         assert_eq!(writer.finish(), Ok(()));
     }
