@@ -2,7 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use redb::{Builder, Database, StorageBackend};
+use redb::{Builder, Database};
 
 use super::medium::{Backend, Medium};
 use super::tables::{self, MIGRATIONS, Migration, Reserved, Unusable};
@@ -67,12 +67,9 @@ impl<M: Medium> Storage for Embedded<M> {
 
 fn open_existing(medium: &impl Medium, migrations: &[Migration]) -> Result<Database, Unusable> {
     let backend = medium.open(FILE)?;
-    if backend.len()? == 0 {
-        // The database would take it for a new one.
-        return Err(Unusable::NoStore);
-    }
     unless_damaged(|| {
         let database = open(backend)?;
+        // Also finds a file that is empty, of which the database makes a new one without tables.
         tables::migrate(&database, migrations)?;
         Ok(database)
     })

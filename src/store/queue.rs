@@ -202,9 +202,9 @@ impl Queue {
     }
 
     async fn until_decided(&self, seq: Seq) -> Result<(), NotStored> {
-        let done = &self.done[usize::from(seq.0 % 2 == 1)];
+        let done = self.done(seq.0);
         loop {
-            // Made before the look, it is told of a commit that ends in between.
+            // Made before the look, so it is told of a commit that ends in between.
             let decided = done.notified();
             if let Some(outcome) = self.outcome(seq) {
                 return outcome;
@@ -212,6 +212,10 @@ impl Queue {
             self.want(seq);
             decided.await;
         }
+    }
+
+    fn done(&self, seq: u64) -> &Notify {
+        &self.done[usize::from(seq % 2 == 1)]
     }
 
     /// Whoever comes while the store fails is told so at once, and does not wait for the next try.
@@ -245,13 +249,15 @@ impl Queue {
                     batch = Batch::default();
                     self.durable.store(taken.seq, Ordering::Release);
                     self.failing.store(false, Ordering::Release);
+                    self.done(taken.seq).notify_waiters();
                 }
                 Err(reason) => {
                     *lock(&self.reason) = reason;
                     self.failing.store(true, Ordering::Release);
+                    // Those who wait for the next commit, too: it has to wait for a while.
+                    self.done.iter().for_each(Notify::notify_waiters);
                 }
             }
-            self.done[usize::from(taken.seq % 2 == 1)].notify_waiters();
             if taken.finish {
                 return;
             }
