@@ -10,6 +10,8 @@ FROM rust:1.95-slim-bookworm AS build
 WORKDIR /src
 COPY Cargo.toml Cargo.lock ./
 COPY src src
+# The manifest names them.
+COPY benches benches
 RUN cargo build --release --locked --bin elockd
 RUN mkdir /data
 

@@ -17,17 +17,26 @@ fn main() -> ExitCode {
     let config = Config::from_args();
     let done = match &config.check {
         Some(address) => check(address).map_err(|error| format!("{address}: {error}")),
-        None => serve(config).map_err(|error| error.to_string()),
+        None => match serve(config) {
+            Ok(()) => Ok(()),
+            Err(error) => {
+                complain(&error.to_string());
+                return error.exit_code();
+            }
+        },
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(message) => {
-            // Nobody may be listening; then the exit code has to do.
-            let _ =
-                io::Write::write_all(&mut io::stderr(), format!("elockd: {message}\n").as_bytes());
+            complain(&message);
             ExitCode::FAILURE
         }
     }
+}
+
+fn complain(message: &str) {
+    // Nobody may be listening; then the exit code has to do.
+    let _ = io::Write::write_all(&mut io::stderr(), format!("elockd: {message}\n").as_bytes());
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +47,17 @@ enum ServeError {
     Bind(#[from] server::BindError),
     #[error(transparent)]
     Run(#[from] server::RunError),
+}
+
+impl ServeError {
+    /// 3 for what does not get better by another try.
+    fn exit_code(&self) -> ExitCode {
+        match self {
+            #[cfg(feature = "store")]
+            Self::Run(server::RunError::Store(error)) if error.is_final() => ExitCode::from(3),
+            _ => ExitCode::FAILURE,
+        }
+    }
 }
 
 fn serve(config: Config) -> Result<(), ServeError> {

@@ -7,6 +7,7 @@ use tracing::{error, trace};
 
 use super::connection::{Connection, Gone};
 use super::grace::unlock_all;
+use super::promise::About;
 use super::transport::Transport;
 use crate::config::{Compat, TEN_YEARS_MS};
 use crate::protocol::{BadRequest, Reply, Request, Stats};
@@ -34,10 +35,11 @@ impl<S: Transport> Connection<'_, S> {
             Request::Unlock { key } => self.unlock(key).await,
             Request::UnlockAll => {
                 Box::pin(unlock_all(&self.shared.table, &mut self.session)).await;
+                self.now = Instant::now().into_std();
                 Reply::Ok
             }
             Request::Token { key } => match self.shared.table.token(&mut self.session, key) {
-                Ok(token) => Reply::Token(token),
+                Ok(token) => return self.promise(&Reply::Token(token), About::Hold(key)),
                 Err(why) => not_held(why),
             },
             Request::Expire { key, lease_ms } => self.expire(key, lease_ms),
@@ -51,7 +53,7 @@ impl<S: Transport> Connection<'_, S> {
             Request::Quit => return Box::pin(self.quit()).await,
         };
         match reply.is_promise() {
-            true => self.promise(&reply, None),
+            true => self.promise(&reply, About::Change),
             false => self.reply(&reply),
         }
     }
@@ -96,8 +98,8 @@ impl<S: Transport> Connection<'_, S> {
 
     fn answer_lock(&mut self, key: &[u8], answer: Locked) -> Result<(), Gone> {
         let reply = match answer {
-            Locked::Acquired => return self.promise(&Reply::Acquired, Some(key)),
-            Locked::Again => return self.promise(&Reply::Acquired, None),
+            Locked::Acquired => return self.promise(&Reply::Acquired, About::Grant(key)),
+            Locked::Again => return self.promise(&Reply::Acquired, About::Hold(key)),
             Locked::Busy | Locked::Conflict | Locked::Waiting => Reply::Unavailable,
             Locked::Deadlock(circle) => Reply::Deadlock(circle),
             Locked::Full(limit) => Reply::Full(limit),
@@ -183,7 +185,7 @@ impl<S: Transport> Connection<'_, S> {
     async fn quit(&mut self) -> Result<(), Gone> {
         if self.shared.config.compat == Compat::Nodejs {
             unlock_all(&self.shared.table, &mut self.session).await;
-            self.promise(&Reply::Bye, None)?;
+            self.promise(&Reply::Bye, About::Change)?;
         } else {
             self.reply(&Reply::Bye)?;
         }

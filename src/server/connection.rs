@@ -19,7 +19,7 @@ use tracing::debug;
 
 use super::Shared;
 use super::grace::{self, Attached};
-use super::promise::Promises;
+use super::promise::{About, Promises};
 use super::transport::Transport;
 use super::wait::first_of;
 use crate::protocol::{Line, LineCodec, Reply, Request};
@@ -176,17 +176,12 @@ impl<'a, S: Transport> Connection<'a, S> {
         Ok(self.codec.encode(reply, &mut self.output)?)
     }
 
-    /// A reply that rests on what the session changed last; `granted`: the key of a lock that it got
-    /// by this very request. It is sent once that is durable.
-    pub(super) fn promise(
-        &mut self,
-        reply: &Reply<'_>,
-        granted: Option<&[u8]>,
-    ) -> Result<(), Gone> {
+    /// A reply that rests on what the session changed last. It is sent once that is durable.
+    pub(super) fn promise(&mut self, reply: &Reply<'_>, about: About<&[u8]>) -> Result<(), Gone> {
         let (seq, start) = (self.session.seq(), self.output.len());
         self.reply(reply)?;
         if seq > self.shared.table.changes().durable_up_to() {
-            self.promises.add(seq, start..self.output.len(), granted);
+            self.promises.add(seq, start..self.output.len(), about);
         }
         Ok(())
     }
@@ -204,18 +199,20 @@ impl<'a, S: Transport> Connection<'a, S> {
         self.now = Instant::now().into_std();
         let (session, now) = (&mut *self.session, self.now);
         let durable = table.changes().durable_up_to();
-        promises.replace(&mut self.output, |seq, granted| match (&stored, granted) {
-            (Err(why), granted) if seq > durable => {
-                if let Some(key) = granted {
+        promises.replace(&mut self.output, |seq, about| {
+            if let (Err(why), true) = (&stored, seq > durable) {
+                if let About::Grant(key) = about {
                     table.unlock(session, key.as_bytes(), now);
                 }
-                Some(Reply::NotStored(why.clone()))
+                return Some(Reply::NotStored(why.clone()));
             }
-            (_, Some(key)) => {
-                let lost = table.token(session, key.as_bytes()) == Err(NotHeld::Expired);
-                lost.then_some(Reply::Unavailable)
-            }
-            _ => None,
+            let (key, instead) = match about {
+                About::Grant(key) => (key, Reply::Unavailable),
+                About::Hold(key) => (key, Reply::Expired),
+                About::Change => return None,
+            };
+            let lost = table.token(session, key.as_bytes()) == Err(NotHeld::Expired);
+            lost.then_some(instead)
         });
         table.changes().write(session.seq());
     }
@@ -234,7 +231,11 @@ impl<'a, S: Transport> Connection<'a, S> {
 
     pub(super) async fn flush_if_full(&mut self) -> Result<(), Gone> {
         match self.output.len() >= self.shared.config.max_unsent as usize {
-            true => self.flush().await,
+            true => {
+                self.flush().await?;
+                self.now = Instant::now().into_std();
+                Ok(())
+            }
             false => Ok(()),
         }
     }

@@ -4,15 +4,19 @@ use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use super::Shared;
+use crate::store::Seq;
 use crate::table::{Detached, Grace, LockTable, Peer, Session};
 
 /// How many locks are released before others get their turn: a fraction of a millisecond's work.
 const SLICE: usize = 1000;
+
+/// How long a slice may wait for the store.
+const PATIENCE: Duration = Duration::from_millis(100);
 
 /// A session in use. Should its task be torn down, wherever it is, the session ends with it: no
 /// lock is ever held by nobody.
@@ -27,13 +31,22 @@ pub(super) struct Attached<'a> {
 pub(super) async fn unlock_all(table: &LockTable, session: &mut Session) {
     loop {
         let left = table.unlock_some(session, SLICE, Instant::now().into_std());
-        // Released they are in any case. Whoever tells a client so looks once more.
-        let _ = table.changes().durable(session.seq()).await;
         if left == 0 {
+            table.changes().write(session.seq());
             return;
         }
-        tokio::task::yield_now().await;
+        give_way(table, session.seq()).await;
     }
+}
+
+/// Lets others have their turn, in the store as well: but not for longer if the disk hangs. Whoever
+/// tells a client of the change looks once more whether it is durable.
+pub(super) async fn give_way(table: &LockTable, seq: Seq) {
+    table.changes().write(seq);
+    if seq > table.changes().durable_up_to() {
+        let _ = timeout(PATIENCE, table.changes().durable(seq)).await;
+    }
+    tokio::task::yield_now().await;
 }
 
 /// Waits until the grace period ends and releases what the session held, unless it is resumed or

@@ -7,6 +7,7 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::Shared;
+use super::grace::give_way;
 use crate::table::Token;
 
 /// How many leases are ended before others get their turn.
@@ -27,11 +28,10 @@ pub(super) async fn end_leases(shared: Arc<Shared>, stop: CancellationToken) {
                 () = next_end => {}
                 () = table.sooner_lease() => {}
             }
-            while let 1.. = table.end_leases(Instant::now().into_std(), SLICE) {
-                // As in a session's end: ended they are in any case.
-                let _ = table.changes().durable(table.changes().last()).await;
-                tokio::task::yield_now().await;
+            while table.end_leases(Instant::now().into_std(), SLICE) == SLICE {
+                give_way(table, table.changes().last()).await;
             }
+            table.changes().write(table.changes().last());
         }
     };
     tokio::select! {

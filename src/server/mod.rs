@@ -24,6 +24,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
@@ -34,6 +35,9 @@ use crate::config::Config;
 use crate::store::{Changes, NotStored, Writer};
 use crate::table::{Grace, LockTable};
 use entropy::Entropy;
+
+/// What the store gets for its last commit if all the time of a stop is over.
+const LAST_COMMIT: Duration = Duration::from_secs(1);
 
 /// How many `debug`s run at one time.
 const DEBUGS_AT_ONCE: usize = 8;
@@ -99,7 +103,7 @@ fn start(config: &Config) -> Result<Start, RunError> {
 /// Serves on `listeners` until `shutdown` is ready, and then stops: no connection is accepted any
 /// more, requests that wait are answered `503`, whole lines that were read are still answered,
 /// and connections are closed. Returns when all that is done, or after
-/// [`Config::shutdown_time`] at the latest, and then with everything stored.
+/// [`Config::shutdown_time`], and a second for the store, at the latest.
 ///
 /// The caller owns the ports and decides about the end, so a test can bind port 0.
 ///
@@ -137,7 +141,8 @@ pub async fn run(
     info!("stopping");
     stop.cancel();
     tasks.close();
-    if tokio::time::timeout(shutdown_time, tasks.wait())
+    let deadline = Instant::now() + shutdown_time;
+    if tokio::time::timeout_at(deadline, tasks.wait())
         .await
         .is_err()
     {
@@ -145,14 +150,14 @@ pub async fn run(
         warn!("stopped after {ms} ms with {busy} connections still busy");
     }
     match writer {
-        Some(writer) => Ok(finish(writer, shutdown_time).await?),
+        Some(writer) => Ok(finish(writer, deadline.max(Instant::now() + LAST_COMMIT)).await?),
         None => Ok(()),
     }
 }
 
-async fn finish(writer: Writer, patience: Duration) -> Result<(), NotStored> {
+async fn finish(writer: Writer, deadline: Instant) -> Result<(), NotStored> {
     let finished = tokio::task::spawn_blocking(move || writer.finish());
-    match tokio::time::timeout(patience, finished).await {
+    match tokio::time::timeout_at(deadline, finished).await {
         Ok(Ok(finished)) => finished,
         Ok(Err(failed)) => Err(NotStored::new(failed)),
         Err(_) => Err(NotStored::new("the disk takes too long")),

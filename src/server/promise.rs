@@ -18,18 +18,27 @@ struct Promise {
     seq: Seq,
     /// Where the reply is.
     reply: Range<usize>,
-    /// The lock that the request was granted.
-    granted: Option<Key>,
+    about: About<Key>,
+}
+
+/// What a promise is about, by which is decided what becomes of it if it cannot be kept.
+#[derive(Debug)]
+pub(super) enum About<K> {
+    /// The session was granted this lock by the very request.
+    Grant(K),
+    /// It holds this lock.
+    Hold(K),
+    Change,
 }
 
 impl Promises {
-    pub(super) fn add(&mut self, seq: Seq, reply: Range<usize>, granted: Option<&[u8]>) {
-        let granted = granted.map(Key::new);
-        self.0.push(Promise {
-            seq,
-            reply,
-            granted,
-        });
+    pub(super) fn add(&mut self, seq: Seq, reply: Range<usize>, about: About<&[u8]>) {
+        let about = match about {
+            About::Grant(key) => About::Grant(Key::new(key)),
+            About::Hold(key) => About::Hold(Key::new(key)),
+            About::Change => About::Change,
+        };
+        self.0.push(Promise { seq, reply, about });
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -45,12 +54,12 @@ impl Promises {
     pub(super) fn replace<'a>(
         self,
         output: &mut BytesMut,
-        mut instead: impl FnMut(Seq, Option<&Key>) -> Option<Reply<'a>>,
+        mut instead: impl FnMut(Seq, &About<Key>) -> Option<Reply<'a>>,
     ) {
         let promised = output.split();
         let mut copied = 0;
         for promise in self.0 {
-            if let Some(instead) = instead(promise.seq, promise.granted.as_ref()) {
+            if let Some(instead) = instead(promise.seq, &promise.about) {
                 output.extend_from_slice(&promised[copied..promise.reply.start]);
                 copied = promise.reply.end;
                 instead.put(output);
@@ -63,8 +72,16 @@ impl Promises {
 /// The store's writer is a thread, so these run on the real clock; what they wait for is answers.
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc::Receiver;
+
     use crate::server::harness::Server;
     use crate::table::{Ending, Locked, Mode, Peer, SessionNumber, Token};
+
+    /// Waits until a commit begins, which then waits for the gate.
+    async fn begun(has_begun: Receiver<()>) -> Receiver<()> {
+        let begun = tokio::task::spawn_blocking(move || has_begun.recv().map(|()| has_begun));
+        begun.await.expect("no panic").expect("a commit begins")
+    }
 
     const REFUSED: &str = "500 Not stored: no space";
 
@@ -74,8 +91,7 @@ mod tests {
         let (go, has_begun) = fake.gate();
         let mut a = server.connect();
         a.send("lock k").await;
-        let begun = tokio::task::spawn_blocking(move || has_begun.recv().map(|()| has_begun));
-        let _has_begun = begun.await.expect("no panic").expect("the writer begins");
+        let _has_begun = begun(has_begun).await;
         assert_eq!(server.shared.table.held(), 1);
         assert!(fake.state().stored.is_empty());
         let mut byte = [0];
@@ -143,10 +159,9 @@ mod tests {
         let (mut a, mut b) = (server.connect_by(1024), server.connect());
         b.ask("lock other", "200 Acquired").await;
         let (go, has_begun) = fake.gate();
-        a.send("lock k\nexpire k 1\nlock kept\nlock x\nunlock x")
+        a.send("lock k\nexpire k 1\ntoken k\nlock kept\nlock x\nunlock x")
             .await;
-        let begun = tokio::task::spawn_blocking(move || has_begun.recv().map(|()| has_begun));
-        let _has_begun = begun.await.expect("no panic").expect("the writer begins");
+        let _has_begun = begun(has_begun).await;
         while server.shared.table.keys().len() > 2 {
             tokio::task::yield_now().await;
         }
@@ -154,6 +169,7 @@ mod tests {
         for answer in [
             "409 Unavailable",
             "200 OK",
+            "403 expired",
             "200 Acquired",
             "200 Acquired",
             "200 Unlocked",
@@ -220,12 +236,8 @@ mod tests {
         fake.state().is_broken = true;
         b.ask("unlock x", REFUSED).await;
         let (go, has_begun) = fake.gate();
-        let begun = tokio::task::spawn_blocking(move || has_begun.recv().map(|()| has_begun));
         // From here on an attempt is under way that does not end.
-        let _has_begun = begun
-            .await
-            .expect("no panic")
-            .expect("the writer tries again");
+        let _has_begun = begun(has_begun).await;
         for _ in 0..3 {
             let mut c = server.connect();
             c.ask(&format!("conn_id {id}"), "200 conn id set").await;

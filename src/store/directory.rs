@@ -1,9 +1,10 @@
 //! A directory of files, used by one server at a time.
 
-use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::fs::{DirBuilder, File, Metadata, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use redb::StorageBackend;
 use redb::backends::FileBackend;
@@ -42,11 +43,11 @@ pub enum OpenError {
         /// The directory.
         path: PathBuf,
     },
-    /// The store in it is no store, damaged, or of a later version.
+    /// The store in it is no store, or damaged.
     #[error(
         "cannot read the store {file}: {reason}. Nothing is served, because locks that are held could \
-         be given away. Put a good copy of the file back or, if nobody holds a lock any more, move \
-         it away to start with none"
+         be given away. When no client works under a lock any more, move the file away to start \
+         with none"
     )]
     Unreadable {
         /// The store's file.
@@ -62,6 +63,13 @@ pub enum OpenError {
         /// Which versions those are.
         reason: String,
     },
+}
+
+impl OpenError {
+    /// True if it will be the same at the next try.
+    pub fn is_final(&self) -> bool {
+        matches!(self, Self::Unreadable { .. } | Self::Newer { .. })
+    }
 }
 
 /// Opens the store in the directory `path`, which is created if it is not there, and reads what was
@@ -112,6 +120,26 @@ pub(crate) fn contradictory(path: &Path, contradiction: &Contradiction) -> OpenE
 struct Directory {
     path: PathBuf,
     lock: File,
+    /// The file that was opened as the store. No other can take its place: it would lack what was
+    /// written since.
+    store: OnceLock<Identity>,
+}
+
+impl Directory {
+    fn open(path: &Path) -> io::Result<Self> {
+        let mut options = OpenOptions::new();
+        let lock = private(options.create(true)).open(path.join(LOCK_FILE))?;
+        let path = path.to_owned();
+        let store = OnceLock::new();
+        Ok(Self { path, lock, store })
+    }
+}
+
+/// Device and inode.
+type Identity = (u64, u64);
+
+fn identity(metadata: &Metadata) -> Identity {
+    (metadata.dev(), metadata.ino())
 }
 
 /// Makes the directory if it is not there, and those above it. Their names are on disk on return.
@@ -122,15 +150,6 @@ fn make(path: &Path) -> io::Result<()> {
     builder.recursive(true).mode(DIRECTORY_MODE).create(path)?;
     let above = missing.into_iter().filter_map(Path::parent);
     above.chain([path]).try_for_each(sync)
-}
-
-impl Directory {
-    fn open(path: &Path) -> io::Result<Self> {
-        let mut options = OpenOptions::new();
-        let lock = private(options.create(true)).open(path.join(LOCK_FILE))?;
-        let path = path.to_owned();
-        Ok(Self { path, lock })
-    }
 }
 
 /// Has the names in a directory on disk.
@@ -144,9 +163,10 @@ fn private(options: &mut OpenOptions) -> &mut OpenOptions {
     options.read(true).write(true).mode(FILE_MODE)
 }
 
-fn backend(file: File) -> io::Result<Backend> {
+fn backend(file: File, path: PathBuf) -> io::Result<Backend> {
     let file = StoreFile {
-        names: file.try_clone()?,
+        path,
+        identity: identity(&file.metadata()?),
         inner: FileBackend::new(file).map_err(io::Error::other)?,
     };
     Ok(Backend(Box::new(file)))
@@ -160,16 +180,22 @@ impl Medium for Directory {
     /// After a sync that failed, the system may keep pages that it could not write, marked as if it
     /// had. They are dropped here, so that what is read next comes from the disk.
     fn open(&self, name: &str) -> io::Result<Backend> {
-        let file = private(&mut OpenOptions::new()).open(self.path.join(name))?;
+        let path = self.path.join(name);
+        let file = private(&mut OpenOptions::new()).open(&path)?;
+        let found = identity(&file.metadata()?);
+        if name == FILE && *self.store.get_or_init(|| found) != found {
+            return Err(moved());
+        }
         file.sync_all()?;
         rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed)?;
-        backend(file)
+        backend(file, path)
     }
 
     fn create(&self, name: &str) -> io::Result<Backend> {
         let mut options = OpenOptions::new();
         options.create(true).truncate(true);
-        backend(private(&mut options).open(self.path.join(name))?)
+        let path = self.path.join(name);
+        backend(private(&mut options).open(&path)?, path)
     }
 
     fn replace(&self, from: &str, to: &str) -> io::Result<()> {
@@ -178,11 +204,17 @@ impl Medium for Directory {
     }
 }
 
-/// A file that somebody may remove while it is in use; what is written to it then is lost.
+fn moved() -> io::Error {
+    io::Error::other("somebody has moved, removed or replaced the store's file")
+}
+
+/// A file that somebody may move away while it is in use. What is written to it then would not be
+/// found at the next start.
 #[derive(Debug)]
 struct StoreFile {
     inner: FileBackend,
-    names: File,
+    path: PathBuf,
+    identity: Identity,
 }
 
 impl StorageBackend for StoreFile {
@@ -200,9 +232,9 @@ impl StorageBackend for StoreFile {
 
     fn sync_data(&self) -> io::Result<()> {
         self.inner.sync_data()?;
-        match self.names.metadata()?.nlink() {
-            0 => Err(io::Error::other("somebody has removed the store's file")),
-            _ => Ok(()),
+        match std::fs::metadata(&self.path) {
+            Ok(found) if identity(&found) == self.identity => Ok(()),
+            _ => Err(moved()),
         }
     }
 

@@ -338,10 +338,7 @@ mod tests {
                     }
                 }
             });
-            let quiet = std::panic::take_hook();
-            std::panic::set_hook(Box::new(|_| {}));
             let opened = Embedded::open(disk);
-            std::panic::set_hook(quiet);
             if let Ok((_, restored)) = opened {
                 prop_assert!(holds_all_of(&expected, &restored));
             }

@@ -105,7 +105,8 @@ impl Changes {
         Seq(collecting.seq)
     }
 
-    /// The number of the last change handed in so far.
+    /// The number of the commit that the next change will be part of: once it is durable, all that
+    /// were handed in so far are.
     pub fn last(&self) -> Seq {
         Seq(self.0.as_ref().map_or(0, |queue| queue.collecting().seq))
     }

@@ -1,7 +1,8 @@
 //! Who holds what and who waits. No sockets, no tasks, no clock: the time comes in.
 //!
 //! [`LockTable`] is a sharded map from key to lock. The uncontended [`LockTable::lock`] and
-//! [`LockTable::unlock`] take one shard guard and nothing else. Two guards are never held at
+//! [`LockTable::unlock`] take one shard guard; under it, and for a moment, the leases' mutex if there
+//! is a lease and the store's if there is a store. Two guards are never held at
 //! once (but by the map's own iterator, for reading); the mutex of the wait-for graph is taken
 //! before a guard, never under one; and wake-ups are sent after the guard is gone.
 
@@ -211,7 +212,7 @@ impl LockTable {
     }
 
     /// Takes the lock if that needs no wait: [`Locked::Acquired`], [`Locked::Again`],
-    /// [`Locked::Busy`], [`Locked::Conflict`] or [`Locked::Full`]. One guard, nothing else.
+    /// [`Locked::Busy`], [`Locked::Conflict`] or [`Locked::Full`].
     pub fn lock(&self, session: &mut Session, key: &[u8], mode: &Mode, now: Instant) -> Locked {
         debug_assert!(session.waiting.is_none(), "one request at a time");
         self.make_room(session);
