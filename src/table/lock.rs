@@ -373,6 +373,14 @@ mod tests {
     #[test]
     fn a_lock_of_one_holder_is_two_words() {
         assert_eq!(size_of::<Lock>(), 16);
+        let mut lock = Lock::new(session(1), Mode::Exclusive, hold(1));
+        let waiter = wait(&mut lock, 2, Mode::Exclusive);
+        assert!(matches!(lock, Lock::Crowd(_)));
+        assert!(lock.leave(&waiter));
+        assert!(matches!(lock, Lock::Alone(..)));
+        wait(&mut lock, 2, Mode::Exclusive);
+        assert_eq!(handed_to(lock.release(session(1), next_hold)), [2]);
+        assert!(matches!(lock, Lock::Alone(..)));
     }
 
     #[test]
