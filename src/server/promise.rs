@@ -210,6 +210,39 @@ mod tests {
         assert_eq!(writer.finish(), Ok(()));
     }
 
+    /// Ends of leases, of grace periods and of sessions that were torn down: nobody waits for these.
+    #[tokio::test]
+    async fn what_ends_by_itself_is_written_too() {
+        let (server, fake, writer) = Server::start_stored();
+        let until_released = async |token| {
+            while fake.state().stored.holds.get(&Token(token)) != Some(&None) {
+                tokio::task::yield_now().await;
+            }
+        };
+        let mut a = server.connect();
+        a.ask("lock k", "200 Acquired").await;
+        a.ask("expire k 1", "200 OK").await;
+        until_released(1).await;
+        a.ask("set_timeout 1", "200 timeout set").await;
+        a.ask("lock x", "200 Acquired").await;
+        drop(a);
+        until_released(2).await;
+        while fake.state().stored.sessions.get(&SessionNumber(1)) != Some(&None) {
+            tokio::task::yield_now().await;
+        }
+        let (table, now) = (&server.shared.table, std::time::Instant::now());
+        let mut b = table.open(Peer::Unix(None), std::time::Duration::ZERO);
+        assert_eq!(
+            table.lock(&mut b, b"y", &Mode::Exclusive, now),
+            Locked::Acquired
+        );
+        assert_eq!(table.changes().durable(b.seq()).await, Ok(()));
+        table.end(b, now);
+        until_released(3).await;
+        server.stop().await;
+        assert_eq!(writer.finish(), Ok(()));
+    }
+
     #[tokio::test]
     async fn a_goodbye_that_frees_the_locks_rests_on_the_store() {
         let (server, fake, writer) =
