@@ -9,26 +9,14 @@ use std::process::Command;
 
 use common::Client;
 use common::process::{ELOCKD, Process, run};
+use tempfile::TempDir;
 
-/// A path in a directory of its own, which is removed at the end.
-struct TempPath(PathBuf);
-
-impl TempPath {
-    fn new(name: &str) -> Self {
-        let dir = std::env::temp_dir().join(format!("elockd-{}-{name}", std::process::id()));
-        std::fs::create_dir_all(&dir).expect("a temporary directory");
-        Self(dir.join("elockd.sock"))
-    }
-
-    fn as_flag(&self) -> String {
-        format!("unix:{}", self.0.display())
-    }
-}
-
-impl Drop for TempPath {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(self.0.parent().expect("a directory"));
-    }
+/// A path in a directory of its own, and the flag that names it.
+fn socket_path() -> (TempDir, PathBuf, String) {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let path = directory.path().join("elockd.sock");
+    let flag = format!("unix:{}", path.display());
+    (directory, path, flag)
 }
 
 #[test]
@@ -136,11 +124,11 @@ fn settings_can_come_from_the_environment() {
 
 #[test]
 fn several_addresses_and_a_unix_socket_are_one_server() {
-    let path = TempPath::new("several");
-    let mut process = Process::start(&["--listen", &path.as_flag(), "--listen", "127.0.0.1:0"]);
+    let (_directory, path, flag) = socket_path();
+    let mut process = Process::start(&["--listen", &flag, "--listen", "127.0.0.1:0"]);
     let mut tcp = process.connect();
     tcp.ask("lock k", "200 Acquired");
-    let mut unix = UnixStream::connect(&path.0).expect("the socket is there");
+    let mut unix = UnixStream::connect(&path).expect("the socket is there");
     unix.write_all(b"lock k\nquit\n").expect("it is open");
     let mut answers = String::new();
     unix.read_to_string(&mut answers).expect("text");
@@ -150,32 +138,27 @@ fn several_addresses_and_a_unix_socket_are_one_server() {
     );
     process.signal("TERM");
     assert_eq!(process.exit_code(), Some(0));
-    assert!(!path.0.exists(), "the socket's file is gone");
+    assert!(!path.exists(), "the socket's file is gone");
 }
 
 #[test]
 fn a_unix_socket_left_behind_is_replaced_and_one_in_use_is_not() {
-    let path = TempPath::new("stale");
-    let flags = ["--listen", &path.as_flag()];
-    let mut killed = Process::start(&flags);
-    killed.signal("KILL");
-    assert_eq!(killed.exit_code(), None);
-    assert!(path.0.exists(), "nobody removed it");
+    let (_directory, path, flag) = socket_path();
+    let flags = ["--listen", &flag];
+    Process::start(&flags).kill();
+    assert!(path.exists(), "nobody removed it");
     let _running = Process::start(&flags);
     let output = run(&flags);
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{stderr}");
     assert!(stderr.contains("Address already in use"), "{stderr}");
-    assert!(
-        path.0.exists(),
-        "the running server's socket is still there"
-    );
+    assert!(path.exists(), "the running server's socket is still there");
 
-    let file = TempPath::new("file");
-    std::fs::write(&file.0, "precious").expect("a file");
-    assert_eq!(run(&["--listen", &file.as_flag()]).status.code(), Some(1));
+    let (_directory, file, flag) = socket_path();
+    std::fs::write(&file, "precious").expect("a file");
+    assert_eq!(run(&["--listen", &flag]).status.code(), Some(1));
     assert_eq!(
-        std::fs::read_to_string(&file.0).expect("still there"),
+        std::fs::read_to_string(&file).expect("still there"),
         "precious"
     );
 }

@@ -81,7 +81,7 @@ impl World {
     fn wrongs(&self) -> Vec<String> {
         let mut wrong = self.wrong.lock().expect("no panic").clone();
         for (key, history) in self.histories.iter().enumerate() {
-            let found = violations(&history.events());
+            let found = violations(&history.take());
             wrong.extend(found.into_iter().map(|what| format!("k{key}: {what}")));
         }
         wrong

@@ -6,15 +6,14 @@
 mod common;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::BufReader;
-use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
+use common::Client;
 use common::history::{Event, History, violations};
-use common::{Client, address_in_log};
+use common::process::Process;
 use elock::store::Changes;
 use elock::table::{
     Ending, Limits, LockTable, Locked, Mode, Peer, Session, Token, Unlocked, Value,
@@ -405,13 +404,8 @@ fn memory_of(pid: u32) -> u64 {
 
 #[test]
 fn two_hundred_clients_over_sockets_exclude_each_other_and_leave_nothing_behind() {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_elockd"))
-        .args(["--listen", "127.0.0.1:0"])
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("it starts");
-    let mut log = BufReader::new(child.stderr.take().expect("piped"));
-    let address = address_in_log(&mut log);
+    let process = Process::start(&[]);
+    let address = process.address;
     let histories: Arc<Vec<History>> = Arc::new((0..KEYS).map(|_| History::default()).collect());
     let tally = Arc::new(Tally::default());
     let play = |secs: Duration| {
@@ -437,9 +431,9 @@ fn two_hundred_clients_over_sockets_exclude_each_other_and_leave_nothing_behind(
     };
     // A first round lets the server's buffers and pools grow to their working size.
     play(Duration::from_secs(1));
-    let before = memory_of(child.id());
+    let before = memory_of(process.child.id());
     play(run_time());
-    let after = memory_of(child.id());
+    let after = memory_of(process.child.id());
     let events = assert_no_violation(&histories);
     let mut observer = Client::connect(address);
     observer.until("the end of all sessions", |lines| lines.len() == 2);
@@ -466,8 +460,7 @@ fn two_hundred_clients_over_sockets_exclude_each_other_and_leave_nothing_behind(
             "something never happened: {tally:?}"
         );
     }
-    child.kill().expect("it ran to the end");
-    child.wait().expect("it ends");
+    process.kill();
 }
 
 // ---------------------------------------------------------------------------- the checker itself

@@ -16,27 +16,20 @@ use tracing_subscriber::EnvFilter;
 fn main() -> ExitCode {
     let config = Config::from_args();
     let done = match &config.check {
-        Some(address) => check(address).map_err(|error| format!("{address}: {error}")),
-        None => match serve(config) {
-            Ok(()) => Ok(()),
-            Err(error) => {
-                complain(&error.to_string());
-                return error.exit_code();
-            }
-        },
+        Some(address) => {
+            check(address).map_err(|error| (format!("{address}: {error}"), ExitCode::FAILURE))
+        }
+        None => serve(config).map_err(|error| (error.to_string(), error.exit_code())),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
-        Err(message) => {
-            complain(&message);
-            ExitCode::FAILURE
+        Err((message, code)) => {
+            // Nobody may be listening; then the exit code has to do.
+            let _ =
+                io::Write::write_all(&mut io::stderr(), format!("elockd: {message}\n").as_bytes());
+            code
         }
     }
-}
-
-fn complain(message: &str) {
-    // Nobody may be listening; then the exit code has to do.
-    let _ = io::Write::write_all(&mut io::stderr(), format!("elockd: {message}\n").as_bytes());
 }
 
 #[derive(Debug, thiserror::Error)]

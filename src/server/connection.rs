@@ -243,7 +243,7 @@ impl<'a, S: Transport> Connection<'a, S> {
     /// Writes all answers that are due. While a client does not take them nothing else happens
     /// for it, so what is kept for it stays bounded; but not for longer than it may.
     pub(super) async fn flush(&mut self) -> Result<(), Gone> {
-        if !self.promises.is_empty() {
+        if self.promises.last().is_some() {
             Box::pin(self.keep_promises()).await;
         }
         let unsent_timeout = self.shared.config.unsent_timeout();

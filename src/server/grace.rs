@@ -42,7 +42,6 @@ pub(super) async fn unlock_all(table: &LockTable, session: &mut Session) {
 /// Lets others have their turn, in the store as well: but not for longer if the disk hangs. Whoever
 /// tells a client of the change looks once more whether it is durable.
 pub(super) async fn give_way(table: &LockTable, seq: Seq) {
-    table.changes().write(seq);
     if seq > table.changes().durable_up_to() {
         let _ = timeout(PATIENCE, table.changes().durable(seq)).await;
     }

@@ -41,10 +41,6 @@ impl Promises {
         self.0.push(Promise { seq, reply, about });
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
     /// What the last of them rests on, and so all.
     pub(super) fn last(&self) -> Option<Seq> {
         self.0.last().map(|promise| promise.seq)

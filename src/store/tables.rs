@@ -89,7 +89,7 @@ impl<E: Into<redb::Error>> From<E> for Unusable {
 
 /// Makes all tables, empty.
 pub(super) fn create(database: &Database, format: u64) -> Result<(), Unusable> {
-    let transaction = begin(database)?;
+    let transaction = database.begin_write()?;
     transaction.open_table(HOLDS)?;
     transaction.open_table(SESSIONS)?;
     transaction.open_table(META)?.insert(FORMAT, format)?;
@@ -114,7 +114,7 @@ pub(super) fn migrate(database: &Database, migrations: &[Migration]) -> Result<(
         return Ok(());
     }
     tracing::info!("migrating the store from format {found} to {known}");
-    let transaction = begin(database)?;
+    let transaction = database.begin_write()?;
     // Below the length of a slice, as it is not above the number of migrations.
     for migration in migrations.iter().skip(found as usize - 1) {
         migration(&transaction)?;
@@ -123,13 +123,14 @@ pub(super) fn migrate(database: &Database, migrations: &[Migration]) -> Result<(
     Ok(transaction.commit()?)
 }
 
-/// Writes the changes of `batch` and reserves the numbers that it needs, in one durable step.
+/// Writes the changes of `batch` and reserves the numbers that it needs, in one step, which the
+/// database makes durable unless told otherwise.
 pub(super) fn write(
     database: &Database,
     batch: &Batch,
     reserved: Reserved,
 ) -> Result<Reserved, redb::Error> {
-    let transaction = begin(database)?;
+    let transaction = database.begin_write()?;
     write_holds(&transaction, batch)?;
     write_sessions(&transaction, batch)?;
     let last_token = batch.holds.keys().next_back().map(|token| token.0);
@@ -240,9 +241,4 @@ fn read_reserved(transaction: &ReadTransaction) -> Result<Reserved, Unusable> {
         tokens: number(TOKENS)?,
         session_numbers: number(SESSION_NUMBERS)?,
     })
-}
-
-fn begin(database: &Database) -> Result<WriteTransaction, redb::Error> {
-    // Durable on commit is the default.
-    Ok(database.begin_write()?)
 }
