@@ -119,7 +119,7 @@ pub struct Config {
     )]
     pub shutdown_ms: u32,
 
-    /// Worker threads; 0: one per processor core
+    /// Worker threads; 0: half as many as there are processor cores, at least one
     #[arg(long, env = "ELOCK_THREADS", value_name = "N", default_value = "0", value_parser = clap::value_parser!(u16).range(..=1024))]
     pub threads: u16,
 
@@ -246,6 +246,16 @@ impl Config {
     pub fn data_dir(&self) -> Option<&Path> {
         let path = self.data_dir.as_deref();
         path.filter(|path| !path.as_os_str().is_empty())
+    }
+
+    /// How many threads run connections. Not one for each core: most of what a command costs is
+    /// spent in the kernel, for either end of the connection, and workers that leave no core to that
+    /// wake and displace each other. README has the figures.
+    pub fn worker_threads(&self) -> usize {
+        match self.threads {
+            0 => std::thread::available_parallelism().map_or(1, |cores| cores.get().div_ceil(2)),
+            threads => threads.into(),
+        }
     }
 
     /// The grace period of a new session.

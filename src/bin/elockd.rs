@@ -57,11 +57,10 @@ fn serve(config: Config) -> Result<(), ServeError> {
     init_log(&config);
     #[cfg(feature = "fd-limit")]
     raise_fd_limit(&config);
-    let mut runtime = tokio::runtime::Builder::new_multi_thread();
-    if config.threads > 0 {
-        runtime.worker_threads(config.threads.into());
-    }
-    let runtime = runtime.enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(config.worker_threads())
+        .enable_all()
+        .build()?;
     let served = runtime.block_on(async {
         let listeners = server::bind(&config.listen).await?;
         let shutdown = shutdown_signal()?;

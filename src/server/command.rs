@@ -112,6 +112,7 @@ impl<S: Transport> Connection<'_, S> {
         match self.shared.table.unlock(&mut self.session, key, self.now) {
             Unlocked::Released { passed_on } => {
                 if passed_on {
+                    self.shared.vigil.handed_over();
                     // Whoever has the lock now should be told first: all others wait for them.
                     tokio::task::yield_now().await;
                 }

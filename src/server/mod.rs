@@ -16,6 +16,7 @@ mod promise;
 #[cfg(feature = "store")]
 mod restore;
 mod transport;
+mod vigil;
 mod wait;
 
 use std::future::Future;
@@ -35,6 +36,7 @@ use crate::config::Config;
 use crate::store::{Changes, NotStored, Writer};
 use crate::table::{Grace, LockTable};
 use entropy::Entropy;
+use vigil::Vigil;
 
 /// What the store gets for its last commit if all the time of a stop is over.
 const LAST_COMMIT: Duration = Duration::from_secs(1);
@@ -48,6 +50,7 @@ struct Shared {
     table: LockTable,
     config: Config,
     entropy: Entropy,
+    vigil: Vigil,
     connections: Arc<Semaphore>,
     debugs: Semaphore,
 }
@@ -57,6 +60,7 @@ impl Shared {
         Ok(Self {
             table,
             entropy: Entropy::open()?,
+            vigil: Vigil::default(),
             connections: Arc::new(Semaphore::new(config.max_connections as usize)),
             debugs: Semaphore::new(DEBUGS_AT_ONCE),
             config,
@@ -123,6 +127,7 @@ pub async fn run(
     let _stop = stop.clone().drop_guard();
     let tasks = TaskTracker::new();
     tasks.spawn(lease::end_leases(Arc::clone(&shared), stop.clone()));
+    tasks.spawn(vigil::keep_vigil(Arc::clone(&shared), stop.clone()));
     for grace in graces {
         tasks.spawn(grace::sit_out(Arc::clone(&shared), grace, stop.clone()));
     }
