@@ -31,8 +31,10 @@ fn decode_100(bencher: Bencher<'_, '_>) {
         .with_inputs(|| (LineCodec::new(4096), BytesMut::from(&lines[..])))
         .bench_values(|(mut codec, mut input)| {
             let mut count = 0;
-            while let Ok(Some(Line::Text(_))) = codec.decode(&mut input) {
-                count += 1;
+            if let Ok(Some(mut lines)) = codec.decode(&mut input) {
+                while let Some(Line::Text(_)) = lines.next_line() {
+                    count += 1;
+                }
             }
             count
         });

@@ -762,12 +762,10 @@ impl Both {
         let guessed = id.to_string().replace('-', "-f").into_bytes();
         let guessed = SessionId::parse(&guessed[..guessed.len() - 1]).expect("an id by its form");
         assert!(
-            !self
-                .table
-                .resume(session, guessed, Peer::Unix(None), self.now()),
+            !self.table.resume(session, guessed, self.now()),
             "a guess is refused"
         );
-        let resumed = self.table.resume(session, id, Peer::Unix(None), self.now());
+        let resumed = self.table.resume(session, id, self.now());
         assert_eq!(
             resumed,
             self.model.resume(own, wanted),

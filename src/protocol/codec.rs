@@ -1,6 +1,6 @@
 //! Framing: lines out of a byte stream, replies into one.
 
-use std::io;
+use std::io::{self, BufRead};
 
 use bytes::{Buf, BytesMut};
 use tokio_util::codec::{Decoder, Encoder};
@@ -8,12 +8,55 @@ use tokio_util::codec::{Decoder, Encoder};
 use super::reply::Reply;
 
 /// What stood between two line ends.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Line {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Line<'a> {
     /// A line without its end and without spaces at either side; possibly empty.
-    Text(BytesMut),
-    /// A line longer than the limit. Its bytes are gone; the next line is read as usual.
+    Text(&'a [u8]),
+    /// A line longer than the limit.
     TooLong,
+}
+
+/// Whole lines that came together. They stay where they were read, and are looked at one by one.
+#[derive(Debug)]
+pub struct Lines {
+    bytes: BytesMut,
+    /// How much was looked at.
+    start: usize,
+    max_line: usize,
+    /// The beginning of the first one was too long to be kept.
+    first_is_cut: bool,
+}
+
+impl Lines {
+    /// The next line, if there is one more.
+    pub fn next_line(&mut self) -> Option<Line<'_>> {
+        let mut rest = &self.bytes[self.start..];
+        // The standard library's fast search for a byte, which from memory never fails.
+        let length = rest.skip_until(b'\n').ok().filter(|&length| length > 0)?;
+        let line = &self.bytes[self.start..self.start + length - 1];
+        self.start += length;
+        let too_long = line.strip_suffix(b"\r").unwrap_or(line).len() > self.max_line;
+        if std::mem::take(&mut self.first_is_cut) || too_long {
+            return Some(Line::TooLong);
+        }
+        Some(Line::Text(trim(line)))
+    }
+
+    /// Gives the lines that were not looked at back to the buffer that all came from, and its room.
+    pub fn put_back(mut self, src: &mut BytesMut) {
+        debug_assert!(
+            !self.first_is_cut || self.start == 0,
+            "told with the first line"
+        );
+        if self.start < self.bytes.len() {
+            self.bytes.advance(self.start);
+            let behind = std::mem::replace(src, self.bytes);
+            src.unsplit(behind);
+        } else if src.is_empty() {
+            self.bytes.clear();
+            *src = self.bytes;
+        }
+    }
 }
 
 /// Splits input at LF (a CR before it is part of the line's end) and encodes replies.
@@ -49,25 +92,29 @@ impl LineCodec {
     }
 }
 
+/// Takes all whole lines at once: to split a buffer costs more than to look at a line.
 impl Decoder for LineCodec {
-    type Item = Line;
+    type Item = Lines;
     type Error = io::Error;
 
-    fn decode(&mut self, src: &mut BytesMut) -> io::Result<Option<Line>> {
+    fn decode(&mut self, src: &mut BytesMut) -> io::Result<Option<Lines>> {
         let unseen = src.get(self.scanned..).unwrap_or_default();
-        let Some(offset) = unseen.iter().position(|&byte| byte == b'\n') else {
+        let Some(last) = unseen.iter().rposition(|&byte| byte == b'\n') else {
             self.drop_unfinished_overlong_line(src);
             return Ok(None);
         };
-        let mut line = src.split_to(self.scanned + offset + 1);
+        let end = self.scanned + last + 1;
         self.scanned = 0;
-        line.truncate(line.len() - 1);
-        let overlong = line.strip_suffix(b"\r").unwrap_or(&line).len() > self.max_line;
-        if std::mem::take(&mut self.discarding) || overlong {
-            return Ok(Some(Line::TooLong));
-        }
-        trim(&mut line);
-        Ok(Some(Line::Text(line)))
+        let bytes = match end == src.len() {
+            true => std::mem::take(src),
+            false => src.split_to(end),
+        };
+        Ok(Some(Lines {
+            bytes,
+            start: 0,
+            max_line: self.max_line,
+            first_is_cut: std::mem::take(&mut self.discarding),
+        }))
     }
 }
 
@@ -81,34 +128,42 @@ impl Encoder<&Reply<'_>> for LineCodec {
 }
 
 /// Spaces at either end are nothing, and so are CRs at the end; no other byte is special.
-fn trim(line: &mut BytesMut) {
+fn trim(line: &[u8]) -> &[u8] {
     let end = line.iter().rposition(|&byte| byte != b' ' && byte != b'\r');
-    line.truncate(end.map_or(0, |last| last + 1));
+    let line = &line[..end.map_or(0, |last| last + 1)];
     let start = line.iter().position(|&byte| byte != b' ').unwrap_or(0);
-    line.advance(start);
+    &line[start..]
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    /// A line's text, or nothing where it was too long.
+    type Seen = Option<Vec<u8>>;
+
     /// Feeds `chunks` one after the other and collects the lines that come out.
-    fn lines(max_line: usize, chunks: &[&[u8]]) -> Vec<Line> {
+    fn lines(max_line: usize, chunks: &[&[u8]]) -> Vec<Seen> {
         let mut codec = LineCodec::new(max_line);
         let mut buffer = BytesMut::new();
-        let mut lines = Vec::new();
+        let mut seen = Vec::new();
         for chunk in chunks {
             buffer.extend_from_slice(chunk);
-            while let Some(line) = codec.decode(&mut buffer).expect("decoding never fails") {
-                lines.push(line);
+            while let Some(mut lines) = codec.decode(&mut buffer).expect("decoding never fails") {
+                while let Some(line) = lines.next_line() {
+                    seen.push(match line {
+                        Line::Text(text) => Some(text.to_vec()),
+                        Line::TooLong => None,
+                    });
+                }
             }
             assert!(buffer.len() <= max_line + 1, "holds more than a line");
         }
-        lines
+        seen
     }
 
-    fn text(line: &[u8]) -> Line {
-        Line::Text(BytesMut::from(line))
+    fn text(line: &[u8]) -> Seen {
+        Some(line.to_vec())
     }
 
     #[test]
@@ -123,7 +178,7 @@ mod tests {
         let input: &[u8] = b"lock a\r\nlock \xff\0\r\x01 5\nabcdefghijklmnopq\r\nquit\n";
         let whole = lines(16, &[input]);
         assert_eq!(whole.len(), 4);
-        assert_eq!(whole[2], Line::TooLong);
+        assert_eq!(whole[2], None);
         for cut in 0..=input.len() {
             assert_eq!(
                 lines(16, &[&input[..cut], &input[cut..]]),
@@ -139,8 +194,8 @@ mod tests {
     fn the_limit_counts_the_line_without_its_end() {
         assert_eq!(lines(4, &[b"1234\n"]), [text(b"1234")]);
         assert_eq!(lines(4, &[b"1234\r", b"\n"]), [text(b"1234")]);
-        assert_eq!(lines(4, &[b"12345\n"]), [Line::TooLong]);
-        assert_eq!(lines(4, &[b"12345\r\n"]), [Line::TooLong]);
+        assert_eq!(lines(4, &[b"12345\n"]), [None]);
+        assert_eq!(lines(4, &[b"12345\r\n"]), [None]);
     }
 
     #[test]
@@ -149,6 +204,6 @@ mod tests {
         let mut chunks: Vec<&[u8]> = vec![&chunk; 100];
         chunks.push(b"tail\nnext\n");
         // The helper asserts after each chunk that no more than one line is held.
-        assert_eq!(lines(16, &chunks), [Line::TooLong, text(b"next")]);
+        assert_eq!(lines(16, &chunks), [None, text(b"next")]);
     }
 }

@@ -13,33 +13,53 @@ use crate::config::{Compat, TEN_YEARS_MS};
 use crate::protocol::{BadRequest, Reply, Request, Stats};
 use crate::table::{Key, Locked, Mode, NotHeld, SessionId, Unlocked};
 
-impl<S: Transport> Connection<'_, S> {
-    /// Runs one request and appends its answer to the output.
+/// What must happen before the connection's next line is looked at.
+pub(super) enum Pause {
+    /// Others get their turn.
+    Turn,
+    /// There are enough answers to be sent.
+    Flush,
+    /// The answer may be a while in coming.
+    Lock {
+        key: Key,
+        mode: Mode,
+        wait: Duration,
+    },
+    UnlockAll,
+    Debug,
+    Quit,
+    /// There is no next line.
+    Over(Gone),
+}
+
+impl From<Gone> for Pause {
+    fn from(gone: Gone) -> Self {
+        Self::Over(gone)
+    }
+}
+
+impl<S: Transport> Connection<S> {
+    /// Runs one request and appends its answer to the output, unless that needs a pause.
     ///
     /// # Errors
     ///
-    /// When the connection is over: by `quit`, or because it failed while the request ran.
-    pub(super) async fn run(&mut self, request: Request<'_>) -> Result<(), Gone> {
+    /// The pause that must come now.
+    pub(super) fn run(&mut self, request: Request<'_>) -> Result<(), Pause> {
         trace!(session = %self.session.number(), ?request);
         if changes_state(&request)
             && let Some(why) = self.shared.table.changes().refusal()
         {
-            return self.reply(&Reply::NotStored(why));
+            return Ok(self.reply(&Reply::NotStored(why))?);
         }
         let reply = match request {
-            Request::Lock { key, wait } => return self.lock(key, &Mode::Exclusive, wait).await,
+            Request::Lock { key, wait } => return self.lock(key, Mode::Exclusive, wait),
             Request::LockValue { key, value, wait } => {
-                let mode = Mode::Shared(Key::new(value));
-                return self.lock(key, &mode, wait).await;
+                return self.lock(key, Mode::Shared(Key::new(value)), wait);
             }
-            Request::Unlock { key } => self.unlock(key).await,
-            Request::UnlockAll => {
-                Box::pin(unlock_all(&self.shared.table, &mut self.session)).await;
-                self.now = Instant::now().into_std();
-                Reply::Ok
-            }
+            Request::Unlock { key } => return self.unlock(key),
+            Request::UnlockAll => return Err(Pause::UnlockAll),
             Request::Token { key } => match self.shared.table.token(&mut self.session, key) {
-                Ok(token) => return self.promise(&Reply::Token(token), About::Hold(key)),
+                Ok(token) => return Ok(self.promise(&Reply::Token(token), About::Hold(key))?),
                 Err(why) => not_held(why),
             },
             Request::Expire { key, lease_ms } => self.expire(key, lease_ms),
@@ -47,35 +67,74 @@ impl<S: Transport> Connection<'_, S> {
             Request::ConnId => self.conn_id(),
             Request::Resume { id } => self.resume(id),
             Request::Stats => Reply::Stats(self.stats()),
-            Request::Debug => return Box::pin(self.debug()).await,
+            Request::Debug => return Err(Pause::Debug),
             Request::Echo { words } => Reply::Echo(words),
             Request::Help => Reply::Help,
-            Request::Quit => return Box::pin(self.quit()).await,
+            Request::Quit => return Err(Pause::Quit),
         };
+        Ok(self.tell(&reply)?)
+    }
+
+    /// Makes the pause, with all that the request asks for.
+    ///
+    /// # Errors
+    ///
+    /// When the connection is over: by `quit`, or because it failed meanwhile.
+    pub(super) async fn pause(&mut self, pause: Pause) -> Result<(), Gone> {
+        match pause {
+            Pause::Turn => tokio::task::yield_now().await,
+            Pause::Flush => self.flush_if_full().await?,
+            Pause::Lock { key, mode, wait } => self.lock_or_wait(&key, &mode, wait).await?,
+            Pause::UnlockAll => {
+                unlock_all(&self.shared.table, &mut self.session).await;
+                self.now = Instant::now().into_std();
+                self.tell(&Reply::Ok)?;
+            }
+            Pause::Debug => self.debug().await?,
+            Pause::Quit => return Err(self.quit().await),
+            Pause::Over(gone) => return Err(gone),
+        }
+        Ok(())
+    }
+
+    fn tell(&mut self, reply: &Reply<'_>) -> Result<(), Gone> {
         match reply.is_promise() {
-            true => self.promise(&reply, About::Change),
-            false => self.reply(&reply),
+            true => self.promise(reply, About::Change),
+            false => self.reply(reply),
         }
     }
 
-    async fn lock(&mut self, key: &[u8], mode: &Mode, wait: Duration) -> Result<(), Gone> {
+    fn lock(&mut self, key: &[u8], mode: Mode, wait: Duration) -> Result<(), Pause> {
         let table = &self.shared.table;
-        match table.lock(&mut self.session, key, mode, self.now) {
-            Locked::Busy => Box::pin(self.lock_busy(key, mode, wait)).await,
-            answer => self.answer_lock(key, answer),
+        let answer = table.lock(&mut self.session, key, &mode, self.now);
+        if answer != Locked::Busy {
+            return Ok(self.answer_lock(key, answer)?);
         }
-    }
-
-    /// The lock is held by others.
-    async fn lock_busy(&mut self, key: &[u8], mode: &Mode, wait: Duration) -> Result<(), Gone> {
-        let table = &self.shared.table;
-        let mut answer = Locked::Busy;
         if !wait.is_zero() && self.may_wait() {
-            // Nobody should wait for answers that are ready.
-            self.flush().await?;
-            let now = Instant::now().into_std();
-            answer = table.lock_or_wait(&mut self.session, key, mode, now);
+            let key = Key::new(key);
+            return Err(Pause::Lock { key, mode, wait });
         }
+        let circle = table.circle(&self.session, key);
+        let has_walked = self.session.held() > 0;
+        let reply = match circle {
+            Some(circle) => Reply::Deadlock(circle),
+            None if self.stopping && !wait.is_zero() => Reply::ShuttingDown,
+            None => Reply::Unavailable,
+        };
+        self.reply(&reply)?;
+        // A walk may be long, and a client may ask for many.
+        if has_walked { Err(Pause::Turn) } else { Ok(()) }
+    }
+
+    async fn lock_or_wait(&mut self, key: &Key, mode: &Mode, wait: Duration) -> Result<(), Gone> {
+        // Nobody should wait for answers that are ready.
+        self.flush().await?;
+        let (table, key, now) = (
+            &self.shared.table,
+            key.as_bytes(),
+            Instant::now().into_std(),
+        );
+        let mut answer = table.lock_or_wait(&mut self.session, key, mode, now);
         if answer == Locked::Waiting {
             answer = match self.wait_for_grant(wait).await? {
                 true => Locked::Acquired,
@@ -83,15 +142,6 @@ impl<S: Transport> Connection<'_, S> {
                 // It has waited; and there was no circle when it began to.
                 false => return self.reply(&Reply::Unavailable),
             };
-        }
-        if answer == Locked::Busy {
-            if let Some(circle) = table.circle(&self.session, key) {
-                answer = Locked::Deadlock(circle);
-            } else if self.stopping && !wait.is_zero() {
-                return self.reply(&Reply::ShuttingDown);
-            }
-            // A walk may be long, and a client may ask for many.
-            tokio::task::yield_now().await;
         }
         self.answer_lock(key, answer)
     }
@@ -107,19 +157,21 @@ impl<S: Transport> Connection<'_, S> {
         self.reply(&reply)
     }
 
-    async fn unlock(&mut self, key: &[u8]) -> Reply<'static> {
+    fn unlock(&mut self, key: &[u8]) -> Result<(), Pause> {
         let nodejs = self.shared.config.compat == Compat::Nodejs;
-        match self.shared.table.unlock(&mut self.session, key, self.now) {
-            Unlocked::Released { passed_on } => {
-                if passed_on {
-                    self.shared.vigil.handed_over();
-                    // Whoever has the lock now should be told first: all others wait for them.
-                    tokio::task::yield_now().await;
-                }
-                Reply::Unlocked
-            }
+        let released = self.shared.table.unlock(&mut self.session, key, self.now);
+        self.tell(&match released {
+            Unlocked::Released { .. } => Reply::Unlocked,
             Unlocked::NotHeld(NotHeld::NotLocked) if nodejs => Reply::Unlocked,
             Unlocked::NotHeld(why) => not_held(why),
+        })?;
+        match released {
+            Unlocked::Released { passed_on: true } => {
+                self.shared.vigil.handed_over();
+                // Whoever has the lock now should be told first: all others wait for them.
+                Err(Pause::Turn)
+            }
+            _ => Ok(()),
         }
     }
 
@@ -164,9 +216,9 @@ impl<S: Transport> Connection<'_, S> {
     }
 
     fn resume(&mut self, id: &[u8]) -> Reply<'static> {
-        let (peer, now) = (self.peer, Instant::now().into_std());
+        let now = Instant::now().into_std();
         let resumed = SessionId::parse(id)
-            .is_some_and(|id| self.shared.table.resume(&mut self.session, id, peer, now));
+            .is_some_and(|id| self.shared.table.resume(&mut self.session, id, now));
         match resumed {
             true => Reply::ConnIdSet,
             false => Reply::CannotSetConnId,
@@ -183,14 +235,14 @@ impl<S: Transport> Connection<'_, S> {
         }
     }
 
-    async fn quit(&mut self) -> Result<(), Gone> {
-        if self.shared.config.compat == Compat::Nodejs {
+    async fn quit(&mut self) -> Gone {
+        let said = if self.shared.config.compat == Compat::Nodejs {
             unlock_all(&self.shared.table, &mut self.session).await;
-            self.promise(&Reply::Bye, About::Change)?;
+            self.promise(&Reply::Bye, About::Change)
         } else {
-            self.reply(&Reply::Bye)?;
-        }
-        Err(Gone::Quit)
+            self.reply(&Reply::Bye)
+        };
+        said.err().unwrap_or(Gone::Quit)
     }
 }
 

@@ -1,5 +1,7 @@
 //! One connection: read a batch of lines, run them, write their answers in one go.
 //!
+//! What can be answered at once is, without a future in between. What cannot makes a [`Pause`].
+//!
 //! Generic over the stream, so that TCP, unix sockets and in-memory pipes are all the same.
 
 use std::future::{Future, poll_fn};
@@ -18,11 +20,12 @@ use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use super::Shared;
+use super::command::Pause;
 use super::grace::{self, Attached};
 use super::promise::{About, Promises};
 use super::transport::Transport;
 use super::wait::first_of;
-use crate::protocol::{Line, LineCodec, Reply, Request};
+use crate::protocol::{Line, LineCodec, Lines, Reply, Request};
 use crate::table::{Ending, NotHeld, Peer};
 
 /// How much is read at once.
@@ -31,6 +34,9 @@ const READ_SIZE: usize = 8 * 1024;
 /// How much of what a client sends ahead is read while its request waits: so the end of its input
 /// is noticed at once, and, behind more than this, within a second.
 const READ_AHEAD: usize = 64 * 1024;
+
+/// How many lines of one client are answered before others get their turn.
+const LINES_AT_ONCE: usize = 128;
 
 /// Buffers of this size or above are given back once they are empty: those that stay are enough for
 /// a client that sends one command at a time.
@@ -60,10 +66,9 @@ pub(super) enum Gone {
 }
 
 /// One client's connection and what it is in the middle of.
-pub(super) struct Connection<'a, S> {
-    pub(super) shared: &'a Arc<Shared>,
-    pub(super) peer: Peer,
-    pub(super) session: Attached<'a>,
+pub(super) struct Connection<S> {
+    pub(super) shared: Arc<Shared>,
+    pub(super) session: Attached,
     pub(super) output: BytesMut,
     /// Replies in `output` that rest on what is not durable yet.
     promises: Promises,
@@ -72,7 +77,7 @@ pub(super) struct Connection<'a, S> {
     codec: LineCodec,
     /// When what is being answered was read, or its wait was over.
     pub(super) now: std::time::Instant,
-    stop: &'a CancellationToken,
+    stop: CancellationToken,
     /// There is nothing more to read.
     input_ended: bool,
     /// The client has left, though some of what it sent may still be unread. That is answered, but
@@ -83,40 +88,32 @@ pub(super) struct Connection<'a, S> {
 }
 
 /// Serves one client until its connection ends, gives `slot` back, and leaves the session to its
-/// grace period.
+/// grace period. The session begins now, and all else with the first poll.
 ///
-/// `stop` should be a token of this connection's own: what all connections share, they would
-/// contend for at each read.
-pub(super) async fn serve<S: Transport, P>(
+/// `stop` should be a token that few connections share: they contend for it at each read.
+pub(super) fn serve<S: Transport, P>(
     stream: S,
     peer: Peer,
     shared: Arc<Shared>,
     stop: CancellationToken,
     slot: P,
-) {
-    let mut connection = Connection::new(stream, peer, &shared, &stop);
+) -> impl Future<Output = ()> {
+    let mut connection = Connection::new(stream, peer, shared, stop);
     debug!(%peer, session = %connection.session.number(), "connected");
-    let gone = connection.converse().await;
-    debug!(%peer, session = %connection.session.number(), "disconnected: {gone}");
-    Box::pin(connection.keep_promises()).await;
-    // The session leaves first: a client that has read the goodbye finds it resumable, or its
-    // locks free. And its time runs from here on, however long the goodbye takes.
-    if let Some(grace) = Box::pin(connection.session.detach()).await {
-        // In a small task of its own: there may be very many, and this one's memory is free then.
-        tokio::spawn(grace::sit_out(Arc::clone(&shared), grace, stop.clone()));
+    // Not an `async fn`, which would keep the room of its arguments beside that of the connection.
+    async move {
+        let gone = connection.converse().await;
+        // Boxed, as are all rare and large futures here: a connection takes the room of its largest
+        // one for as long as it lives.
+        Box::pin(connection.end(gone)).await;
+        drop(slot);
     }
-    // Boxed, as are all rare and large futures here: a connection takes the room of its largest one
-    // for as long as it lives.
-    Box::pin(connection.say_goodbye(gone)).await;
-    drop(slot);
 }
 
-impl<'a, S: Transport> Connection<'a, S> {
-    fn new(stream: S, peer: Peer, shared: &'a Arc<Shared>, stop: &'a CancellationToken) -> Self {
+impl<S: Transport> Connection<S> {
+    fn new(stream: S, peer: Peer, shared: Arc<Shared>, stop: CancellationToken) -> Self {
         Self {
-            shared,
-            peer,
-            session: Attached::open(&shared.table, peer, shared.config.grace()),
+            session: Attached::open(&shared, peer),
             output: BytesMut::new(),
             promises: Promises::default(),
             stream,
@@ -127,6 +124,7 @@ impl<'a, S: Transport> Connection<'a, S> {
             input_ended: false,
             client_left: false,
             stopping: false,
+            shared,
         }
     }
 
@@ -141,11 +139,8 @@ impl<'a, S: Transport> Connection<'a, S> {
     /// Answers the lines that are here and then reads more.
     async fn exchange(&mut self) -> Result<(), Gone> {
         self.now = Instant::now().into_std();
-        while let Some(line) = self.codec.decode(&mut self.input)? {
-            self.answer(line).await?;
-            self.flush_if_full().await?;
-            // However much a client sends ahead, others get their turn.
-            tokio::task::consume_budget().await;
+        while let Err(pause) = self.answer() {
+            Box::pin(self.pause(pause)).await?;
         }
         self.flush().await?;
         self.stopping |= self.stop.is_cancelled();
@@ -158,18 +153,37 @@ impl<'a, S: Transport> Connection<'a, S> {
         self.read().await
     }
 
-    async fn answer(&mut self, line: Line) -> Result<(), Gone> {
-        let text = match line {
-            Line::Text(text) => text,
-            Line::TooLong => {
-                let max_bytes = self.shared.config.max_line as usize;
-                return self.reply(&Reply::LineTooLong { max_bytes });
-            }
-        };
-        match Request::parse(&text) {
-            Ok(request) => self.run(request).await,
-            Err(bad) => self.reply(&Reply::Bad(bad)),
+    /// Answers all lines that are here, or those up to one that makes a pause.
+    fn answer(&mut self) -> Result<(), Pause> {
+        while let Some(mut lines) = self.codec.decode(&mut self.input).map_err(Gone::from)? {
+            let answered = self.answer_lines(&mut lines);
+            lines.put_back(&mut self.input);
+            answered?;
         }
+        Ok(())
+    }
+
+    fn answer_lines(&mut self, lines: &mut Lines) -> Result<(), Pause> {
+        for _ in 0..LINES_AT_ONCE {
+            let Some(line) = lines.next_line() else {
+                return Ok(());
+            };
+            match line {
+                Line::Text(text) => match Request::parse(text) {
+                    Ok(request) => self.run(request)?,
+                    Err(bad) => self.reply(&Reply::Bad(bad))?,
+                },
+                Line::TooLong => {
+                    let max_bytes = self.shared.config.max_line as usize;
+                    self.reply(&Reply::LineTooLong { max_bytes })?;
+                }
+            }
+            if self.is_output_full() {
+                return Err(Pause::Flush);
+            }
+        }
+        // However much a client sends ahead.
+        Err(Pause::Turn)
     }
 
     pub(super) fn reply(&mut self, reply: &Reply<'_>) -> Result<(), Gone> {
@@ -190,10 +204,10 @@ impl<'a, S: Transport> Connection<'a, S> {
     /// locks that they were about are given back before anyone is told of them. And nobody is told
     /// of a lock whose lease ended during the wait.
     async fn keep_promises(&mut self) {
-        let table = &self.shared.table;
         let Some(last) = self.promises.last() else {
             return;
         };
+        let table = &self.shared.table;
         let promises = std::mem::take(&mut self.promises);
         let stored = table.changes().durable(last).await;
         self.now = Instant::now().into_std();
@@ -229,15 +243,16 @@ impl<'a, S: Transport> Connection<'a, S> {
         Ok(())
     }
 
+    pub(super) fn is_output_full(&self) -> bool {
+        self.output.len() >= self.shared.config.max_unsent as usize
+    }
+
     pub(super) async fn flush_if_full(&mut self) -> Result<(), Gone> {
-        match self.output.len() >= self.shared.config.max_unsent as usize {
-            true => {
-                self.flush().await?;
-                self.now = Instant::now().into_std();
-                Ok(())
-            }
-            false => Ok(()),
+        if self.is_output_full() {
+            self.flush().await?;
+            self.now = Instant::now().into_std();
         }
+        Ok(())
     }
 
     /// Writes all answers that are due. While a client does not take them nothing else happens
@@ -311,11 +326,25 @@ impl<'a, S: Transport> Connection<'a, S> {
         Ok(None)
     }
 
+    /// What is left to do once nothing more is read.
+    async fn end(&mut self, gone: Gone) {
+        debug!(session = %self.session.number(), "disconnected: {gone}");
+        self.keep_promises().await;
+        // The session leaves first: a client that has read the goodbye finds it resumable, or its
+        // locks free. And its time runs from here on, however long the goodbye takes.
+        if let Some(grace) = self.session.detach().await {
+            // In a small task of its own: there may be very many, and this one's memory is free then.
+            let shared = Arc::clone(&self.shared);
+            tokio::spawn(grace::sit_out(shared, grace, self.stop.clone()));
+        }
+        self.say_goodbye(gone).await;
+    }
+
     /// Sends the last answers and closes.
     async fn say_goodbye(&mut self, gone: Gone) {
         let has_last_words = matches!(gone, Gone::Quit | Gone::Shutdown);
         if has_last_words && self.flush().await.is_ok() {
-            close_gently(&mut self.stream, self.stop).await;
+            close_gently(&mut self.stream, &self.stop).await;
         }
     }
 }
@@ -366,19 +395,18 @@ async fn until_left(
 
 /// Reads what is there, but at most `most` bytes and [`READ_SIZE`]; 0 is the end. There is no buffer
 /// before something has come, so that an idle connection has none.
-async fn read_some(
+fn read_some(
     stream: &mut impl Transport,
     input: &mut BytesMut,
     most: usize,
-) -> io::Result<usize> {
-    poll_fn(|context| {
+) -> impl Future<Output = io::Result<usize>> {
+    poll_fn(move |context| {
         let mut space = [const { MaybeUninit::uninit() }; READ_SIZE];
         let mut read = ReadBuf::uninit(&mut space[..most.min(READ_SIZE)]);
         ready!(Pin::new(&mut *stream).poll_read(context, &mut read))?;
         input.extend_from_slice(read.filled());
         Poll::Ready(Ok(read.filled().len()))
     })
-    .await
 }
 
 /// Frees an empty buffer that has grown large.

@@ -16,7 +16,7 @@ pub(super) const DEBUG_TIME: Duration = Duration::from_secs(300);
 /// More holders of one key than these are only counted.
 const SHOWN_HOLDERS: usize = 1000;
 
-impl<S: Transport> Connection<'_, S> {
+impl<S: Transport> Connection<S> {
     /// Writes sessions, locks and waiting requests as they are when each line is written; while
     /// others go on, that is not one moment for all lines.
     ///
@@ -24,7 +24,7 @@ impl<S: Transport> Connection<'_, S> {
     /// wait for their turn.
     pub(super) async fn debug(&mut self) -> Result<(), Gone> {
         self.flush().await?;
-        let shared = Arc::clone(self.shared);
+        let shared = Arc::clone(&self.shared);
         match self.wait_for(shared.debugs.acquire()).await? {
             Some(Ok(_turn)) => timeout(DEBUG_TIME, self.write_debug())
                 .await
@@ -38,7 +38,7 @@ impl<S: Transport> Connection<'_, S> {
 
     async fn write_debug(&mut self) -> Result<(), Gone> {
         // Listing and sorting a million keys takes a while, which no other connection should feel.
-        let shared = Arc::clone(self.shared);
+        let shared = Arc::clone(&self.shared);
         let listed = tokio::task::spawn_blocking(move || {
             let table = &shared.table;
             (table.session_views(), table.keys(), table.waiters())

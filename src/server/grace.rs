@@ -20,8 +20,8 @@ const PATIENCE: Duration = Duration::from_millis(100);
 
 /// A session in use. Should its task be torn down, wherever it is, the session ends with it: no
 /// lock is ever held by nobody.
-pub(super) struct Attached<'a> {
-    table: &'a LockTable,
+pub(super) struct Attached {
+    shared: Arc<Shared>,
     /// `None` only once detached.
     session: Option<Session>,
 }
@@ -56,27 +56,29 @@ pub(super) async fn sit_out(shared: Arc<Shared>, grace: Grace, stop: Cancellatio
         () = grace.resumed.notified() => return,
         () = stop.cancelled() => return,
     }
-    let table = &shared.table;
-    if let Some(session) = table.end_grace(grace.number, Instant::now().into_std()) {
+    let now = Instant::now().into_std();
+    if let Some(session) = shared.table.end_grace(grace.number, now) {
         debug!(session = %grace.number, locks = session.held(), "grace period over");
         let mut over = Attached {
-            table,
+            shared: Arc::clone(&shared),
             session: Some(session),
         };
-        unlock_all(table, &mut over).await;
+        // Boxed: most of the time this task's future is one that waits.
+        Box::pin(unlock_all(&shared.table, &mut over)).await;
     }
 }
 
-impl<'a> Attached<'a> {
-    pub(super) fn open(table: &'a LockTable, peer: Peer, grace: Duration) -> Self {
-        let session = Some(table.open(peer, grace));
-        Self { table, session }
+impl Attached {
+    pub(super) fn open(shared: &Arc<Shared>, peer: Peer) -> Self {
+        let session = Some(shared.table.open(peer, shared.config.grace()));
+        let shared = Arc::clone(shared);
+        Self { shared, session }
     }
 
     /// Ends the session's connection. Without a grace period everything is released on return.
     pub(super) async fn detach(&mut self) -> Option<Grace> {
         let session = self.session.take()?;
-        let over = match self.table.detach(session, Instant::now().into_std()) {
+        let over = match self.shared.table.detach(session, Instant::now().into_std()) {
             Detached::InGrace(grace) => return Some(grace),
             Detached::Over(session) => session,
             Detached::NoRoom { session, nth } => {
@@ -91,12 +93,12 @@ impl<'a> Attached<'a> {
                 session
             }
         };
-        unlock_all(self.table, self.session.insert(over)).await;
+        unlock_all(&self.shared.table, self.session.insert(over)).await;
         None
     }
 }
 
-impl Deref for Attached<'_> {
+impl Deref for Attached {
     type Target = Session;
 
     #[expect(
@@ -108,7 +110,7 @@ impl Deref for Attached<'_> {
     }
 }
 
-impl DerefMut for Attached<'_> {
+impl DerefMut for Attached {
     #[expect(
         clippy::expect_used,
         reason = "detach is the last thing done with a connection"
@@ -118,10 +120,10 @@ impl DerefMut for Attached<'_> {
     }
 }
 
-impl Drop for Attached<'_> {
+impl Drop for Attached {
     fn drop(&mut self) {
         if let Some(session) = self.session.take() {
-            self.table.end(session, Instant::now().into_std());
+            self.shared.table.end(session, Instant::now().into_std());
         }
     }
 }

@@ -33,6 +33,10 @@ const WARN_EVERY: Duration = Duration::from_secs(10);
 /// finds no room tries again only after a second, so a crowd that comes at once should fit.
 const BACKLOG: u32 = 4096;
 
+/// Connections look for the stop at each read, so they are spread over that many tokens. One for each
+/// would be a tenth of what an idle connection takes.
+const STOPS: usize = 64;
+
 /// Connections that are refused and then closed with care, at one time; more are just closed.
 const REFUSALS_AT_ONCE: usize = 64;
 
@@ -180,7 +184,8 @@ impl Listener {
     ) {
         let mut door = Door {
             shared,
-            stop: stop.clone(),
+            stops: std::array::from_fn(|_| stop.child_token()),
+            admitted: 0,
             tasks,
             refusals: Arc::new(Semaphore::new(REFUSALS_AT_ONCE)),
             warned: None,
@@ -201,7 +206,8 @@ impl Listener {
 /// What stands between an open port and the tasks of its connections.
 struct Door {
     shared: Arc<Shared>,
-    stop: CancellationToken,
+    stops: [CancellationToken; STOPS],
+    admitted: usize,
     tasks: TaskTracker,
     refusals: Arc<Semaphore>,
     /// When the log last said that accepting rests, which may come and go many times a second.
@@ -245,10 +251,12 @@ impl Door {
         }
     }
 
-    fn admit(&self, stream: impl Transport, peer: Peer) {
+    fn admit(&mut self, stream: impl Transport, peer: Peer) {
         match Arc::clone(&self.shared.connections).try_acquire_owned() {
             Ok(slot) => {
-                let (shared, stop) = (Arc::clone(&self.shared), self.stop.child_token());
+                self.admitted = self.admitted.wrapping_add(1);
+                let stop = self.stops[self.admitted % STOPS].clone();
+                let shared = Arc::clone(&self.shared);
                 self.tasks
                     .spawn(connection::serve(stream, peer, shared, stop, slot));
             }
@@ -265,7 +273,7 @@ impl Door {
         let written = encoded.and_then(|()| stream.try_write(&answer));
         let turn = Arc::clone(&self.refusals).try_acquire_owned();
         if let (Ok(_), Ok(turn)) = (written, turn) {
-            let stop = self.stop.clone();
+            let stop = self.stops[0].clone();
             self.tasks.spawn(async move {
                 close_gently(&mut stream, &stop).await;
                 drop(turn);

@@ -434,10 +434,10 @@ impl LockTable {
     /// False, with nothing changed, if there is no such session, if it is connected, if its grace
     /// period is over at `now`, or if `session` itself holds locks. Of several who resume one
     /// session at once, one succeeds.
-    pub fn resume(&self, session: &mut Session, id: SessionId, peer: Peer, now: Instant) -> bool {
+    pub fn resume(&self, session: &mut Session, id: SessionId, now: Instant) -> bool {
         self.notice_losses(session);
         let (own, stored) = (session.number, session.held.stored);
-        if !self.sessions.resume(session, id, peer, now) {
+        if !self.sessions.resume(session, id, now) {
             return false;
         }
         // What the resumed session did before is durable, or was taken back: its connection saw to

@@ -270,12 +270,15 @@ impl Registered {
 #[derive(Debug)]
 enum Presence {
     Connected,
-    /// What it holds is boxed, because most sessions are connected.
-    InGrace {
-        ends: Instant,
-        held: Box<Held>,
-        resumed: Arc<Notify>,
-    },
+    /// Boxed, because most sessions are connected.
+    InGrace(Box<InGrace>),
+}
+
+#[derive(Debug)]
+struct InGrace {
+    ends: Instant,
+    held: Held,
+    resumed: Arc<Notify>,
 }
 
 /// All living sessions, by number.
@@ -284,7 +287,8 @@ enum Presence {
 /// in its grace period, exactly while nobody has one. What a session in grace holds is in here.
 #[derive(Debug)]
 pub(super) struct Registry {
-    sessions: DashMap<SessionNumber, Registered, RandomState>,
+    /// Boxed, as the map has room for twice as many entries as there are.
+    sessions: DashMap<SessionNumber, Box<Registered>, RandomState>,
     last_number: AtomicU64,
     in_grace: AtomicUsize,
     /// Sessions that found no room for their grace period.
@@ -308,12 +312,12 @@ impl Registry {
         let presence = Presence::Connected;
         self.sessions.insert(
             number,
-            Registered {
+            Box::new(Registered {
                 secret: None,
                 grace,
                 peer,
                 presence,
-            },
+            }),
         );
         Session::new(number, Held::default())
     }
@@ -372,7 +376,7 @@ impl Registry {
             peer: Peer::BeforeRestart,
             presence,
         };
-        self.sessions.insert(number, registered);
+        self.sessions.insert(number, Box::new(registered));
         running
     }
 
@@ -419,13 +423,7 @@ impl Registry {
 
     /// Takes over a session in its grace period: its number and its locks become `session`'s,
     /// whose own number ends. False, and nothing changed, if that cannot be.
-    pub(super) fn resume(
-        &self,
-        session: &mut Session,
-        id: SessionId,
-        peer: Peer,
-        now: Instant,
-    ) -> bool {
+    pub(super) fn resume(&self, session: &mut Session, id: SessionId, now: Instant) -> bool {
         if id.number == session.number {
             let registered = self.sessions.get(&id.number);
             return registered.is_some_and(|registered| registered.knows(id.secret));
@@ -433,17 +431,21 @@ impl Registry {
         if !session.held.keys.is_empty() {
             return false;
         }
-        let Some((held, resumed)) = self.reattach(id, peer, now) else {
+        let Some(peer) = self.sessions.get(&session.number).map(|own| own.peer) else {
+            debug_assert!(false, "a session in use is registered");
+            return false;
+        };
+        let Some(grace) = self.reattach(id, peer, now) else {
             return false;
         };
         self.in_grace.fetch_sub(1, Ordering::Relaxed);
-        resumed.notify_one();
+        grace.resumed.notify_one();
         self.remove(session.number);
-        *session = Session::new(id.number, held);
+        *session = Session::new(id.number, grace.held);
         true
     }
 
-    fn reattach(&self, id: SessionId, peer: Peer, now: Instant) -> Option<(Held, Arc<Notify>)> {
+    fn reattach(&self, id: SessionId, peer: Peer, now: Instant) -> Option<Box<InGrace>> {
         let mut registered = self.sessions.get_mut(&id.number)?;
         if !registered.knows(id.secret) || !registered.presence.in_grace_at(now) {
             return None;
@@ -451,21 +453,19 @@ impl Registry {
         registered.secret = Some(Box::new(Known::Secret(id.secret)));
         registered.peer = peer;
         match std::mem::replace(&mut registered.presence, Presence::Connected) {
-            Presence::InGrace { held, resumed, .. } => Some((*held, resumed)),
+            Presence::InGrace(grace) => Some(grace),
             Presence::Connected => None,
         }
     }
 
     /// Ends a grace period that is over at `now`; `None` if it is not, or there is none.
     pub(super) fn end_grace(&self, number: SessionNumber, now: Instant) -> Option<Session> {
-        let is_over = |_: &SessionNumber, registered: &Registered| match &registered.presence {
-            Presence::Connected => false,
-            Presence::InGrace { ends, .. } => *ends <= now,
-        };
-        let (number, registered) = self.sessions.remove_if(&number, is_over)?;
+        let (number, registered) = self
+            .sessions
+            .remove_if(&number, |_, registered| registered.presence.is_over_at(now))?;
         self.in_grace.fetch_sub(1, Ordering::Relaxed);
         match registered.presence {
-            Presence::InGrace { held, .. } => Some(Session::new(number, *held)),
+            Presence::InGrace(grace) => Some(Session::new(number, grace.held)),
             Presence::Connected => None,
         }
     }
@@ -483,18 +483,19 @@ impl Registry {
     }
 
     pub(super) fn views(&self) -> Vec<SessionView> {
-        let view = |entry: dashmap::mapref::multiple::RefMulti<'_, SessionNumber, Registered>| {
-            let (number, registered) = entry.pair();
-            SessionView {
-                number: *number,
-                grace: registered.grace,
-                peer: registered.peer,
-                grace_ends: match &registered.presence {
-                    Presence::Connected => None,
-                    Presence::InGrace { ends, .. } => Some(*ends),
-                },
-            }
-        };
+        let view =
+            |entry: dashmap::mapref::multiple::RefMulti<'_, SessionNumber, Box<Registered>>| {
+                let (number, registered) = entry.pair();
+                SessionView {
+                    number: *number,
+                    grace: registered.grace,
+                    peer: registered.peer,
+                    grace_ends: match &registered.presence {
+                        Presence::Connected => None,
+                        Presence::InGrace(grace) => Some(grace.ends),
+                    },
+                }
+            };
         let mut views: Vec<_> = self.sessions.iter().map(view).collect();
         views.sort_unstable_by_key(|view| view.number);
         views
@@ -508,11 +509,11 @@ fn begin_grace(
     now: Instant,
 ) -> (Presence, Grace) {
     let (ends, resumed) = (now + grace, Arc::new(Notify::new()));
-    let presence = Presence::InGrace {
+    let presence = Presence::InGrace(Box::new(InGrace {
         ends,
-        held: Box::new(held),
+        held,
         resumed: Arc::clone(&resumed),
-    };
+    }));
     let grace = Grace {
         number,
         ends,
@@ -523,7 +524,11 @@ fn begin_grace(
 
 impl Presence {
     fn in_grace_at(&self, now: Instant) -> bool {
-        matches!(self, Self::InGrace { ends, .. } if *ends > now)
+        matches!(self, Self::InGrace(grace) if grace.ends > now)
+    }
+
+    fn is_over_at(&self, now: Instant) -> bool {
+        matches!(self, Self::InGrace(grace) if grace.ends <= now)
     }
 }
 
