@@ -1,8 +1,10 @@
 //! Keys and values: bytes that a client chose.
 
 use std::borrow::Borrow;
+use std::cmp::Ordering;
 use std::fmt;
 use std::hash::{Hash, Hasher};
+use std::sync::atomic::AtomicU64;
 
 /// How keys are hashed: with a seed of this process, since clients choose them, and fast.
 #[cfg(feature = "tuned")]
@@ -10,14 +12,18 @@ pub(super) type Seed = ahash::RandomState;
 #[cfg(not(feature = "tuned"))]
 pub(super) type Seed = std::collections::hash_map::RandomState;
 
-/// Shared bytes. The thin ones keep their length beside them, which saves half of each pointer.
+/// Bytes and words in one allocation.
 #[cfg(feature = "tuned")]
-type Shared = triomphe::ThinArc<(), u8>;
+type Shared = triomphe::ThinArc<Words, u8>;
 #[cfg(not(feature = "tuned"))]
-type Shared = std::sync::Arc<[u8]>;
+type Shared = std::sync::Arc<(Words, Box<[u8]>)>;
+
+/// Room beside a key's bytes, for the map of locks alone: see [`Locks`](super::map::Locks).
+#[derive(Debug, Default)]
+pub(super) struct Words(pub(super) AtomicU64, pub(super) AtomicU64);
 
 /// An immutable byte string, one allocation shared by the table, the session and the waiters.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone)]
 pub struct Key(Shared);
 
 /// What all holders of a shared lock agree on; the same kind of bytes as a key.
@@ -26,10 +32,11 @@ pub type Value = Key;
 impl Key {
     /// Copies `bytes`, so that a key never keeps a whole input buffer alive.
     pub fn new(bytes: &[u8]) -> Self {
+        let words = Words::default();
         #[cfg(feature = "tuned")]
-        let shared = Shared::from_header_and_slice((), bytes);
+        let shared = Shared::from_header_and_slice(words, bytes);
         #[cfg(not(feature = "tuned"))]
-        let shared = bytes.into();
+        let shared = Shared::new((words, bytes.into()));
         Self(shared)
     }
 
@@ -38,8 +45,16 @@ impl Key {
         #[cfg(feature = "tuned")]
         let bytes = &self.0.slice;
         #[cfg(not(feature = "tuned"))]
-        let bytes = &self.0;
+        let bytes = &self.0.1;
         bytes
+    }
+
+    pub(super) fn words(&self) -> &Words {
+        #[cfg(feature = "tuned")]
+        let words = &self.0.header.header;
+        #[cfg(not(feature = "tuned"))]
+        let words = &self.0.0;
+        words
     }
 }
 
@@ -50,10 +65,30 @@ impl Borrow<[u8]> for Key {
     }
 }
 
-/// As its bytes do.
+/// As its bytes, and so are all comparisons.
 impl Hash for Key {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.as_bytes().hash(state);
+    }
+}
+
+impl PartialEq for Key {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_bytes() == other.as_bytes()
+    }
+}
+
+impl Eq for Key {}
+
+impl Ord for Key {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.as_bytes().cmp(other.as_bytes())
+    }
+}
+
+impl PartialOrd for Key {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
     }
 }
 

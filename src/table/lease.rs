@@ -1,9 +1,9 @@
 //! Fencing tokens, and the leases after which a lock ends by itself.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fmt;
 use std::num::NonZeroU64;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use tokio::sync::Notify;
@@ -32,6 +32,15 @@ impl Hold {
     pub(super) fn new(token: Token, is_leased: bool) -> Self {
         debug_assert!(token.0 < 1 << 62, "tokens fit");
         Self(NonZeroU64::MIN.saturating_add(token.0 << 1 | u64::from(is_leased)))
+    }
+
+    /// Never 0.
+    pub(super) fn to_word(self) -> u64 {
+        self.0.get()
+    }
+
+    pub(super) fn from_word(word: u64) -> Option<Self> {
+        NonZeroU64::new(word).map(Self)
     }
 
     pub(super) fn token(self) -> Token {
@@ -71,17 +80,82 @@ pub(super) struct Leases {
 
 #[derive(Debug, Default)]
 struct Running {
-    by_end: BTreeMap<(Instant, Token), (Key, SessionNumber)>,
+    by_end: BTreeMap<(Instant, Token), Lease>,
     ends: HashMap<Token, Instant>,
+}
+
+#[derive(Debug)]
+struct Lease {
+    key: Key,
+    session: SessionNumber,
+    losses: Arc<Losses>,
+}
+
+/// What a session has lost by the end of a lease. A client that asks for it is told so.
+#[derive(Debug, Default)]
+pub(super) struct Losses(Mutex<Lost>);
+
+#[derive(Debug, Default)]
+struct Lost {
+    /// Hashes of the keys, the last one lost last.
+    hashes: VecDeque<u64>,
+    /// How many came since the session last looked.
+    unnoticed: usize,
+}
+
+/// How many losses a session remembers.
+const REMEMBERED_LOSSES: usize = 100;
+
+impl Losses {
+    fn add(&self, hash: u64) {
+        let mut lost = self.lock();
+        if lost.hashes.len() == REMEMBERED_LOSSES {
+            lost.hashes.pop_front();
+        }
+        lost.hashes.push_back(hash);
+        lost.unnoticed += 1;
+    }
+
+    /// The session holds this key again.
+    pub(super) fn forget(&self, hash: u64) {
+        self.lock().hashes.retain(|lost| *lost != hash);
+    }
+
+    pub(super) fn contains(&self, hash: u64) -> bool {
+        self.lock().hashes.contains(&hash)
+    }
+
+    /// How many came since this was last asked.
+    pub(super) fn notice(&self) -> usize {
+        std::mem::take(&mut self.lock().unnoticed)
+    }
+
+    /// Whole between any two statements.
+    fn lock(&self) -> MutexGuard<'_, Lost> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Leases {
     /// Starts a lease, or moves its end.
-    pub(super) fn set(&self, token: Token, end: Instant, key: &Key, session: SessionNumber) {
+    pub(super) fn set(
+        &self,
+        token: Token,
+        end: Instant,
+        key: &Key,
+        session: SessionNumber,
+        losses: &Arc<Losses>,
+    ) {
+        let (key, losses) = (key.clone(), Arc::clone(losses));
+        let lease = Lease {
+            key,
+            session,
+            losses,
+        };
         let mut running = self.lock();
         running.remove(token);
         running.ends.insert(token, end);
-        running.by_end.insert((end, token), (key.clone(), session));
+        running.by_end.insert((end, token), lease);
         let is_first = running
             .by_end
             .first_key_value()
@@ -96,14 +170,16 @@ impl Leases {
         self.lock().remove(token);
     }
 
-    /// Removes the lease if its end has come; false if it has not, or was removed before.
-    pub(super) fn remove_due(&self, token: Token, now: Instant) -> bool {
+    /// Removes the lease if its end has come, and tells its session of the loss, under the `hash` of
+    /// the key; false if it has not, or was removed before.
+    pub(super) fn remove_due(&self, token: Token, now: Instant, hash: u64) -> bool {
         let mut running = self.lock();
         let due = running.ends.get(&token).is_some_and(|end| *end <= now);
-        if due {
-            running.remove(token);
+        let lease = due.then(|| running.remove(token)).flatten();
+        if let Some(lease) = &lease {
+            lease.losses.add(hash);
         }
-        due
+        lease.is_some()
     }
 
     /// At most `most` of those whose end has come, the first to end first.
@@ -113,9 +189,9 @@ impl Leases {
             .by_end
             .iter()
             .take_while(|((end, _), _)| *end <= now);
-        let due = due.map(|((_, token), (key, session))| Due {
-            key: key.clone(),
-            session: *session,
+        let due = due.map(|((_, token), lease)| Due {
+            key: lease.key.clone(),
+            session: lease.session,
             token: *token,
         });
         due.take(most).collect()
@@ -139,20 +215,19 @@ impl Leases {
 }
 
 impl Running {
-    fn remove(&mut self, token: Token) {
-        if let Some(end) = self.ends.remove(&token) {
-            self.by_end.remove(&(end, token));
-        }
+    fn remove(&mut self, token: Token) -> Option<Lease> {
+        let end = self.ends.remove(&token)?;
+        let lease = self.by_end.remove(&(end, token));
         debug_assert_eq!(self.ends.len(), self.by_end.len());
         if let Some(capacity) = shrunk(self.ends.len(), self.ends.capacity()) {
             self.ends.shrink_to(capacity);
         }
+        lease
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
     use std::time::Duration;
 
     use shuttle::thread;

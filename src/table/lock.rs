@@ -354,6 +354,7 @@ mod tests {
     fn wait(lock: &mut Lock, number: u64, mode: Mode) -> Arc<Waiter> {
         let waiter = Arc::new(Waiter::new(
             session(number),
+            None,
             Key::new(b"k"),
             mode,
             Instant::now(),

@@ -11,19 +11,16 @@ pub(crate) mod interleave;
 mod key;
 mod lease;
 mod lock;
+mod map;
 mod queue;
 #[cfg(feature = "store")]
 mod restore;
 mod secret;
 mod session;
 
-use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
-
-use dashmap::DashMap;
-use dashmap::mapref::entry::{Entry, OccupiedEntry, VacantEntry};
 
 pub use deadlock::{Circle, Step};
 pub use key::{Key, Value};
@@ -38,9 +35,9 @@ pub use secret::{Secret, SecretDigest};
 pub use session::{Detached, Grace, Peer, Session, SessionId, SessionNumber, SessionView};
 
 use deadlock::{Beyond, WaitGraph};
-use key::Seed;
-use lease::{Hold, Leases};
+use lease::{Hold, Leases, Losses};
 use lock::{Admission, Lock, Released};
+use map::{Free, Locks, Place};
 use session::Registry;
 
 use crate::store::{Change, Changes, Seq, StoredHold};
@@ -156,26 +153,19 @@ struct Release {
     passed_on: bool,
 }
 
-/// How many shards the map of locks has: enough that a walk over one shard, which stalls those
-/// who need it, stays well under a millisecond with a million locks.
-const SHARDS: usize = 256;
-
 /// The shared state of the server: all locks and all sessions.
 ///
 /// All methods may be called from any number of threads at once; what belongs to one session is
 /// serialised by its `&mut Session`.
 #[derive(Debug)]
 pub struct LockTable {
-    /// Keys come from clients, so the hasher is seeded afresh in each process.
-    locks: DashMap<Key, Lock, Seed>,
+    locks: Locks,
     /// How many locks are held or waited for; never above the limit. A grant changes nothing: the
     /// waiter's place becomes its lock's.
     claims: AtomicUsize,
     sessions: Registry,
     waits: Mutex<WaitGraph>,
     leases: Leases,
-    /// How many locks have ended by their lease.
-    losses: AtomicU64,
     /// The fencing token of the last grant.
     last_token: AtomicU64,
     last_arrival: AtomicU64,
@@ -188,12 +178,11 @@ impl LockTable {
     /// above `tokens_above`.
     pub fn new(limits: Limits, tokens_above: Token, changes: Changes) -> Self {
         Self {
-            locks: DashMap::with_hasher_and_shard_amount(Seed::default(), SHARDS),
+            locks: Locks::default(),
             claims: AtomicUsize::new(0),
             sessions: Registry::new(limits.sessions_in_grace),
             waits: Mutex::default(),
             leases: Leases::default(),
-            losses: AtomicU64::new(0),
             last_token: AtomicU64::new(tokens_above.0),
             last_arrival: AtomicU64::new(0),
             limits,
@@ -208,19 +197,23 @@ impl LockTable {
 
     /// Begins a session for a new connection, with `grace` as its grace period.
     pub fn open(&self, peer: Peer, grace: Duration) -> Session {
-        self.sessions.open(peer, grace)
+        let mut session = self.sessions.open(peer, grace);
+        if self.limits.max_hold.is_some() {
+            session.held.losses = Some(Arc::default());
+        }
+        session
     }
 
     /// Takes the lock if that needs no wait: [`Locked::Acquired`], [`Locked::Again`],
     /// [`Locked::Busy`], [`Locked::Conflict`] or [`Locked::Full`].
     pub fn lock(&self, session: &mut Session, key: &[u8], mode: &Mode, now: Instant) -> Locked {
         debug_assert!(session.waiting.is_none(), "one request at a time");
-        self.make_room(session);
-        let key = Key::new(key);
-        let answer = match self.locks.entry(key.clone()) {
-            Entry::Vacant(free) => self.take(session, key, mode, now, free),
-            Entry::Occupied(mut held) => self.join(session, key, mode, now, &mut held),
-        };
+        session.held.notice_losses();
+        session.held.make_room(self.is_held_by(session.number));
+        let answer = self.locks.at(Key::new(key), |place| match place {
+            Place::Free(free) => self.take(session, mode, now, free),
+            Place::Held(key, lock) => self.join(session, mode, now, key, lock),
+        });
         self.store_new(session);
         answer
     }
@@ -228,7 +221,7 @@ impl LockTable {
     /// For a request that does not wait and found the lock [`Locked::Busy`]: the circle that it
     /// would close if it waited.
     pub fn circle(&self, session: &Session, key: &[u8]) -> Option<Circle> {
-        if session.held.keys.is_empty() {
+        if session.held() == 0 {
             return None;
         }
         let waits = interleave::lock(&self.waits);
@@ -256,28 +249,37 @@ impl LockTable {
         }
         // The lock may have passed to others since the walk. That makes no circle: a holder that
         // came since then does not wait, and cannot begin to while the graph is ours.
-        let mut held = match self.locks.entry(key.clone()) {
-            Entry::Vacant(free) => {
-                let answer = self.take(session, key, mode, now, free);
-                self.store_new(session);
-                return answer;
-            }
-            Entry::Occupied(held) => held,
-        };
-        let answer = self.join(session, key.clone(), mode, now, &mut held);
-        if answer != Locked::Busy {
-            drop(held);
-            self.store_new(session);
-            return answer;
+        let answer = self.locks.at(key, |place| match place {
+            Place::Free(free) => self.take(session, mode, now, free),
+            Place::Held(key, lock) => match self.join(session, mode, now, key, lock) {
+                Locked::Busy => self.queue_up(session, mode, now, key, lock),
+                answer => answer,
+            },
+        });
+        if let Some(waiter) = &session.waiting {
+            waits.insert(Arc::clone(waiter));
         }
-        if let Some(full) = self.full_for_waiter(session, held.get()) {
+        drop(waits);
+        self.store_new(session);
+        answer
+    }
+
+    fn queue_up(
+        &self,
+        session: &mut Session,
+        mode: &Mode,
+        now: Instant,
+        key: &Key,
+        lock: &mut Lock,
+    ) -> Locked {
+        if let Some(full) = self.full_for_waiter(session, lock) {
             return Locked::Full(full);
         }
         let arrival = self.last_arrival.fetch_add(1, Ordering::Relaxed) + 1;
-        let waiter = Arc::new(Waiter::new(session.number, key, mode.clone(), now, arrival));
-        held.get_mut().enqueue(Arc::clone(&waiter));
-        drop(held);
-        waits.insert(Arc::clone(&waiter));
+        let (number, losses) = (session.number, session.held.losses.clone());
+        let waiter = Waiter::new(number, losses, key.clone(), mode.clone(), now, arrival);
+        let waiter = Arc::new(waiter);
+        lock.enqueue(Arc::clone(&waiter));
         session.waiting = Some(waiter);
         Locked::Waiting
     }
@@ -313,30 +315,26 @@ impl LockTable {
 
     /// Releases a lock; with waiters, it passes to the next in the same step.
     pub fn unlock(&self, session: &mut Session, key: &[u8], now: Instant) -> Unlocked {
-        if session.held.forget(key) {
-            if let Some(Release { seq, passed_on }) = self.release(session.number, key, now) {
+        match self.release(session.number, key, now) {
+            Some(Release { seq, passed_on }) => {
+                session.held.remove(key, self.is_held_by(session.number));
                 session.seq = seq;
-                return Unlocked::Released { passed_on };
+                Unlocked::Released { passed_on }
             }
-            session.held.lose(self.hash(key));
+            None => Unlocked::NotHeld(self.why_not_held(session, key)),
         }
-        Unlocked::NotHeld(self.why_not_held(session, key))
     }
 
     /// Releases at most `most` of the session's locks and returns how many are left. A caller
     /// with many to release gives way to others in between.
     pub fn unlock_some(&self, session: &mut Session, most: usize, now: Instant) -> usize {
-        let keys = &mut session.held.keys;
-        let some: Vec<Key> = keys.extract_if(|_| true).take(most).collect();
-        if keys.is_empty() {
-            *keys = Default::default();
-        }
-        for key in some {
-            match self.release(session.number, key.as_bytes(), now) {
-                Some(release) => session.seq = release.seq,
-                None => session.held.lose(self.hash(key.as_bytes())),
+        for key in session.held.take_some(most) {
+            if let Some(release) = self.release(session.number, key.as_bytes(), now) {
+                session.held.uncount(1);
+                session.seq = release.seq;
             }
         }
+        session.held.notice_losses();
         session.held()
     }
 
@@ -365,15 +363,12 @@ impl LockTable {
     ) -> Result<(), NotHeld> {
         let lease = self.bounded(lease);
         let number = session.number;
-        session.held.leased |= lease.is_some();
+        let losses = lease.map(|_| Arc::clone(session.held.losses.get_or_insert_default()));
         session.seq = self.with_lock(session, key, |lock, key| {
-            let hold = lock.hold_mut(number)?;
-            let token = hold.token();
-            *hold = Hold::new(token, lease.is_some());
-            match lease {
-                Some(lease) => self.leases.set(token, now + lease, key, number),
-                None => self.leases.remove(token),
-            }
+            let token = lock.hold_mut(number)?.token();
+            self.leases.remove(token);
+            *lock.hold_mut(number)? =
+                self.leased_hold(token, number, losses.as_ref(), key, lease, now);
             Some(self.held_change(token, number, key, &lock.mode(), lease))
         })?;
         Ok(())
@@ -385,13 +380,11 @@ impl LockTable {
         let due = self.leases.due(now, most);
         for over in &due {
             interleave::between_guards();
-            let is_over =
-                |hold: &Hold| hold.token() == over.token && self.leases.remove_due(over.token, now);
-            let released = self.release_if(over.session, over.key.as_bytes(), now, is_over);
-            if released.is_some() {
-                // Afterwards: who sees this count change finds the loss, too.
-                self.losses.fetch_add(1, Ordering::Release);
-            }
+            let hash = self.locks.hash(over.key.as_bytes());
+            let is_over = |hold: &Hold| {
+                hold.token() == over.token && self.leases.remove_due(over.token, now, hash)
+            };
+            self.release_if(over.session, over.key.as_bytes(), now, is_over);
         }
         due.len()
     }
@@ -435,7 +428,7 @@ impl LockTable {
     /// period is over at `now`, or if `session` itself holds locks. Of several who resume one
     /// session at once, one succeeds.
     pub fn resume(&self, session: &mut Session, id: SessionId, now: Instant) -> bool {
-        self.notice_losses(session);
+        session.held.notice_losses();
         let (own, stored) = (session.number, session.held.stored);
         if !self.sessions.resume(session, id, now) {
             return false;
@@ -453,7 +446,7 @@ impl LockTable {
     /// [`LockTable::end_grace`] when that is over.
     pub fn detach(&self, mut session: Session, now: Instant) -> Detached {
         debug_assert!(session.waiting.is_none(), "a wait is settled first");
-        self.notice_losses(&mut session);
+        session.held.notice_losses();
         let mut detached = self.sessions.detach(session, now);
         match &mut detached {
             Detached::InGrace(_) => {}
@@ -498,14 +491,14 @@ impl LockTable {
 
     /// The keys held, in order. Locks one shard at a time; costs 16 bytes per key.
     pub fn keys(&self) -> Vec<Key> {
-        let mut keys: Vec<Key> = self.locks.iter().map(|entry| entry.key().clone()).collect();
+        let mut keys = self.locks.keys();
         keys.sort_unstable();
         keys
     }
 
     /// One lock, if it is held at this moment, with at most `most` of its holders.
     pub fn lock_view(&self, key: &Key, most: usize) -> Option<LockView> {
-        self.locks.get(key).map(|lock| LockView {
+        self.locks.with(key.as_bytes(), |_, lock| LockView {
             holders: lock.holders().take(most).collect(),
             holders_in_all: lock.holders_in_all(),
             mode: lock.mode(),
@@ -520,19 +513,13 @@ impl LockTable {
         waiting
     }
 
-    fn take(
-        &self,
-        session: &mut Session,
-        key: Key,
-        mode: &Mode,
-        now: Instant,
-        free: VacantEntry<'_, Key, Lock>,
-    ) -> Locked {
+    fn take(&self, session: &mut Session, mode: &Mode, now: Instant, free: Free<'_>) -> Locked {
         if let Some(full) = self.full_for_holder(session) {
             return Locked::Full(full);
         }
-        let (hold, seq) = self.new_hold(session.number, &key, mode, now);
-        free.insert(Lock::new(session.number, mode.clone(), hold));
+        let (number, key) = (session.number, free.key().clone());
+        let (hold, seq) = self.new_hold(number, session.held.losses.as_ref(), &key, mode, now);
+        free.fill(Lock::new(number, mode.clone(), hold));
         self.keep(session, key, seq);
         Locked::Acquired
     }
@@ -540,12 +527,12 @@ impl LockTable {
     fn join(
         &self,
         session: &mut Session,
-        key: Key,
         mode: &Mode,
         now: Instant,
-        held: &mut OccupiedEntry<'_, Key, Lock>,
+        key: &Key,
+        lock: &mut Lock,
     ) -> Locked {
-        match held.get().admission(session.number, mode) {
+        match lock.admission(session.number, mode) {
             Admission::Mine => return Locked::Again,
             Admission::Conflict => return Locked::Conflict,
             Admission::Busy => return Locked::Busy,
@@ -554,9 +541,10 @@ impl LockTable {
         if let Some(full) = self.full_for_holder(session) {
             return Locked::Full(full);
         }
-        let (hold, seq) = self.new_hold(session.number, &key, mode, now);
-        held.get_mut().join(session.number, hold);
-        self.keep(session, key, seq);
+        let (number, losses) = (session.number, session.held.losses.as_ref());
+        let (hold, seq) = self.new_hold(number, losses, key, mode, now);
+        lock.join(number, hold);
+        self.keep(session, key.clone(), seq);
         Locked::Acquired
     }
 
@@ -565,13 +553,14 @@ impl LockTable {
     fn new_hold(
         &self,
         session: SessionNumber,
+        losses: Option<&Arc<Losses>>,
         key: &Key,
         mode: &Mode,
         now: Instant,
     ) -> (Hold, Seq) {
         let token = Token(self.last_token.fetch_add(1, Ordering::Relaxed) + 1);
         let lease = self.limits.max_hold;
-        let hold = self.leased_hold(token, session, key, lease, now);
+        let hold = self.leased_hold(token, session, losses, key, lease, now);
         (hold, self.held_change(token, session, key, mode, lease))
     }
 
@@ -579,12 +568,17 @@ impl LockTable {
         &self,
         token: Token,
         session: SessionNumber,
+        losses: Option<&Arc<Losses>>,
         key: &Key,
         lease: Option<Duration>,
         now: Instant,
     ) -> Hold {
-        if let Some(lease) = lease {
-            self.leases.set(token, now + lease, key, session);
+        debug_assert!(
+            lease.is_none() || losses.is_some(),
+            "somebody is told of its end"
+        );
+        if let (Some(lease), Some(losses)) = (lease, losses) {
+            self.leases.set(token, now + lease, key, session, losses);
         }
         Hold::new(token, lease.is_some())
     }
@@ -614,7 +608,7 @@ impl LockTable {
 
     /// The session knows of its grant.
     fn keep(&self, session: &mut Session, key: Key, granted: Seq) {
-        session.held.insert(key, |key| self.hash(key));
+        session.held.add(key, |key| self.locks.hash(key));
         session.seq = granted.max(session.seq);
     }
 
@@ -639,41 +633,11 @@ impl LockTable {
         }
     }
 
-    /// What must not be done under a guard: growing by one may have to move a million keys.
-    fn make_room(&self, session: &mut Session) {
-        let max = self.limits.locks_per_session;
-        let losses = || self.losses.load(Ordering::Acquire);
-        if self.may_lose(session) && session.held.is_sweep_due(max, losses) {
-            self.sweep(session);
+    fn is_held_by(&self, session: SessionNumber) -> impl Fn(&Key) -> bool {
+        move |key| {
+            let is_held = |_: &Key, lock: &mut Lock| lock.is_held_by(session);
+            self.locks.with(key.as_bytes(), is_held) == Some(true)
         }
-        session.held.keys.reserve(1);
-    }
-
-    /// Before it counts whether the session holds anything. One with very many keys is taken to.
-    fn notice_losses(&self, session: &mut Session) {
-        if self.may_lose(session) && !session.held.has_grown() {
-            self.sweep(session);
-        }
-    }
-
-    fn may_lose(&self, session: &Session) -> bool {
-        session.held.leased || self.limits.max_hold.is_some()
-    }
-
-    /// Takes what the session has lost off what it holds.
-    fn sweep(&self, session: &mut Session) {
-        let number = session.number;
-        let truly = |key: &Key| {
-            self.locks
-                .get(key)
-                .is_some_and(|lock| lock.is_held_by(number))
-        };
-        let losses = self.losses.load(Ordering::Acquire);
-        session.held.sweep(losses, truly, |key| self.hash(key));
-    }
-
-    fn hash(&self, key: &[u8]) -> u64 {
-        BuildHasher::hash_one(self.locks.hasher(), key)
     }
 
     /// Reads or changes a lock under its guard. `act` says `None` if the session does not hold it.
@@ -683,24 +647,16 @@ impl LockTable {
         key: &[u8],
         act: impl FnOnce(&mut Lock, &Key) -> Option<T>,
     ) -> Result<T, NotHeld> {
-        let acted = self.locks.get_mut(key).and_then(|mut entry| {
-            let (key, lock) = entry.pair_mut();
-            act(lock, key)
-        });
-        if let Some(acted) = acted {
-            return Ok(acted);
-        }
-        if session.held.forget(key) {
-            session.held.lose(self.hash(key));
-        }
-        Err(self.why_not_held(session, key))
+        let acted = self.locks.with(key, |key, lock| act(lock, key)).flatten();
+        acted.ok_or_else(|| self.why_not_held(session, key))
     }
 
     fn why_not_held(&self, session: &Session, key: &[u8]) -> NotHeld {
-        if session.held.has_lost(|| self.hash(key)) {
+        let losses = session.held.losses.as_ref();
+        if losses.is_some_and(|losses| losses.contains(self.locks.hash(key))) {
             return NotHeld::Expired;
         }
-        match self.locks.contains_key(key) {
+        match self.locks.is_held(key) {
             true => NotHeld::NotYours,
             false => NotHeld::NotLocked,
         }
@@ -734,26 +690,26 @@ impl LockTable {
 
     fn find_circle(&self, waits: &WaitGraph, session: &Session, key: &Key) -> Option<Circle> {
         // A circle would lead back to a key that the requester holds.
-        if session.held.keys.is_empty() {
+        if session.held() == 0 {
             return None;
         }
         waits.circle(session.number, key, |key| {
             interleave::between_guards();
-            match self.locks.get(key) {
-                Some(lock) => waits.beyond(session.number, &lock),
-                None => Beyond::Waiting(Vec::new()),
-            }
+            let beyond = |_: &Key, lock: &mut Lock| waits.beyond(session.number, lock);
+            let nobodys = Beyond::Waiting(Vec::new());
+            self.locks.with(key.as_bytes(), beyond).unwrap_or(nobodys)
         })
     }
 
     /// True if the waiter left the queue, false if it was granted the lock before it could.
     fn leave(&self, waiter: &Waiter) -> bool {
-        let mut lock = self.locks.get_mut(waiter.key());
+        let key = waiter.key().as_bytes();
+        let left = self.locks.with(key, |_, lock| lock.leave(waiter));
         debug_assert!(
-            lock.is_some() || waiter.is_granted(),
+            left.is_some() || waiter.is_granted(),
             "who waits, waits for a held lock"
         );
-        let left = lock.as_mut().is_some_and(|lock| lock.leave(waiter));
+        let left = left.unwrap_or(false);
         if left {
             self.claims.fetch_sub(1, Ordering::Relaxed);
         }
@@ -782,14 +738,15 @@ impl LockTable {
     ) -> Option<Release> {
         let mut granted = Vec::new();
         let mut released = None;
-        self.locks.remove_if_mut(key, |key, lock| {
+        self.locks.remove_if(key, |key, lock| {
             let Some(hold) = lock.hold_mut(session).filter(|hold| ends(hold)) else {
                 return false;
             };
             let token = hold.token();
             released = Some(self.changes.push(|| Change::Released(token)));
             let grant = |next: &Waiter| {
-                let (hold, seq) = self.new_hold(next.session(), key, next.mode(), now);
+                let (number, losses) = (next.session(), next.losses());
+                let (hold, seq) = self.new_hold(number, losses, key, next.mode(), now);
                 next.granted_by(seq);
                 hold
             };

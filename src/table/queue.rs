@@ -8,6 +8,7 @@ use std::time::Instant;
 use tokio::sync::Notify;
 
 use super::key::{Key, Value};
+use super::lease::Losses;
 use super::lock::Mode;
 use super::session::SessionNumber;
 use crate::store::Seq;
@@ -24,6 +25,7 @@ const LEFT: u8 = 2;
 #[derive(Debug)]
 pub struct Waiter {
     session: SessionNumber,
+    losses: Option<Arc<Losses>>,
     key: Key,
     mode: Mode,
     since: Instant,
@@ -37,6 +39,7 @@ pub struct Waiter {
 impl Waiter {
     pub(super) fn new(
         session: SessionNumber,
+        losses: Option<Arc<Losses>>,
         key: Key,
         mode: Mode,
         since: Instant,
@@ -44,6 +47,7 @@ impl Waiter {
     ) -> Self {
         Self {
             session,
+            losses,
             key,
             mode,
             since,
@@ -57,6 +61,11 @@ impl Waiter {
     /// Who waits.
     pub fn session(&self) -> SessionNumber {
         self.session
+    }
+
+    /// Where its session is told of the end of its lease.
+    pub(super) fn losses(&self) -> Option<&Arc<Losses>> {
+        self.losses.as_ref()
     }
 
     /// What it waits for.
@@ -229,6 +238,7 @@ mod tests {
         let key = Key::new(b"k");
         Arc::new(Waiter::new(
             SessionNumber(number),
+            None,
             key,
             mode,
             Instant::now(),

@@ -3,9 +3,8 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use dashmap::mapref::entry::Entry;
-
 use super::lock::{Admission, Lock};
+use super::map::Place;
 use super::session::{Grace, Held};
 use super::{Key, Limits, LockTable, SessionNumber, Token};
 use crate::store::{Change, Changes, Restored, StoredHold};
@@ -45,16 +44,14 @@ impl LockTable {
         let mut sessions: HashMap<SessionNumber, Held> = HashMap::new();
         for (token, hold) in restored.holds {
             let held = sessions.entry(hold.session).or_default();
-            held.leased |= hold.lease.is_some();
-            held.keys.insert(hold.key.clone());
-            table.restore_hold(token, hold, now)?;
+            table.restore_hold(held, token, hold, now)?;
         }
         table.sessions.count_from(restored.session_numbers_above);
         let mut graces = Vec::with_capacity(sessions.len());
         for session in restored.sessions {
             let mut held = sessions.remove(&session.number).unwrap_or_default();
             held.stored = true;
-            if held.keys.is_empty() && session.secret.is_none() {
+            if held.count() == 0 && session.secret.is_none() {
                 // It has nothing, and nobody can come back to it.
                 let over = table.changes.push(|| Change::SessionOver(session.number));
                 table.changes.write(over);
@@ -79,30 +76,39 @@ impl LockTable {
 
     fn restore_hold(
         &self,
+        of_session: &mut Held,
         token: Token,
         stored: StoredHold,
         now: Instant,
     ) -> Result<(), Contradiction> {
-        let StoredHold {
-            session, key, mode, ..
-        } = stored;
-        let hold = self.leased_hold(token, session, &key, self.bounded(stored.lease), now);
+        let StoredHold { session, mode, .. } = stored;
+        let lease = self.bounded(stored.lease);
+        let losses = lease.map(|_| &*of_session.losses.get_or_insert_default());
+        let hold = self.leased_hold(token, session, losses, &stored.key, lease, now);
         self.claims
             .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        match self.locks.entry(key) {
-            Entry::Vacant(free) => drop(free.insert(Lock::new(session, mode, hold))),
-            Entry::Occupied(mut held) => match held.get().admission(session, &mode) {
-                Admission::Joinable => held.get_mut().join(session, hold),
+        let key = self.locks.at(stored.key, |place| match place {
+            Place::Free(free) => {
+                let key = free.key().clone();
+                free.fill(Lock::new(session, mode, hold));
+                Ok(key)
+            }
+            Place::Held(key, lock) => match lock.admission(session, &mode) {
+                Admission::Joinable => {
+                    lock.join(session, hold);
+                    Ok(key.clone())
+                }
                 _ => {
-                    let first = held.get().holders().map(|(first, _)| first).next();
-                    return Err(Contradiction {
-                        key: held.key().clone(),
+                    let first = lock.holders().map(|(first, _)| first).next();
+                    Err(Contradiction {
+                        key: key.clone(),
                         first: first.unwrap_or(session),
                         second: session,
-                    });
+                    })
                 }
             },
-        }
+        })?;
+        of_session.add(key, |key| self.locks.hash(key));
         Ok(())
     }
 }

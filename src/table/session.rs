@@ -6,7 +6,6 @@
 //! [`Registry`].
 
 use std::collections::hash_map::RandomState;
-use std::collections::{HashSet, VecDeque};
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -16,7 +15,8 @@ use std::time::{Duration, Instant};
 use dashmap::DashMap;
 use tokio::sync::Notify;
 
-use super::key::{Key, Seed};
+use super::key::Key;
+use super::lease::Losses;
 use super::queue::Waiter;
 use super::secret::{Known, Secret};
 use super::shrunk;
@@ -95,87 +95,108 @@ pub struct Session {
     pub(super) seq: Seq,
 }
 
-/// The keys that a session holds, as far as it knows, and those that it has lost.
+/// The keys that a session holds.
 ///
-/// A lease ends without the session's doing, so a key may stand here that it holds no more. The
-/// table knows better, and is asked before anything is answered. Such keys are found when they are
-/// used, and swept out before they make up half of what is here.
+/// Only to find them again in the end, and to count them; whether it holds a key, the table knows.
+/// So one that it lets go of need not be found in here: if it is not among the last, it stays for a
+/// while, and is tidied away later. That takes a word for each key where a set would take two.
+///
+/// Invariants:
+///
+/// 1. Every key that the session holds and knows of is in the list.
+/// 2. The list is not longer than twice what was held since it was last empty, and a few.
 #[derive(Debug, Default)]
 pub(super) struct Held {
-    pub(super) keys: HashSet<Key, Seed>,
-    /// Hashes of keys whose lease ended, oldest first: a client that asks is told so.
-    lost: VecDeque<u64>,
-    /// At this number of keys it is time to sweep, if leases can end at all.
-    sweep_at: usize,
-    /// How many losses there had been in the table before the last sweep.
-    losses_before: u64,
-    /// The session has asked for a lease at some time.
-    pub(super) leased: bool,
+    keys: Vec<Key>,
+    /// How many it holds, with those whose loss it has not noticed.
+    count: usize,
+    /// Where tidying goes on.
+    tidy_at: usize,
+    /// Where it is told of what it loses; `None` if none of its locks had a lease so far.
+    pub(super) losses: Option<Arc<Losses>>,
     /// The store knows of the session.
     pub(super) stored: bool,
 }
 
-/// How many losses a session remembers.
-const REMEMBERED_LOSSES: usize = 100;
+/// Among how many of the last keys one is looked for.
+const LAST_KEYS: usize = 8;
 
-/// Below this a sweep saves nothing.
-const SWEEP_FROM: usize = 1024;
+/// How many keys are looked at for one that was not found. One would keep the list from growing.
+const TIDIED_AT_ONCE: usize = 2;
 
 impl Held {
-    pub(super) fn forget(&mut self, key: &[u8]) -> bool {
-        let held_it = self.keys.remove(key);
+    pub(super) fn count(&self) -> usize {
+        self.count
+    }
+
+    /// Makes room for one key more. Not under a guard: there may be a million to be moved.
+    pub(super) fn make_room(&mut self, is_held: impl Fn(&Key) -> bool) {
+        if self.keys.len() > 2 * self.count + LAST_KEYS {
+            self.tidy(is_held);
+        }
+        if self.keys.len() == self.keys.capacity() {
+            // In small steps, as there may be very many; but not too small.
+            self.keys.reserve_exact((self.keys.len() / 8).max(4));
+        }
+    }
+
+    pub(super) fn add(&mut self, key: Key, hash: impl Fn(&[u8]) -> u64) {
+        if let Some(losses) = &self.losses {
+            losses.forget(hash(key.as_bytes()));
+        }
+        self.keys.push(key);
+        self.count += 1;
+    }
+
+    /// Takes a key away that was let go of. `is_held` says whether another still is.
+    pub(super) fn remove(&mut self, key: &[u8], is_held: impl Fn(&Key) -> bool) {
+        let from = self.keys.len().saturating_sub(LAST_KEYS);
+        let is_it = |last: &Key| last.as_bytes() == key;
+        match self.keys[from..].iter().rposition(is_it) {
+            Some(at) => drop(self.keys.swap_remove(from + at)),
+            None => self.tidy(is_held),
+        }
+        self.uncount(1);
+    }
+
+    /// Counts what it has lost since it last noticed.
+    pub(super) fn notice_losses(&mut self) {
+        if let Some(losses) = &self.losses {
+            let lost = losses.notice();
+            self.uncount(lost);
+        }
+    }
+
+    /// Takes out at most `most` keys, some of which it may hold no more. Those that it lets go of
+    /// are to be [uncounted](Held::uncount).
+    pub(super) fn take_some(&mut self, most: usize) -> Vec<Key> {
+        let from = self.keys.len().saturating_sub(most);
+        self.keys.split_off(from)
+    }
+
+    /// So many keys are held no more.
+    pub(super) fn uncount(&mut self, keys: usize) {
+        debug_assert!(keys <= self.count, "it held them");
+        self.count = self.count.saturating_sub(keys);
+        if self.count == 0 {
+            self.keys.clear();
+        }
         if let Some(capacity) = shrunk(self.keys.len(), self.keys.capacity()) {
             self.keys.shrink_to(capacity);
         }
-        held_it
     }
 
-    pub(super) fn insert(&mut self, key: Key, hash: impl Fn(&[u8]) -> u64) {
-        if !self.lost.is_empty() {
-            let hash = hash(key.as_bytes());
-            self.lost.retain(|lost| *lost != hash);
+    fn tidy(&mut self, is_held: impl Fn(&Key) -> bool) {
+        for _ in 0..TIDIED_AT_ONCE {
+            self.tidy_at = match self.keys.get(self.tidy_at) {
+                None => 0,
+                Some(key) if is_held(key) => self.tidy_at + 1,
+                Some(_) => {
+                    self.keys.swap_remove(self.tidy_at);
+                    self.tidy_at
+                }
+            };
         }
-        self.keys.insert(key);
-    }
-
-    pub(super) fn lose(&mut self, hash: u64) {
-        if self.lost.len() == REMEMBERED_LOSSES {
-            self.lost.pop_front();
-        }
-        self.lost.push_back(hash);
-    }
-
-    pub(super) fn has_lost(&self, hash: impl FnOnce() -> u64) -> bool {
-        !self.lost.is_empty() && self.lost.contains(&hash())
-    }
-
-    /// With `limit` keys there is room for no other, so it pays to look for lost ones sooner: but
-    /// only if enough `losses` came about in the whole table to pay for the walk over all of them.
-    pub(super) fn is_sweep_due(&self, limit: usize, losses: impl FnOnce() -> u64) -> bool {
-        let pays = || {
-            let since = losses() - self.losses_before;
-            since.saturating_mul(SWEEP_FROM as u64) >= self.keys.len() as u64
-        };
-        self.has_grown() || (self.keys.len() >= limit && pays())
-    }
-
-    pub(super) fn has_grown(&self) -> bool {
-        self.keys.len() >= self.sweep_at.max(SWEEP_FROM)
-    }
-
-    /// Keeps the keys that are `truly` held. `losses`: how many there were in the table before.
-    pub(super) fn sweep(
-        &mut self,
-        losses: u64,
-        truly: impl Fn(&Key) -> bool,
-        hash: impl Fn(&[u8]) -> u64,
-    ) {
-        let gone: Vec<Key> = self.keys.extract_if(|key| !truly(key)).collect();
-        for key in gone {
-            self.lose(hash(key.as_bytes()));
-        }
-        self.sweep_at = 2 * self.keys.len();
-        self.losses_before = losses;
     }
 }
 
@@ -187,7 +208,7 @@ impl Session {
 
     /// How many locks it holds, those included that it has lost since and has not noticed yet.
     pub fn held(&self) -> usize {
-        self.held.keys.len()
+        self.held.count()
     }
 
     /// The last change that it made, or by which it was granted a lock: what it is told rests on
@@ -389,8 +410,9 @@ impl Registry {
             return Detached::Over(Session::new(number, held));
         };
         let grace = registered.grace;
-        let pointless = held.keys.is_empty() && registered.secret.is_none();
-        let room = !grace.is_zero() && !pointless && self.enter_grace(held.keys.is_empty());
+        let holds_nothing = held.count() == 0;
+        let pointless = holds_nothing && registered.secret.is_none();
+        let room = !grace.is_zero() && !pointless && self.enter_grace(holds_nothing);
         if room {
             let (presence, grace) = begin_grace(number, grace, held, now);
             registered.presence = presence;
@@ -428,7 +450,7 @@ impl Registry {
             let registered = self.sessions.get(&id.number);
             return registered.is_some_and(|registered| registered.knows(id.secret));
         }
-        if !session.held.keys.is_empty() {
+        if session.held() > 0 {
             return false;
         }
         let Some(peer) = self.sessions.get(&session.number).map(|own| own.peer) else {
@@ -560,20 +582,108 @@ mod tests {
         }
     }
 
+    /// Keys as a session holds them, with a table that knows them by their number.
+    struct Holding {
+        held: Held,
+        truly: std::cell::RefCell<std::collections::HashSet<u32>>,
+    }
+
+    impl Holding {
+        fn new() -> Self {
+            let (held, truly) = (Held::default(), Default::default());
+            Self { held, truly }
+        }
+
+        fn is_held(&self) -> impl Fn(&Key) -> bool + use<> {
+            let truly = self.truly.borrow().clone();
+            move |key| {
+                truly.contains(&u32::from_ne_bytes(
+                    key.as_bytes().try_into().expect("ours"),
+                ))
+            }
+        }
+
+        fn take(&mut self, number: u32) {
+            let is_held = self.is_held();
+            self.held.make_room(is_held);
+            self.truly.borrow_mut().insert(number);
+            self.held.add(Key::new(&number.to_ne_bytes()), |_| 0);
+        }
+
+        fn release(&mut self, number: u32) {
+            assert!(self.truly.borrow_mut().remove(&number));
+            let is_held = self.is_held();
+            self.held.remove(&number.to_ne_bytes(), is_held);
+        }
+
+        fn assert_whole(&self) {
+            let listed: std::collections::HashSet<_> = self.held.keys.iter().collect();
+            let truly = self.truly.borrow();
+            assert_eq!(self.held.count(), truly.len());
+            assert!(
+                truly
+                    .iter()
+                    .all(|number| listed.contains(&Key::new(&number.to_ne_bytes())))
+            );
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn what_is_held_is_listed_and_little_more(
+            steps in proptest::collection::vec((proptest::bool::weighted(0.6), 0..60_u32), 0..300),
+        ) {
+            let (mut holding, mut most) = (Holding::new(), 0);
+            for (takes, number) in steps {
+                let has = holding.truly.borrow().contains(&number);
+                match (takes, has) {
+                    (true, false) => holding.take(number),
+                    (false, true) => holding.release(number),
+                    _ => {}
+                }
+                holding.assert_whole();
+                most = if holding.held.count() == 0 { 0 } else { most.max(holding.held.count()) };
+                proptest::prop_assert!(holding.held.keys.len() <= 2 * most + LAST_KEYS + 1);
+            }
+        }
+    }
+
+    /// Those that it took first it lets go of first, so none is among the last.
+    #[test]
+    fn a_session_that_holds_very_much_and_lets_go_in_order_keeps_no_more_than_it_holds() {
+        let mut held = Held::default();
+        let key = |number: u32| Key::new(&number.to_ne_bytes());
+        let is_from = |first: u32| {
+            move |key: &Key| u32::from_ne_bytes(key.as_bytes().try_into().expect("ours")) >= first
+        };
+        for number in 0..1_000 {
+            held.make_room(|_| true);
+            held.add(key(number), |_| 0);
+        }
+        for number in 1_000..100_000 {
+            held.make_room(is_from(number - 1_000));
+            held.add(key(number), |_| 0);
+            held.remove(&(number - 1_000).to_ne_bytes(), is_from(number - 999));
+            assert_eq!(held.count(), 1_000);
+            assert!(held.keys.len() <= 2_020, "{} listed", held.keys.len());
+        }
+    }
+
     #[test]
     fn a_session_that_held_very_much_gives_the_memory_back() {
+        let mut held = Held::default();
         let keys: Vec<Key> = (0..100_000_u32)
-            .map(|index| Key::new(&index.to_ne_bytes()))
+            .map(|number| Key::new(&number.to_ne_bytes()))
             .collect();
-        let mut held = Held {
-            keys: keys.iter().cloned().collect(),
-            ..Held::default()
-        };
-        for key in &keys[1..] {
-            assert!(held.forget(key.as_bytes()));
+        for key in &keys {
+            held.make_room(|_| true);
+            held.add(key.clone(), |_| 0);
         }
-        assert!(!held.forget(keys[1].as_bytes()));
-        assert_eq!(held.keys.len(), 1);
+        assert!(held.keys.capacity() <= keys.len() * 9 / 8 + 8);
+        for key in keys[1..].iter().rev() {
+            held.remove(key.as_bytes(), |_| true);
+        }
+        assert_eq!((held.count(), held.keys.len()), (1, 1));
         assert!(held.keys.capacity() <= 1024);
     }
 
@@ -584,20 +694,5 @@ mod tests {
             secret: Secret(0x1234_5678_9abc),
         };
         assert!(!format!("{id:?}").contains("789"), "{id:?}");
-    }
-
-    #[test]
-    fn a_full_session_with_very_many_locks_does_not_walk_over_them_again_and_again() {
-        let keys = (0..10_000_u32)
-            .map(|index| Key::new(&index.to_ne_bytes()))
-            .collect();
-        let mut held = Held {
-            keys,
-            ..Held::default()
-        };
-        held.sweep(5, |_| true, |_| 0);
-        assert!(!held.is_sweep_due(10_000, || 5), "nothing was lost since");
-        assert!(!held.is_sweep_due(10_000, || 14), "too little");
-        assert!(held.is_sweep_due(10_000, || 15), "a thousandth");
     }
 }
