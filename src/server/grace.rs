@@ -13,7 +13,7 @@ use crate::store::Seq;
 use crate::table::{Detached, Grace, LockTable, Peer, Session};
 
 /// How many locks are released before others get their turn: a fraction of a millisecond's work.
-const SLICE: usize = 1000;
+const SLICE: usize = 250;
 
 /// How long a slice may wait for the store.
 const PATIENCE: Duration = Duration::from_millis(100);
@@ -153,7 +153,7 @@ mod tests {
         let mut ending = pin!(unlock_all(&table, &mut session));
         // Polled by hand: each time it gives way is somebody else's turn.
         let mut context = Context::from_waker(Waker::noop());
-        for turn in 1..50 {
+        for turn in 1..50_000 / SLICE {
             assert!(ending.as_mut().poll(&mut context).is_pending());
             assert_eq!(table.held(), 50_000 - turn * SLICE);
         }
