@@ -107,7 +107,7 @@ struct Lost {
 const REMEMBERED_LOSSES: usize = 100;
 
 impl Losses {
-    fn add(&self, hash: u64) {
+    pub(super) fn add(&self, hash: u64) {
         let mut lost = self.lock();
         if lost.hashes.len() == REMEMBERED_LOSSES {
             lost.hashes.pop_front();

@@ -228,6 +228,10 @@ mod tests {
             assert_eq!((mode, crowds(&locks)), (Some(shared(b"v")), 1));
         }
         assert_eq!((locks.len(), locks.is_held(b"crowd")), (2, true));
+        locks.remove_if(b"crowd", |_, _| false);
+        assert_eq!((locks.len(), crowds(&locks)), (2, 1));
+        locks.remove_if(b"crowd", |_, _| true);
+        assert_eq!((locks.len(), crowds(&locks)), (1, 0));
     }
 
     #[test]

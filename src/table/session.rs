@@ -669,6 +669,29 @@ mod tests {
         }
     }
 
+    /// It holds a thousand all the time, and whatever else it takes it loses.
+    #[test]
+    fn a_session_that_loses_very_much_does_not_keep_it() {
+        let losses = Arc::new(Losses::default());
+        let mut held = Held {
+            losses: Some(Arc::clone(&losses)),
+            ..Held::default()
+        };
+        let is_kept =
+            |key: &Key| u32::from_ne_bytes(key.as_bytes().try_into().expect("ours")) < 1_000;
+        for number in 0..100_000_u32 {
+            held.notice_losses();
+            held.make_room(is_kept);
+            held.add(Key::new(&number.to_ne_bytes()), |_| 0);
+            if number >= 1_000 {
+                losses.add(u64::from(number));
+            }
+            assert!(held.keys.len() <= 2_020, "{} listed", held.keys.len());
+        }
+        held.notice_losses();
+        assert_eq!(held.count(), 1_000);
+    }
+
     #[test]
     fn a_session_that_held_very_much_gives_the_memory_back() {
         let mut held = Held::default();
