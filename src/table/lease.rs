@@ -235,8 +235,8 @@ mod tests {
     use super::*;
     use crate::store::Changes;
     use crate::table::{
-        Ending, Limit, Limits, LockTable, Locked, Mode, NotHeld, Peer, Session, Unlocked,
-        interleave, test_limits, test_table,
+        Detached, Ending, Limit, Limits, LockTable, Locked, Mode, NotHeld, Peer, Secret, Session,
+        Unlocked, interleave, test_limits, test_table,
     };
 
     const KEY: &[u8] = b"k";
@@ -334,6 +334,18 @@ mod tests {
             table.token(&mut session, &0_u32.to_ne_bytes()),
             Err(NotHeld::NotLocked)
         );
+    }
+
+    #[test]
+    fn a_session_that_has_lost_all_that_it_held_may_become_another() {
+        let (table, now) = (test_table(), Instant::now());
+        let mut left = table.open(Peer::Unix(None), SECOND * 10);
+        let id = table.set_secret(&mut left, Secret(7));
+        assert!(matches!(table.detach(left, now), Detached::InGrace(_)));
+        let (mut holder, _waiter) = leased(&table, now);
+        assert!(!table.resume(&mut holder, id, now), "it holds something");
+        assert_eq!(table.end_leases(now + SECOND, 10), 1);
+        assert!(table.resume(&mut holder, id, now + SECOND));
     }
 
     /// At its limit a session finds room as soon as it has lost something, and walks over what it

@@ -644,6 +644,7 @@ mod tests {
                 }
                 holding.assert_whole();
                 most = if holding.held.count() == 0 { 0 } else { most.max(holding.held.count()) };
+                proptest::prop_assert!(most > 0 || holding.held.keys.is_empty());
                 proptest::prop_assert!(holding.held.keys.len() <= 3 * most + LAST_KEYS + 1);
             }
         }
