@@ -38,7 +38,7 @@ use deadlock::{Beyond, WaitGraph};
 use lease::{Hold, Leases, Losses};
 use lock::{Admission, Lock, Released};
 use map::{Free, Locks, Place};
-use session::Registry;
+use session::{Registry, Tag};
 
 use crate::store::{Change, Changes, Seq, StoredHold};
 
@@ -303,7 +303,7 @@ impl LockTable {
         if left {
             return false;
         }
-        self.keep(session, waiter.key().clone(), waiter.seq());
+        self.keep(session, waiter.key().clone(), waiter.token(), waiter.seq());
         self.store_new(session);
         if ending == Ending::Disconnect {
             self.unlock(session, waiter.key().as_bytes(), now);
@@ -520,7 +520,7 @@ impl LockTable {
         let (number, key) = (session.number, free.key().clone());
         let (hold, seq) = self.new_hold(number, session.held.losses.as_ref(), &key, mode, now);
         free.fill(Lock::new(number, mode.clone(), hold));
-        self.keep(session, key, seq);
+        self.keep(session, key, hold.token(), seq);
         Locked::Acquired
     }
 
@@ -544,7 +544,7 @@ impl LockTable {
         let (number, losses) = (session.number, session.held.losses.as_ref());
         let (hold, seq) = self.new_hold(number, losses, key, mode, now);
         lock.join(number, hold);
-        self.keep(session, key.clone(), seq);
+        self.keep(session, key.clone(), hold.token(), seq);
         Locked::Acquired
     }
 
@@ -607,8 +607,8 @@ impl LockTable {
     }
 
     /// The session knows of its grant.
-    fn keep(&self, session: &mut Session, key: Key, granted: Seq) {
-        session.held.add(key, |key| self.locks.hash(key));
+    fn keep(&self, session: &mut Session, key: Key, token: Token, granted: Seq) {
+        session.held.add(key, token, |key| self.locks.hash(key));
         session.seq = granted.max(session.seq);
     }
 
@@ -633,10 +633,12 @@ impl LockTable {
         }
     }
 
-    fn is_held_by(&self, session: SessionNumber) -> impl Fn(&Key) -> bool {
-        move |key| {
-            let is_held = |_: &Key, lock: &mut Lock| lock.is_held_by(session);
-            self.locks.with(key.as_bytes(), is_held) == Some(true)
+    /// Whether a grant of the session's is not over.
+    fn is_held_by(&self, session: SessionNumber) -> impl Fn(&Key, Tag) -> bool {
+        move |key, tag| {
+            let token = |_: &Key, lock: &mut Lock| Some(lock.hold_mut(session)?.token());
+            let token = self.locks.with(key.as_bytes(), token).flatten();
+            token.is_some_and(|token| tag == token.into())
         }
     }
 
@@ -747,7 +749,7 @@ impl LockTable {
             let grant = |next: &Waiter| {
                 let (number, losses) = (next.session(), next.losses());
                 let (hold, seq) = self.new_hold(number, losses, key, next.mode(), now);
-                next.granted_by(seq);
+                next.granted_by(hold.token(), seq);
                 hold
             };
             match lock.release(session, grant) {

@@ -8,7 +8,7 @@ use std::time::Instant;
 use tokio::sync::Notify;
 
 use super::key::{Key, Value};
-use super::lease::Losses;
+use super::lease::{Losses, Token};
 use super::lock::Mode;
 use super::session::SessionNumber;
 use crate::store::Seq;
@@ -31,7 +31,8 @@ pub struct Waiter {
     since: Instant,
     arrival: u64,
     state: AtomicU8,
-    /// The change by which it was granted; set before the state says so.
+    /// Its fencing token and the change by which it was granted; set before the state says so.
+    token: AtomicU64,
     seq: AtomicU64,
     granted: Notify,
 }
@@ -53,6 +54,7 @@ impl Waiter {
             since,
             arrival,
             state: AtomicU8::new(WAITING),
+            token: AtomicU64::new(0),
             seq: AtomicU64::new(0),
             granted: Notify::new(),
         }
@@ -110,8 +112,14 @@ impl Waiter {
         Seq(self.seq.load(Ordering::Relaxed))
     }
 
+    /// The token of that grant.
+    pub(super) fn token(&self) -> Token {
+        Token(self.token.load(Ordering::Relaxed))
+    }
+
     /// To be told before it is granted.
-    pub(super) fn granted_by(&self, seq: Seq) {
+    pub(super) fn granted_by(&self, token: Token, seq: Seq) {
+        self.token.store(token.0, Ordering::Relaxed);
         self.seq.store(seq.0, Ordering::Relaxed);
     }
 

@@ -108,7 +108,9 @@ impl LockTable {
                 }
             },
         })?;
-        of_session.add(key, |key| self.locks.hash(key));
+        // It is new, so there is nothing to tidy.
+        of_session.make_room(|_, _| true);
+        of_session.add(key, token, |key| self.locks.hash(key));
         Ok(())
     }
 }

@@ -16,7 +16,7 @@ use dashmap::DashMap;
 use tokio::sync::Notify;
 
 use super::key::Key;
-use super::lease::Losses;
+use super::lease::{Losses, Token};
 use super::queue::Waiter;
 use super::secret::{Known, Secret};
 use super::shrunk;
@@ -95,20 +95,22 @@ pub struct Session {
     pub(super) seq: Seq,
 }
 
-/// The keys that a session holds.
+/// The keys that a session holds, and what else of it outlives its connection.
 ///
-/// Only to find them again in the end, and to count them; whether it holds a key, the table knows.
-/// So one that it lets go of need not be found in here: if it is not among the last, it stays for a
-/// while, and is tidied away later. That takes a word for each key where a set would take two.
+/// The list is there to find them again in the end, and to count them; whether it holds a key, the
+/// table knows. So a grant that is over need not be found in here: if it is not among the last, it
+/// stays for a while and is tidied away later. That takes half of the room of a set.
 ///
 /// Invariants:
 ///
-/// 1. Every key that the session holds and knows of is in the list.
+/// 1. Every grant that the session holds and knows of is in the list, once.
 /// 2. The list is never more than three times as long as what was held at one time since it was
 ///    last empty, and a few.
 #[derive(Debug, Default)]
 pub(super) struct Held {
     keys: Vec<Key>,
+    /// Of each key's grant. Beside the keys, as both in one entry would take a word for half of one.
+    tags: Vec<Tag>,
     /// How many it holds, with those whose loss it has not noticed.
     count: usize,
     /// Where tidying goes on.
@@ -119,10 +121,21 @@ pub(super) struct Held {
     pub(super) stored: bool,
 }
 
-/// Among how many of the last keys one is looked for.
-const LAST_KEYS: usize = 8;
+/// By this the grant of a key is known from an earlier one of the same key: the lower half of its
+/// token. Two that are alike by chance cost an entry that stays longer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Tag(u32);
 
-/// How many keys are looked at for one that was not found. One would keep the list from growing.
+impl From<Token> for Tag {
+    fn from(token: Token) -> Self {
+        Self(token.0 as u32)
+    }
+}
+
+/// Among how many of the last grants one is looked for.
+const LAST: usize = 8;
+
+/// How many grants are looked at for one that was not found. One would keep the list from growing.
 const TIDIED_AT_ONCE: usize = 2;
 
 impl Held {
@@ -130,31 +143,35 @@ impl Held {
         self.count
     }
 
-    /// Makes room for one key more. Not under a guard: there may be a million to be moved.
-    pub(super) fn make_room(&mut self, is_held: impl Fn(&Key) -> bool) {
-        if self.keys.len() > 2 * self.count + LAST_KEYS {
+    /// Makes room for one more. Not under a guard: there may be a million to be moved. `is_held`
+    /// says whether a grant is not over.
+    pub(super) fn make_room(&mut self, is_held: impl Fn(&Key, Tag) -> bool) {
+        if self.keys.len() > 2 * self.count + LAST {
             self.tidy(is_held);
         }
         if self.keys.len() == self.keys.capacity() {
             // In small steps, as there may be very many; but not too small.
-            self.keys.reserve_exact((self.keys.len() / 8).max(4));
+            let more = (self.keys.len() / 8).max(4);
+            self.keys.reserve_exact(more);
+            self.tags.reserve_exact(more);
         }
     }
 
-    pub(super) fn add(&mut self, key: Key, hash: impl Fn(&[u8]) -> u64) {
+    pub(super) fn add(&mut self, key: Key, token: Token, hash: impl Fn(&[u8]) -> u64) {
         if let Some(losses) = &self.losses {
             losses.forget(hash(key.as_bytes()));
         }
         self.keys.push(key);
+        self.tags.push(token.into());
         self.count += 1;
     }
 
-    /// Takes a key away that was let go of. `is_held` says whether another still is.
-    pub(super) fn remove(&mut self, key: &[u8], is_held: impl Fn(&Key) -> bool) {
-        let from = self.keys.len().saturating_sub(LAST_KEYS);
+    /// A key was let go of.
+    pub(super) fn remove(&mut self, key: &[u8], is_held: impl Fn(&Key, Tag) -> bool) {
+        let from = self.keys.len().saturating_sub(LAST);
         let is_it = |last: &Key| last.as_bytes() == key;
         match self.keys[from..].iter().rposition(is_it) {
-            Some(at) => drop(self.keys.swap_remove(from + at)),
+            Some(at) => self.take_out(from + at),
             None => self.tidy(is_held),
         }
         self.uncount(1);
@@ -172,32 +189,38 @@ impl Held {
     /// are to be [uncounted](Held::uncount).
     pub(super) fn take_some(&mut self, most: usize) -> Vec<Key> {
         let from = self.keys.len().saturating_sub(most);
+        self.tags.truncate(from);
         self.keys.split_off(from)
     }
 
-    /// So many keys are held no more.
-    pub(super) fn uncount(&mut self, keys: usize) {
-        debug_assert!(keys <= self.count, "it held them");
-        self.count = self.count.saturating_sub(keys);
+    /// So many are held no more.
+    pub(super) fn uncount(&mut self, over: usize) {
+        debug_assert!(over <= self.count, "it held them");
+        self.count = self.count.saturating_sub(over);
         if self.count == 0 {
             self.keys.clear();
+            self.tags.clear();
         }
         if let Some(capacity) = shrunk(self.keys.len(), self.keys.capacity()) {
             self.keys.shrink_to(capacity);
+            self.tags.shrink_to(capacity);
         }
     }
 
-    fn tidy(&mut self, is_held: impl Fn(&Key) -> bool) {
+    fn tidy(&mut self, is_held: impl Fn(&Key, Tag) -> bool) {
         for _ in 0..TIDIED_AT_ONCE {
-            self.tidy_at = match self.keys.get(self.tidy_at) {
-                None => 0,
-                Some(key) if is_held(key) => self.tidy_at + 1,
-                Some(_) => {
-                    self.keys.swap_remove(self.tidy_at);
-                    self.tidy_at
-                }
-            };
+            let grant = self.keys.get(self.tidy_at).zip(self.tags.get(self.tidy_at));
+            match grant {
+                None => self.tidy_at = 0,
+                Some((key, tag)) if is_held(key, *tag) => self.tidy_at += 1,
+                Some(_) => self.take_out(self.tidy_at),
+            }
         }
+    }
+
+    fn take_out(&mut self, at: usize) {
+        self.keys.swap_remove(at);
+        self.tags.swap_remove(at);
     }
 }
 
@@ -557,7 +580,10 @@ impl Presence {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashMap;
+
     use super::*;
+    use crate::table::{Ending, Locked, Mode, Unlocked, test_table};
 
     #[test]
     fn an_id_reads_back_as_it_was_written_and_nothing_else_does() {
@@ -583,49 +609,53 @@ mod tests {
         }
     }
 
-    /// Keys as a session holds them, with a table that knows them by their number.
+    fn number(key: &Key) -> u32 {
+        u32::from_ne_bytes(key.as_bytes().try_into().expect("ours"))
+    }
+
+    fn key(number: u32) -> Key {
+        Key::new(&number.to_ne_bytes())
+    }
+
+    /// What a session holds, with a table that knows keys by their numbers.
+    #[derive(Default)]
     struct Holding {
         held: Held,
-        truly: std::cell::RefCell<std::collections::HashSet<u32>>,
+        truly: HashMap<u32, Token>,
+        last_token: u64,
     }
 
     impl Holding {
-        fn new() -> Self {
-            let (held, truly) = (Held::default(), Default::default());
-            Self { held, truly }
-        }
-
-        fn is_held(&self) -> impl Fn(&Key) -> bool + use<> {
-            let truly = self.truly.borrow().clone();
-            move |key| {
-                truly.contains(&u32::from_ne_bytes(
-                    key.as_bytes().try_into().expect("ours"),
-                ))
-            }
-        }
-
-        fn take(&mut self, number: u32) {
-            let is_held = self.is_held();
+        fn take(&mut self, taken: u32) {
+            self.last_token += 1;
+            let (truly, token) = (&mut self.truly, Token(self.last_token));
+            let is_held = |key: &Key, tag| {
+                truly
+                    .get(&number(key))
+                    .is_some_and(|is| tag == Tag::from(*is))
+            };
             self.held.make_room(is_held);
-            self.truly.borrow_mut().insert(number);
-            self.held.add(Key::new(&number.to_ne_bytes()), |_| 0);
+            truly.insert(taken, token);
+            self.held.add(key(taken), token, |_| 0);
         }
 
-        fn release(&mut self, number: u32) {
-            assert!(self.truly.borrow_mut().remove(&number));
-            let is_held = self.is_held();
-            self.held.remove(&number.to_ne_bytes(), is_held);
+        fn release(&mut self, released: u32) {
+            assert!(self.truly.remove(&released).is_some());
+            let truly = &self.truly;
+            let is_held = |key: &Key, tag| {
+                truly
+                    .get(&number(key))
+                    .is_some_and(|is| tag == Tag::from(*is))
+            };
+            self.held.remove(&released.to_ne_bytes(), is_held);
         }
 
         fn assert_whole(&self) {
-            let listed: std::collections::HashSet<_> = self.held.keys.iter().collect();
-            let truly = self.truly.borrow();
-            assert_eq!(self.held.count(), truly.len());
-            assert!(
-                truly
-                    .iter()
-                    .all(|number| listed.contains(&Key::new(&number.to_ne_bytes())))
-            );
+            let listed: std::collections::HashSet<u32> =
+                self.held.keys.iter().map(number).collect();
+            assert_eq!(self.held.keys.len(), self.held.tags.len());
+            assert_eq!(self.held.count(), self.truly.len());
+            assert!(self.truly.keys().all(|number| listed.contains(number)));
         }
     }
 
@@ -634,10 +664,9 @@ mod tests {
         fn what_is_held_is_listed_and_little_more(
             steps in proptest::collection::vec((proptest::bool::weighted(0.6), 0..60_u32), 0..300),
         ) {
-            let (mut holding, mut most) = (Holding::new(), 0);
+            let (mut holding, mut most) = (Holding::default(), 0);
             for (takes, number) in steps {
-                let has = holding.truly.borrow().contains(&number);
-                match (takes, has) {
+                match (takes, holding.truly.contains_key(&number)) {
                     (true, false) => holding.take(number),
                     (false, true) => holding.release(number),
                     _ => {}
@@ -645,29 +674,26 @@ mod tests {
                 holding.assert_whole();
                 most = if holding.held.count() == 0 { 0 } else { most.max(holding.held.count()) };
                 proptest::prop_assert!(most > 0 || holding.held.keys.is_empty());
-                proptest::prop_assert!(holding.held.keys.len() <= 3 * most + LAST_KEYS + 1);
+                proptest::prop_assert!(holding.held.keys.len() <= 3 * most + LAST + 1);
             }
         }
     }
 
-    /// Those that it took first it lets go of first, so none is among the last.
+    /// So that none is among the last: those that it took first it lets go of first, for good or to
+    /// take them again at once.
     #[test]
-    fn a_session_that_holds_very_much_and_lets_go_in_order_keeps_no_more_than_it_holds() {
-        let mut held = Held::default();
-        let key = |number: u32| Key::new(&number.to_ne_bytes());
-        let is_from = |first: u32| {
-            move |key: &Key| u32::from_ne_bytes(key.as_bytes().try_into().expect("ours")) >= first
-        };
-        for number in 0..1_000 {
-            held.make_room(|_| true);
-            held.add(key(number), |_| 0);
-        }
-        for number in 1_000..100_000 {
-            held.make_room(is_from(number - 1_000));
-            held.add(key(number), |_| 0);
-            held.remove(&(number - 1_000).to_ne_bytes(), is_from(number - 999));
-            assert_eq!(held.count(), 1_000);
-            assert!(held.keys.len() <= 2_020, "{} listed", held.keys.len());
+    fn a_session_that_lets_go_in_order_keeps_no_more_than_it_holds() {
+        for again in [false, true] {
+            let mut holding = Holding::default();
+            (0..1_000).for_each(|number| holding.take(number));
+            for round in 0..100_000 {
+                let first = if again { round % 1_000 } else { round };
+                holding.release(first);
+                holding.take(if again { first } else { round + 1_000 });
+                let listed = holding.held.keys.len();
+                assert!(listed <= 3_000, "{listed} listed");
+            }
+            holding.assert_whole();
         }
     }
 
@@ -679,14 +705,12 @@ mod tests {
             losses: Some(Arc::clone(&losses)),
             ..Held::default()
         };
-        let is_kept =
-            |key: &Key| u32::from_ne_bytes(key.as_bytes().try_into().expect("ours")) < 1_000;
-        for number in 0..100_000_u32 {
+        for taken in 0..100_000 {
             held.notice_losses();
-            held.make_room(is_kept);
-            held.add(Key::new(&number.to_ne_bytes()), |_| 0);
-            if number >= 1_000 {
-                losses.add(u64::from(number));
+            held.make_room(|key, _| number(key) < 1_000);
+            held.add(key(taken), Token(taken.into()), |_| 0);
+            if taken >= 1_000 {
+                losses.add(taken.into());
             }
             assert!(held.keys.len() <= 3_000, "{} listed", held.keys.len());
         }
@@ -696,20 +720,49 @@ mod tests {
 
     #[test]
     fn a_session_that_held_very_much_gives_the_memory_back() {
-        let mut held = Held::default();
-        let keys: Vec<Key> = (0..100_000_u32)
-            .map(|number| Key::new(&number.to_ne_bytes()))
-            .collect();
-        for key in &keys {
-            held.make_room(|_| true);
-            held.add(key.clone(), |_| 0);
+        let mut holding = Holding::default();
+        (0..100_000).for_each(|number| holding.take(number));
+        assert!(holding.held.keys.capacity() <= 100_000 * 9 / 8 + 8);
+        (1..100_000)
+            .rev()
+            .for_each(|number| holding.release(number));
+        assert_eq!((holding.held.count(), holding.held.keys.len()), (1, 1));
+        assert!(holding.held.keys.capacity() <= 1024);
+        assert!(holding.held.tags.capacity() <= 1024);
+    }
+
+    /// The table's own word for what is held: what is taken again, alone or by a hand-over, is not
+    /// listed twice for long.
+    #[test]
+    fn a_session_that_takes_again_what_it_let_go_of_lists_it_once() {
+        let (table, mode, now) = (test_table(), Mode::Exclusive, Instant::now());
+        let open = || table.open(Peer::Unix(None), Duration::ZERO);
+        let (mut session, mut other) = (open(), open());
+        let hand_over = |from: &mut Session, to: &mut Session, key: &[u8]| {
+            assert_eq!(table.lock_or_wait(to, key, &mode, now), Locked::Waiting);
+            let passed_on = Unlocked::Released { passed_on: true };
+            assert_eq!(table.unlock(from, key, now), passed_on);
+            assert!(table.settle(to, Ending::Granted, now));
+        };
+        for key in 0..20_u8 {
+            assert_eq!(
+                table.lock(&mut session, &[key], &mode, now),
+                Locked::Acquired
+            );
         }
-        assert!(held.keys.capacity() <= keys.len() * 9 / 8 + 8);
-        for key in keys[1..].iter().rev() {
-            held.remove(key.as_bytes(), |_| true);
+        for round in 0..10_000_u16 {
+            let key = &[(round % 20) as u8];
+            if round % 2 == 0 {
+                table.unlock(&mut session, key, now);
+                assert_eq!(table.lock(&mut session, key, &mode, now), Locked::Acquired);
+            } else {
+                hand_over(&mut session, &mut other, key);
+                hand_over(&mut other, &mut session, key);
+            }
+            let listed = session.held.keys.len();
+            assert!(listed <= 3 * 20 + LAST, "{listed} listed");
         }
-        assert_eq!((held.count(), held.keys.len()), (1, 1));
-        assert!(held.keys.capacity() <= 1024);
+        assert_eq!((session.held(), other.held()), (20, 0));
     }
 
     #[test]
