@@ -119,7 +119,7 @@ pub struct Config {
     )]
     pub shutdown_ms: u32,
 
-    /// Worker threads; 0: half as many as there are processor cores, at least one
+    /// Worker threads; 0: half of the processor cores, rounded up
     #[arg(long, env = "ELOCK_THREADS", value_name = "N", default_value = "0", value_parser = clap::value_parser!(u16).range(..=1024))]
     pub threads: u16,
 

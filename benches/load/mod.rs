@@ -108,7 +108,7 @@ impl Server {
         let address = free_address();
         let mut command = Command::new("memcached");
         command.args(["-l", "127.0.0.1", "-p", &address.port().to_string()]);
-        // Enough for a million keys, and as many threads as elockd takes.
+        // Enough for a million keys, and a thread for each core.
         let threads = std::thread::available_parallelism().map_or(2, |cores| cores.get());
         command.args(["-m", "1024", "-c", "16000", "-t", &threads.to_string()]);
         if is_root() {

@@ -42,13 +42,18 @@ impl Lines {
         Some(Line::Text(trim(line)))
     }
 
+    /// True if all were looked at.
+    pub fn is_empty(&self) -> bool {
+        self.start == self.bytes.len()
+    }
+
     /// Gives the lines that were not looked at back to the buffer that all came from, and its room.
     pub fn put_back(mut self, src: &mut BytesMut) {
         debug_assert!(
-            !self.first_is_cut || self.start == 0,
-            "told with the first line"
+            !self.first_is_cut,
+            "put back, the rest of a line that was cut would pass for a whole one"
         );
-        if self.start < self.bytes.len() {
+        if !self.is_empty() {
             self.bytes.advance(self.start);
             let behind = std::mem::replace(src, self.bytes);
             src.unsplit(behind);

@@ -58,7 +58,7 @@ impl<S: Transport> Connection<S> {
             }
             Request::Unlock { key } => return self.unlock(key),
             Request::UnlockAll => return Err(Pause::UnlockAll),
-            Request::Token { key } => match self.shared.table.token(&mut self.session, key) {
+            Request::Token { key } => match self.shared.table.token(&self.session, key) {
                 Ok(token) => return Ok(self.promise(&Reply::Token(token), About::Hold(key))?),
                 Err(why) => not_held(why),
             },

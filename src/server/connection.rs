@@ -35,7 +35,8 @@ const READ_SIZE: usize = 8 * 1024;
 /// is noticed at once, and, behind more than this, within a second.
 const READ_AHEAD: usize = 64 * 1024;
 
-/// How many lines of one client are answered before others get their turn.
+/// How many lines that came together are answered before others get their turn. Between those that
+/// did not, the runtime sees to that: reads and writes use up a task's budget.
 const LINES_AT_ONCE: usize = 128;
 
 /// Buffers of this size or above are given back once they are empty: those that stay are enough for
@@ -182,8 +183,10 @@ impl<S: Transport> Connection<S> {
                 return Err(Pause::Flush);
             }
         }
-        // However much a client sends ahead.
-        Err(Pause::Turn)
+        match lines.is_empty() {
+            true => Ok(()),
+            false => Err(Pause::Turn),
+        }
     }
 
     pub(super) fn reply(&mut self, reply: &Reply<'_>) -> Result<(), Gone> {
@@ -272,7 +275,7 @@ impl<S: Transport> Connection<S> {
                         written => self.output.advance(written),
                     }
                 }
-                () = pause(unsent_timeout) => return Err(Gone::Stalled),
+                () = lazy_sleep(unsent_timeout) => return Err(Gone::Stalled),
             }
         }
         give_back(&mut self.output);
@@ -371,8 +374,8 @@ pub(super) async fn close_gently(stream: &mut impl Transport, stop: &Cancellatio
     }
 }
 
-/// A pause whose timer exists only if it is really waited for.
-async fn pause(time: Duration) {
+/// Sleeps, by a timer that exists only once this is waited for.
+async fn lazy_sleep(time: Duration) {
     Box::pin(sleep(time)).await;
 }
 

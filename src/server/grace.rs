@@ -12,7 +12,8 @@ use super::Shared;
 use crate::store::Seq;
 use crate::table::{Detached, Grace, LockTable, Peer, Session};
 
-/// How many locks are released before others get their turn: a fraction of a millisecond's work.
+/// How many locks are released before others get their turn: a tenth of a millisecond's work, as
+/// there may be one worker for all.
 const SLICE: usize = 250;
 
 /// How long a slice may wait for the store.

@@ -52,5 +52,5 @@ pub(super) fn tokens_above() -> Token {
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();
     let ticks = now.saturating_sub(TOKEN_EPOCH).as_nanos() / 100;
-    Token(u64::try_from(ticks).unwrap_or(u64::MAX / 2))
+    Token(u64::try_from(ticks).unwrap_or(u64::MAX >> 3))
 }

@@ -6,24 +6,24 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::Shared;
 
-/// Hand-overs are quick if they are no further apart than this, and so long the next one is waited
-/// for: longer than a round trip on one machine or in one rack takes. Those that are slower cost no
-/// more processor time for it.
-const QUICK: Duration = Duration::from_micros(100);
+/// Hand-overs no further apart than this are quick, and the next one is waited for as long: longer
+/// than a round trip on one machine or in one rack. Where they are slower, no processor time is
+/// spent on waiting.
+const QUICK_NS: u64 = 100_000;
 
 /// When the last hand-over was, and who watches for the next.
 #[derive(Debug)]
 pub(super) struct Vigil {
     start: Instant,
-    /// In nanoseconds after the start.
-    last: AtomicU64,
+    /// After the start.
+    last_ns: AtomicU64,
     quick: Notify,
 }
 
@@ -31,7 +31,7 @@ impl Default for Vigil {
     fn default() -> Self {
         Self {
             start: Instant::now(),
-            last: AtomicU64::new(0),
+            last_ns: AtomicU64::new(0),
             quick: Notify::new(),
         }
     }
@@ -40,24 +40,25 @@ impl Default for Vigil {
 impl Vigil {
     /// A lock has passed on to one who waited for it.
     pub(super) fn handed_over(&self) {
-        let now = self.now();
-        let last = self.last.swap(now, Ordering::Relaxed);
-        if is_quick(last, now) {
+        let now_ns = self.now_ns();
+        let last_ns = self.last_ns.swap(now_ns, Ordering::Relaxed);
+        if is_quick(last_ns, now_ns) {
             self.quick.notify_one();
         }
     }
 
-    fn now(&self) -> u64 {
+    fn now_ns(&self) -> u64 {
         u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
 
     fn is_next_near(&self) -> bool {
-        is_quick(self.last.load(Ordering::Relaxed), self.now())
+        is_quick(self.last_ns.load(Ordering::Relaxed), self.now_ns())
     }
 }
 
-fn is_quick(last: u64, now: u64) -> bool {
-    u128::from(now.saturating_sub(last)) <= QUICK.as_nanos()
+fn is_quick(last_ns: u64, now_ns: u64) -> bool {
+    // Of two threads, one may have come earlier and looked at the clock later.
+    now_ns.saturating_sub(last_ns) <= QUICK_NS
 }
 
 /// Watches until `stop`. One such task is enough: while it runs, its worker looks for input again
@@ -80,6 +81,11 @@ pub(super) async fn keep_vigil(shared: Arc<Shared>, stop: CancellationToken) {
 
 #[cfg(test)]
 mod tests {
+    use std::future::Future;
+    use std::pin::pin;
+    use std::sync::atomic::AtomicBool;
+    use std::task::{Context, Wake, Waker};
+
     use super::*;
     use crate::server::harness::Server;
 
@@ -89,7 +95,7 @@ mod tests {
         let (mut a, mut b) = (server.connect(), server.connect());
         a.ask("lock k", "200 Acquired").await;
         a.ask("unlock k", "200 Unlocked").await;
-        let last = &server.shared.vigil.last;
+        let last = &server.shared.vigil.last_ns;
         assert_eq!(last.load(Ordering::Relaxed), 0);
         a.ask("lock k", "200 Acquired").await;
         b.send("lock k 3600").await;
@@ -102,30 +108,46 @@ mod tests {
         server.stop().await;
     }
 
-    /// While hand-overs are near the task is always ready, and others have their turn; then it
-    /// sleeps.
+    #[derive(Default)]
+    struct Woken(AtomicBool);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+
     #[tokio::test]
-    async fn the_vigil_gives_way_to_others_and_ends() {
+    async fn it_stays_awake_while_hand_overs_are_near_and_sleeps_then() {
         let server = Server::start();
         let (shared, stop) = (Arc::clone(&server.shared), CancellationToken::new());
-        let vigil = tokio::spawn(keep_vigil(Arc::clone(&shared), stop.clone()));
-        for _ in 0..1000 {
-            shared.vigil.handed_over();
+        let mut vigil = pin!(keep_vigil(Arc::clone(&shared), stop));
+        let woken = Arc::new(Woken::default());
+        let waker = Waker::from(Arc::clone(&woken));
+        let mut wants_another_turn = async || {
+            let mut context = Context::from_waker(&waker);
+            assert!(vigil.as_mut().poll(&mut context).is_pending());
+            // The runtime wakes those who gave way when it has seen to all others.
             tokio::task::yield_now().await;
+            woken.0.swap(false, Ordering::Relaxed)
+        };
+        assert!(!wants_another_turn().await);
+        // So far ahead that it stays near.
+        shared.vigil.last_ns.store(u64::MAX, Ordering::Relaxed);
+        shared.vigil.quick.notify_one();
+        for _ in 0..3 {
+            assert!(wants_another_turn().await);
         }
-        while shared.vigil.is_next_near() {
-            tokio::task::yield_now().await;
-        }
-        stop.cancel();
-        vigil.await.expect("it ends");
+        shared.vigil.last_ns.store(0, Ordering::Relaxed);
+        while shared.vigil.is_next_near() {}
+        assert!(!wants_another_turn().await);
         server.stop().await;
     }
 
     #[test]
     fn only_hand_overs_that_follow_each_other_closely_are_watched_for() {
-        let near = u64::try_from(QUICK.as_nanos()).expect("short");
-        assert!(is_quick(7, 7 + near));
-        assert!(!is_quick(7, 8 + near));
+        assert!(is_quick(7, 7 + QUICK_NS));
+        assert!(!is_quick(7, 8 + QUICK_NS));
         assert!(is_quick(8, 7), "another thread's was later");
     }
 }

@@ -12,7 +12,7 @@ pub(super) type Seed = ahash::RandomState;
 #[cfg(not(feature = "tuned"))]
 pub(super) type Seed = std::collections::hash_map::RandomState;
 
-/// Bytes and words in one allocation.
+/// Bytes and words; in one allocation where that is to be had.
 #[cfg(feature = "tuned")]
 type Shared = triomphe::ThinArc<Words, u8>;
 #[cfg(not(feature = "tuned"))]
@@ -20,9 +20,12 @@ type Shared = std::sync::Arc<(Words, Box<[u8]>)>;
 
 /// Room beside a key's bytes, for the map of locks alone: see [`Locks`](super::map::Locks).
 #[derive(Debug, Default)]
-pub(super) struct Words(pub(super) AtomicU64, pub(super) AtomicU64);
+pub(super) struct Words {
+    pub(super) holder_or_crowd: AtomicU64,
+    pub(super) hold: AtomicU64,
+}
 
-/// An immutable byte string, one allocation shared by the table, the session and the waiters.
+/// A byte string that never changes, shared by the table, the session and the waiters.
 #[derive(Clone)]
 pub struct Key(Shared);
 

@@ -9,7 +9,9 @@
 //!
 //! 1. A key's words are read and written under the exclusive guard of its shard alone. They are
 //!    atomics because a key is shared, not because they are raced for.
-//! 2. While nobody has the guard, a crowd is kept exactly if the words of a key in the map name it.
+//! 2. They are the number and the hold of the one session that holds the key; or the number of a
+//!    crowd, and 0, which is no hold.
+//! 3. While nobody has the guard, a crowd is kept exactly if the words of a key in the map name it.
 
 use std::collections::HashMap;
 use std::hash::BuildHasher;
@@ -39,8 +41,7 @@ type Crowds = HashMap<u64, Box<Crowd>>;
 pub(super) struct Locks {
     /// Keys come from clients, so the hasher is seeded afresh in each process.
     keys: DashMap<Key, (), Seed>,
-    /// Taken under a key's guard, for a look-up. Those who have several crowds at a time hold
-    /// several guards, which nobody does.
+    /// Taken under a key's guard, for one look-up at a time.
     crowds: [Mutex<Crowds>; CROWD_SHARDS],
     last_crowd: AtomicU64,
 }
@@ -100,7 +101,7 @@ impl Locks {
             let mut loaded = self.load(key);
             let is_over = is_over(key, &mut loaded.lock);
             if is_over {
-                loaded.lock = nobodys();
+                loaded.lock = vacated();
             }
             is_over
         });
@@ -125,14 +126,14 @@ impl Locks {
 
     fn load<'a>(&'a self, key: &'a Key) -> Loaded<'a> {
         let words = key.words();
-        let first = words.0.load(Ordering::Relaxed);
-        let lock = match Hold::from_word(words.1.load(Ordering::Relaxed)) {
-            Some(hold) => Lock::Alone(SessionNumber(first), hold),
-            None => match self.crowds(first).remove(&first) {
+        let number = words.holder_or_crowd.load(Ordering::Relaxed);
+        let lock = match Hold::from_word(words.hold.load(Ordering::Relaxed)) {
+            Some(hold) => Lock::Alone(SessionNumber(number), hold),
+            None => match self.crowds(number).remove(&number) {
                 Some(crowd) => Lock::Crowd(crowd),
                 None => {
-                    debug_assert!(false, "invariant 2: a crowd that is named is kept");
-                    nobodys()
+                    debug_assert!(false, "invariant 3: a crowd that is named is kept");
+                    vacated()
                 }
             },
         };
@@ -141,20 +142,21 @@ impl Locks {
     }
 
     fn save(&self, key: &Key, lock: Lock) {
-        let words = key.words();
-        let (first, second) = match lock {
+        let (number, hold) = match lock {
             Lock::Alone(holder, hold) => (holder.0, hold.to_word()),
             Lock::Crowd(crowd) => {
+                // A new number each time: to remember the old one would take as long.
                 let number = self.last_crowd.fetch_add(1, Ordering::Relaxed) + 1;
                 self.crowds(number).insert(number, crowd);
                 (number, 0)
             }
         };
-        words.0.store(first, Ordering::Relaxed);
-        words.1.store(second, Ordering::Relaxed);
+        let words = key.words();
+        words.holder_or_crowd.store(number, Ordering::Relaxed);
+        words.hold.store(hold, Ordering::Relaxed);
     }
 
-    /// Whole between any two statements.
+    /// Those among which this one is. A panic cannot leave them half changed.
     fn crowds(&self, number: u64) -> MutexGuard<'_, Crowds> {
         let shard = number as usize % CROWD_SHARDS;
         let mut crowds = self.crowds[shard]
@@ -169,13 +171,13 @@ impl Locks {
 
 impl Drop for Loaded<'_> {
     fn drop(&mut self) {
-        let lock = std::mem::replace(&mut self.lock, nobodys());
+        let lock = std::mem::replace(&mut self.lock, vacated());
         self.locks.save(self.key, lock);
     }
 }
 
 /// What stands in for a lock that is not there.
-fn nobodys() -> Lock {
+fn vacated() -> Lock {
     Lock::Alone(SessionNumber(0), Hold::new(Token(0), false))
 }
 

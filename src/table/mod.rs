@@ -1,10 +1,14 @@
 //! Who holds what and who waits. No sockets, no tasks, no clock: the time comes in.
 //!
-//! [`LockTable`] is a sharded map from key to lock. The uncontended [`LockTable::lock`] and
-//! [`LockTable::unlock`] take one shard guard; under it, and for a moment, the leases' mutex if there
-//! is a lease and the store's if there is a store. Two guards are never held at
-//! once (but by the map's own iterator, for reading); the mutex of the wait-for graph is taken
-//! before a guard, never under one; and wake-ups are sent after the guard is gone.
+//! [`LockTable`] keeps a sharded map from key to lock. The uncontended [`LockTable::lock`] and
+//! [`LockTable::unlock`] take one shard guard, and where a session does not let go of what it took
+//! last, a few more, one after the other, to tidy its list. Two guards are never held at once (but
+//! by the map's own iterator, for reading).
+//!
+//! Under a guard, and for a moment, these mutexes are taken, in this order: that of some crowds, for
+//! a lock that is shared or waited for; that of the leases, if there is one; that of a session's
+//! losses; the store's, if there is a store. The mutex of the wait-for graph is taken before a
+//! guard, never under one; and wake-ups are sent after the guard is gone.
 
 mod deadlock;
 pub(crate) mod interleave;
@@ -222,6 +226,7 @@ impl LockTable {
     /// would close if it waited.
     pub fn circle(&self, session: &Session, key: &[u8]) -> Option<Circle> {
         if session.held() == 0 {
+            // Without the graph's mutex, which every refusal would take otherwise.
             return None;
         }
         let waits = interleave::lock(&self.waits);
@@ -343,9 +348,9 @@ impl LockTable {
     /// # Errors
     ///
     /// If it does not hold it.
-    pub fn token(&self, session: &mut Session, key: &[u8]) -> Result<Token, NotHeld> {
+    pub fn token(&self, session: &Session, key: &[u8]) -> Result<Token, NotHeld> {
         let number = session.number;
-        self.with_lock(session, key, |lock, _| Some(lock.hold_mut(number)?.token()))
+        self.with_lock(session, key, |_, lock| Some(lock.hold_mut(number)?.token()))
     }
 
     /// Makes a lock that the session holds end by itself, `lease` from `now`, unless this is called
@@ -364,7 +369,7 @@ impl LockTable {
         let lease = self.bounded(lease);
         let number = session.number;
         let losses = lease.map(|_| Arc::clone(session.held.losses.get_or_insert_default()));
-        session.seq = self.with_lock(session, key, |lock, key| {
+        session.seq = self.with_lock(session, key, |key, lock| {
             let token = lock.hold_mut(number)?.token();
             self.leases.remove(token);
             *lock.hold_mut(number)? =
@@ -489,7 +494,7 @@ impl LockTable {
         self.sessions.views()
     }
 
-    /// The keys held, in order. Locks one shard at a time; costs 16 bytes per key.
+    /// The keys held, in order. Locks one shard at a time; costs a word per key.
     pub fn keys(&self) -> Vec<Key> {
         let mut keys = self.locks.keys();
         keys.sort_unstable();
@@ -645,11 +650,11 @@ impl LockTable {
     /// Reads or changes a lock under its guard. `act` says `None` if the session does not hold it.
     fn with_lock<T>(
         &self,
-        session: &mut Session,
+        session: &Session,
         key: &[u8],
-        act: impl FnOnce(&mut Lock, &Key) -> Option<T>,
+        act: impl FnOnce(&Key, &mut Lock) -> Option<T>,
     ) -> Result<T, NotHeld> {
-        let acted = self.locks.with(key, |key, lock| act(lock, key)).flatten();
+        let acted = self.locks.with(key, act).flatten();
         acted.ok_or_else(|| self.why_not_held(session, key))
     }
 

@@ -2,8 +2,8 @@
 //!
 //! What changes with every command (the keys held, the request that waits) is owned by whoever
 //! runs the session's commands, as a [`Session`]. So `&mut Session` is the proof that a session
-//! runs one request at a time, and no lock is needed for it. What others must see lives in the
-//! [`Registry`].
+//! runs one request at a time, and no lock is needed for it. What a lease takes from it meanwhile it
+//! is told of through its [`Losses`]. What others must see lives in the [`Registry`].
 
 use std::collections::hash_map::RandomState;
 use std::fmt;
