@@ -46,22 +46,6 @@ impl Lines {
     pub fn is_empty(&self) -> bool {
         self.start == self.bytes.len()
     }
-
-    /// Gives the lines that were not looked at back to the buffer that all came from, and its room.
-    pub fn put_back(mut self, src: &mut BytesMut) {
-        debug_assert!(
-            !self.first_is_cut,
-            "put back, the rest of a line that was cut would pass for a whole one"
-        );
-        if !self.is_empty() {
-            self.bytes.advance(self.start);
-            let behind = std::mem::replace(src, self.bytes);
-            src.unsplit(behind);
-        } else if src.is_empty() {
-            self.bytes.clear();
-            *src = self.bytes;
-        }
-    }
 }
 
 /// Splits input at LF (a CR before it is part of the line's end) and encodes replies.
@@ -72,7 +56,9 @@ impl Lines {
 #[derive(Debug)]
 pub struct LineCodec {
     max_line: usize,
-    /// How much of the buffer is known to hold no LF.
+    /// How much of the buffer is whole lines that were put back.
+    whole: usize,
+    /// If none is: how much of it is known to hold no LF.
     scanned: usize,
     discarding: bool,
 }
@@ -82,9 +68,35 @@ impl LineCodec {
     pub fn new(max_line: usize) -> Self {
         Self {
             max_line,
+            whole: 0,
             scanned: 0,
             discarding: false,
         }
+    }
+
+    /// Gives the lines that were not looked at back to the buffer that all came from, and its room.
+    /// Nothing may have been read into it since.
+    pub fn put_back(&mut self, lines: Lines, src: &mut BytesMut) {
+        self.discarding = lines.first_is_cut;
+        let (is_empty, mut bytes) = (lines.is_empty(), lines.bytes);
+        if !is_empty {
+            bytes.advance(lines.start);
+            self.whole = bytes.len();
+            let behind = std::mem::replace(src, bytes);
+            src.unsplit(behind);
+        } else if src.is_empty() {
+            bytes.clear();
+            *src = bytes;
+        }
+    }
+
+    fn end_of_lines(&self, src: &[u8]) -> Option<usize> {
+        if self.whole > 0 {
+            return Some(self.whole);
+        }
+        let unseen = src.get(self.scanned..)?;
+        let last = unseen.iter().rposition(|&byte| byte == b'\n')?;
+        Some(self.scanned + last + 1)
     }
 
     fn drop_unfinished_overlong_line(&mut self, src: &mut BytesMut) {
@@ -103,13 +115,11 @@ impl Decoder for LineCodec {
     type Error = io::Error;
 
     fn decode(&mut self, src: &mut BytesMut) -> io::Result<Option<Lines>> {
-        let unseen = src.get(self.scanned..).unwrap_or_default();
-        let Some(last) = unseen.iter().rposition(|&byte| byte == b'\n') else {
+        let Some(end) = self.end_of_lines(src) else {
             self.drop_unfinished_overlong_line(src);
             return Ok(None);
         };
-        let end = self.scanned + last + 1;
-        self.scanned = 0;
+        (self.whole, self.scanned) = (0, 0);
         let bytes = match end == src.len() {
             true => std::mem::take(src),
             false => src.split_to(end),

@@ -83,7 +83,8 @@ impl<S: Transport> Connection<S> {
     pub(super) async fn pause(&mut self, pause: Pause) -> Result<(), Gone> {
         match pause {
             Pause::Turn => tokio::task::yield_now().await,
-            Pause::Flush => self.flush_if_full().await?,
+            // All pauses end so.
+            Pause::Flush => {}
             Pause::Lock { key, mode, wait } => self.lock_or_wait(&key, &mode, wait).await?,
             Pause::UnlockAll => {
                 unlock_all(&self.shared.table, &mut self.session).await;

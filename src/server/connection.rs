@@ -35,9 +35,8 @@ const READ_SIZE: usize = 8 * 1024;
 /// is noticed at once, and, behind more than this, within a second.
 const READ_AHEAD: usize = 64 * 1024;
 
-/// How many lines that came together are answered before others get their turn. Between those that
-/// did not, the runtime sees to that: reads and writes use up a task's budget.
-const LINES_AT_ONCE: usize = 128;
+/// How many lines of one client are answered before others get their turn, however they come.
+const LINES_A_TURN: u32 = 128;
 
 /// Buffers of this size or above are given back once they are empty: those that stay are enough for
 /// a client that sends one command at a time.
@@ -76,6 +75,8 @@ pub(super) struct Connection<S> {
     stream: S,
     input: BytesMut,
     codec: LineCodec,
+    /// Before others get their turn.
+    lines_left: u32,
     /// When what is being answered was read, or its wait was over.
     pub(super) now: std::time::Instant,
     stop: CancellationToken,
@@ -120,6 +121,7 @@ impl<S: Transport> Connection<S> {
             stream,
             input: BytesMut::new(),
             codec: LineCodec::new(shared.config.max_line as usize),
+            lines_left: LINES_A_TURN,
             now: Instant::now().into_std(),
             stop,
             input_ended: false,
@@ -142,8 +144,10 @@ impl<S: Transport> Connection<S> {
         self.now = Instant::now().into_std();
         while let Err(pause) = self.answer() {
             Box::pin(self.pause(pause)).await?;
+            self.flush_if_full().await?;
         }
         self.flush().await?;
+        self.shared.table.forget_old_losses(&self.session);
         self.stopping |= self.stop.is_cancelled();
         if self.stopping {
             return Err(Gone::Shutdown);
@@ -158,17 +162,22 @@ impl<S: Transport> Connection<S> {
     fn answer(&mut self) -> Result<(), Pause> {
         while let Some(mut lines) = self.codec.decode(&mut self.input).map_err(Gone::from)? {
             let answered = self.answer_lines(&mut lines);
-            lines.put_back(&mut self.input);
+            self.codec.put_back(lines, &mut self.input);
             answered?;
         }
         Ok(())
     }
 
     fn answer_lines(&mut self, lines: &mut Lines) -> Result<(), Pause> {
-        for _ in 0..LINES_AT_ONCE {
+        loop {
+            if self.lines_left == 0 && !lines.is_empty() {
+                self.lines_left = LINES_A_TURN;
+                return Err(Pause::Turn);
+            }
             let Some(line) = lines.next_line() else {
                 return Ok(());
             };
+            self.lines_left = self.lines_left.saturating_sub(1);
             match line {
                 Line::Text(text) => match Request::parse(text) {
                     Ok(request) => self.run(request)?,
@@ -182,10 +191,6 @@ impl<S: Transport> Connection<S> {
             if self.is_output_full() {
                 return Err(Pause::Flush);
             }
-        }
-        match lines.is_empty() {
-            true => Ok(()),
-            false => Err(Pause::Turn),
         }
     }
 
@@ -709,6 +714,63 @@ mod tests {
         a.ask("unlock k", "200 Unlocked").await;
         b.expect("200 Acquired").await;
         b.expect("200 []").await;
+        server.stop().await;
+    }
+
+    /// What another is granted says how many were granted to this one before.
+    #[tokio::test]
+    async fn however_much_a_client_sends_ahead_others_get_their_turn() {
+        let lines = |line: &str| -> String { (0..1_000).map(|_| line).collect() };
+        // The last with more in one line than the runtime counts for a read of it.
+        for ahead in [
+            lines("lock k\nunlock k\n"),
+            lines("lock k\nunlock_all\n"),
+            lines(&format!("{}lock k\nunlock k\n", " ".repeat(60))),
+        ] {
+            let server = Server::start();
+            let (mut a, mut b) = (server.connect_by(1 << 20), server.connect_by(64));
+            b.ask("lock first", "200 Acquired").await;
+            b.send("token first").await;
+            let first = b.number().await;
+            a.send(&ahead).await;
+            b.send("lock last\ntoken last").await;
+            b.expect("200 Acquired").await;
+            let between = b.number().await - first;
+            assert!(between <= u64::from(LINES_A_TURN), "{between}");
+            server.stop().await;
+        }
+    }
+
+    /// Answers that come with a turn for others count, too.
+    #[tokio::test]
+    async fn no_more_is_done_for_a_client_that_does_not_read() {
+        let server = Server::start_with(|config| config.max_unsent = 1);
+        let (mut a, mut b) = (server.connect(), server.connect());
+        a.ask("lock k", "200 Acquired").await;
+        b.send("lock k 3600").await;
+        while server.shared.table.waiters().is_empty() {
+            tokio::task::yield_now().await;
+        }
+        let (mut answers, mut requests) = (a.answers, a.requests);
+        let send = tokio::spawn(async move { requests.write_all(b"unlock k\nlock x\n").await });
+        b.expect("200 Acquired").await;
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(
+            server.shared.table.held(),
+            1,
+            "the answer before does not fit"
+        );
+        for answer in ["200 Unlocked", "200 Acquired"] {
+            assert_eq!(
+                answers.next_line().await.expect("a line").as_deref(),
+                Some(answer)
+            );
+        }
+        send.await
+            .expect("no panic")
+            .expect("the connection stands");
         server.stop().await;
     }
 

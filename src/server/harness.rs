@@ -107,13 +107,18 @@ impl Client {
 
     pub(super) async fn id(&mut self) -> String {
         self.send("conn_id").await;
-        let answer = self
-            .answers
-            .next_line()
-            .await
-            .expect("a line")
-            .expect("an answer");
-        answer.strip_prefix("200 ").expect("an id").to_owned()
+        self.text().await
+    }
+
+    /// The number that the next answer tells.
+    pub(super) async fn number(&mut self) -> u64 {
+        self.text().await.parse().expect("a number")
+    }
+
+    async fn text(&mut self) -> String {
+        let line = self.answers.next_line().await.expect("a line");
+        let answer = line.expect("an answer");
+        answer.strip_prefix("200 ").expect("granted").to_owned()
     }
 
     pub(super) async fn ask(&mut self, line: &str, answer: &str) {

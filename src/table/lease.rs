@@ -105,17 +105,23 @@ struct Lost {
     unnoticed: usize,
 }
 
-/// How many losses a session remembers.
+/// How many losses a session remembers for long.
 const REMEMBERED_LOSSES: usize = 100;
 
 impl Losses {
     pub(super) fn add(&self, hash: u64) {
         let mut lost = self.lock();
-        if lost.hashes.len() == REMEMBERED_LOSSES {
-            lost.hashes.pop_front();
-        }
         lost.hashes.push_back(hash);
         lost.unnoticed += 1;
+    }
+
+    pub(super) fn forget_old(&self) {
+        let mut lost = self.lock();
+        let old = lost.hashes.len().saturating_sub(REMEMBERED_LOSSES);
+        lost.hashes.drain(..old);
+        if let Some(capacity) = shrunk(lost.hashes.len(), lost.hashes.capacity()) {
+            lost.hashes.shrink_to(capacity);
+        }
     }
 
     /// The session holds this key again.
@@ -329,6 +335,7 @@ mod tests {
             now += SECOND;
             assert_eq!(table.end_leases(now, 10), 1);
             assert_eq!(session.held(), 1, "it has not noticed its loss yet");
+            table.forget_old_losses(&session);
         }
         let last = 19_999_u32.to_ne_bytes();
         assert_eq!(table.token(&session, &last), Err(NotHeld::Expired));
@@ -336,6 +343,39 @@ mod tests {
             table.token(&session, &0_u32.to_ne_bytes()),
             Err(NotHeld::NotLocked)
         );
+    }
+
+    /// Its task is late: the lease that it was granted with is over when it hears of the grant.
+    #[test]
+    fn a_waiter_that_lost_the_lock_before_it_knew_of_it_is_told_so() {
+        let limits = Limits {
+            max_hold: Some(SECOND),
+            ..test_limits()
+        };
+        let table = LockTable::new(limits, Token(0), Changes::default());
+        let now = Instant::now();
+        let mut holder = table.open(Peer::Unix(None), Duration::ZERO);
+        let mut waiter = table.open(Peer::Unix(None), Duration::ZERO);
+        let exclusive = &Mode::Exclusive;
+        assert_eq!(
+            table.lock(&mut holder, KEY, exclusive, now),
+            Locked::Acquired
+        );
+        assert_eq!(
+            table.lock_or_wait(&mut waiter, KEY, exclusive, now),
+            Locked::Waiting
+        );
+        assert_eq!(table.end_leases(now + SECOND, 10), 1);
+        assert_eq!(table.end_leases(now + SECOND * 2, 10), 1);
+        assert!(table.settle(&mut waiter, Ending::Granted, now + SECOND * 2));
+        assert_eq!(table.token(&waiter, KEY), Err(NotHeld::Expired));
+        // Until it has the lock again.
+        assert_eq!(
+            table.lock(&mut waiter, KEY, exclusive, now),
+            Locked::Acquired
+        );
+        table.unlock(&mut waiter, KEY, now);
+        assert_eq!(table.token(&waiter, KEY), Err(NotHeld::NotLocked));
     }
 
     #[test]

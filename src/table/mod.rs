@@ -418,6 +418,14 @@ impl LockTable {
         self.sessions.id(session.number)
     }
 
+    /// Has the session remember its latest losses alone. Until then it remembers all, so that what
+    /// it was granted and what it lost before it was told can be told apart.
+    pub fn forget_old_losses(&self, session: &Session) {
+        if let Some(losses) = &session.held.losses {
+            losses.forget_old();
+        }
+    }
+
     /// Gives the session a secret, and so an id, which does not change from then on. From then on
     /// the session can be resumed.
     pub fn set_secret(&self, session: &mut Session, secret: Secret) -> SessionId {
@@ -563,6 +571,9 @@ impl LockTable {
         mode: &Mode,
         now: Instant,
     ) -> (Hold, Seq) {
+        if let Some(losses) = losses {
+            losses.forget(self.locks.hash(key.as_bytes()));
+        }
         let token = Token(self.last_token.fetch_add(1, Ordering::Relaxed) + 1);
         let lease = self.limits.max_hold;
         let hold = self.leased_hold(token, session, losses, key, lease, now);
@@ -582,7 +593,8 @@ impl LockTable {
             lease.is_none() || losses.is_some(),
             "somebody is told of its end"
         );
-        if let (Some(lease), Some(losses)) = (lease, losses) {
+        let lease = lease.zip(losses);
+        if let Some((lease, losses)) = lease {
             self.leases.set(token, now + lease, key, session, losses);
         }
         Hold::new(token, lease.is_some())
@@ -613,7 +625,7 @@ impl LockTable {
 
     /// The session knows of its grant.
     fn keep(&self, session: &mut Session, key: Key, token: Token, granted: Seq) {
-        session.held.add(key, token, |key| self.locks.hash(key));
+        session.held.add(key, token);
         session.seq = granted.max(session.seq);
     }
 

@@ -51,6 +51,9 @@ impl LockTable {
         for session in restored.sessions {
             let mut held = sessions.remove(&session.number).unwrap_or_default();
             held.stored = true;
+            if limits.max_hold.is_some() {
+                held.losses.get_or_insert_default();
+            }
             if held.count() == 0 && session.secret.is_none() {
                 // It has nothing, and nobody can come back to it.
                 let over = table.changes.push(|| Change::SessionOver(session.number));
@@ -110,7 +113,41 @@ impl LockTable {
         })?;
         // It is new, so there is nothing to tidy.
         of_session.make_room(|_, _| true);
-        of_session.add(key, token, |key| self.locks.hash(key));
+        of_session.add(key, token);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::RestoredSession;
+    use crate::table::{Locked, Mode, Peer, Secret, SessionId, digest, test_limits};
+
+    #[test]
+    fn a_restored_session_that_held_nothing_gets_the_longest_hold_for_what_it_takes_then() {
+        let (second, now) = (Duration::from_secs(1), Instant::now());
+        let limits = Limits {
+            max_hold: Some(second),
+            ..test_limits()
+        };
+        let restored = Restored {
+            sessions: vec![RestoredSession {
+                number: SessionNumber(7),
+                grace: second,
+                secret: Some(digest(Secret(5))),
+            }],
+            ..Restored::default()
+        };
+        let changes = Changes::default();
+        let restored = LockTable::restore(limits, Token(0), changes, restored, second, now);
+        let (table, graces) = restored.expect("nothing contradicts itself");
+        assert_eq!(graces.len(), 1);
+        let mut session = table.open(Peer::Unix(None), second);
+        let id = SessionId::parse(format!("7-{:032x}", 5).as_bytes()).expect("an id");
+        assert!(table.resume(&mut session, id, now));
+        let answer = table.lock(&mut session, b"k", &Mode::Exclusive, now);
+        assert_eq!(answer, Locked::Acquired);
+        assert_eq!(table.next_lease_end(), Some(now + second));
     }
 }
