@@ -56,10 +56,10 @@ impl Lines {
 #[derive(Debug)]
 pub struct LineCodec {
     max_line: usize,
-    /// How much of the buffer is whole lines that were put back.
-    whole: usize,
-    /// If none is: how much of it is known to hold no LF.
+    /// How much of the buffer is known: to be whole lines, or to hold no LF.
     scanned: usize,
+    /// It is whole lines, which were put back.
+    are_lines: bool,
     discarding: bool,
 }
 
@@ -68,8 +68,8 @@ impl LineCodec {
     pub fn new(max_line: usize) -> Self {
         Self {
             max_line,
-            whole: 0,
             scanned: 0,
+            are_lines: false,
             discarding: false,
         }
     }
@@ -81,7 +81,7 @@ impl LineCodec {
         let (is_empty, mut bytes) = (lines.is_empty(), lines.bytes);
         if !is_empty {
             bytes.advance(lines.start);
-            self.whole = bytes.len();
+            (self.scanned, self.are_lines) = (bytes.len(), true);
             let behind = std::mem::replace(src, bytes);
             src.unsplit(behind);
         } else if src.is_empty() {
@@ -91,8 +91,8 @@ impl LineCodec {
     }
 
     fn end_of_lines(&self, src: &[u8]) -> Option<usize> {
-        if self.whole > 0 {
-            return Some(self.whole);
+        if self.are_lines {
+            return Some(self.scanned);
         }
         let unseen = src.get(self.scanned..)?;
         let last = unseen.iter().rposition(|&byte| byte == b'\n')?;
@@ -119,7 +119,7 @@ impl Decoder for LineCodec {
             self.drop_unfinished_overlong_line(src);
             return Ok(None);
         };
-        (self.whole, self.scanned) = (0, 0);
+        (self.scanned, self.are_lines) = (0, false);
         let bytes = match end == src.len() {
             true => std::mem::take(src),
             false => src.split_to(end),

@@ -4,6 +4,7 @@
 //!
 //! Generic over the stream, so that TCP, unix sockets and in-memory pipes are all the same.
 
+use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::mem::MaybeUninit;
@@ -104,7 +105,7 @@ pub(super) fn serve<S: Transport, P>(
     debug!(%peer, session = %connection.session.number(), "connected");
     // Not an `async fn`, which would keep the room of its arguments beside that of the connection.
     async move {
-        let gone = connection.converse().await;
+        let Err(gone) = connection.converse().await;
         // Boxed, as are all rare and large futures here: a connection takes the room of its largest
         // one for as long as it lives.
         Box::pin(connection.end(gone)).await;
@@ -131,31 +132,25 @@ impl<S: Transport> Connection<S> {
         }
     }
 
-    async fn converse(&mut self) -> Gone {
+    /// Answers lines and reads more, until the connection is over.
+    async fn converse(&mut self) -> Result<Infallible, Gone> {
         loop {
-            if let Err(gone) = self.exchange().await {
-                return gone;
+            self.now = Instant::now().into_std();
+            while let Err(pause) = self.answer() {
+                Box::pin(self.pause(pause)).await?;
+                self.flush_if_full().await?;
             }
+            self.flush().await?;
+            self.shared.table.forget_old_losses(&self.session);
+            self.stopping |= self.stop.is_cancelled();
+            if self.stopping {
+                return Err(Gone::Shutdown);
+            }
+            if self.input_ended {
+                return Err(Gone::InputEnded);
+            }
+            self.read().await?;
         }
-    }
-
-    /// Answers the lines that are here and then reads more.
-    async fn exchange(&mut self) -> Result<(), Gone> {
-        self.now = Instant::now().into_std();
-        while let Err(pause) = self.answer() {
-            Box::pin(self.pause(pause)).await?;
-            self.flush_if_full().await?;
-        }
-        self.flush().await?;
-        self.shared.table.forget_old_losses(&self.session);
-        self.stopping |= self.stop.is_cancelled();
-        if self.stopping {
-            return Err(Gone::Shutdown);
-        }
-        if self.input_ended {
-            return Err(Gone::InputEnded);
-        }
-        self.read().await
     }
 
     /// Answers all lines that are here, or those up to one that makes a pause.

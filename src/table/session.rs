@@ -113,8 +113,8 @@ pub(super) struct Held {
     tags: Vec<Tag>,
     /// How many it holds, with those whose loss it has not noticed.
     count: usize,
-    /// Where tidying goes on.
-    tidy_at: usize,
+    /// Where tidying goes on. Half a word, as every connection has one.
+    tidy_at: u32,
     /// Where it is told of what it loses; `None` if none of its locks had a lease so far.
     pub(super) losses: Option<Arc<Losses>>,
     /// The store knows of the session.
@@ -209,11 +209,13 @@ impl Held {
             if self.keys.len() <= 2 * self.count + LAST {
                 return;
             }
-            let grant = self.keys.get(self.tidy_at).zip(self.tags.get(self.tidy_at));
-            match grant {
+            let at = self.tidy_at as usize;
+            match self.keys.get(at).zip(self.tags.get(at)) {
                 None => self.tidy_at = 0,
-                Some((key, tag)) if is_held(key, *tag) => self.tidy_at += 1,
-                Some(_) => self.take_out(self.tidy_at),
+                Some((key, tag)) if is_held(key, *tag) => {
+                    self.tidy_at = self.tidy_at.wrapping_add(1);
+                }
+                Some(_) => self.take_out(at),
             }
         }
     }
