@@ -250,7 +250,8 @@ impl Config {
 
     /// How many threads run connections. Not one for each core: most of what a command costs is
     /// spent in the kernel, for either end of the connection, and workers that leave no core to that
-    /// wake and displace each other. README has the figures.
+    /// wake and displace each other. On two cores, which the clients shared, one worker answered
+    /// 144,000 commands a second where two answered 114,000.
     pub fn worker_threads(&self) -> usize {
         match self.threads {
             0 => std::thread::available_parallelism().map_or(1, |cores| cores.get().div_ceil(2)),

@@ -116,7 +116,7 @@ impl<S: Transport> Connection<S> {
             return Err(Pause::Lock { key, mode, wait });
         }
         let circle = table.circle(&self.session, key);
-        let has_walked = self.session.held() > 0;
+        let may_have_walked = self.session.held() > 0;
         let reply = match circle {
             Some(circle) => Reply::Deadlock(circle),
             None if self.stopping && !wait.is_zero() => Reply::ShuttingDown,
@@ -124,7 +124,10 @@ impl<S: Transport> Connection<S> {
         };
         self.reply(&reply)?;
         // A walk may be long, and a client may ask for many.
-        if has_walked { Err(Pause::Turn) } else { Ok(()) }
+        match may_have_walked {
+            true => Err(Pause::Turn),
+            false => Ok(()),
+        }
     }
 
     async fn lock_or_wait(&mut self, key: &Key, mode: &Mode, wait: Duration) -> Result<(), Gone> {

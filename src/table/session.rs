@@ -531,20 +531,16 @@ impl Registry {
     }
 
     pub(super) fn views(&self) -> Vec<SessionView> {
-        let view =
-            |entry: dashmap::mapref::multiple::RefMulti<'_, SessionNumber, Box<Registered>>| {
-                let (number, registered) = entry.pair();
-                SessionView {
-                    number: *number,
-                    grace: registered.grace,
-                    peer: registered.peer,
-                    grace_ends: match &registered.presence {
-                        Presence::Connected => None,
-                        Presence::InGrace(grace) => Some(grace.ends),
-                    },
-                }
-            };
-        let mut views: Vec<_> = self.sessions.iter().map(view).collect();
+        let views = self.sessions.iter().map(|registered| SessionView {
+            number: *registered.key(),
+            grace: registered.grace,
+            peer: registered.peer,
+            grace_ends: match &registered.presence {
+                Presence::Connected => None,
+                Presence::InGrace(grace) => Some(grace.ends),
+            },
+        });
+        let mut views: Vec<_> = views.collect();
         views.sort_unstable_by_key(|view| view.number);
         views
     }
