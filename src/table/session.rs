@@ -706,6 +706,8 @@ mod tests {
         rest.for_each(|number| holding.release(number));
         let (held, listed) = (holding.held.count(), holding.held.keys.len());
         assert!(held == 1 && listed <= 3 + LAST, "{listed} listed");
+        holding.release(4_990);
+        assert!(holding.held.keys.is_empty());
     }
 
     /// It holds a thousand all the time, and whatever else it takes it loses.
