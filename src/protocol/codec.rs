@@ -206,6 +206,34 @@ mod tests {
     }
 
     #[test]
+    fn lines_that_were_put_back_come_again_as_if_they_had_not_come() {
+        let (mut codec, mut buffer) = (LineCodec::new(4), BytesMut::from("12345678"));
+        assert!(codec.decode(&mut buffer).expect("never fails").is_none());
+        buffer.extend_from_slice(b"9\nab\nc");
+        let lines = codec
+            .decode(&mut buffer)
+            .expect("never fails")
+            .expect("two lines");
+        codec.put_back(lines, &mut buffer);
+        let mut lines = codec
+            .decode(&mut buffer)
+            .expect("never fails")
+            .expect("the same");
+        assert_eq!(lines.next_line(), Some(Line::TooLong));
+        codec.put_back(lines, &mut buffer);
+        buffer.extend_from_slice(b"d\n");
+        for expected in [b"ab", b"cd"] {
+            let mut lines = codec
+                .decode(&mut buffer)
+                .expect("never fails")
+                .expect("a line");
+            assert_eq!(lines.next_line(), Some(Line::Text(expected)));
+            codec.put_back(lines, &mut buffer);
+        }
+        assert!(codec.decode(&mut buffer).expect("never fails").is_none());
+    }
+
+    #[test]
     fn the_limit_counts_the_line_without_its_end() {
         assert_eq!(lines(4, &[b"1234\n"]), [text(b"1234")]);
         assert_eq!(lines(4, &[b"1234\r", b"\n"]), [text(b"1234")]);
