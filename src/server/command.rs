@@ -88,7 +88,6 @@ impl<S: Transport> Connection<S> {
             Pause::Lock { key, mode, wait } => self.lock_or_wait(&key, &mode, wait).await?,
             Pause::UnlockAll => {
                 unlock_all(&self.shared.table, &mut self.session).await;
-                self.now = Instant::now().into_std();
                 self.tell(&Reply::Ok)?;
             }
             Pause::Debug => self.debug().await?,

@@ -136,9 +136,10 @@ impl<S: Transport> Connection<S> {
     async fn converse(&mut self) -> Result<Infallible, Gone> {
         loop {
             self.now = Instant::now().into_std();
-            while let Err(pause) = self.answer() {
+            if let Err(pause) = self.answer() {
                 Box::pin(self.pause(pause)).await?;
                 self.flush_if_full().await?;
+                continue;
             }
             self.flush().await?;
             self.shared.table.forget_old_losses(&self.session);
@@ -251,11 +252,10 @@ impl<S: Transport> Connection<S> {
     }
 
     pub(super) async fn flush_if_full(&mut self) -> Result<(), Gone> {
-        if self.is_output_full() {
-            self.flush().await?;
-            self.now = Instant::now().into_std();
+        match self.is_output_full() {
+            true => self.flush().await,
+            false => Ok(()),
         }
-        Ok(())
     }
 
     /// Writes all answers that are due. While a client does not take them nothing else happens

@@ -99,7 +99,7 @@ pub struct Session {
 ///
 /// The list is there to find them again in the end, and to count them; whether it holds a key, the
 /// table knows. So a grant that is over need not be found in here: if it is not among the last, it
-/// stays for a while and is tidied away later. That takes half of the room of a set.
+/// stays for a while and is tidied away later. That takes less room than a set.
 ///
 /// Invariants:
 ///
