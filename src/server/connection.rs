@@ -78,7 +78,7 @@ pub(super) struct Connection<S> {
     codec: LineCodec,
     /// Before others get their turn.
     lines_left: u32,
-    /// When what is being answered was read, or its wait was over.
+    /// When its turn began.
     pub(super) now: std::time::Instant,
     stop: CancellationToken,
     /// There is nothing more to read.
@@ -214,8 +214,7 @@ impl<S: Transport> Connection<S> {
         let table = &self.shared.table;
         let promises = std::mem::take(&mut self.promises);
         let stored = table.changes().durable(last).await;
-        self.now = Instant::now().into_std();
-        let (session, now) = (&mut *self.session, self.now);
+        let (session, now) = (&mut *self.session, Instant::now().into_std());
         let durable = table.changes().durable_up_to();
         promises.replace(&mut self.output, |seq, about| {
             if let (Err(why), true) = (&stored, seq > durable) {
@@ -300,11 +299,8 @@ impl<S: Transport> Connection<S> {
         };
         let (stop, deadline) = (self.stop.cancelled(), sleep_until(deadline));
         let ending = first_of(disconnect, waiter.granted(), stop, deadline).await;
-        self.now = Instant::now().into_std();
-        let has_lock = self
-            .shared
-            .table
-            .settle(&mut self.session, ending, self.now);
+        let now = Instant::now().into_std();
+        let has_lock = self.shared.table.settle(&mut self.session, ending, now);
         self.client_left |= ending == Ending::Disconnect;
         self.stopping |= ending == Ending::Shutdown;
         left?;

@@ -371,7 +371,9 @@ impl LockTable {
         let losses = lease.map(|_| Arc::clone(session.held.losses.get_or_insert_default()));
         session.seq = self.with_lock(session, key, |key, lock| {
             let token = lock.hold_mut(number)?.token();
-            self.leases.remove(token);
+            if lease.is_none() {
+                self.leases.remove(token);
+            }
             *lock.hold_mut(number)? =
                 self.leased_hold(token, number, losses.as_ref(), key, lease, now);
             Some(self.held_change(token, number, key, &lock.mode(), lease))
