@@ -2,24 +2,16 @@
 //!
 //! The table hands each change of state to [`Changes`] under the guard that orders it, and waits
 //! for nothing there; it gets a [`Seq`] back. Whoever tells a client of the change waits until
-//! that number is durable. Between the two, the [`queue`] collects what all connections do and
+//! that number is durable. Between the two, [`Changes`] collects what all connections do and
 //! gives it to the [`Storage`] in one commit.
 //!
 //! What is kept is the state and not its history: who holds what, and the sessions that do.
 
+mod commits;
 #[cfg(feature = "store")]
-pub mod directory;
-#[cfg(all(test, feature = "store"))]
-mod disk;
-#[cfg(feature = "store")]
-mod embedded;
+pub mod disk;
 #[cfg(test)]
 pub(crate) mod fake;
-#[cfg(feature = "store")]
-mod medium;
-pub mod queue;
-#[cfg(feature = "store")]
-mod tables;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -28,7 +20,9 @@ use std::time::Duration;
 
 use crate::table::{Key, Mode, Secret, SecretDigest, SessionNumber, Token};
 
-pub use queue::{Changes, Writer};
+pub use commits::{Changes, Writer};
+#[cfg(feature = "store")]
+pub use disk as directory;
 
 /// A place in the order of all changes: the number of the commit that a change is part of. Zero is
 /// before all of them.

@@ -4,9 +4,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use redb::{Builder, Database};
 
-use super::medium::{Backend, Medium};
-use super::tables::{self, MIGRATIONS, Migration, Reserved, Unusable};
-use super::{Batch, NotStored, Restored, Storage};
+use super::files::{Backend, Files};
+use super::format::{self, MIGRATIONS, Migration, Reserved, Unusable};
+use crate::store::{Batch, NotStored, Restored, Storage};
 
 /// The file with everything in it.
 pub(super) const FILE: &str = "elockd.redb";
@@ -17,60 +17,60 @@ const NEW_FILE: &str = "elockd.redb.new";
 /// Commits touch few pages, and those again and again.
 const CACHE_BYTES: usize = 32 << 20;
 
-/// A store on a [`Medium`].
+/// A store on a set of [`Files`].
 #[derive(Debug)]
-pub(super) struct Embedded<M> {
-    medium: M,
+pub(super) struct RedbStorage<F> {
+    files: F,
     /// `None` after a failure: what became of the commit, only the file itself can tell.
     database: Option<Database>,
     reserved: Reserved,
 }
 
-impl<M: Medium> Embedded<M> {
+impl<F: Files> RedbStorage<F> {
     /// Opens the store, a new one if there is none, checks every page of it, and reads it.
-    pub(super) fn open(medium: M) -> Result<(Self, Restored), Unusable> {
-        Self::open_with(medium, MIGRATIONS)
+    pub(super) fn open(files: F) -> Result<(Self, Restored), Unusable> {
+        Self::open_with(files, MIGRATIONS)
     }
 
-    fn open_with(medium: M, migrations: &[Migration]) -> Result<(Self, Restored), Unusable> {
-        if !medium.exists(FILE)? {
-            let new = open(medium.create(NEW_FILE)?)?;
-            tables::create(&new, migrations.len() as u64 + 1)?;
+    fn open_with(files: F, migrations: &[Migration]) -> Result<(Self, Restored), Unusable> {
+        if !files.exists(FILE)? {
+            let new = open(files.create(NEW_FILE)?)?;
+            format::create(&new, migrations.len() as u64 + 1)?;
             drop(new);
-            medium.replace(NEW_FILE, FILE)?;
+            files.replace(NEW_FILE, FILE)?;
         }
-        let database = open_existing(&medium, migrations)?;
-        let restored = unless_damaged(|| tables::read(&database))?;
+        let database = open_existing(&files, migrations)?;
+        let restored = unless_damaged(|| format::read(&database))?;
         let store = Self {
             reserved: Reserved {
                 tokens: restored.tokens_above.0,
                 session_numbers: restored.session_numbers_above.0,
             },
             database: Some(database),
-            medium,
+            files,
         };
         Ok((store, restored))
     }
 }
 
-impl<M: Medium> Storage for Embedded<M> {
+impl<F: Files> Storage for RedbStorage<F> {
     fn commit(&mut self, batch: &Batch) -> Result<(), NotStored> {
         let database = match self.database.take() {
             Some(database) => database,
-            None => open_existing(&self.medium, MIGRATIONS).map_err(NotStored::new)?,
+            None => open_existing(&self.files, MIGRATIONS).map_err(NotStored::new)?,
         };
-        self.reserved = tables::write(&database, batch, self.reserved).map_err(NotStored::new)?;
+        self.reserved = format::write(&database, batch, self.reserved).map_err(NotStored::new)?;
         self.database = Some(database);
         Ok(())
     }
 }
 
-fn open_existing(medium: &impl Medium, migrations: &[Migration]) -> Result<Database, Unusable> {
-    let backend = medium.open(FILE)?;
+fn open_existing(files: &impl Files, migrations: &[Migration]) -> Result<Database, Unusable> {
+    let backend = files.open(FILE)?;
     unless_damaged(|| {
         let database = open(backend)?;
         // Also finds a file that is empty, of which the database makes a new one without tables.
-        tables::migrate(&database, migrations)?;
+        format::migrate(&database, migrations)?;
         Ok(database)
     })
 }
@@ -96,7 +96,7 @@ mod tests {
     use redb::{ReadableTable, TableDefinition};
 
     use super::*;
-    use crate::store::disk::{Dice, Disk};
+    use crate::store::disk::faulty::{Dice, FaultyDisk};
     use crate::store::{Change, RestoredSession, StoredHold, StoredSession};
     use crate::table::{Key, Mode, Secret, SessionNumber, Token, digest};
 
@@ -184,8 +184,8 @@ mod tests {
         batch
     }
 
-    fn open_all(disk: &Disk) -> (Embedded<Disk>, Restored) {
-        Embedded::open(disk.clone()).expect("the disk works")
+    fn open_all(disk: &FaultyDisk) -> (RedbStorage<FaultyDisk>, Restored) {
+        RedbStorage::open(disk.clone()).expect("the disk works")
     }
 
     proptest! {
@@ -193,7 +193,7 @@ mod tests {
 
         #[test]
         fn what_was_committed_is_read_back(seed in 1..u64::MAX) {
-            let (mut dice, disk, mut next_token) = (Dice(seed), Disk::default(), 0);
+            let (mut dice, disk, mut next_token) = (Dice(seed), FaultyDisk::default(), 0);
             let mut expected = Expected::default();
             for _ in 0..5 {
                 let (mut store, restored) = open_all(&disk);
@@ -209,12 +209,12 @@ mod tests {
         /// The power goes at any write or sync: of the first start, of a commit, of the repair.
         #[test]
         fn a_loss_of_power_loses_nothing_that_was_committed(seed in 1..u64::MAX) {
-            let (mut dice, mut disk, mut next_token) = (Dice(seed), Disk::default(), 0);
+            let (mut dice, mut disk, mut next_token) = (Dice(seed), FaultyDisk::default(), 0);
             let mut expected = Expected::default();
             for _ in 0..8 {
                 disk.power_for(dice.below(60) as u32);
                 let mut last = Batch::default();
-                if let Ok((mut store, restored)) = Embedded::open(disk.clone()) {
+                if let Ok((mut store, restored)) = RedbStorage::open(disk.clone()) {
                     prop_assert!(holds_all_of(&expected, &restored));
                     while disk.has_power() {
                         last = batch(&mut dice, &mut next_token);
@@ -238,7 +238,7 @@ mod tests {
         /// once it is committed, even a loss of power takes nothing away.
         #[test]
         fn a_commit_that_failed_can_be_tried_again(seed in 1..u64::MAX, syncs in any::<bool>()) {
-            let (mut dice, mut disk, mut next_token) = (Dice(seed), Disk::default(), 0);
+            let (mut dice, mut disk, mut next_token) = (Dice(seed), FaultyDisk::default(), 0);
             let mut expected = Expected::default();
             for _ in 0..5 {
                 let (mut store, restored) = open_all(&disk);
@@ -264,7 +264,7 @@ mod tests {
         /// that ends and one that goes on, and the power that goes, also while all that is mended.
         #[test]
         fn faults_that_come_together_lose_nothing_that_was_committed(seed in 1..u64::MAX) {
-            let (mut dice, mut disk, mut next_token) = (Dice(seed), Disk::default(), 0);
+            let (mut dice, mut disk, mut next_token) = (Dice(seed), FaultyDisk::default(), 0);
             let mut expected = Expected::default();
             // What was tried and failed may be there or not, until a commit decides it.
             let mut open_tries = vec![Batch::default()];
@@ -281,7 +281,7 @@ mod tests {
                     disk = disk.after_power_loss(&mut dice);
                 }
                 if store.is_none() {
-                    let Ok((opened, restored)) = Embedded::open(disk.clone()) else {
+                    let Ok((opened, restored)) = RedbStorage::open(disk.clone()) else {
                         // It fails for a reason that passes.
                         continue;
                     };
@@ -311,14 +311,14 @@ mod tests {
                 }
             }
             disk = disk.after_power_loss(&mut dice);
-            let opened = Embedded::open(disk);
+            let opened = RedbStorage::open(disk);
             prop_assert!(opened.is_ok(), "{opened:?}");
         }
 
         /// A file that something else has changed is refused, or the change did not matter.
         #[test]
         fn damage_is_found(seed in 1..u64::MAX) {
-            let (mut dice, disk, mut next_token) = (Dice(seed), Disk::default(), 0);
+            let (mut dice, disk, mut next_token) = (Dice(seed), FaultyDisk::default(), 0);
             let mut expected = Expected::default();
             let (mut store, _) = open_all(&disk);
             for _ in 0..5 {
@@ -338,7 +338,7 @@ mod tests {
                     }
                 }
             });
-            let opened = Embedded::open(disk);
+            let opened = RedbStorage::open(disk);
             if let Ok((_, restored)) = opened {
                 prop_assert!(holds_all_of(&expected, &restored));
             }
@@ -358,7 +358,7 @@ mod tests {
                 count.insert(1, before * 10 + 2)?;
                 Ok(())
             }
-            let (mut dice, mut disk, mut next_token) = (Dice(seed), Disk::default(), 0);
+            let (mut dice, mut disk, mut next_token) = (Dice(seed), FaultyDisk::default(), 0);
             let mut expected = Expected::default();
             let (mut store, _) = open_all(&disk);
             let batch = batch(&mut dice, &mut next_token);
@@ -368,10 +368,10 @@ mod tests {
             let history: [&[Migration]; 4] = [&[], &[first], &[first, second], &[first, second]];
             for known in history {
                 disk.power_for(dice.below(30) as u32);
-                let _ = Embedded::open_with(disk.clone(), known);
+                let _ = RedbStorage::open_with(disk.clone(), known);
                 disk = disk.after_power_loss(&mut dice);
             }
-            let (store, restored) = Embedded::open_with(disk.clone(), &[first, second])
+            let (store, restored) = RedbStorage::open_with(disk.clone(), &[first, second])
                 .expect("the disk works");
             prop_assert!(holds_all_of(&expected, &restored));
             let database = store.database.as_ref().expect("open");
@@ -380,7 +380,7 @@ mod tests {
             prop_assert_eq!(count.get(1).expect("it reads").map(|count| count.value()), Some(12));
             drop(count);
             drop((transaction, store));
-            let refused = Embedded::open_with(disk, &[first]).map(drop);
+            let refused = RedbStorage::open_with(disk, &[first]).map(drop);
             let is_newer = matches!(refused, Err(Unusable::Newer { found: 3, known: 2 }));
             prop_assert!(is_newer, "{refused:?}");
         }
@@ -388,11 +388,11 @@ mod tests {
 
     #[test]
     fn an_empty_file_is_not_taken_for_a_new_store() {
-        let disk = Disk::default();
+        let disk = FaultyDisk::default();
         drop(open_all(&disk));
         disk.tamper(FILE, Vec::clear);
         assert!(matches!(
-            Embedded::open(disk).map(drop),
+            RedbStorage::open(disk).map(drop),
             Err(Unusable::NoStore)
         ));
     }
@@ -400,7 +400,7 @@ mod tests {
     /// State and not history: a hundred thousand locks come and go, and a thousand stay.
     #[test]
     fn the_file_does_not_grow_with_what_was_done() {
-        let (disk, mut dice) = (Disk::default(), Dice(1));
+        let (disk, mut dice) = (FaultyDisk::default(), Dice(1));
         let (mut store, _) = open_all(&disk);
         let mut sizes = Vec::new();
         for round in 0..100_u64 {
@@ -420,7 +420,7 @@ mod tests {
 
     #[test]
     fn numbers_are_reserved_above_all_that_were_given() {
-        let disk = Disk::default();
+        let disk = FaultyDisk::default();
         let mut given = 0;
         for _ in 0..3 {
             let (mut store, restored) = open_all(&disk);

@@ -10,10 +10,10 @@ use redb::StorageBackend;
 use redb::backends::FileBackend;
 use tracing::info;
 
-use super::embedded::{Embedded, FILE};
-use super::medium::{Backend, Medium};
-use super::tables::Unusable;
-use super::{Restored, Storage};
+use super::database::{FILE, RedbStorage};
+use super::files::{Backend, Files};
+use super::format::Unusable;
+use crate::store::{Restored, Storage};
 use crate::table::Contradiction;
 
 /// Locked for as long as a server uses the directory. It stays there, empty.
@@ -94,7 +94,7 @@ pub fn open(path: &Path) -> Result<(impl Storage + use<>, Restored), OpenError> 
     if !directory.exists(FILE).map_err(failed)? {
         info!("making a new, empty store in {}", path.display());
     }
-    Embedded::open(directory).map_err(|unusable| match unusable.into_io() {
+    RedbStorage::open(directory).map_err(|unusable| match unusable.into_io() {
         Ok(error) => failed(error),
         Err(unusable) => unreadable(path, &unusable),
     })
@@ -172,7 +172,7 @@ fn backend(file: File, path: PathBuf) -> io::Result<Backend> {
     Ok(Backend(Box::new(file)))
 }
 
-impl Medium for Directory {
+impl Files for Directory {
     fn exists(&self, name: &str) -> io::Result<bool> {
         self.path.join(name).try_exists()
     }

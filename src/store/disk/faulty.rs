@@ -10,12 +10,12 @@ use std::sync::{Arc, Mutex};
 
 use redb::StorageBackend;
 
-use super::medium::{Backend, Medium};
+use super::files::{Backend, Files};
 
 const SECTOR: usize = 512;
 
 #[derive(Debug, Clone, Default)]
-pub(super) struct Disk(Arc<Mutex<State>>);
+pub(super) struct FaultyDisk(Arc<Mutex<State>>);
 
 #[derive(Debug, Clone, Default)]
 struct State {
@@ -58,7 +58,7 @@ impl Dice {
     }
 }
 
-impl Disk {
+impl FaultyDisk {
     pub(super) fn power_for(&self, operations: u32) {
         self.with(|state| state.power_for = Some(operations));
     }
@@ -190,7 +190,7 @@ impl Unsynced {
     }
 }
 
-impl Medium for Disk {
+impl Files for FaultyDisk {
     fn exists(&self, name: &str) -> io::Result<bool> {
         Ok(self.with(|state| state.files.contains_key(name)))
     }
@@ -231,7 +231,7 @@ impl Medium for Disk {
 
 #[derive(Debug)]
 struct OpenFile {
-    disk: Disk,
+    disk: FaultyDisk,
     name: String,
 }
 

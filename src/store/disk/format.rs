@@ -10,7 +10,7 @@ use redb::{
     Database, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction,
 };
 
-use super::{Batch, Restored, RestoredSession, StoredHold};
+use crate::store::{Batch, Restored, RestoredSession, StoredHold};
 use crate::table::{Key, Mode, SecretDigest, SessionNumber, Token, digest};
 
 /// Key, value if it is held in shared mode, session, milliseconds of the lease.

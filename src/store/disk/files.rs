@@ -6,7 +6,7 @@ use std::io;
 use redb::StorageBackend;
 
 /// A directory, or in tests a disk that fails and loses its power.
-pub(super) trait Medium: fmt::Debug + Send + 'static {
+pub(super) trait Files: fmt::Debug + Send + 'static {
     /// Whether there is a file of this name.
     fn exists(&self, name: &str) -> io::Result<bool>;
 
@@ -22,7 +22,7 @@ pub(super) trait Medium: fmt::Debug + Send + 'static {
     fn replace(&self, from: &str, to: &str) -> io::Result<()>;
 }
 
-/// An open file of any medium. Without the locks of ranges, which default to "not supported": the
+/// An open file of any of these. Without the locks of ranges, which default to "not supported": the
 /// directory has a lock of its own.
 #[derive(Debug)]
 pub(super) struct Backend(pub(super) Box<dyn StorageBackend>);
