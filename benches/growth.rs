@@ -7,7 +7,8 @@ mod load;
 
 use std::time::{Duration, Instant};
 
-use elock::table::{Ending, LockTable, Locked, Mode, Session};
+use elock::model::Mode;
+use elock::table::{Ending, LockTable, Locked, Session};
 use load::{Client, Load, Server, key, open, pairs, table};
 
 const NO_LIMIT: &[&str] = &["--max-session-locks", "2000000"];
@@ -118,7 +119,8 @@ async fn stats_locks(client: &mut Client) -> usize {
 }
 
 fn lock(table: &LockTable, session: &mut Session, key: &[u8], expected: Locked) {
-    let answer = table.lock_or_wait(session, key, &Mode::Exclusive, Instant::now());
+    let answer = table.acquire(session, key, &Mode::Exclusive, Instant::now());
+    let answer = answer.expect("no store").value;
     assert_eq!(answer, expected);
 }
 
@@ -140,8 +142,12 @@ fn hand_overs(waiters: usize) -> Duration {
     let (mut holder, waiting) = queue(&table, waiters);
     let begin = Instant::now();
     for mut next in waiting {
-        table.unlock(&mut holder, b"k", begin);
-        assert!(table.settle(&mut next, Ending::Granted, begin));
+        table
+            .unlock(&mut holder, b"k", begin)
+            .expect("no store")
+            .value;
+        let wait = table.wait(&mut next).expect("it waits");
+        assert_eq!(wait.end(Ending::Granted, begin).value, Locked::Acquired);
         holder = next;
     }
     begin.elapsed() / u32::try_from(waiters).expect("not that many")
@@ -152,7 +158,8 @@ fn deadlines(waiters: usize) -> Duration {
     let (_holder, mut waiting) = queue(&table, waiters);
     let begin = Instant::now();
     for session in &mut waiting {
-        assert!(!table.settle(session, Ending::Deadline, begin));
+        let wait = table.wait(session).expect("it waits");
+        assert_eq!(wait.end(Ending::Deadline, begin).value, Locked::Busy);
     }
     begin.elapsed() / u32::try_from(waiters).expect("not that many")
 }
@@ -171,7 +178,8 @@ fn chain(length: usize) -> Duration {
     }
     let last = sessions.last_mut().expect("some");
     let begin = Instant::now();
-    let answer = table.lock_or_wait(last, &key(0), &Mode::Exclusive, begin);
+    let answer = table.acquire(last, &key(0), &Mode::Exclusive, begin);
+    let answer = answer.expect("no store").value;
     let took = begin.elapsed();
     assert!(matches!(answer, Locked::Deadlock(_)));
     took

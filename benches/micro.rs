@@ -6,10 +6,10 @@ use std::time::Instant;
 
 use bytes::BytesMut;
 use divan::Bencher;
-use elock::protocol::{Line, LineCodec, Reply, Request};
-use elock::table::{Ending, Mode};
+use elock::model::Mode;
+use elock::protocol::{Framing, Line, Reply, Request};
+use elock::table::Ending;
 use load::{open, table};
-use tokio_util::codec::{Decoder, Encoder};
 
 const KEY: &[u8] = b"some/application/resource/00000000000007";
 const LINE: &[u8] = b"lock some/application/resource/00000000000007 5\n";
@@ -28,10 +28,10 @@ fn parse(bencher: Bencher<'_, '_>) {
 fn decode_100(bencher: Bencher<'_, '_>) {
     let lines = LINE.repeat(100);
     bencher
-        .with_inputs(|| (LineCodec::new(4096), BytesMut::from(&lines[..])))
-        .bench_values(|(mut codec, mut input)| {
+        .with_inputs(|| (Framing::new(4096), BytesMut::from(&lines[..])))
+        .bench_values(|(mut framing, mut input)| {
             let mut count = 0;
-            if let Ok(Some(mut lines)) = codec.decode(&mut input) {
+            if let Some(mut lines) = framing.take_lines(&mut input) {
                 while let Some(Line::Text(_)) = lines.next_line() {
                     count += 1;
                 }
@@ -42,10 +42,10 @@ fn decode_100(bencher: Bencher<'_, '_>) {
 
 #[divan::bench]
 fn encode(bencher: Bencher<'_, '_>) {
-    let (mut codec, mut output) = (LineCodec::new(4096), BytesMut::with_capacity(64));
+    let mut output = BytesMut::with_capacity(64);
     bencher.bench_local(|| {
         output.clear();
-        codec.encode(&Reply::Acquired, &mut output)
+        Reply::Acquired.put(&mut output);
     });
 }
 
@@ -54,7 +54,7 @@ fn lock_and_unlock(bencher: Bencher<'_, '_>) {
     let (table, now) = (table(), Instant::now());
     bencher.with_inputs(|| open(&table)).bench_refs(|session| {
         let key = session.number().0.to_ne_bytes();
-        let answer = table.lock(session, &key, &Mode::Exclusive, now);
+        let answer = table.try_acquire(session, &key, &Mode::Exclusive, now);
         (answer, table.unlock(session, &key, now))
     });
 }
@@ -63,8 +63,9 @@ fn lock_and_unlock(bencher: Bencher<'_, '_>) {
 fn refused(bencher: Bencher<'_, '_>) {
     let (table, now) = (table(), Instant::now());
     let (mut holder, mut other) = (open(&table), open(&table));
-    table.lock(&mut holder, KEY, &Mode::Exclusive, now);
-    bencher.bench_local(|| table.lock(&mut other, KEY, &Mode::Exclusive, now));
+    let taken = table.try_acquire(&mut holder, KEY, &Mode::Exclusive, now);
+    drop(taken);
+    bencher.bench_local(|| table.try_acquire(&mut other, KEY, &Mode::Exclusive, now));
 }
 
 /// A wait, its grant by the holder's release, and what the waiter does then.
@@ -72,11 +73,15 @@ fn refused(bencher: Bencher<'_, '_>) {
 fn wait_and_hand_over(bencher: Bencher<'_, '_>) {
     let (table, now) = (table(), Instant::now());
     let (mut holder, mut waiter) = (open(&table), open(&table));
-    table.lock(&mut holder, KEY, &Mode::Exclusive, now);
+    let taken = table.try_acquire(&mut holder, KEY, &Mode::Exclusive, now);
+    drop(taken);
     bencher.bench_local(|| {
-        table.lock_or_wait(&mut waiter, KEY, &Mode::Exclusive, now);
-        table.unlock(&mut holder, KEY, now);
-        table.settle(&mut waiter, Ending::Granted, now);
+        let queued = table.acquire(&mut waiter, KEY, &Mode::Exclusive, now);
+        let unlocked = table.unlock(&mut holder, KEY, now);
+        let granted = table
+            .wait(&mut waiter)
+            .map(|wait| wait.end(Ending::Granted, now));
+        drop((queued, unlocked, granted));
         std::mem::swap(&mut holder, &mut waiter);
     });
 }

@@ -12,7 +12,7 @@ use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, ValueEnum};
 
-use crate::table::Limits;
+use crate::model::Limits;
 
 /// The port of the eLock protocol.
 pub const PORT: u16 = 11400;
@@ -104,6 +104,11 @@ pub struct Config {
     /// How long a client may leave its answers unread before its connection is ended
     #[arg(long, env = "ELOCK_UNSENT_TIMEOUT_MS", value_name = "MS", default_value = "30000", value_parser = clap::value_parser!(u32).range(1..))]
     pub unsent_timeout_ms: u32,
+
+    /// What a client may send ahead of the answer to a request that waits, before that request is
+    /// refused
+    #[arg(long, env = "ELOCK_MAX_AHEAD", value_name = "BYTES", default_value = "65536", value_parser = clap::value_parser!(u32).range(1..=1 << 30))]
+    pub max_ahead: u32,
 
     /// How soon a peer that vanished without a word counts as disconnected; 0: never
     #[cfg(feature = "keepalive")]

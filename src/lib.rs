@@ -8,14 +8,23 @@
 //! 4. [`protocol`] makes the answer bytes, and [`server`] writes them.
 //!
 //! What must survive a restart goes from the table to the [`store`], and the answer waits for it.
-//! [`config`] holds the settings, and [`check`] is the health check. `protocol.md` is the protocol's norm.
+//! All of them speak in the values of [`model`]. [`config`] holds the settings, and [`check`] is the
+//! health check. `protocol.md` is the protocol's norm.
+//!
+//! The program uses [`config`], [`check`] and [`server`]. The other rooms are public for the tests
+//! and benchmarks alone, and may change with every version.
 
 #![forbid(unsafe_code)]
 #![warn(missing_docs, unreachable_pub)]
 
 pub mod check;
 pub mod config;
+#[doc(hidden)]
+pub mod model;
+#[doc(hidden)]
 pub mod protocol;
 pub mod server;
+#[doc(hidden)]
 pub mod store;
+#[doc(hidden)]
 pub mod table;

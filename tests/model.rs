@@ -8,11 +8,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use elock::store::Changes;
-use elock::table::{
-    Detached, Ending, Limit, Limits, LockTable, Locked, Mode, NotHeld, Peer, Secret, Session,
-    SessionId, Token, Unlocked, Value,
+use elock::model::{
+    Circle, Limit, Limits, Mode, Peer, Secret, SessionId, SessionNumber, Token, Value,
 };
+use elock::store::Changes;
+use elock::table::{Detached, Ending, LockTable, Locked, NotHeld, Session, Unlocked};
 use proptest::prelude::*;
 
 const LIMITS: Limits = Limits {
@@ -103,6 +103,9 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::Restart),
     ]
 }
+
+/// The disk of these tests works.
+const STORED: &str = "it is stored";
 
 fn key_bytes(key: u8) -> Vec<u8> {
     vec![b'k', key]
@@ -488,11 +491,10 @@ impl Both {
 
     #[cfg(feature = "store")]
     fn start_on(&mut self, directory: tempfile::TempDir) {
-        let opened = elock::store::directory::open(directory.path());
+        let opened = elock::store::disk::open(directory.path());
         let (storage, restored) = opened.expect("it was free");
         let (changes, writer) = Changes::to(storage).expect("a thread");
-        let (now, grace) = (self.now(), Duration::from_millis(1000));
-        let table = LockTable::restore(LIMITS, Token(0), changes, restored, grace, now);
+        let table = LockTable::restore(LIMITS, Token(0), changes, restored, self.now());
         self.table = table.expect("no contradiction").0;
         self.store = Some(Store { directory, writer });
     }
@@ -543,7 +545,7 @@ impl Both {
 
     fn run_session(&mut self, mut session: Session, step: &Step) -> Option<Session> {
         let number = session.number().0;
-        let waits = session.waiter().is_some();
+        let waits = self.table.is_waiting(&session);
         assert_eq!(waits, self.model.is_waiting(number));
         match *step {
             Step::EndWait { ending, .. } if waits => self.end_wait(&mut session, ending),
@@ -563,15 +565,14 @@ impl Both {
             Step::Lease { key, lease_ms, .. } => self.lease(&mut session, key, lease_ms),
             Step::UnlockAll { .. } => {
                 let granted = self.model.unlock_all(number);
-                assert_eq!(
-                    self.table.unlock_some(&mut session, usize::MAX, self.now()),
-                    0
-                );
+                let left = self.table.unlock_some(&mut session, usize::MAX, self.now());
+                assert_eq!(left.value, 0);
                 self.settle_granted(&granted);
             }
             Step::SetGrace { grace_ms, .. } => {
-                self.table
-                    .set_grace(&mut session, Duration::from_millis(grace_ms));
+                let grace = Duration::from_millis(grace_ms);
+                let set = self.table.set_grace(&mut session, grace);
+                set.expect(STORED).value;
                 self.model
                     .sessions
                     .get_mut(&number)
@@ -579,9 +580,9 @@ impl Both {
                     .grace_ms = grace_ms;
             }
             Step::AskId { .. } => {
-                let known = self.table.session_id(&session);
                 let secret = Secret(self.ids.len() as u128);
-                let id = known.unwrap_or_else(|| self.table.set_secret(&mut session, secret));
+                let id = self.table.session_id(&mut session, || Ok::<_, ()>(secret));
+                let id = id.expect(STORED).value.expect("it was drawn");
                 self.model
                     .sessions
                     .get_mut(&number)
@@ -612,16 +613,10 @@ impl Both {
         let number = session.number().0;
         let (bytes, mode) = (key_bytes(key), mode_of(value));
         let answer = match wait {
-            true => self.table.lock_or_wait(session, &bytes, &mode, self.now()),
-            // As a connection does for a request without a wait.
-            false => match self.table.lock(session, &bytes, &mode, self.now()) {
-                Locked::Busy => self
-                    .table
-                    .circle(session, &bytes)
-                    .map_or(Locked::Busy, Locked::Deadlock),
-                answer => answer,
-            },
+            true => self.table.acquire(session, &bytes, &mode, self.now()),
+            false => self.table.try_acquire(session, &bytes, &mode, self.now()),
         };
+        let answer = answer.expect(STORED).value;
         if let Locked::Deadlock(circle) = &answer {
             self.assert_true_circle(number, key, circle);
         }
@@ -633,11 +628,12 @@ impl Both {
             Locked::Deadlock(_) => Answer::Deadlock,
             Locked::Full(limit) => Answer::Full(limit),
             Locked::Waiting => Answer::Waiting,
+            Locked::Stopping => unreachable!("nothing stops"),
         };
         assert_eq!(answer, self.model.lock(number, key, value, wait));
     }
 
-    fn assert_true_circle(&self, requester: u64, key: u8, circle: &elock::table::Circle) {
+    fn assert_true_circle(&self, requester: u64, key: u8, circle: &Circle) {
         let steps = circle.steps();
         assert_eq!(steps[0].key.as_bytes(), key_bytes(key));
         for (index, step) in steps.iter().enumerate() {
@@ -657,14 +653,23 @@ impl Both {
     }
 
     fn end_wait(&mut self, session: &mut Session, ending: Ending) {
-        let holds = self.table.settle(session, ending, self.now());
-        assert!(!holds, "granted waits are settled at once by this test");
+        let wait = self.table.wait(session).expect("it waits");
+        let answer = wait.end(
+            ending,
+            self.start + Duration::from_millis(self.model.now_ms),
+        );
+        let left = Locked::Busy;
+        assert_eq!(
+            answer.value, left,
+            "granted waits are ended at once by this test"
+        );
         self.model.stop_waiting(session.number().0);
     }
 
     fn unlock(&mut self, session: &mut Session, key: u8) {
         let number = session.number().0;
         let answer = self.table.unlock(session, &key_bytes(key), self.now());
+        let answer = answer.expect(STORED).value;
         if self.model.holds(number, key) {
             let granted = self.model.unlock(number, key);
             let passed_on = !granted.is_empty();
@@ -680,6 +685,7 @@ impl Both {
     fn token(&mut self, session: &mut Session, key: u8) {
         let number = session.number().0;
         let answer = self.table.token(session, &key_bytes(key));
+        let answer = answer.map(|outcome| outcome.value);
         match self.model.holds(number, key) {
             true => assert_eq!(answer.ok(), self.tokens.get(&(number, key)).copied()),
             false => assert_eq!(answer, Err(self.model.why_not_held(number, key))),
@@ -692,6 +698,7 @@ impl Both {
         let answer = self
             .table
             .set_lease(session, &key_bytes(key), lease, self.now());
+        let answer = answer.expect(STORED).value;
         if self.model.holds(number, key) {
             assert_eq!(answer, Ok(()));
             self.model.set_lease(number, key, lease_ms);
@@ -709,7 +716,8 @@ impl Both {
             }
             over += 1;
         }
-        assert_eq!(self.table.end_leases(self.now(), usize::MAX), over);
+        let (_, ended) = self.table.end_leases(self.now(), usize::MAX);
+        assert_eq!(ended.len(), over);
         self.settle_granted(&granted);
         let next = self.model.leases.iter().map(|lease| lease.end_ms).min();
         let next = next.map(|end| self.start + Duration::from_millis(end));
@@ -721,7 +729,8 @@ impl Both {
         let now = self.now();
         for session in self.sessions.iter_mut().flatten() {
             if granted.contains(&session.number().0) {
-                assert!(self.table.settle(session, Ending::Granted, now));
+                let wait = self.table.wait(session).expect("it waits");
+                assert_eq!(wait.end(Ending::Granted, now).value, Locked::Acquired);
             }
         }
     }
@@ -744,12 +753,15 @@ impl Both {
             }
             Detached::Over(mut session) => {
                 assert!(!self.model.sessions.contains_key(&number));
-                self.table.unlock_some(&mut session, usize::MAX, self.now());
+                let left = self.table.unlock_some(&mut session, usize::MAX, self.now());
+                assert_eq!(left.value, 0);
             }
             Detached::NoRoom { mut session, .. } => {
                 assert!(!self.model.sessions.contains_key(&number) && !room);
-                self.table.unlock_some(&mut session, usize::MAX, self.now());
+                let left = self.table.unlock_some(&mut session, usize::MAX, self.now());
+                assert_eq!(left.value, 0);
             }
+            Detached::Stopping => unreachable!("nothing stops"),
         }
         self.settle_granted(&granted);
     }
@@ -762,10 +774,10 @@ impl Both {
         let guessed = id.to_string().replace('-', "-f").into_bytes();
         let guessed = SessionId::parse(&guessed[..guessed.len() - 1]).expect("an id by its form");
         assert!(
-            !self.table.resume(session, guessed, self.now()),
+            !self.table.resume(session, guessed, self.now()).value,
             "a guess is refused"
         );
-        let resumed = self.table.resume(session, id, self.now());
+        let resumed = self.table.resume(session, id, self.now()).value;
         assert_eq!(
             resumed,
             self.model.resume(own, wanted),
@@ -782,12 +794,11 @@ impl Both {
         while let Some(number) = self.model.next_expired() {
             let granted = self.model.unlock_all(number);
             self.model.sessions.remove(&number);
-            let number = elock::table::SessionNumber(number);
-            let mut session = self
-                .table
-                .end_grace(number, self.now())
-                .expect("its time is over");
-            self.table.unlock_some(&mut session, usize::MAX, self.now());
+            let number = SessionNumber(number);
+            let ended = self.table.end_grace(number, self.now());
+            let (mut session, _) = ended.expect("its time is over");
+            let left = self.table.unlock_some(&mut session, usize::MAX, self.now());
+            assert_eq!(left.value, 0);
             self.settle_granted(&granted);
         }
         for view in self.table.session_views() {
@@ -803,7 +814,10 @@ impl Both {
         let mut seen = BTreeMap::new();
         let before = self.last_token;
         for key in self.table.keys() {
-            let view = self.table.lock_view(&key, usize::MAX).expect("it is held");
+            let view = self
+                .table
+                .lock_view(key.as_bytes(), usize::MAX)
+                .expect("it is held");
             for (holder, token) in view.holders {
                 let place = (holder.0, key.as_bytes()[1]);
                 let kept = self.tokens.get(&place) == Some(&token);
@@ -825,7 +839,10 @@ impl Both {
         assert_eq!(actual, expected);
         assert_eq!(self.table.held(), expected.len());
         for (key, (number, lock)) in keys.iter().zip(&self.model.locks) {
-            let view = self.table.lock_view(key, usize::MAX).expect("it is held");
+            let view = self
+                .table
+                .lock_view(key.as_bytes(), usize::MAX)
+                .expect("it is held");
             let holders: Vec<u64> = view.holders.iter().map(|(holder, _)| holder.0).collect();
             assert_eq!(holders, lock.holders.iter().copied().collect::<Vec<_>>());
             assert_eq!(view.mode, mode_of(lock.value));

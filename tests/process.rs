@@ -34,7 +34,7 @@ fn sigterm_and_sigint_answer_those_who_wait_and_exit_with_zero() {
         b.expect("503 Shutting down");
         b.expect(r#"200 ["behind","it"]"#);
         b.expect("503 Shutting down");
-        b.expect("200 Acquired");
+        b.expect("503 Shutting down");
         b.expect_closed();
         idle.expect_closed();
         assert_eq!(process.exit_code(), Some(0));

@@ -338,6 +338,10 @@ fn the_protocol_states_the_true_defaults() {
             config.max_unsent / 1024,
             config.unsent_timeout_ms / 1000
         ),
+        format!(
+            "| sent ahead of the answer to a request that waits | {} KiB |",
+            config.max_ahead / 1024
+        ),
         format!("A new session has\n{} ms", grouped(config.grace_ms)),
     ] {
         assert!(document.contains(&row), "no {row}");

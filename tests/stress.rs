@@ -14,10 +14,9 @@ use std::time::{Duration, Instant};
 use common::Client;
 use common::history::{Event, History, violations};
 use common::process::Process;
+use elock::model::{Limits, Mode, Peer, Token, Value};
 use elock::store::Changes;
-use elock::table::{
-    Ending, Limits, LockTable, Locked, Mode, Peer, Session, Token, Unlocked, Value,
-};
+use elock::table::{Ending, LockTable, Locked, Session, Unlocked};
 
 const KEYS: usize = 20;
 
@@ -164,7 +163,8 @@ impl<'a> Actor<'a> {
         let mode = value.map_or(Mode::Exclusive, |value| {
             Mode::Shared(Value::new(&value.to_ne_bytes()))
         });
-        match table.lock_or_wait(&mut self.session, &key.to_ne_bytes(), &mode, Instant::now()) {
+        let answer = table.acquire(&mut self.session, &key.to_ne_bytes(), &mode, Instant::now());
+        match answer.expect("no store").value {
             Locked::Acquired => self.got(key, value, None),
             Locked::Deadlock(_) => self.release_all(),
             Locked::Waiting => self.wait(key, value),
@@ -173,7 +173,8 @@ impl<'a> Actor<'a> {
     }
 
     fn wait(&mut self, key: usize, value: Option<u64>) {
-        let waiter = Arc::clone(self.session.waiter().expect("it waits"));
+        let wait = self.arena.table.wait(&mut self.session).expect("it waits");
+        let arrival = wait.arrival();
         let patience = match self.dice.roll(4) {
             0 => Duration::from_micros(self.dice.roll(300)),
             _ => Duration::from_secs(3600),
@@ -183,18 +184,14 @@ impl<'a> Actor<'a> {
             .build()
             .expect("a runtime");
         let granted =
-            runtime.block_on(async { tokio::time::timeout(patience, waiter.granted()).await });
+            runtime.block_on(async { tokio::time::timeout(patience, wait.granted()).await });
         let ending = match granted {
             Ok(()) => Ending::Granted,
             Err(_) if self.dice.roll(2) == 0 => Ending::Deadline,
             Err(_) => Ending::Disconnect,
         };
-        if self
-            .arena
-            .table
-            .settle(&mut self.session, ending, Instant::now())
-        {
-            self.got(key, value, Some(waiter.arrival()));
+        if wait.end(ending, Instant::now()).value == Locked::Acquired {
+            self.got(key, value, Some(arrival));
         }
     }
 
@@ -210,6 +207,7 @@ impl<'a> Actor<'a> {
                 self.arena
                     .table
                     .unlock(&mut self.session, &key.to_ne_bytes(), Instant::now());
+            let answer = answer.expect("no store").value;
             assert!(matches!(answer, Unlocked::Released { .. }));
         }
     }
@@ -221,7 +219,7 @@ impl<'a> Actor<'a> {
             let lease = Some(Duration::from_micros(self.dice.roll(300)));
             let (table, now) = (&self.arena.table, Instant::now());
             let answer = table.set_lease(&mut self.session, &key.to_ne_bytes(), lease, now);
-            assert_eq!(answer, Ok(()));
+            assert_eq!(answer.expect("no store").value, Ok(()));
             self.leased.insert(key);
         }
     }
@@ -231,9 +229,9 @@ impl<'a> Actor<'a> {
         for key in std::mem::take(&mut self.held).into_keys() {
             self.arena.histories[key].gives(self.number);
         }
-        self.arena
-            .table
-            .unlock_some(&mut self.session, usize::MAX, Instant::now());
+        let (table, now) = (&self.arena.table, Instant::now());
+        let left = table.unlock_some(&mut self.session, usize::MAX, now);
+        assert_eq!(left.value, 0);
     }
 }
 

@@ -6,8 +6,9 @@ use std::net::{SocketAddr, TcpListener};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use elock::model::{Limits, Peer, Token};
 use elock::store::Changes;
-use elock::table::{Limits, LockTable, Peer, Session, Token};
+use elock::table::{LockTable, Session};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 

@@ -2,12 +2,12 @@
 //!
 //! `protocol.md` at the top of the repository is the norm that this room implements.
 
-mod codec;
-mod debug;
+mod framing;
+mod listing;
 mod reply;
 mod request;
 
-pub use codec::{Line, LineCodec, Lines};
-pub use debug::{put_debug_end, put_debug_start, put_lock, put_request, put_session};
+pub use framing::{Framing, Line, Lines};
+pub use listing::{put_debug_end, put_debug_start, put_lock, put_request, put_session};
 pub use reply::{Reply, Stats};
 pub use request::{BadRequest, COMMANDS, Request, Usage};

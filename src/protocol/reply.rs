@@ -5,8 +5,7 @@ use std::io::Write;
 use bytes::{BufMut, BytesMut};
 
 use super::request::{BadRequest, COMMANDS};
-use crate::store::NotStored;
-use crate::table::{Circle, Limit, SessionId, Token};
+use crate::model::{Circle, Limit, NotStored, SessionId, Token};
 
 /// The counters of `stats`. The PHP client breaks on a fourth, so there are three and no more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,6 +71,11 @@ pub enum Reply<'a> {
     },
     /// The server stops before it could grant the lock.
     ShuttingDown,
+    /// The client has sent more than this ahead of the answer to a request that waits.
+    TooMuchAhead {
+        /// The limit in bytes.
+        max_bytes: usize,
+    },
     /// The server itself failed at something; the text says at what.
     Failed(&'static str),
     /// What the request changes could not be made durable.
@@ -80,7 +84,7 @@ pub enum Reply<'a> {
 
 impl Reply<'_> {
     /// Appends the reply's lines to `out`.
-    pub(crate) fn put(&self, out: &mut BytesMut) {
+    pub fn put(&self, out: &mut BytesMut) {
         match self {
             Self::Acquired => out.put_slice(b"200 Acquired\r\n"),
             Self::Unavailable => out.put_slice(b"409 Unavailable\r\n"),
@@ -114,23 +118,15 @@ impl Reply<'_> {
                 );
             }
             Self::ShuttingDown => out.put_slice(b"503 Shutting down\r\n"),
+            Self::TooMuchAhead { max_bytes } => {
+                put_fmt(
+                    out,
+                    format_args!("507 Too much sent ahead: at most {max_bytes} bytes\r\n"),
+                );
+            }
             Self::Failed(what) => put_fmt(out, format_args!("500 {what}\r\n")),
             Self::NotStored(why) => put_fmt(out, format_args!("500 Not stored: {why}\r\n")),
         }
-    }
-
-    /// True if it tells the client of something that must not be forgotten.
-    pub(crate) fn is_promise(&self) -> bool {
-        matches!(
-            self,
-            Self::Acquired
-                | Self::Unlocked
-                | Self::Token(_)
-                | Self::Ok
-                | Self::TimeoutSet
-                | Self::ConnId(_)
-                | Self::ConnIdSet
-        )
     }
 }
 
@@ -223,6 +219,13 @@ fn put_bad(out: &mut BytesMut, bad: BadRequest<'_>) {
             put_fmt(out, format_args!("400 Usage: {name}{gap}{arguments}\r\n"));
             return;
         }
+        BadRequest::Foreign(protocol) => {
+            put_fmt(
+                out,
+                format_args!("400 This is {protocol}, and not eLock\r\n"),
+            );
+            return;
+        }
         BadRequest::GraceTooLong { max_ms } => {
             put_fmt(
                 out,
@@ -280,7 +283,7 @@ fn put_deadlock(out: &mut BytesMut, circle: &Circle) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::table::{Key, SessionNumber, Step};
+    use crate::model::{Key, SessionNumber, Step};
 
     fn text(reply: &Reply<'_>) -> String {
         let mut out = BytesMut::new();
@@ -306,6 +309,8 @@ mod tests {
             Reply::Bad(BadRequest::GraceTooLong { max_ms: 7 }),
             Reply::LineTooLong { max_bytes: 7 },
             Reply::TooManyConnections { max: 7 },
+            Reply::TooMuchAhead { max_bytes: 7 },
+            Reply::Bad(BadRequest::Foreign("HTTP")),
             Reply::Failed("No"),
             Reply::NotStored(NotStored::new("No\nspace")),
             Reply::Full(Limit::Locks { max: 7 }),

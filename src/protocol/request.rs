@@ -112,6 +112,9 @@ pub enum BadRequest<'a> {
     Unknown(&'a [u8]),
     /// The command exists, but not with that many arguments.
     Usage(&'static Usage),
+    /// The beginning of another protocol, which this names. Its other lines are no requests either,
+    /// and some of them may look like one: so the connection must be closed.
+    Foreign(&'static str),
     /// Not a number of seconds.
     Seconds(&'a [u8]),
     /// Not a number of milliseconds.
@@ -202,13 +205,34 @@ impl<'a> Request<'a> {
     }
 }
 
+/// What no command begins with, and a TLS client does, which then waits for an answer and sends no
+/// line's end.
+pub(super) const TLS_HELLO: &[u8] = &[0x16, 0x03];
+
+/// The protocol that a line with this first word begins, if it is one that clients are pointed here
+/// with by mistake, or by somebody's malice: a web page can have any browser send a request to this
+/// machine, with lines of the page's choice in its body.
+fn foreign(command: &[u8]) -> Option<&'static str> {
+    match command {
+        b"GET" | b"POST" | b"PUT" | b"HEAD" | b"DELETE" | b"OPTIONS" | b"PATCH" | b"CONNECT"
+        | b"TRACE" | b"PRI" => Some("HTTP"),
+        b"PROXY" => Some("the PROXY protocol"),
+        [b'*', count @ ..] if parse_digits(count).is_some() => Some("the protocol of Redis"),
+        _ if command.eq_ignore_ascii_case(b"host:") => Some("HTTP"),
+        _ if command.starts_with(b"SSH-") => Some("SSH"),
+        _ if command.starts_with(TLS_HELLO) => Some("TLS"),
+        _ => None,
+    }
+}
+
 fn usage_of(command: &[u8]) -> BadRequest<'_> {
     let known = COMMANDS
         .iter()
         .find(|usage| usage.name.as_bytes() == command);
-    known.map_or(BadRequest::Unknown(command), |usage| {
-        BadRequest::Usage(usage)
-    })
+    match known {
+        Some(usage) => BadRequest::Usage(usage),
+        None => foreign(command).map_or(BadRequest::Unknown(command), BadRequest::Foreign),
+    }
 }
 
 /// `1*DIGIT [ "." 1*DIGIT ]` in seconds; absent means no wait. What lies below a nanosecond is
@@ -298,6 +322,25 @@ mod tests {
         assert_eq!(Request::parse(b"   "), Err(BadRequest::Empty));
         assert_eq!(Request::parse(b"foo bar"), Err(BadRequest::Unknown(b"foo")));
         assert_eq!(Request::parse(b"LOCK k"), Err(BadRequest::Unknown(b"LOCK")));
+    }
+
+    #[test]
+    fn the_beginnings_of_other_protocols_are_told_apart() {
+        for (line, protocol) in [
+            (&b"GET / HTTP/1.1"[..], "HTTP"),
+            (b"POST", "HTTP"),
+            (b"host: 127.0.0.1:11400", "HTTP"),
+            (b"PRI * HTTP/2.0", "HTTP"),
+            (b"\x16\x03\x01\x02\0\x01", "TLS"),
+            (b"SSH-2.0-OpenSSH_9.2", "SSH"),
+            (b"PROXY TCP4 10.0.0.1 10.0.0.2 1 2", "the PROXY protocol"),
+            (b"*1", "the protocol of Redis"),
+        ] {
+            assert_eq!(Request::parse(line), Err(BadRequest::Foreign(protocol)));
+        }
+        for line in [&b"*"[..], b"get /", b"hosts", b"\x16", b"*1a"] {
+            assert!(matches!(Request::parse(line), Err(BadRequest::Unknown(_))));
+        }
     }
 
     #[test]

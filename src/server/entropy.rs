@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{self, Read};
 
-use crate::table::Secret;
+use crate::model::Secret;
 
 /// The kernel's random numbers. Opened once, so that a server that has run out of file
 /// descriptors can still draw secrets.

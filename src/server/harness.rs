@@ -6,19 +6,20 @@ use std::sync::Arc;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt};
 use tokio::io::{BufReader, DuplexStream, Lines, ReadHalf, WriteHalf, split};
 use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
 
+use super::Shared;
+use super::background::end_leases;
+use super::clock::Clock;
 use super::connection::serve;
-use super::lease::end_leases;
-use super::{Shared, start_empty};
+use super::start;
 use crate::config::Config;
+use crate::model::{Peer, Token};
 use crate::store::fake::Fake;
 use crate::store::{Changes, Writer};
-use crate::table::{LockTable, Peer, Token};
+use crate::table::LockTable;
 
 pub(super) struct Server {
     pub(super) shared: Arc<Shared>,
-    pub(super) stop: CancellationToken,
     tasks: RefCell<Vec<JoinHandle<()>>>,
 }
 
@@ -35,7 +36,7 @@ impl Server {
     pub(super) fn start_with(change: impl FnOnce(&mut Config)) -> Self {
         let mut config = Config::default();
         change(&mut config);
-        let (table, ..) = start_empty(&config);
+        let (table, ..) = start::empty(&config);
         Self::start_on(config, table)
     }
 
@@ -53,15 +54,11 @@ impl Server {
     }
 
     fn start_on(config: Config, table: LockTable) -> Self {
-        let shared = Arc::new(Shared::new(config, table).expect("randomness"));
-        let stop = CancellationToken::new();
-        let leases = tokio::spawn(end_leases(Arc::clone(&shared), stop.clone()));
+        let clock = Clock::default();
+        let shared = Arc::new(Shared::new(config, table, clock).expect("randomness"));
+        let leases = tokio::spawn(end_leases(Arc::clone(&shared), shared.stop.clone()));
         let tasks = RefCell::new(vec![leases]);
-        Self {
-            shared,
-            stop,
-            tasks,
-        }
+        Self { shared, tasks }
     }
 
     pub(super) fn connect(&self) -> Client {
@@ -71,8 +68,8 @@ impl Server {
     /// Through a pipe of so many bytes, which may bring several lines at once.
     pub(super) fn connect_by(&self, pipe_bytes: usize) -> Client {
         let (ours, theirs) = tokio::io::duplex(pipe_bytes);
-        let (shared, stop) = (Arc::clone(&self.shared), self.stop.child_token());
-        let task = tokio::spawn(serve(ours, Peer::Unix(None), shared, stop, ()));
+        let shared = Arc::clone(&self.shared);
+        let task = tokio::spawn(serve(ours, Peer::Unix(None), shared, ()));
         self.tasks.borrow_mut().push(task);
         let (answers, requests) = split(theirs);
         Client {
@@ -81,8 +78,14 @@ impl Server {
         }
     }
 
+    pub(super) async fn until_waiting(&self, requests: usize) {
+        while self.shared.table.waiters().len() != requests {
+            tokio::task::yield_now().await;
+        }
+    }
+
     pub(super) async fn stop(self) {
-        self.stop.cancel();
+        self.shared.begin_stop();
         for task in self.tasks.into_inner() {
             task.await.expect("no task panics");
         }

@@ -11,17 +11,14 @@ use bytes::BytesMut;
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixSocket, UnixStream};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
-use tokio_util::codec::Encoder;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 use tracing::{debug, info, warn};
 
 use super::Shared;
 use super::connection::{self, close_gently};
 use super::transport::Transport;
 use crate::config::{Address, PORT};
-use crate::protocol::{LineCodec, Reply};
-use crate::table::Peer;
+use crate::model::Peer;
+use crate::protocol::Reply;
 
 /// How long accepting rests when there is no file descriptor left for a connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -32,10 +29,6 @@ const WARN_EVERY: Duration = Duration::from_secs(10);
 /// How many connections the kernel may have ready for us, where it allows that many. A client that
 /// finds no room tries again only after a second, so a crowd that comes at once should fit.
 const BACKLOG: u32 = 4096;
-
-/// Connections look for the stop at each read, so they are spread over that many tokens. One for each
-/// would be a tenth of what an idle connection takes.
-const STOPS: usize = 64;
 
 /// Connections that are refused and then closed with care, at one time; more are just closed.
 const REFUSALS_AT_ONCE: usize = 64;
@@ -176,17 +169,10 @@ impl Listener {
     }
 
     /// Accepts connections until `stop`.
-    pub(super) async fn serve(
-        self,
-        shared: Arc<Shared>,
-        stop: CancellationToken,
-        tasks: TaskTracker,
-    ) {
+    pub(super) async fn serve(self, shared: Arc<Shared>) {
+        let stop = shared.stop.clone();
         let mut door = Door {
             shared,
-            stops: std::array::from_fn(|_| stop.child_token()),
-            admitted: 0,
-            tasks,
             refusals: Arc::new(Semaphore::new(REFUSALS_AT_ONCE)),
             warned: None,
             paused: false,
@@ -206,9 +192,6 @@ impl Listener {
 /// What stands between an open port and the tasks of its connections.
 struct Door {
     shared: Arc<Shared>,
-    stops: [CancellationToken; STOPS],
-    admitted: usize,
-    tasks: TaskTracker,
     refusals: Arc<Semaphore>,
     /// When the log last said that accepting rests, which may come and go many times a second.
     warned: Option<Instant>,
@@ -254,11 +237,9 @@ impl Door {
     fn admit(&mut self, stream: impl Transport, peer: Peer) {
         match Arc::clone(&self.shared.connections).try_acquire_owned() {
             Ok(slot) => {
-                self.admitted = self.admitted.wrapping_add(1);
-                let stop = self.stops[self.admitted % STOPS].clone();
                 let shared = Arc::clone(&self.shared);
-                self.tasks
-                    .spawn(connection::serve(stream, peer, shared, stop, slot));
+                let tasks = &self.shared.tasks;
+                tasks.spawn(connection::serve(stream, peer, shared, slot));
             }
             Err(_) => self.refuse(stream, peer),
         }
@@ -268,14 +249,14 @@ impl Door {
         debug!(%peer, "refused: too many connections");
         let max = self.shared.config.max_connections as usize;
         let mut answer = BytesMut::new();
-        let encoded = LineCodec::new(0).encode(&Reply::TooManyConnections { max }, &mut answer);
+        Reply::TooManyConnections { max }.put(&mut answer);
         // A new connection takes these few bytes; if it does not, it is being closed anyway.
-        let written = encoded.and_then(|()| stream.try_write(&answer));
+        let written = stream.try_write(&answer);
         let turn = Arc::clone(&self.refusals).try_acquire_owned();
         if let (Ok(_), Ok(turn)) = (written, turn) {
-            let stop = self.stops[0].clone();
-            self.tasks.spawn(async move {
-                close_gently(&mut stream, &stop).await;
+            let stop = self.shared.stop.clone();
+            self.shared.tasks.spawn(async move {
+                close_gently(&mut stream, stop.cancelled()).await;
                 drop(turn);
             });
         }

@@ -3,21 +3,18 @@
 //! One task serves one connection: it alone reads from, writes to and waits for its client. When
 //! the connection ends, a small task sits out the session's grace period.
 
-mod command;
+mod background;
+mod clock;
 mod connection;
-mod debug;
 mod entropy;
-mod grace;
+mod handover_spin;
 #[cfg(test)]
 mod harness;
-mod lease;
 mod listener;
-mod promise;
-#[cfg(feature = "store")]
-mod restore;
+mod session_guard;
+mod start;
+mod throttle;
 mod transport;
-mod vigil;
-mod wait;
 
 use std::future::Future;
 use std::io;
@@ -33,10 +30,13 @@ use tracing::{info, warn};
 pub use listener::{BindError, Listener, bind};
 
 use crate::config::Config;
-use crate::store::{Changes, NotStored, Writer};
-use crate::table::{Grace, LockTable};
+use crate::model::NotStored;
+use crate::store::Writer;
+use crate::table::LockTable;
+use clock::Clock;
 use entropy::Entropy;
-use vigil::Vigil;
+use handover_spin::HandoverSpin;
+use throttle::Throttle;
 
 /// What the store gets for its last commit if all the time of a stop is over.
 const LAST_COMMIT: Duration = Duration::from_secs(1);
@@ -48,23 +48,58 @@ const DEBUGS_AT_ONCE: usize = 8;
 #[derive(Debug)]
 struct Shared {
     table: LockTable,
+    clock: Clock,
     config: Config,
     entropy: Entropy,
-    vigil: Vigil,
+    handover_spin: HandoverSpin,
+    throttles: Throttles,
     connections: Arc<Semaphore>,
     debugs: Semaphore,
+    /// Everything that runs, so that a stop can wait for it.
+    tasks: TaskTracker,
+    /// For what is no connection; those have their own [`Signal`](crate::table::Signal).
+    stop: CancellationToken,
+}
+
+/// Log lines that a crowd could bring.
+#[derive(Debug, Default)]
+struct Throttles {
+    lease_ends: Throttle,
+    grace_ends: Throttle,
+    resumes: Throttle,
+    limits: Throttle,
+    refusals: Throttle,
 }
 
 impl Shared {
-    fn new(config: Config, table: LockTable) -> io::Result<Self> {
+    fn new(config: Config, table: LockTable, clock: Clock) -> io::Result<Self> {
         Ok(Self {
             table,
+            clock,
             entropy: Entropy::open()?,
-            vigil: Vigil::default(),
+            handover_spin: HandoverSpin::default(),
+            throttles: Throttles::default(),
             connections: Arc::new(Semaphore::new(config.max_connections as usize)),
             debugs: Semaphore::new(DEBUGS_AT_ONCE),
+            tasks: TaskTracker::new(),
+            stop: CancellationToken::new(),
             config,
         })
+    }
+
+    /// Begins the stop: from here on nothing is granted, and everyone is told.
+    fn begin_stop(&self) {
+        self.table.stop();
+        self.stop.cancel();
+    }
+}
+
+/// Begins the stop also where [`run`] is dropped instead of being told to.
+struct StopAtEnd(Arc<Shared>);
+
+impl Drop for StopAtEnd {
+    fn drop(&mut self) {
+        self.0.begin_stop();
     }
 }
 
@@ -77,31 +112,10 @@ pub enum RunError {
     /// The store cannot be used.
     #[cfg(feature = "store")]
     #[error(transparent)]
-    Store(#[from] crate::store::directory::OpenError),
+    Store(#[from] crate::store::disk::OpenError),
     /// The last changes are not on disk. Nobody was told that they are.
     #[error("the last changes could not be stored: {0}")]
     NotStored(#[from] NotStored),
-}
-
-/// A table, who is in their grace period in it, and who writes what changes.
-type Start = (LockTable, Vec<Grace>, Option<Writer>);
-
-fn start_empty(config: &Config) -> Start {
-    let table = LockTable::new(config.limits(), lease::tokens_above(), Changes::default());
-    (table, Vec::new(), None)
-}
-
-#[cfg(feature = "store")]
-fn start(config: &Config) -> Result<Start, RunError> {
-    match config.data_dir() {
-        Some(directory) => restore::from_store(directory, config),
-        None => Ok(start_empty(config)),
-    }
-}
-
-#[cfg(not(feature = "store"))]
-fn start(config: &Config) -> Result<Start, RunError> {
-    Ok(start_empty(config))
 }
 
 /// Serves on `listeners` until `shutdown` is ready, and then stops: no connection is accepted any
@@ -120,16 +134,20 @@ pub async fn run(
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), RunError> {
     let shutdown_time = config.shutdown_time();
-    let (table, graces, writer) = start(&config)?;
-    let shared = Arc::new(Shared::new(config, table)?);
-    let stop = CancellationToken::new();
-    // Also where this future is dropped instead of being told to stop.
-    let _stop = stop.clone().drop_guard();
-    let tasks = TaskTracker::new();
-    tasks.spawn(lease::end_leases(Arc::clone(&shared), stop.clone()));
-    tasks.spawn(vigil::keep_vigil(Arc::clone(&shared), stop.clone()));
+    let clock = Clock::default();
+    let (table, graces, writer) = start::start(&config, &clock)?;
+    let shared = Arc::new(Shared::new(config, table, clock)?);
+    let stop_at_end = StopAtEnd(Arc::clone(&shared));
+    let (tasks, stop) = (&shared.tasks, &shared.stop);
+    tasks.spawn(background::end_leases(Arc::clone(&shared), stop.clone()));
+    tasks.spawn(background::keep_time(Arc::clone(&shared), stop.clone()));
+    tasks.spawn(handover_spin::keep_awake(Arc::clone(&shared), stop.clone()));
     for grace in graces {
-        tasks.spawn(grace::sit_out(Arc::clone(&shared), grace, stop.clone()));
+        tasks.spawn(background::sit_out(
+            Arc::clone(&shared),
+            grace,
+            stop.clone(),
+        ));
     }
     let addresses = listeners
         .iter()
@@ -140,11 +158,11 @@ pub async fn run(
         env!("CARGO_PKG_VERSION")
     );
     for listener in listeners {
-        tasks.spawn(listener.serve(Arc::clone(&shared), stop.clone(), tasks.clone()));
+        tasks.spawn(listener.serve(Arc::clone(&shared)));
     }
     shutdown.await;
     info!("stopping");
-    stop.cancel();
+    drop(stop_at_end);
     tasks.close();
     let deadline = Instant::now() + shutdown_time;
     if tokio::time::timeout_at(deadline, tasks.wait())

@@ -19,7 +19,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 use tracing::{error, info};
 
-use super::{Batch, Change, NotStored, Seq, Storage};
+use super::{Batch, Storage};
+use crate::model::{Change, NotStored, Seq};
 
 /// How long to leave a store alone that has just failed, at first and at most.
 const RETRY_FIRST: Duration = Duration::from_millis(100);
@@ -135,6 +136,17 @@ impl Changes {
             Some(queue) if seq > self.durable_up_to() => queue.until_decided(seq).await,
             _ => Ok(()),
         }
+    }
+
+    /// Whether a change can be made at this time. A client's request asks first; what ends by itself
+    /// asks nobody.
+    ///
+    /// # Errors
+    ///
+    /// Why not: the last commit failed. All changes up to the last that was handed in before are
+    /// durable once this is `Ok` again.
+    pub fn accept(&self) -> Result<(), NotStored> {
+        self.refusal().map_or(Ok(()), Err)
     }
 
     /// Why no change can be made at this time; `None` if it can.
@@ -401,8 +413,8 @@ mod tests {
     use std::sync::atomic::AtomicUsize;
 
     use super::*;
+    use crate::model::Token;
     use crate::store::fake::Fake;
-    use crate::table::Token;
 
     fn released(token: u64) -> impl FnOnce() -> Change {
         move || Change::Released(Token(token))

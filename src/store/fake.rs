@@ -3,7 +3,10 @@
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use super::{Batch, NotStored, Storage};
+use super::{Batch, Storage};
+use crate::model::NotStored;
+#[cfg(feature = "store")]
+use crate::model::{Restored, RestoredSession, SessionNumber, Token, digest};
 
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Fake(Arc<Mutex<State>>);
@@ -24,6 +27,31 @@ pub(crate) struct State {
 impl Fake {
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().expect("no test panics in here")
+    }
+
+    /// What a server would find that starts now.
+    #[cfg(feature = "store")]
+    pub(crate) fn restored(&self) -> Restored {
+        let stored = &self.state().stored;
+        let holds = stored.holds.iter();
+        let sessions = stored.sessions.iter();
+        Restored {
+            tokens_above: Token(0),
+            session_numbers_above: SessionNumber(0),
+            holds: holds
+                .filter_map(|(token, hold)| Some((*token, hold.clone()?)))
+                .collect(),
+            sessions: sessions
+                .filter_map(|(number, session)| {
+                    let session = session.as_ref()?;
+                    Some(RestoredSession {
+                        number: *number,
+                        grace: session.grace,
+                        secret: session.secret.map(digest),
+                    })
+                })
+                .collect(),
+        }
     }
 
     /// From here on each commit sends a message when it begins, and waits for one to go on.

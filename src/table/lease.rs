@@ -1,77 +1,35 @@
-//! Fencing tokens, and the leases after which a lock ends by itself.
+//! The leases after which a lock ends by itself.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::fmt;
-use std::num::NonZeroU64;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
-use super::key::Key;
-use super::session::SessionNumber;
+use super::grant::Grant;
+use super::lock_key::LockKey;
+use super::lost::LostLocks;
 use super::shrunk;
+use crate::model::{Key, SessionNumber, Token};
 
-/// A fencing token: the number of one grant, larger than that of every earlier one. What a lock
-/// protects can refuse those who come with a smaller one than it has seen.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Token(pub u64);
-
-impl fmt::Display for Token {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-/// What one holder has of a lock: its token, and whether it has an entry among the [`Leases`], so
-/// that the others need not be looked for there. Kept in one word, as there are millions: the
-/// token, a bit for the lease, and one that is always set, so that no hold is the word 0.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) struct Hold(NonZeroU64);
-
-impl Hold {
-    pub(super) fn new(token: Token, is_leased: bool) -> Self {
-        debug_assert!(token.0 < 1 << 62, "tokens fit");
-        Self(NonZeroU64::MIN | token.0 << 2 | u64::from(is_leased) << 1)
-    }
-
-    /// Never 0.
-    pub(super) fn to_word(self) -> u64 {
-        self.0.get()
-    }
-
-    pub(super) fn from_word(word: u64) -> Option<Self> {
-        NonZeroU64::new(word).map(Self)
-    }
-
-    pub(super) fn token(self) -> Token {
-        Token(self.0.get() >> 2)
-    }
-
-    pub(super) fn is_leased(self) -> bool {
-        self.0.get() & 2 != 0
-    }
-}
-
-impl fmt::Debug for Hold {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Hold({}, leased: {})", self.token(), self.is_leased())
-    }
-}
-
-/// A lease that is due.
-#[derive(Debug)]
-pub(super) struct Due {
-    pub(super) key: Key,
-    pub(super) session: SessionNumber,
-    pub(super) token: Token,
+/// A lock that ended by its lease.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EndedLease {
+    /// The session that held it.
+    pub session: SessionNumber,
+    /// What was held.
+    pub key: Key,
+    /// The fencing token of the grant.
+    pub token: Token,
+    /// For how long the grant had a lease: with a longest hold, since it was given.
+    pub held: Duration,
 }
 
 /// All running leases, by the grant that they limit.
 ///
-/// Taken under a key's guard, and a session's losses under it, never the other way round. A lease is here exactly as long as its
-/// hold says so; both change under that guard. So a renewal, a release and the end that
-/// meet have one winner, and a lease that was renewed in time does not end.
+/// Taken under a key's guard, and a session's losses under it, never the other way round. A lease is
+/// here exactly as long as its grant's word says so; both change under that guard. So a renewal, a
+/// release and the end that meet have one winner, and a lease that was renewed in time does not end.
 #[derive(Debug, Default)]
 pub(super) struct Leases {
     running: Mutex<Running>,
@@ -87,81 +45,30 @@ struct Running {
 
 #[derive(Debug)]
 struct Lease {
-    key: Key,
+    key: LockKey,
     session: SessionNumber,
-    losses: Arc<Losses>,
-}
-
-/// What a session has lost by the end of a lease. A client that asks for it is told so.
-#[derive(Debug, Default)]
-pub(super) struct Losses(Mutex<Lost>);
-
-#[derive(Debug, Default)]
-struct Lost {
-    /// Hashes of the keys, the last one lost last. Two keys of one hash cost no more than a wrong
-    /// reason for a refusal.
-    hashes: VecDeque<u64>,
-    /// How many came since the session last looked.
-    unnoticed: usize,
-}
-
-/// How many losses a session remembers for long.
-const REMEMBERED_LOSSES: usize = 100;
-
-impl Losses {
-    pub(super) fn add(&self, hash: u64) {
-        let mut lost = self.lock();
-        lost.hashes.push_back(hash);
-        lost.unnoticed += 1;
-    }
-
-    pub(super) fn forget_old(&self) {
-        let mut lost = self.lock();
-        let old = lost.hashes.len().saturating_sub(REMEMBERED_LOSSES);
-        lost.hashes.drain(..old);
-        if let Some(capacity) = shrunk(lost.hashes.len(), lost.hashes.capacity()) {
-            lost.hashes.shrink_to(capacity);
-        }
-    }
-
-    /// The session holds this key again.
-    pub(super) fn forget(&self, hash: u64) {
-        self.lock().hashes.retain(|lost| *lost != hash);
-    }
-
-    pub(super) fn contains(&self, hash: u64) -> bool {
-        self.lock().hashes.contains(&hash)
-    }
-
-    /// How many came since this was last asked.
-    pub(super) fn notice(&self) -> usize {
-        std::mem::take(&mut self.lock().unnoticed)
-    }
-
-    /// A panic cannot leave it half changed.
-    fn lock(&self) -> MutexGuard<'_, Lost> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+    lost: Arc<LostLocks>,
+    /// Since when the grant has a lease, however often that was renewed.
+    since: Instant,
 }
 
 impl Leases {
-    /// Starts a lease, or moves its end.
-    pub(super) fn set(
-        &self,
-        token: Token,
-        end: Instant,
-        key: &Key,
-        session: SessionNumber,
-        losses: &Arc<Losses>,
-    ) {
-        let (key, losses) = (key.clone(), Arc::clone(losses));
+    /// Starts a lease at `now`, or moves its end.
+    pub(super) fn set(&self, grant: Grant, lost: Arc<LostLocks>, lease: Duration, now: Instant) {
+        let Grant {
+            session,
+            key,
+            token,
+        } = grant;
+        let end = now + lease;
+        let mut running = self.lock();
+        let before = running.remove(token);
         let lease = Lease {
             key,
             session,
-            losses,
+            lost,
+            since: before.map_or(now, |before| before.since),
         };
-        let mut running = self.lock();
-        running.remove(token);
         running.ends.insert(token, end);
         running.by_end.insert((end, token), lease);
         let is_first = running
@@ -179,27 +86,25 @@ impl Leases {
     }
 
     /// Removes the lease if its end has come, and tells its session of the loss, under the `hash` of
-    /// the key; false if it has not, or was removed before.
-    pub(super) fn remove_due(&self, token: Token, now: Instant, hash: u64) -> bool {
+    /// the key. Returns since when it ran; `None` if its end has not come, or it was removed before.
+    pub(super) fn remove_due(&self, token: Token, now: Instant, hash: u64) -> Option<Instant> {
         let mut running = self.lock();
         let due = running.ends.get(&token).is_some_and(|end| *end <= now);
-        let lease = due.then(|| running.remove(token)).flatten();
-        if let Some(lease) = &lease {
-            lease.losses.add(hash);
-        }
-        lease.is_some()
+        let lease = due.then(|| running.remove(token)).flatten()?;
+        lease.lost.add(hash, token);
+        Some(lease.since)
     }
 
-    /// At most `most` of those whose end has come, the first to end first.
-    pub(super) fn due(&self, now: Instant, most: usize) -> Vec<Due> {
+    /// At most `most` grants whose leases' ends have come, the first to end first.
+    pub(super) fn due(&self, now: Instant, most: usize) -> Vec<Grant> {
         let running = self.lock();
         let due = running
             .by_end
             .iter()
             .take_while(|((end, _), _)| *end <= now);
-        let due = due.map(|((_, token), lease)| Due {
-            key: lease.key.clone(),
+        let due = due.map(|((_, token), lease)| Grant {
             session: lease.session,
+            key: lease.key.clone(),
             token: *token,
         });
         due.take(most).collect()
@@ -241,17 +146,15 @@ mod tests {
     use shuttle::thread;
 
     use super::*;
-    use crate::store::Changes;
-    use crate::table::{
-        Detached, Ending, Limit, Limits, LockTable, Locked, Mode, NotHeld, Peer, Secret, Session,
-        Unlocked, interleave, test_limits, test_table,
-    };
+    use crate::model::{Limit, Limits, Mode, Peer, Secret};
+    use crate::table::plain::{PlainTable, test_limits, test_table};
+    use crate::table::{Detached, Ending, Locked, NotHeld, Session, Unlocked, interleave};
 
     const KEY: &[u8] = b"k";
     const SECOND: Duration = Duration::from_secs(1);
 
     /// A lock with a lease of a second, and one who waits for it.
-    fn leased(table: &LockTable, now: Instant) -> (Session, Session) {
+    fn leased(table: &PlainTable, now: Instant) -> (Session, Session) {
         let mut holder = table.open(Peer::Unix(None), Duration::ZERO);
         let mut waiter = table.open(Peer::Unix(None), Duration::ZERO);
         assert_eq!(
@@ -280,7 +183,7 @@ mod tests {
         });
         end.join().expect("no assertion failed");
         let (renewed, holder) = renew.join().expect("no assertion failed");
-        let granted = waiter.waiter().expect("it waits").is_granted();
+        let granted = waiter.is_granted();
         match renewed {
             Ok(()) => assert!(!granted && table.token(&holder, KEY).is_ok()),
             Err(why) => assert!(granted && why == NotHeld::Expired),
@@ -335,7 +238,6 @@ mod tests {
             now += SECOND;
             assert_eq!(table.end_leases(now, 10), 1);
             assert_eq!(session.held(), 1, "it has not noticed its loss yet");
-            table.forget_old_losses(&session);
         }
         let last = 19_999_u32.to_ne_bytes();
         assert_eq!(table.token(&session, &last), Err(NotHeld::Expired));
@@ -352,7 +254,7 @@ mod tests {
             max_hold: Some(SECOND),
             ..test_limits()
         };
-        let table = LockTable::new(limits, Token(0), Changes::default());
+        let table = PlainTable::new(limits);
         let now = Instant::now();
         let mut holder = table.open(Peer::Unix(None), Duration::ZERO);
         let mut waiter = table.open(Peer::Unix(None), Duration::ZERO);
@@ -397,10 +299,7 @@ mod tests {
             locks_per_session: 3,
             ..test_limits()
         };
-        let (table, now) = (
-            LockTable::new(limits, Token(0), Changes::default()),
-            Instant::now(),
-        );
+        let (table, now) = (PlainTable::new(limits), Instant::now());
         let mut session = table.open(Peer::Unix(None), Duration::ZERO);
         let full = Locked::Full(Limit::LocksPerSession { max: 3 });
         for key in [b"a", b"b", b"c"] {

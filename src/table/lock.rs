@@ -3,7 +3,9 @@
 //! A `Lock` exists only while somebody holds it; the table drops it with its last holder.
 //! Everything here runs under the guard of the key's shard.
 //!
-//! Invariants, asserted by [`Crowd::check`] where a transition could break them:
+//! Invariants, asserted where a transition could break them. What they guard is that one session
+//! alone has an exclusive lock, so a release build asserts them, too: the panic ends the task of the
+//! one connection, before a second session is let in, and the lock stays as it was.
 //!
 //! 1. There is at least one holder. Exclusive: exactly one. Shared: any number, one value.
 //! 2. A session that holds the key does not wait for it.
@@ -13,55 +15,45 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::key::Value;
-use super::lease::{Hold, Token};
-use super::queue::{Queue, Waiter};
-use super::session::SessionNumber;
-
-/// How a session wants to hold a key.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Mode {
-    /// Alone.
-    Exclusive,
-    /// Together with everyone who names the same value.
-    Shared(Value),
-}
+use super::grant::GrantWord;
+use super::waiters::{Waiter, Waiters};
+use crate::model::{Mode, SessionNumber, Token, Value};
 
 /// A held key.
 ///
 /// Most are held by one session and waited for by none; there may be millions, so such a lock is
-/// two words. All others are a [`Crowd`].
+/// thin: two words. All others are [fat](FatLock).
 #[derive(Debug)]
 pub(super) enum Lock {
-    Alone(SessionNumber, Hold),
-    Crowd(Box<Crowd>),
+    Thin(SessionNumber, GrantWord),
+    Fat(Box<FatLock>),
 }
 
 /// A key that is shared or waited for.
 #[derive(Debug)]
-pub(super) struct Crowd {
+pub(super) struct FatLock {
     holders: Holders,
-    queue: Queue,
+    waiters: Waiters,
 }
 
 /// Who holds a key.
 #[derive(Debug)]
 enum Holders {
-    Exclusive(SessionNumber, Hold),
+    Exclusive(SessionNumber, GrantWord),
     Shared(SharedHolders),
 }
 
 #[derive(Debug)]
 struct SharedHolders {
     value: Value,
-    holds: BTreeMap<SessionNumber, Hold>,
+    grants: BTreeMap<SessionNumber, GrantWord>,
 }
 
 /// What a held lock says to a session that wants it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Admission {
-    /// It holds the lock already, in this very mode.
-    Mine,
+    /// It holds the lock already, in this very mode, by the grant with this token.
+    Mine(Token),
     /// It may join the holders.
     Joinable,
     /// It holds the lock in another mode or with another value: waiting would be for itself.
@@ -81,157 +73,171 @@ pub(super) enum Released {
 
 impl Lock {
     /// A lock held by `session` alone so far.
-    pub(super) fn new(session: SessionNumber, mode: Mode, hold: Hold) -> Self {
+    pub(super) fn new(session: SessionNumber, mode: Mode, grant: GrantWord) -> Self {
         match mode {
-            Mode::Exclusive => Self::Alone(session, hold),
-            mode => Self::Crowd(Box::new(Crowd {
-                holders: Holders::first(session, mode, hold),
-                queue: Queue::default(),
+            Mode::Exclusive => Self::Thin(session, grant),
+            mode => Self::Fat(Box::new(FatLock {
+                holders: Holders::first(session, mode, grant),
+                waiters: Waiters::default(),
             })),
         }
     }
 
     pub(super) fn admission(&self, session: SessionNumber, mode: &Mode) -> Admission {
         match (self, mode) {
-            (Self::Alone(holder, _), Mode::Exclusive) if *holder == session => Admission::Mine,
-            (Self::Alone(holder, _), _) if *holder == session => Admission::Conflict,
-            (Self::Alone(..), _) => Admission::Busy,
-            (Self::Crowd(crowd), mode) => crowd.holders.admission(session, mode),
+            (Self::Thin(holder, word), Mode::Exclusive) if *holder == session => {
+                Admission::Mine(word.token())
+            }
+            (Self::Thin(holder, _), _) if *holder == session => Admission::Conflict,
+            (Self::Thin(..), _) => Admission::Busy,
+            (Self::Fat(fat), mode) => fat.holders.admission(session, mode),
         }
     }
 
     /// Adds a holder to a shared lock whose value it named ([`Admission::Joinable`]).
-    pub(super) fn join(&mut self, session: SessionNumber, hold: Hold) {
-        let crowd = self.crowd();
-        crowd.holders.join(session, hold);
-        crowd.check();
+    pub(super) fn join(&mut self, session: SessionNumber, grant: GrantWord) {
+        let fat = self.inflate();
+        fat.holders.join(session, grant);
+        fat.check();
     }
 
     /// Takes `session`, which must be a holder, off the holders. If it was the last, the lock
     /// passes to the next waiter, and, where that one names a value, to every waiter who names the
-    /// same. `grant` makes the hold of each new holder, in the order of the queue.
+    /// same. `grant` makes the grant of each new holder, in the order of the queue.
     pub(super) fn release(
         &mut self,
         session: SessionNumber,
-        grant: impl FnMut(&Waiter) -> Hold,
+        grant: impl FnMut(&Waiter) -> GrantWord,
     ) -> Released {
-        debug_assert!(self.is_held_by(session), "only a holder lets go");
+        // Nothing has changed yet: the holders keep the lock.
+        assert!(self.is_held_by(session), "only a holder lets go");
         let released = match self {
-            Self::Alone(..) => Released::Free,
-            Self::Crowd(crowd) => crowd.release(session, grant),
+            Self::Thin(..) => Released::Free,
+            Self::Fat(fat) => fat.release(session, grant),
         };
-        self.disperse();
+        self.deflate();
         released
     }
 
     /// What the session has of the lock, to be read or changed.
-    pub(super) fn hold_mut(&mut self, session: SessionNumber) -> Option<&mut Hold> {
+    pub(super) fn grant_mut(&mut self, session: SessionNumber) -> Option<&mut GrantWord> {
         match self {
-            Self::Alone(holder, hold) => (*holder == session).then_some(hold),
-            Self::Crowd(crowd) => crowd.holders.hold_mut(session),
+            Self::Thin(holder, grant) => (*holder == session).then_some(grant),
+            Self::Fat(fat) => fat.holders.grant_mut(session),
         }
     }
 
     pub(super) fn is_held_by(&self, session: SessionNumber) -> bool {
         match self {
-            Self::Alone(holder, _) => *holder == session,
-            Self::Crowd(crowd) => crowd.holders.contains(session),
+            Self::Thin(holder, _) => *holder == session,
+            Self::Fat(fat) => fat.holders.contains(session),
         }
     }
 
     /// Puts a waiter at the end of the queue.
     pub(super) fn enqueue(&mut self, waiter: Arc<Waiter>) {
-        let crowd = self.crowd();
-        crowd.queue.push(waiter);
-        crowd.check();
+        let fat = self.inflate();
+        fat.waiters.push(waiter);
+        fat.check();
     }
 
     /// Takes a waiter out of the queue; false if it had been granted the lock before.
     pub(super) fn leave(&mut self, waiter: &Waiter) -> bool {
         let left = match self {
-            Self::Alone(..) => false,
-            Self::Crowd(crowd) => crowd.queue.leave(waiter),
+            Self::Thin(..) => false,
+            Self::Fat(fat) => fat.waiters.leave(waiter),
         };
-        self.disperse();
+        self.deflate();
         left
+    }
+
+    /// Takes all waiters out of the queue, none of which gets the lock any more, and returns how many
+    /// those were. They are not woken.
+    pub(super) fn refuse_waiters(&mut self) -> usize {
+        let refused = match self {
+            Self::Thin(..) => 0,
+            Self::Fat(fat) => fat.waiters.refuse_all(),
+        };
+        self.deflate();
+        refused
     }
 
     pub(super) fn waiters(&self) -> usize {
         match self {
-            Self::Alone(..) => 0,
-            Self::Crowd(crowd) => crowd.queue.waiting(),
+            Self::Thin(..) => 0,
+            Self::Fat(fat) => fat.waiters.waiting(),
         }
     }
 
     /// Who holds it, in the order of their numbers, with the token of each.
     pub(super) fn holders(&self) -> impl Iterator<Item = (SessionNumber, Token)> {
-        let (alone, crowd) = match self {
-            Self::Alone(holder, hold) => (Some((*holder, hold.token())), None),
-            Self::Crowd(crowd) => (None, Some(crowd.holders.iter())),
+        let (thin, fat) = match self {
+            Self::Thin(holder, grant) => (Some((*holder, grant.token())), None),
+            Self::Fat(fat) => (None, Some(fat.holders.iter())),
         };
-        alone.into_iter().chain(crowd.into_iter().flatten())
+        thin.into_iter().chain(fat.into_iter().flatten())
     }
 
     pub(super) fn holders_in_all(&self) -> usize {
         match self {
-            Self::Alone(..) => 1,
-            Self::Crowd(crowd) => crowd.holders.len(),
+            Self::Thin(..) => 1,
+            Self::Fat(fat) => fat.holders.len(),
         }
     }
 
     pub(super) fn mode(&self) -> Mode {
         match self {
-            Self::Alone(..) => Mode::Exclusive,
-            Self::Crowd(crowd) => crowd.holders.mode(),
+            Self::Thin(..) => Mode::Exclusive,
+            Self::Fat(fat) => fat.holders.mode(),
         }
     }
 
     /// The lock in the form in which it can be joined and waited for.
-    fn crowd(&mut self) -> &mut Crowd {
-        if let Self::Alone(holder, hold) = self {
-            *self = Self::Crowd(Box::new(Crowd {
-                holders: Holders::Exclusive(*holder, *hold),
-                queue: Queue::default(),
+    fn inflate(&mut self) -> &mut FatLock {
+        if let Self::Thin(holder, grant) = self {
+            *self = Self::Fat(Box::new(FatLock {
+                holders: Holders::Exclusive(*holder, *grant),
+                waiters: Waiters::default(),
             }));
         }
         match self {
-            Self::Crowd(crowd) => crowd,
-            Self::Alone(..) => unreachable!("it was made a crowd"),
+            Self::Fat(fat) => fat,
+            Self::Thin(..) => unreachable!("it was inflated"),
         }
     }
 
     /// Back to the small form if one holds it alone and nobody waits any more.
-    fn disperse(&mut self) {
-        if let Self::Crowd(crowd) = self
-            && let Holders::Exclusive(holder, hold) = crowd.holders
-            && crowd.queue.waiting() == 0
+    fn deflate(&mut self) {
+        if let Self::Fat(fat) = self
+            && let Holders::Exclusive(holder, grant) = fat.holders
+            && fat.waiters.waiting() == 0
         {
-            *self = Self::Alone(holder, hold);
+            *self = Self::Thin(holder, grant);
         }
     }
 }
 
-impl Crowd {
+impl FatLock {
     fn release(
         &mut self,
         session: SessionNumber,
-        mut grant: impl FnMut(&Waiter) -> Hold,
+        mut grant: impl FnMut(&Waiter) -> GrantWord,
     ) -> Released {
         if let Holders::Shared(shared) = &mut self.holders {
-            shared.holds.remove(&session);
-            if !shared.holds.is_empty() {
+            shared.grants.remove(&session);
+            if !shared.grants.is_empty() {
                 return Released::Held(Vec::new());
             }
         }
         let mut holders = None;
-        let granted = self.queue.grant_next(|waiter| {
-            let hold = grant(waiter);
+        let granted = self.waiters.grant_next(|waiter| {
+            let grant = grant(waiter);
             match &mut holders {
                 None => {
                     let mode = waiter.mode().clone();
-                    holders = Some(Holders::first(waiter.session(), mode, hold));
+                    holders = Some(Holders::first(waiter.session(), mode, grant));
                 }
-                Some(holders) => holders.join(waiter.session(), hold),
+                Some(holders) => holders.join(waiter.session(), grant),
             }
         });
         let Some(holders) = holders else {
@@ -244,54 +250,55 @@ impl Crowd {
 
     fn check(&self) {
         if let Holders::Shared(shared) = &self.holders {
-            debug_assert!(!shared.holds.is_empty(), "invariant 1: held by someone");
+            assert!(!shared.grants.is_empty(), "invariant 1: held by someone");
         }
         let holds = |waiter: &Waiter| self.holders.contains(waiter.session());
-        debug_assert!(
-            !self.queue.last().is_some_and(holds),
+        assert!(
+            !self.waiters.last().is_some_and(holds),
             "invariant 2: holders do not wait"
         );
     }
 }
 
 impl Holders {
-    fn first(session: SessionNumber, mode: Mode, hold: Hold) -> Self {
+    fn first(session: SessionNumber, mode: Mode, grant: GrantWord) -> Self {
         match mode {
-            Mode::Exclusive => Self::Exclusive(session, hold),
+            Mode::Exclusive => Self::Exclusive(session, grant),
             Mode::Shared(value) => Self::Shared(SharedHolders {
                 value,
-                holds: BTreeMap::from([(session, hold)]),
+                grants: BTreeMap::from([(session, grant)]),
             }),
         }
     }
 
-    fn join(&mut self, session: SessionNumber, hold: Hold) {
+    fn join(&mut self, session: SessionNumber, grant: GrantWord) {
         match self {
             Self::Shared(shared) => {
-                shared.holds.insert(session, hold);
+                shared.grants.insert(session, grant);
             }
-            Self::Exclusive(..) => debug_assert!(false, "an exclusive lock cannot be joined"),
+            // Nothing has changed: the holder keeps the lock, alone.
+            Self::Exclusive(..) => unreachable!("invariant 1: an exclusive lock has one holder"),
         }
     }
 
     fn admission(&self, session: SessionNumber, mode: &Mode) -> Admission {
         match (self, mode) {
-            (Self::Exclusive(holder, _), Mode::Exclusive) if *holder == session => Admission::Mine,
+            (Self::Exclusive(holder, word), Mode::Exclusive) if *holder == session => {
+                Admission::Mine(word.token())
+            }
             (Self::Shared(shared), Mode::Shared(value)) if shared.value == *value => {
-                match shared.holds.contains_key(&session) {
-                    true => Admission::Mine,
-                    false => Admission::Joinable,
-                }
+                let own = shared.grants.get(&session);
+                own.map_or(Admission::Joinable, |word| Admission::Mine(word.token()))
             }
             (holders, _) if holders.contains(session) => Admission::Conflict,
             _ => Admission::Busy,
         }
     }
 
-    fn hold_mut(&mut self, session: SessionNumber) -> Option<&mut Hold> {
+    fn grant_mut(&mut self, session: SessionNumber) -> Option<&mut GrantWord> {
         match self {
-            Self::Exclusive(holder, hold) => (*holder == session).then_some(hold),
-            Self::Shared(shared) => shared.holds.get_mut(&session),
+            Self::Exclusive(holder, grant) => (*holder == session).then_some(grant),
+            Self::Shared(shared) => shared.grants.get_mut(&session),
         }
     }
 
@@ -305,46 +312,46 @@ impl Holders {
     fn contains(&self, session: SessionNumber) -> bool {
         match self {
             Self::Exclusive(holder, _) => *holder == session,
-            Self::Shared(shared) => shared.holds.contains_key(&session),
+            Self::Shared(shared) => shared.grants.contains_key(&session),
         }
     }
 
     fn len(&self) -> usize {
         match self {
             Self::Exclusive(..) => 1,
-            Self::Shared(shared) => shared.holds.len(),
+            Self::Shared(shared) => shared.grants.len(),
         }
     }
 
     /// In the order of their numbers, with the token of each.
     fn iter(&self) -> impl Iterator<Item = (SessionNumber, Token)> {
         let (one, many) = match self {
-            Self::Exclusive(holder, hold) => (Some((*holder, hold.token())), None),
-            Self::Shared(shared) => (None, Some(&shared.holds)),
+            Self::Exclusive(holder, grant) => (Some((*holder, grant.token())), None),
+            Self::Shared(shared) => (None, Some(&shared.grants)),
         };
         let many = many.into_iter().flatten();
         one.into_iter()
-            .chain(many.map(|(holder, hold)| (*holder, hold.token())))
+            .chain(many.map(|(holder, grant)| (*holder, grant.token())))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::table::Key;
+    use crate::table::lock_key::LockKey;
     use std::time::Instant;
 
     fn session(number: u64) -> SessionNumber {
         SessionNumber(number)
     }
 
-    fn hold(token: u64) -> Hold {
-        Hold::new(Token(token), false)
+    fn grant(token: u64) -> GrantWord {
+        GrantWord::new(Token(token), false)
     }
 
     /// A token by which a test sees whose it is.
-    fn next_hold(next: &Waiter) -> Hold {
-        hold(next.session().0 * 100)
+    fn next_grant(next: &Waiter) -> GrantWord {
+        grant(next.session().0 * 100)
     }
 
     fn shared(value: &str) -> Mode {
@@ -355,7 +362,7 @@ mod tests {
         let waiter = Arc::new(Waiter::new(
             session(number),
             None,
-            Key::new(b"k"),
+            LockKey::new(b"k"),
             mode,
             Instant::now(),
             number,
@@ -374,22 +381,50 @@ mod tests {
     #[test]
     fn a_lock_of_one_holder_is_two_words() {
         assert_eq!(size_of::<Lock>(), 16);
-        let mut lock = Lock::new(session(1), Mode::Exclusive, hold(1));
+        let mut lock = Lock::new(session(1), Mode::Exclusive, grant(1));
         let waiter = wait(&mut lock, 2, Mode::Exclusive);
-        assert!(matches!(lock, Lock::Crowd(_)));
+        assert!(matches!(lock, Lock::Fat(_)));
         assert!(lock.leave(&waiter));
-        assert!(matches!(lock, Lock::Alone(..)));
+        assert!(matches!(lock, Lock::Thin(..)));
         wait(&mut lock, 2, Mode::Exclusive);
-        assert_eq!(handed_to(lock.release(session(1), next_hold)), [2]);
-        assert!(matches!(lock, Lock::Alone(..)));
+        assert_eq!(handed_to(lock.release(session(1), next_grant)), [2]);
+        assert!(matches!(lock, Lock::Thin(..)));
+    }
+
+    #[test]
+    fn waiters_that_were_refused_get_nothing() {
+        let mut lock = Lock::new(session(1), Mode::Exclusive, grant(1));
+        let waiters = [2, 3].map(|number| wait(&mut lock, number, Mode::Exclusive));
+        assert_eq!((lock.refuse_waiters(), lock.waiters()), (2, 0));
+        for waiter in &waiters {
+            assert!(!waiter.is_waiting() && !waiter.is_granted());
+            assert!(!lock.leave(waiter));
+        }
+        assert!(matches!(lock, Lock::Thin(..)));
+        let released = lock.release(session(1), next_grant);
+        assert!(matches!(released, Released::Free));
+    }
+
+    #[test]
+    #[should_panic = "invariant 1"]
+    fn an_exclusive_lock_is_never_joined() {
+        let mut lock = Lock::new(session(1), Mode::Exclusive, grant(1));
+        lock.join(session(2), grant(2));
+    }
+
+    #[test]
+    #[should_panic = "only a holder"]
+    fn a_stranger_never_releases() {
+        let mut lock = Lock::new(session(1), Mode::Exclusive, grant(1));
+        lock.release(session(2), next_grant);
     }
 
     #[test]
     fn admission_follows_mode_value_and_ownership() {
-        let exclusive = Lock::new(session(1), Mode::Exclusive, hold(1));
+        let exclusive = Lock::new(session(1), Mode::Exclusive, grant(1));
         assert_eq!(
             exclusive.admission(session(1), &Mode::Exclusive),
-            Admission::Mine
+            Admission::Mine(Token(1))
         );
         assert_eq!(
             exclusive.admission(session(1), &shared("v")),
@@ -403,8 +438,9 @@ mod tests {
             exclusive.admission(session(2), &shared("v")),
             Admission::Busy
         );
-        let valued = Lock::new(session(1), shared("v"), hold(1));
-        assert_eq!(valued.admission(session(1), &shared("v")), Admission::Mine);
+        let valued = Lock::new(session(1), shared("v"), grant(1));
+        let mine = Admission::Mine(Token(1));
+        assert_eq!(valued.admission(session(1), &shared("v")), mine);
         assert_eq!(
             valued.admission(session(1), &shared("w")),
             Admission::Conflict
@@ -422,23 +458,23 @@ mod tests {
 
     #[test]
     fn a_released_lock_goes_straight_to_the_first_waiter() {
-        let mut lock = Lock::new(session(1), Mode::Exclusive, hold(1));
+        let mut lock = Lock::new(session(1), Mode::Exclusive, grant(1));
         let second = wait(&mut lock, 2, Mode::Exclusive);
         let third = wait(&mut lock, 3, Mode::Exclusive);
-        assert_eq!(handed_to(lock.release(session(1), next_hold)), [2]);
+        assert_eq!(handed_to(lock.release(session(1), next_grant)), [2]);
         assert!(second.is_granted() && !third.is_granted());
         assert!(!lock.leave(&second), "granted, so it cannot leave");
         assert!(lock.leave(&third));
         assert!(matches!(
-            lock.release(session(2), next_hold),
+            lock.release(session(2), next_grant),
             Released::Free
         ));
     }
 
     #[test]
     fn the_first_waiters_value_lets_in_all_who_named_it() {
-        let mut lock = Lock::new(session(1), shared("a"), hold(1));
-        lock.join(session(2), hold(2));
+        let mut lock = Lock::new(session(1), shared("a"), grant(1));
+        lock.join(session(2), grant(2));
         for (number, mode) in [
             (3, shared("b")),
             (4, Mode::Exclusive),
@@ -447,26 +483,26 @@ mod tests {
         ] {
             wait(&mut lock, number, mode);
         }
-        assert_eq!(handed_to(lock.release(session(1), next_hold)), [0; 0]);
-        assert_eq!(handed_to(lock.release(session(2), next_hold)), [3, 6]);
+        assert_eq!(handed_to(lock.release(session(1), next_grant)), [0; 0]);
+        assert_eq!(handed_to(lock.release(session(2), next_grant)), [3, 6]);
         assert_eq!(lock.mode(), shared("b"));
         assert!(
             lock.holders()
                 .map(|(holder, _)| holder)
                 .eq([session(3), session(6)])
         );
-        assert_eq!(handed_to(lock.release(session(6), next_hold)), [0; 0]);
-        assert_eq!(handed_to(lock.release(session(3), next_hold)), [4]);
-        assert_eq!(handed_to(lock.release(session(4), next_hold)), [5]);
+        assert_eq!(handed_to(lock.release(session(6), next_grant)), [0; 0]);
+        assert_eq!(handed_to(lock.release(session(3), next_grant)), [4]);
+        assert_eq!(handed_to(lock.release(session(4), next_grant)), [5]);
         assert!(matches!(
-            lock.release(session(5), next_hold),
+            lock.release(session(5), next_grant),
             Released::Free
         ));
     }
 
     #[test]
     fn waiters_that_left_are_skipped() {
-        let mut lock = Lock::new(session(1), Mode::Exclusive, hold(1));
+        let mut lock = Lock::new(session(1), Mode::Exclusive, grant(1));
         let waiters: Vec<_> = (2..100)
             .map(|number| wait(&mut lock, number, Mode::Exclusive))
             .collect();
@@ -474,7 +510,7 @@ mod tests {
             assert!(lock.leave(waiter));
         }
         assert_eq!(lock.waiters(), 2);
-        assert_eq!(handed_to(lock.release(session(1), next_hold)), [98]);
-        assert_eq!(handed_to(lock.release(session(98), next_hold)), [99]);
+        assert_eq!(handed_to(lock.release(session(1), next_grant)), [98]);
+        assert_eq!(handed_to(lock.release(session(98), next_grant)), [99]);
     }
 }

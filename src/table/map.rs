@@ -1,17 +1,14 @@
 //! The map from key to lock.
 //!
-//! There may be millions of locks, and nearly all are held by one session and waited for by none.
-//! So a lock takes one word of the map: who holds it stands beside the key's bytes, in the
-//! allocation that the map and the session share; and a [`Crowd`] is kept elsewhere, by a number that
-//! stands there.
+//! A lock takes one word of the map: a thin one stands in the words of its [`LockKey`], and a
+//! [`FatLock`] is kept elsewhere, by a number that stands there.
 //!
 //! Invariants:
 //!
-//! 1. A key's words are read and written under the exclusive guard of its shard alone. They are
-//!    atomics because a key is shared, not because they are raced for.
-//! 2. They are the number and the hold of the one session that holds the key; or the number of a
-//!    crowd, and 0, which is no hold.
-//! 3. While nobody has the guard, a crowd is kept exactly if the words of a key in the map name it.
+//! 1. A key's words are read and written under the exclusive guard of its shard alone.
+//! 2. They are the number and the grant of the one session that holds the key; or the number of a
+//!    fat lock, and 0, which is no grant.
+//! 3. While nobody has the guard, a fat lock is kept exactly if the words of a key in the map name it.
 
 use std::collections::HashMap;
 use std::hash::BuildHasher;
@@ -21,48 +18,48 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use dashmap::DashMap;
 use dashmap::mapref::entry::{Entry, VacantEntry};
 
-use super::key::{Key, Seed};
-use super::lease::{Hold, Token};
-use super::lock::{Crowd, Lock};
-use super::session::SessionNumber;
+use super::grant::GrantWord;
+use super::lock::{FatLock, Lock};
+use super::lock_key::{LockKey, Seed};
 use super::shrunk;
+use crate::model::{SessionNumber, Token};
 
 /// How many shards the map has: enough that a walk over one shard, which stalls those who need it,
 /// stays well under a millisecond with a million locks.
 const SHARDS: usize = 256;
 
-/// How many mutexes the crowds are spread over.
-const CROWD_SHARDS: usize = 64;
+/// How many mutexes the fat locks are spread over.
+const FAT_SHARDS: usize = 64;
 
-type Crowds = HashMap<u64, Box<Crowd>>;
+type FatLocks = HashMap<u64, Box<FatLock>>;
 
 /// All locks that are held.
 #[derive(Debug)]
 pub(super) struct Locks {
     /// Keys come from clients, so the hasher is seeded afresh in each process.
-    keys: DashMap<Key, (), Seed>,
+    keys: DashMap<LockKey, (), Seed>,
     /// Taken under a key's guard, for one look-up at a time.
-    crowds: [Mutex<Crowds>; CROWD_SHARDS],
-    last_crowd: AtomicU64,
+    fat: [Mutex<FatLocks>; FAT_SHARDS],
+    last_fat: AtomicU64,
 }
 
 /// What the map has for a key, under its guard.
 pub(super) enum Place<'a> {
     Free(Free<'a>),
     /// With the map's own copy of the key.
-    Held(&'a Key, &'a mut Lock),
+    Held(&'a LockKey, &'a mut Lock),
 }
 
 /// A key that nobody holds.
 pub(super) struct Free<'a> {
     locks: &'a Locks,
-    entry: VacantEntry<'a, Key, ()>,
+    entry: VacantEntry<'a, LockKey, ()>,
 }
 
 /// A lock that was read from its words and is written back in the end, also in that of a panic.
 struct Loaded<'a> {
     locks: &'a Locks,
-    key: &'a Key,
+    key: &'a LockKey,
     lock: Lock,
 }
 
@@ -70,15 +67,15 @@ impl Default for Locks {
     fn default() -> Self {
         Self {
             keys: DashMap::with_hasher_and_shard_amount(Seed::default(), SHARDS),
-            crowds: std::array::from_fn(|_| Mutex::default()),
-            last_crowd: AtomicU64::new(0),
+            fat: std::array::from_fn(|_| Mutex::default()),
+            last_fat: AtomicU64::new(0),
         }
     }
 }
 
 impl Locks {
     /// Acts on what there is for a key. `key` becomes the map's own if it is free and is filled.
-    pub(super) fn at<T>(&self, key: Key, act: impl FnOnce(Place<'_>) -> T) -> T {
+    pub(super) fn at<T>(&self, key: LockKey, act: impl FnOnce(Place<'_>) -> T) -> T {
         match self.keys.entry(key) {
             Entry::Vacant(entry) => act(Place::Free(Free { locks: self, entry })),
             Entry::Occupied(entry) => {
@@ -89,14 +86,18 @@ impl Locks {
     }
 
     /// Reads or changes a lock; `None` if nobody holds the key.
-    pub(super) fn with<T>(&self, key: &[u8], act: impl FnOnce(&Key, &mut Lock) -> T) -> Option<T> {
+    pub(super) fn with<T>(
+        &self,
+        key: &[u8],
+        act: impl FnOnce(&LockKey, &mut Lock) -> T,
+    ) -> Option<T> {
         let entry = self.keys.get_mut(key)?;
         let mut loaded = self.load(entry.key());
         Some(act(loaded.key, &mut loaded.lock))
     }
 
     /// Changes a lock, if anybody holds the key, and takes it away if `is_over` says so.
-    pub(super) fn remove_if(&self, key: &[u8], is_over: impl FnOnce(&Key, &mut Lock) -> bool) {
+    pub(super) fn remove_if(&self, key: &[u8], is_over: impl FnOnce(&LockKey, &mut Lock) -> bool) {
         self.keys.remove_if_mut(key, |key, ()| {
             let mut loaded = self.load(key);
             let is_over = is_over(key, &mut loaded.lock);
@@ -116,7 +117,7 @@ impl Locks {
     }
 
     /// All keys, in no order. Locks one shard at a time.
-    pub(super) fn keys(&self) -> Vec<Key> {
+    pub(super) fn keys(&self) -> Vec<LockKey> {
         self.keys.iter().map(|entry| entry.key().clone()).collect()
     }
 
@@ -124,48 +125,51 @@ impl Locks {
         BuildHasher::hash_one(self.keys.hasher(), key)
     }
 
-    fn load<'a>(&'a self, key: &'a Key) -> Loaded<'a> {
+    fn load<'a>(&'a self, key: &'a LockKey) -> Loaded<'a> {
         let words = key.words();
-        let number = words.holder_or_crowd.load(Ordering::Relaxed);
-        let lock = match Hold::from_word(words.hold.load(Ordering::Relaxed)) {
-            Some(hold) => Lock::Alone(SessionNumber(number), hold),
-            None => match self.crowds(number).remove(&number) {
-                Some(crowd) => Lock::Crowd(crowd),
-                None => {
-                    debug_assert!(false, "invariant 3: a crowd that is named is kept");
-                    vacated()
-                }
-            },
+        let number = words.holder_or_fat.load(Ordering::Relaxed);
+        let lock = match GrantWord::from_bits(words.grant.load(Ordering::Relaxed)) {
+            Some(grant) => Lock::Thin(SessionNumber(number), grant),
+            None => {
+                let fat = self.fat_locks(number).remove(&number);
+                // Without it nobody knows who holds the key. It stays in the map, so that everyone is
+                // refused from now on, each with the end of their connection's task, until a restart.
+                assert!(
+                    fat.is_some(),
+                    "invariant 3: a fat lock that is named is kept"
+                );
+                fat.map_or_else(vacated, Lock::Fat)
+            }
         };
         let locks = self;
         Loaded { locks, key, lock }
     }
 
-    fn save(&self, key: &Key, lock: Lock) {
-        let (number, hold) = match lock {
-            Lock::Alone(holder, hold) => (holder.0, hold.to_word()),
-            Lock::Crowd(crowd) => {
+    fn save(&self, key: &LockKey, lock: Lock) {
+        let (number, grant) = match lock {
+            Lock::Thin(holder, grant) => (holder.0, grant.to_bits()),
+            Lock::Fat(fat) => {
                 // A new number each time: to remember the old one would take as long.
-                let number = self.last_crowd.fetch_add(1, Ordering::Relaxed) + 1;
-                self.crowds(number).insert(number, crowd);
+                let number = self.last_fat.fetch_add(1, Ordering::Relaxed) + 1;
+                self.fat_locks(number).insert(number, fat);
                 (number, 0)
             }
         };
         let words = key.words();
-        words.holder_or_crowd.store(number, Ordering::Relaxed);
-        words.hold.store(hold, Ordering::Relaxed);
+        words.holder_or_fat.store(number, Ordering::Relaxed);
+        words.grant.store(grant, Ordering::Relaxed);
     }
 
-    /// Those among which this one is. A panic cannot leave them half changed.
-    fn crowds(&self, number: u64) -> MutexGuard<'_, Crowds> {
-        let shard = number as usize % CROWD_SHARDS;
-        let mut crowds = self.crowds[shard]
+    /// The fat locks among which this one is. A panic cannot leave them half changed.
+    fn fat_locks(&self, number: u64) -> MutexGuard<'_, FatLocks> {
+        let shard = number as usize % FAT_SHARDS;
+        let mut fat = self.fat[shard]
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        if let Some(capacity) = shrunk(crowds.len(), crowds.capacity()) {
-            crowds.shrink_to(capacity);
+        if let Some(capacity) = shrunk(fat.len(), fat.capacity()) {
+            fat.shrink_to(capacity);
         }
-        crowds
+        fat
     }
 }
 
@@ -178,12 +182,12 @@ impl Drop for Loaded<'_> {
 
 /// What stands in for a lock that is not there.
 fn vacated() -> Lock {
-    Lock::Alone(SessionNumber(0), Hold::new(Token(0), false))
+    Lock::Thin(SessionNumber(0), GrantWord::new(Token(0), false))
 }
 
 impl Free<'_> {
     /// The key, which is the map's own from [`Free::fill`] on.
-    pub(super) fn key(&self) -> &Key {
+    pub(super) fn key(&self) -> &LockKey {
         self.entry.key()
     }
 
@@ -196,14 +200,11 @@ impl Free<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::table::Mode;
+    use crate::model::{Key, Mode};
 
-    fn crowds(locks: &Locks) -> usize {
-        locks
-            .crowds
-            .iter()
-            .map(|crowds| crowds.lock().expect("whole").len())
-            .sum()
+    fn fat_locks(locks: &Locks) -> usize {
+        let each = locks.fat.iter().map(|fat| fat.lock().expect("whole").len());
+        each.sum()
     }
 
     fn shared(value: &[u8]) -> Mode {
@@ -211,29 +212,29 @@ mod tests {
     }
 
     fn fill(locks: &Locks, key: &[u8], mode: Mode) {
-        let lock = Lock::new(SessionNumber(1), mode, Hold::new(Token(1), false));
-        locks.at(Key::new(key), |place| match place {
+        let lock = Lock::new(SessionNumber(1), mode, GrantWord::new(Token(1), false));
+        locks.at(LockKey::new(key), |place| match place {
             Place::Free(free) => free.fill(lock),
             Place::Held(..) => panic!("nobody holds it"),
         });
     }
 
     #[test]
-    fn a_crowd_is_kept_as_long_as_its_lock_is_one() {
+    fn a_fat_lock_is_kept_as_long_as_it_is_one() {
         let locks = Locks::default();
-        fill(&locks, b"alone", Mode::Exclusive);
-        assert_eq!(crowds(&locks), 0);
-        fill(&locks, b"crowd", shared(b"v"));
-        assert_eq!(crowds(&locks), 1);
+        fill(&locks, b"thin", Mode::Exclusive);
+        assert_eq!(fat_locks(&locks), 0);
+        fill(&locks, b"fat", shared(b"v"));
+        assert_eq!(fat_locks(&locks), 1);
         for _ in 0..3 {
-            let mode = locks.with(b"crowd", |_, lock| lock.mode());
-            assert_eq!((mode, crowds(&locks)), (Some(shared(b"v")), 1));
+            let mode = locks.with(b"fat", |_, lock| lock.mode());
+            assert_eq!((mode, fat_locks(&locks)), (Some(shared(b"v")), 1));
         }
-        assert_eq!((locks.len(), locks.is_held(b"crowd")), (2, true));
-        locks.remove_if(b"crowd", |_, _| false);
-        assert_eq!((locks.len(), crowds(&locks)), (2, 1));
-        locks.remove_if(b"crowd", |_, _| true);
-        assert_eq!((locks.len(), crowds(&locks)), (1, 0));
+        assert_eq!((locks.len(), locks.is_held(b"fat")), (2, true));
+        locks.remove_if(b"fat", |_, _| false);
+        assert_eq!((locks.len(), fat_locks(&locks)), (2, 1));
+        locks.remove_if(b"fat", |_, _| true);
+        assert_eq!((locks.len(), fat_locks(&locks)), (1, 0));
     }
 
     #[test]
@@ -244,5 +245,23 @@ mod tests {
         let panicked: Result<Option<()>, _> = std::panic::catch_unwind(panics);
         assert!(panicked.is_err());
         assert_eq!(locks.with(b"k", |_, lock| lock.mode()), Some(shared(b"v")));
+    }
+
+    /// Nobody is let in to a key of which it is not known any more who holds it.
+    #[test]
+    fn a_lock_whose_holders_are_not_known_stays_refused() {
+        let locks = Locks::default();
+        fill(&locks, b"k", shared(b"v"));
+        locks
+            .fat
+            .iter()
+            .for_each(|fat| fat.lock().expect("whole").clear());
+        for _ in 0..2 {
+            let asks = std::panic::AssertUnwindSafe(|| {
+                locks.at(LockKey::new(b"k"), |place| matches!(place, Place::Free(_)))
+            });
+            assert!(std::panic::catch_unwind(asks).is_err());
+            assert!(locks.is_held(b"k"));
+        }
     }
 }

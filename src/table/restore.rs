@@ -1,22 +1,25 @@
 //! The table as a store has kept it.
 
 use std::collections::HashMap;
-use std::time::{Duration, Instant};
+use std::sync::atomic::Ordering;
+use std::time::Instant;
 
+use super::LockTable;
+use super::grant::Grant;
+use super::held_keys::HeldKeys;
 use super::lock::{Admission, Lock};
+use super::lock_key::LockKey;
 use super::map::Place;
-use super::session::{Grace, Held};
-use super::{Key, Limits, LockTable, SessionNumber, Token};
-use crate::store::{Change, Changes, Restored, StoredHold};
+use super::registry::Grace;
+use crate::model::{Change, Restored, RestoredSession, StoredHold};
+use crate::model::{Limits, SessionNumber, Token};
+use crate::store::Changes;
 
 /// What was kept cannot be: a lock with two holders that exclude each other.
 #[derive(Debug, thiserror::Error)]
-#[error(
-    "the store contradicts itself: {first} and {second} both hold the lock {}",
-    .key.as_bytes().escape_ascii()
-)]
+#[error("it contradicts itself: {first} and {second} both hold the lock {}", .key.as_bytes().escape_ascii())]
 pub struct Contradiction {
-    key: Key,
+    key: LockKey,
     first: SessionNumber,
     second: SessionNumber,
 }
@@ -26,8 +29,11 @@ impl LockTable {
     /// `now`: to be ended by [`LockTable::end_grace`], as after [`LockTable::detach`]. Leases begin
     /// anew, too. Bounds hold for what comes, not for what is there.
     ///
-    /// Tokens are above `tokens_above` and all that the store knows of. A session that the store
-    /// does not know has `default_grace` as its grace period.
+    /// The grants of a session that the store does not know are over. Either no client was told of
+    /// them, since an answer rests on the session being stored, too; or the session was over, and the
+    /// last server did not come to release them all.
+    ///
+    /// Tokens are above `tokens_above` and all that the store knows of.
     ///
     /// # Errors
     ///
@@ -37,68 +43,85 @@ impl LockTable {
         tokens_above: Token,
         changes: Changes,
         restored: Restored,
-        default_grace: Duration,
         now: Instant,
     ) -> Result<(Self, Vec<Grace>), Contradiction> {
         let table = Self::new(limits, tokens_above.max(restored.tokens_above), changes);
-        let mut sessions: HashMap<SessionNumber, Held> = HashMap::new();
-        for (token, hold) in restored.holds {
-            let held = sessions.entry(hold.session).or_default();
-            table.restore_hold(held, token, hold, now)?;
-        }
         table.sessions.count_from(restored.session_numbers_above);
-        let mut graces = Vec::with_capacity(sessions.len());
-        for session in restored.sessions {
-            let mut held = sessions.remove(&session.number).unwrap_or_default();
-            held.stored = true;
-            if limits.max_hold.is_some() {
-                held.losses.get_or_insert_default();
+        let numbers = restored.sessions.iter().map(|session| session.number);
+        let mut held: HashMap<SessionNumber, HeldKeys> = numbers
+            .map(|number| (number, HeldKeys::default()))
+            .collect();
+        for (token, stored) in restored.holds {
+            match held.get_mut(&stored.session) {
+                Some(held) => table.restore_grant(held, token, stored, now)?,
+                None => {
+                    table.sessions.count_from(stored.session);
+                    table
+                        .changes
+                        .write(table.changes.push(|| Change::Released(token)));
+                }
             }
-            if held.count() == 0 && session.secret.is_none() {
-                // It has nothing, and nobody can come back to it.
-                let over = table.changes.push(|| Change::SessionOver(session.number));
-                table.changes.write(over);
-                continue;
-            }
-            let (number, grace) = (session.number, session.grace);
-            graces.push(
-                table
-                    .sessions
-                    .restore(number, session.secret, grace, held, now),
-            );
         }
-        for (number, held) in sessions {
-            graces.push(
-                table
-                    .sessions
-                    .restore(number, None, default_grace, held, now),
-            );
-        }
+        let sessions = restored.sessions.into_iter();
+        let graces = sessions
+            .filter_map(|session| {
+                let held = held.remove(&session.number).unwrap_or_default();
+                table.restore_session(session, held, now)
+            })
+            .collect();
         Ok((table, graces))
     }
 
-    fn restore_hold(
+    fn restore_session(
         &self,
-        of_session: &mut Held,
+        session: RestoredSession,
+        mut held: HeldKeys,
+        now: Instant,
+    ) -> Option<Grace> {
+        held.stored = true;
+        if self.limits.max_hold.is_some() {
+            held.lost.get_or_insert_default();
+        }
+        if held.count() == 0 && session.secret.is_none() {
+            // It has nothing, and nobody can come back to it.
+            let over = self.changes.push(|| Change::SessionOver(session.number));
+            self.changes.write(over);
+            return None;
+        }
+        let RestoredSession {
+            number,
+            grace,
+            secret,
+        } = session;
+        Some(self.sessions.restore(number, secret, grace, held, now))
+    }
+
+    fn restore_grant(
+        &self,
+        held: &mut HeldKeys,
         token: Token,
         stored: StoredHold,
         now: Instant,
     ) -> Result<(), Contradiction> {
         let StoredHold { session, mode, .. } = stored;
         let lease = self.bounded(stored.lease);
-        let losses = lease.map(|_| &*of_session.losses.get_or_insert_default());
-        let hold = self.leased_hold(token, session, losses, &stored.key, lease, now);
-        self.claims
-            .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        let key = self.locks.at(stored.key, |place| match place {
+        let lost = lease.map(|_| &*held.lost.get_or_insert_default());
+        let grant = Grant {
+            session,
+            key: LockKey::new(stored.key.as_bytes()),
+            token,
+        };
+        let word = self.leased(grant.clone(), lost, lease, now);
+        self.claims.fetch_add(1, Ordering::Relaxed);
+        let key = self.locks.at(grant.key, |place| match place {
             Place::Free(free) => {
                 let key = free.key().clone();
-                free.fill(Lock::new(session, mode, hold));
+                free.fill(Lock::new(session, mode, word));
                 Ok(key)
             }
             Place::Held(key, lock) => match lock.admission(session, &mode) {
                 Admission::Joinable => {
-                    lock.join(session, hold);
+                    lock.join(session, word);
                     Ok(key.clone())
                 }
                 _ => {
@@ -112,8 +135,8 @@ impl LockTable {
             },
         })?;
         // It is new, so there is nothing to tidy.
-        of_session.make_room(|_, _| true);
-        of_session.add(key, token);
+        held.make_room(|_, _| true);
+        held.add(key, token);
         Ok(())
     }
 }
@@ -121,8 +144,11 @@ impl LockTable {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::RestoredSession;
-    use crate::table::{Locked, Mode, Peer, Secret, SessionId, digest, test_limits};
+    use std::time::Duration;
+
+    use crate::model::{Key, Mode, Peer, Secret, SessionId, digest};
+    use crate::table::Locked;
+    use crate::table::plain::{PlainTable, test_limits};
 
     #[test]
     fn a_restored_session_that_held_nothing_gets_the_longest_hold_for_what_it_takes_then() {
@@ -140,8 +166,9 @@ mod tests {
             ..Restored::default()
         };
         let changes = Changes::default();
-        let restored = LockTable::restore(limits, Token(0), changes, restored, second, now);
+        let restored = LockTable::restore(limits, Token(0), changes, restored, now);
         let (table, graces) = restored.expect("nothing contradicts itself");
+        let table = PlainTable(table);
         assert_eq!(graces.len(), 1);
         let mut session = table.open(Peer::Unix(None), second);
         let id = SessionId::parse(format!("7-{:032x}", 5).as_bytes()).expect("an id");
@@ -149,5 +176,27 @@ mod tests {
         let answer = table.lock(&mut session, b"k", &Mode::Exclusive, now);
         assert_eq!(answer, Locked::Acquired);
         assert_eq!(table.next_lease_end(), Some(now + second));
+    }
+
+    /// Its connection was never told, or it was over already when the last server ended.
+    #[test]
+    fn the_grants_of_a_session_that_the_store_does_not_know_are_over() {
+        let now = Instant::now();
+        let stored = StoredHold {
+            session: SessionNumber(7),
+            key: Key::new(b"k"),
+            mode: Mode::Exclusive,
+            lease: None,
+        };
+        let restored = Restored {
+            holds: vec![(Token(5), stored)],
+            ..Restored::default()
+        };
+        let restored =
+            LockTable::restore(test_limits(), Token(0), Changes::default(), restored, now);
+        let (table, graces) = restored.expect("nothing contradicts itself");
+        assert_eq!((table.held(), graces.len()), (0, 0));
+        let second = Duration::from_secs(1);
+        assert!(table.open(Peer::Unix(None), second).number() > SessionNumber(7));
     }
 }

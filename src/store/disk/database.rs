@@ -6,7 +6,8 @@ use redb::{Builder, Database};
 
 use super::files::{Backend, Files};
 use super::format::{self, MIGRATIONS, Migration, Reserved, Unusable};
-use crate::store::{Batch, NotStored, Restored, Storage};
+use crate::model::{NotStored, Restored};
+use crate::store::{Batch, Storage};
 
 /// The file with everything in it.
 pub(super) const FILE: &str = "elockd.redb";
@@ -96,9 +97,11 @@ mod tests {
     use redb::{ReadableTable, TableDefinition};
 
     use super::*;
+    use crate::model::{
+        Change, Key, Mode, RestoredSession, Secret, SessionNumber, StoredHold, StoredSession,
+        Token, digest,
+    };
     use crate::store::disk::faulty::{Dice, FaultyDisk};
-    use crate::store::{Change, RestoredSession, StoredHold, StoredSession};
-    use crate::table::{Key, Mode, Secret, SessionNumber, Token, digest};
 
     /// What a store should hold: a batch in which nothing is over.
     type Expected = Batch;

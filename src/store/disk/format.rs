@@ -10,8 +10,10 @@ use redb::{
     Database, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction,
 };
 
-use crate::store::{Batch, Restored, RestoredSession, StoredHold};
-use crate::table::{Key, Mode, SecretDigest, SessionNumber, Token, digest};
+use crate::model::{
+    Key, Mode, Restored, RestoredSession, SecretDigest, SessionNumber, StoredHold, Token, digest,
+};
+use crate::store::Batch;
 
 /// Key, value if it is held in shared mode, session, milliseconds of the lease.
 type HoldRow = (&'static [u8], Option<&'static [u8]>, u64, Option<u64>);

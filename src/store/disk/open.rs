@@ -13,8 +13,8 @@ use tracing::info;
 use super::database::{FILE, RedbStorage};
 use super::files::{Backend, Files};
 use super::format::Unusable;
-use crate::store::{Restored, Storage};
-use crate::table::Contradiction;
+use crate::model::Restored;
+use crate::store::Storage;
 
 /// Locked for as long as a server uses the directory. It stays there, empty.
 const LOCK_FILE: &str = "elockd.lock";
@@ -109,7 +109,7 @@ fn unreadable(path: &Path, unusable: &Unusable) -> OpenError {
 }
 
 /// What to say of a store in `path` that was read, and contradicts itself.
-pub(crate) fn contradictory(path: &Path, contradiction: &Contradiction) -> OpenError {
+pub(crate) fn contradictory(path: &Path, contradiction: &impl std::fmt::Display) -> OpenError {
     OpenError::Unreadable {
         file: path.join(FILE),
         reason: contradiction.to_string(),

@@ -4,28 +4,14 @@ use std::borrow::Borrow;
 use std::cmp::Ordering;
 use std::fmt;
 use std::hash::{Hash, Hasher};
-use std::sync::atomic::AtomicU64;
 
-/// How keys are hashed: with a seed of this process, since clients choose them, and fast.
+/// One pointer where that is to be had.
 #[cfg(feature = "tuned")]
-pub(super) type Seed = ahash::RandomState;
+type Shared = triomphe::ThinArc<(), u8>;
 #[cfg(not(feature = "tuned"))]
-pub(super) type Seed = std::collections::hash_map::RandomState;
+type Shared = std::sync::Arc<[u8]>;
 
-/// Bytes and words; in one allocation where that is to be had.
-#[cfg(feature = "tuned")]
-type Shared = triomphe::ThinArc<Words, u8>;
-#[cfg(not(feature = "tuned"))]
-type Shared = std::sync::Arc<(Words, Box<[u8]>)>;
-
-/// Room beside a key's bytes, for the map of locks alone: see [`Locks`](super::map::Locks).
-#[derive(Debug, Default)]
-pub(super) struct Words {
-    pub(super) holder_or_crowd: AtomicU64,
-    pub(super) hold: AtomicU64,
-}
-
-/// A byte string that never changes, shared by the table, the session and the waiters.
+/// A byte string that never changes; a clone shares it.
 #[derive(Clone)]
 pub struct Key(Shared);
 
@@ -35,11 +21,10 @@ pub type Value = Key;
 impl Key {
     /// Copies `bytes`, so that a key never keeps a whole input buffer alive.
     pub fn new(bytes: &[u8]) -> Self {
-        let words = Words::default();
         #[cfg(feature = "tuned")]
-        let shared = Shared::from_header_and_slice(words, bytes);
+        let shared = Shared::from_header_and_slice((), bytes);
         #[cfg(not(feature = "tuned"))]
-        let shared = Shared::new((words, bytes.into()));
+        let shared = bytes.into();
         Self(shared)
     }
 
@@ -48,16 +33,8 @@ impl Key {
         #[cfg(feature = "tuned")]
         let bytes = &self.0.slice;
         #[cfg(not(feature = "tuned"))]
-        let bytes = &self.0.1;
+        let bytes = &self.0;
         bytes
-    }
-
-    pub(super) fn words(&self) -> &Words {
-        #[cfg(feature = "tuned")]
-        let words = &self.0.header.header;
-        #[cfg(not(feature = "tuned"))]
-        let words = &self.0.0;
-        words
     }
 }
 

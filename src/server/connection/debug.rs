@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 use tracing::error;
 
-use super::connection::{Connection, Gone};
-use super::transport::Transport;
+use super::waiting::Interrupted;
+use super::{Connection, Gone};
 use crate::protocol::{Reply, put_debug_end, put_debug_start, put_lock, put_request, put_session};
+use crate::server::transport::Transport;
 
 /// How long one `debug` may take until the client has read it.
 pub(super) const DEBUG_TIME: Duration = Duration::from_secs(300);
@@ -26,13 +27,23 @@ impl<S: Transport> Connection<S> {
         self.flush().await?;
         let shared = Arc::clone(&self.shared);
         match self.wait_for(shared.debugs.acquire()).await? {
-            Some(Ok(_turn)) => timeout(DEBUG_TIME, self.write_debug())
+            Ok(_turn) => timeout(DEBUG_TIME, self.write_debug())
                 .await
                 .unwrap_or(Err(Gone::TooSlow)),
-            _ if self.stopping => self.reply(&Reply::ShuttingDown),
-            _ => self.reply(&Reply::Failed(
-                "The connection ended before debug had its turn",
-            )),
+            Err(Interrupted::Stopping) => {
+                self.reply(&Reply::ShuttingDown);
+                Ok(())
+            }
+            Err(Interrupted::Overrun) => {
+                self.refuse_overrun();
+                Ok(())
+            }
+            Err(Interrupted::ClientLeft) => {
+                self.reply(&Reply::Failed(
+                    "The connection ended before debug had its turn",
+                ));
+                Ok(())
+            }
         }
     }
 
@@ -47,23 +58,27 @@ impl<S: Transport> Connection<S> {
             Ok(listed) => listed,
             Err(failure) => {
                 error!("debug failed: {failure}");
-                return self.reply(&Reply::Failed("debug failed"));
+                self.reply(&Reply::Failed("debug failed"));
+                return Ok(());
             }
         };
-        let now = Instant::now().into_std();
+        let now = self.shared.clock.now();
         put_debug_start(&mut self.output);
         for view in &sessions {
             put_session(&mut self.output, view, now);
             self.flush_if_full().await?;
         }
         for key in &keys {
+            let key = key.as_bytes();
             if let Some(view) = self.shared.table.lock_view(key, SHOWN_HOLDERS) {
                 put_lock(&mut self.output, key, &view);
                 self.flush_if_full().await?;
             }
         }
         for waiter in waiters.iter().filter(|waiter| waiter.is_waiting()) {
-            put_request(&mut self.output, waiter, now);
+            let waited = now.saturating_duration_since(waiter.since());
+            let (session, key) = (waiter.session(), waiter.key().as_bytes());
+            put_request(&mut self.output, session, key, waiter.mode(), waited);
             self.flush_if_full().await?;
         }
         put_debug_end(&mut self.output);

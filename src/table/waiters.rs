@@ -1,4 +1,4 @@
-//! Those who wait for one key, first come first served.
+//! The requests that wait for one key, first come first served.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -7,11 +7,11 @@ use std::time::Instant;
 
 use tokio::sync::Notify;
 
-use super::key::{Key, Value};
-use super::lease::{Losses, Token};
-use super::lock::Mode;
-use super::session::SessionNumber;
-use crate::store::Seq;
+use super::grant::Grant;
+use super::lock_key::LockKey;
+use super::lost::LostLocks;
+use crate::model::Seq;
+use crate::model::{Mode, SessionNumber, Token, Value};
 
 const WAITING: u8 = 0;
 const GRANTED: u8 = 1;
@@ -25,8 +25,8 @@ const LEFT: u8 = 2;
 #[derive(Debug)]
 pub struct Waiter {
     session: SessionNumber,
-    losses: Option<Arc<Losses>>,
-    key: Key,
+    lost: Option<Arc<LostLocks>>,
+    key: LockKey,
     mode: Mode,
     since: Instant,
     arrival: u64,
@@ -40,15 +40,15 @@ pub struct Waiter {
 impl Waiter {
     pub(super) fn new(
         session: SessionNumber,
-        losses: Option<Arc<Losses>>,
-        key: Key,
+        lost: Option<Arc<LostLocks>>,
+        key: LockKey,
         mode: Mode,
         since: Instant,
         arrival: u64,
     ) -> Self {
         Self {
             session,
-            losses,
+            lost,
             key,
             mode,
             since,
@@ -66,12 +66,12 @@ impl Waiter {
     }
 
     /// Where its session is told of the end of its lease.
-    pub(super) fn losses(&self) -> Option<&Arc<Losses>> {
-        self.losses.as_ref()
+    pub(super) fn lost(&self) -> Option<&Arc<LostLocks>> {
+        self.lost.as_ref()
     }
 
     /// What it waits for.
-    pub fn key(&self) -> &Key {
+    pub fn key(&self) -> &LockKey {
         &self.key
     }
 
@@ -93,9 +93,9 @@ impl Waiter {
 
     /// Returns once the lock was granted; forever pending if the waiter leaves before that.
     /// Cancel safe, for one caller at a time.
-    pub async fn granted(&self) {
+    pub(super) async fn granted(&self) {
         self.granted.notified().await;
-        debug_assert!(self.is_granted(), "woken by a grant alone");
+        debug_assert!(self.is_granted(), "only a grant wakes a waiter");
     }
 
     pub(super) fn is_granted(&self) -> bool {
@@ -107,14 +107,15 @@ impl Waiter {
         self.state.load(Ordering::Acquire) == WAITING
     }
 
-    /// Of a waiter that was granted the lock: the change by which it was.
-    pub(super) fn seq(&self) -> Seq {
-        Seq(self.seq.load(Ordering::Relaxed))
-    }
-
-    /// The token of that grant.
-    pub(super) fn token(&self) -> Token {
-        Token(self.token.load(Ordering::Relaxed))
+    /// The grant, and the change that it is, of a waiter that [was granted](Waiter::is_granted) the
+    /// lock.
+    pub(super) fn grant(&self) -> (Grant, Seq) {
+        let grant = Grant {
+            session: self.session,
+            key: self.key.clone(),
+            token: Token(self.token.load(Ordering::Relaxed)),
+        };
+        (grant, Seq(self.seq.load(Ordering::Relaxed)))
     }
 
     /// To be told before it is granted.
@@ -131,7 +132,8 @@ impl Waiter {
     /// Under the key's guard only.
     fn change(&self, state: u8) {
         let before = self.state.swap(state, Ordering::AcqRel);
-        debug_assert_eq!(before, WAITING, "a wait ends once");
+        // Hit before a grant is made of it, so nobody has the lock who did not have it before.
+        assert_eq!(before, WAITING, "a wait ends once");
     }
 }
 
@@ -141,7 +143,7 @@ impl Waiter {
 /// takes them out of the middle the same way. Once most entries are such, they are swept out.
 /// That makes every operation O(1) amortised per waiter, however long the queue.
 #[derive(Debug, Default)]
-pub(super) struct Queue {
+pub(super) struct Waiters {
     order: VecDeque<Arc<Waiter>>,
     /// Those in `order` who named a value, by value and in the same order: whom to let in
     /// together, without a walk over everyone.
@@ -154,7 +156,7 @@ pub(super) struct Queue {
 /// Below this a sweep saves nothing.
 const SWEEP_FROM: usize = 32;
 
-impl Queue {
+impl Waiters {
     pub(super) fn push(&mut self, waiter: Arc<Waiter>) {
         if let Mode::Shared(value) = &waiter.mode {
             let same_value = self.by_value.entry(value.clone()).or_default();
@@ -200,6 +202,14 @@ impl Queue {
         granted
     }
 
+    /// Ends all waits, without the lock, and returns how many those were.
+    pub(super) fn refuse_all(&mut self) -> usize {
+        let refused = std::mem::take(self);
+        let waiting = refused.order.iter().filter(|waiter| waiter.is_waiting());
+        waiting.for_each(|waiter| waiter.change(LEFT));
+        refused.waiting
+    }
+
     pub(super) fn waiting(&self) -> usize {
         self.waiting
     }
@@ -243,7 +253,7 @@ mod tests {
     use super::*;
 
     fn waiter(number: u64, mode: Mode) -> Arc<Waiter> {
-        let key = Key::new(b"k");
+        let key = LockKey::new(b"k");
         Arc::new(Waiter::new(
             SessionNumber(number),
             None,
@@ -258,7 +268,7 @@ mod tests {
         waiter(number, Mode::Shared(Value::new(&[number as u8])))
     }
 
-    fn assert_swept(queue: &Queue) {
+    fn assert_swept(queue: &Waiters) {
         let bound = 2 * queue.waiting() + SWEEP_FROM;
         let in_lists: usize = queue.by_value.values().map(Vec::len).sum();
         assert_eq!(in_lists, queue.by_value_len);
@@ -273,7 +283,7 @@ mod tests {
 
     #[test]
     fn those_who_left_take_no_room_for_long() {
-        let mut queue = Queue::default();
+        let mut queue = Waiters::default();
         for round in 0..100_u64 {
             let waiters: Vec<_> = (0..100)
                 .map(|number| valued(round * 100 + number))
@@ -291,7 +301,7 @@ mod tests {
 
     #[test]
     fn those_who_left_and_were_passed_over_take_no_room_either() {
-        let mut queue = Queue::default();
+        let mut queue = Waiters::default();
         for number in 0..10_000 {
             let gone = valued(number);
             queue.push(Arc::clone(&gone));
@@ -304,7 +314,7 @@ mod tests {
 
     #[test]
     fn many_values_are_served_in_the_order_in_which_each_first_came() {
-        let mut queue = Queue::default();
+        let mut queue = Waiters::default();
         (0..3000).for_each(|number| queue.push(valued(number)));
         for expected in 0..256 {
             let granted: Vec<u64> = queue

@@ -2,12 +2,20 @@
 //!
 //! What can be answered at once is, without a future in between. What cannot makes a [`Pause`].
 //!
+//! Wherever the task rests it listens to the connection's [`Signal`](crate::table::Signal).
+//!
 //! Generic over the stream, so that TCP, unix sockets and in-memory pipes are all the same.
+
+mod commands;
+mod debug;
+mod pending_replies;
+mod waiting;
 
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::mem::MaybeUninit;
+use std::ops::ControlFlow;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Poll, ready};
@@ -15,26 +23,21 @@ use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadBuf};
-use tokio::time::{Instant, sleep, sleep_until, timeout};
-use tokio_util::codec::{Decoder, Encoder};
-use tokio_util::sync::CancellationToken;
+use tokio::time::{sleep, timeout};
 use tracing::debug;
 
 use super::Shared;
-use super::command::Pause;
-use super::grace::{self, Attached};
-use super::promise::{About, Promises};
+use super::background;
+use super::session_guard::SessionGuard;
 use super::transport::Transport;
-use super::wait::first_of;
-use crate::protocol::{Line, LineCodec, Lines, Reply, Request};
-use crate::table::{Ending, NotHeld, Peer};
+use crate::model::Peer;
+use crate::protocol::{Framing, Line, Lines, Reply, Request};
+use crate::table::{Basis, Order};
+use commands::Pause;
+use pending_replies::PendingReplies;
 
 /// How much is read at once.
 const READ_SIZE: usize = 8 * 1024;
-
-/// How much of what a client sends ahead is read while its request waits: so the end of its input
-/// is noticed at once, and, behind more than this, within a second.
-const READ_AHEAD: usize = 64 * 1024;
 
 /// How many lines of one client are answered before others get their turn, however they come.
 const LINES_A_TURN: u32 = 128;
@@ -47,13 +50,16 @@ const KEEP_BUFFER: usize = 256;
 const LINGER: Duration = Duration::from_secs(1);
 
 /// The same when the server stops, where nobody wants to wait.
-const LINGER_AT_SHUTDOWN: Duration = Duration::from_millis(100);
+const LINGER_AT_STOP: Duration = Duration::from_millis(100);
 
 /// Why a connection is over.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Gone {
+    /// With the last answer.
     #[error("the client said quit")]
-    Quit,
+    Quit(Reply<'static>),
+    #[error("the client speaks another protocol")]
+    Foreign,
     #[error("the client sends nothing more")]
     InputEnded,
     #[error("the connection failed: {0}")]
@@ -63,45 +69,51 @@ pub(super) enum Gone {
     #[error("the client reads a debug too slowly")]
     TooSlow,
     #[error("the server stops")]
-    Shutdown,
+    Stopping,
+    #[error("another connection has taken over the session")]
+    TakenOver,
+    #[error("an operator has ended the session")]
+    Killed,
+}
+
+impl From<Order> for Gone {
+    fn from(order: Order) -> Self {
+        match order {
+            Order::Stop => Self::Stopping,
+            Order::TakenOver => Self::TakenOver,
+            Order::Kill => Self::Killed,
+        }
+    }
 }
 
 /// One client's connection and what it is in the middle of.
 pub(super) struct Connection<S> {
-    pub(super) shared: Arc<Shared>,
-    pub(super) session: Attached,
-    pub(super) output: BytesMut,
-    /// Replies in `output` that rest on what is not durable yet.
-    promises: Promises,
+    shared: Arc<Shared>,
+    session: SessionGuard,
+    output: BytesMut,
+    /// What the replies in `output` rest on.
+    pending: PendingReplies,
     stream: S,
     input: BytesMut,
-    codec: LineCodec,
+    framing: Framing,
     /// Before others get their turn.
     lines_left: u32,
     /// When its turn began.
-    pub(super) now: std::time::Instant,
-    stop: CancellationToken,
-    /// There is nothing more to read.
+    now: std::time::Instant,
+    /// There is nothing more to read. What was read is answered, but nothing waits any more, since
+    /// nobody would be told.
     input_ended: bool,
-    /// The client has left, though some of what it sent may still be unread. That is answered, but
-    /// nothing waits any more.
-    client_left: bool,
-    /// The server stops: nothing more is read and nothing waits.
-    pub(super) stopping: bool,
 }
 
 /// Serves one client until its connection ends, gives `slot` back, and leaves the session to its
 /// grace period. The session begins now, and all else with the first poll.
-///
-/// `stop` should be a token that few connections share: they contend for it at each read.
 pub(super) fn serve<S: Transport, P>(
     stream: S,
     peer: Peer,
     shared: Arc<Shared>,
-    stop: CancellationToken,
     slot: P,
 ) -> impl Future<Output = ()> {
-    let mut connection = Connection::new(stream, peer, shared, stop);
+    let mut connection = Connection::new(stream, peer, shared);
     debug!(%peer, session = %connection.session.number(), "connected");
     // Not an `async fn`, which would keep the room of its arguments beside that of the connection.
     async move {
@@ -114,20 +126,17 @@ pub(super) fn serve<S: Transport, P>(
 }
 
 impl<S: Transport> Connection<S> {
-    fn new(stream: S, peer: Peer, shared: Arc<Shared>, stop: CancellationToken) -> Self {
+    fn new(stream: S, peer: Peer, shared: Arc<Shared>) -> Self {
         Self {
-            session: Attached::open(&shared, peer),
+            session: SessionGuard::open(&shared, peer),
             output: BytesMut::new(),
-            promises: Promises::default(),
+            pending: PendingReplies::default(),
             stream,
             input: BytesMut::new(),
-            codec: LineCodec::new(shared.config.max_line as usize),
+            framing: Framing::new(shared.config.max_line as usize),
             lines_left: LINES_A_TURN,
-            now: Instant::now().into_std(),
-            stop,
+            now: shared.clock.now(),
             input_ended: false,
-            client_left: false,
-            stopping: false,
             shared,
         }
     }
@@ -135,17 +144,15 @@ impl<S: Transport> Connection<S> {
     /// Answers lines and reads more, until the connection is over.
     async fn converse(&mut self) -> Result<Infallible, Gone> {
         loop {
-            self.now = Instant::now().into_std();
-            if let Err(pause) = self.answer() {
+            self.now = self.shared.clock.now();
+            if let ControlFlow::Break(pause) = self.answer_lines() {
                 Box::pin(self.pause(pause)).await?;
                 self.flush_if_full().await?;
                 continue;
             }
             self.flush().await?;
-            self.shared.table.forget_old_losses(&self.session);
-            self.stopping |= self.stop.is_cancelled();
-            if self.stopping {
-                return Err(Gone::Shutdown);
+            if let Some(order) = self.session.signal().order() {
+                return Err(order.into());
             }
             if self.input_ended {
                 return Err(Gone::InputEnded);
@@ -155,83 +162,53 @@ impl<S: Transport> Connection<S> {
     }
 
     /// Answers all lines that are here, or those up to one that makes a pause.
-    fn answer(&mut self) -> Result<(), Pause> {
-        while let Some(mut lines) = self.codec.decode(&mut self.input).map_err(Gone::from)? {
-            let answered = self.answer_lines(&mut lines);
-            self.codec.put_back(lines, &mut self.input);
+    fn answer_lines(&mut self) -> ControlFlow<Pause> {
+        while let Some(mut lines) = self.framing.take_lines(&mut self.input) {
+            let answered = self.answer_these(&mut lines);
+            self.framing.put_back(lines, &mut self.input);
             answered?;
         }
-        Ok(())
+        ControlFlow::Continue(())
     }
 
-    fn answer_lines(&mut self, lines: &mut Lines) -> Result<(), Pause> {
+    fn answer_these(&mut self, lines: &mut Lines) -> ControlFlow<Pause> {
         loop {
             if self.lines_left == 0 && !lines.is_empty() {
                 self.lines_left = LINES_A_TURN;
-                return Err(Pause::Turn);
+                return ControlFlow::Break(Pause::Turn);
             }
             let Some(line) = lines.next_line() else {
-                return Ok(());
+                return ControlFlow::Continue(());
             };
             self.lines_left = self.lines_left.saturating_sub(1);
             match line {
                 Line::Text(text) => match Request::parse(text) {
                     Ok(request) => self.run(request)?,
-                    Err(bad) => self.reply(&Reply::Bad(bad))?,
+                    Err(bad) => self.refuse(bad)?,
                 },
                 Line::TooLong => {
                     let max_bytes = self.shared.config.max_line as usize;
-                    self.reply(&Reply::LineTooLong { max_bytes })?;
+                    self.reply(&Reply::LineTooLong { max_bytes });
                 }
             }
             if self.is_output_full() {
-                return Err(Pause::Flush);
+                return ControlFlow::Break(Pause::Flush);
             }
         }
     }
 
-    pub(super) fn reply(&mut self, reply: &Reply<'_>) -> Result<(), Gone> {
-        Ok(self.codec.encode(reply, &mut self.output)?)
+    /// A reply that rests on nothing that could change or get lost before it is sent.
+    fn reply(&mut self, reply: &Reply<'_>) {
+        reply.put(&mut self.output);
     }
 
-    /// A reply that rests on what the session changed last. It is sent once that is durable.
-    pub(super) fn promise(&mut self, reply: &Reply<'_>, about: About<&[u8]>) -> Result<(), Gone> {
-        let (seq, start) = (self.session.seq(), self.output.len());
-        self.reply(reply)?;
-        if seq > self.shared.table.changes().durable_up_to() {
-            self.promises.add(seq, start..self.output.len(), about);
-        }
-        Ok(())
-    }
-
-    /// Waits until all promises are durable. Those that cannot be made so become errors, and the
-    /// locks that they were about are given back before anyone is told of them. And nobody is told
-    /// of a lock whose lease ended during the wait.
-    async fn keep_promises(&mut self) {
-        let Some(last) = self.promises.last() else {
-            return;
-        };
-        let table = &self.shared.table;
-        let promises = std::mem::take(&mut self.promises);
-        let stored = table.changes().durable(last).await;
-        let (session, now) = (&mut *self.session, Instant::now().into_std());
-        let durable = table.changes().durable_up_to();
-        promises.replace(&mut self.output, |seq, about| {
-            if let (Err(why), true) = (&stored, seq > durable) {
-                if let About::Grant(key) = about {
-                    table.unlock(session, key.as_bytes(), now);
-                }
-                return Some(Reply::NotStored(why.clone()));
-            }
-            let (key, instead) = match about {
-                About::Grant(key) => (key, Reply::Unavailable),
-                About::Hold(key) => (key, Reply::Expired),
-                About::Change => return None,
-            };
-            let lost = table.token(session, key.as_bytes()) == Err(NotHeld::Expired);
-            lost.then_some(instead)
-        });
-        table.changes().write(session.seq());
+    /// A reply that is sent only if its basis holds then.
+    fn answer(&mut self, reply: &Reply<'_>, basis: Basis) {
+        let start = self.output.len();
+        reply.put(&mut self.output);
+        let durable = self.shared.table.changes().durable_up_to();
+        self.pending
+            .add(start..self.output.len(), basis, &self.session, durable);
     }
 
     async fn read(&mut self) -> Result<(), Gone> {
@@ -241,117 +218,92 @@ impl<S: Transport> Connection<S> {
             read = read_some(&mut self.stream, &mut self.input, READ_SIZE) => {
                 self.input_ended = read? == 0;
             }
-            () = self.stop.cancelled() => self.stopping = true,
+            // It is looked at once all is answered.
+            _ = self.session.signal().any() => {}
         }
         Ok(())
     }
 
-    pub(super) fn is_output_full(&self) -> bool {
+    fn is_output_full(&self) -> bool {
         self.output.len() >= self.shared.config.max_unsent as usize
     }
 
-    pub(super) async fn flush_if_full(&mut self) -> Result<(), Gone> {
+    async fn flush_if_full(&mut self) -> Result<(), Gone> {
         match self.is_output_full() {
             true => self.flush().await,
             false => Ok(()),
         }
     }
 
-    /// Writes all answers that are due. While a client does not take them nothing else happens
-    /// for it, so what is kept for it stays bounded; but not for longer than it may.
-    pub(super) async fn flush(&mut self) -> Result<(), Gone> {
-        if self.promises.last().is_some() {
-            Box::pin(self.keep_promises()).await;
+    /// Writes all answers that are due: the one place where answers leave. While a client does not
+    /// take them nothing else happens for it, so what is kept for it stays bounded; but not for
+    /// longer than it may.
+    async fn flush(&mut self) -> Result<(), Gone> {
+        if self.pending.are_unsettled(self.session.may_lose()) {
+            Box::pin(self.settle_pending()).await?;
         }
         let unsent_timeout = self.shared.config.unsent_timeout();
         while !self.output.is_empty() {
+            if let Some(order) = self.session.signal().is_cut_off() {
+                return Err(order.into());
+            }
             tokio::select! {
                 biased;
                 // Not `write_buf`, whose system call for several buffers costs more for this one.
                 written = self.stream.write(&self.output) => {
                     match written? {
                         0 => return Err(io::Error::from(io::ErrorKind::WriteZero).into()),
-                        written => self.output.advance(written),
+                        written => {
+                            self.output.advance(written);
+                            self.pending.sent(written);
+                        }
                     }
                 }
+                order = self.session.signal().cut_off() => return Err(order.into()),
                 () = lazy_sleep(unsent_timeout) => return Err(Gone::Stalled),
             }
         }
+        self.pending.all_sent();
         give_back(&mut self.output);
         Ok(self.stream.flush().await?)
-    }
-
-    /// True if a request that cannot be answered at once may wait.
-    pub(super) fn may_wait(&self) -> bool {
-        !self.input_ended && !self.client_left && !self.stopping
-    }
-
-    /// Sits out the session's wait; true if it ends with the lock.
-    pub(super) async fn wait_for_grant(&mut self, wait: Duration) -> Result<bool, Gone> {
-        let Some(waiter) = self.session.waiter().cloned() else {
-            debug_assert!(false, "only a session that waits gets here");
-            return Ok(false);
-        };
-        let deadline = Instant::now() + wait;
-        let mut left = Ok(());
-        let disconnect = async {
-            left = until_left(&mut self.stream, &mut self.input, &mut self.input_ended).await;
-        };
-        let (stop, deadline) = (self.stop.cancelled(), sleep_until(deadline));
-        let ending = first_of(disconnect, waiter.granted(), stop, deadline).await;
-        let now = Instant::now().into_std();
-        let has_lock = self.shared.table.settle(&mut self.session, ending, now);
-        self.client_left |= ending == Ending::Disconnect;
-        self.stopping |= ending == Ending::Shutdown;
-        left?;
-        Ok(has_lock)
-    }
-
-    /// Waits for something that is neither input nor output; `None` if the client leaves or the
-    /// server stops before that.
-    pub(super) async fn wait_for<T>(
-        &mut self,
-        event: impl Future<Output = T>,
-    ) -> Result<Option<T>, Gone> {
-        tokio::select! {
-            biased;
-            left = until_left(&mut self.stream, &mut self.input, &mut self.input_ended) => {
-                self.client_left = true;
-                left?;
-            }
-            () = self.stop.cancelled() => self.stopping = true,
-            happened = event => return Ok(Some(happened)),
-        }
-        Ok(None)
     }
 
     /// What is left to do once nothing more is read.
     async fn end(&mut self, gone: Gone) {
         debug!(session = %self.session.number(), "disconnected: {gone}");
-        self.keep_promises().await;
+        // What the client was not told of it does not have. Nothing is unsent but where the
+        // connection broke.
+        self.give_back_unsent();
         // The session leaves first: a client that has read the goodbye finds it resumable, or its
         // locks free. And its time runs from here on, however long the goodbye takes.
         if let Some(grace) = self.session.detach().await {
             // In a small task of its own: there may be very many, and this one's memory is free then.
-            let shared = Arc::clone(&self.shared);
-            tokio::spawn(grace::sit_out(shared, grace, self.stop.clone()));
+            let (shared, stop) = (Arc::clone(&self.shared), self.shared.stop.clone());
+            let tasks = &self.shared.tasks;
+            tasks.spawn(background::sit_out(shared, grace, stop));
         }
         self.say_goodbye(gone).await;
     }
 
-    /// Sends the last answers and closes.
+    /// Sends the last answer and closes.
     async fn say_goodbye(&mut self, gone: Gone) {
-        let has_last_words = matches!(gone, Gone::Quit | Gone::Shutdown);
-        if has_last_words && self.flush().await.is_ok() {
-            close_gently(&mut self.stream, &self.stop).await;
+        match gone {
+            Gone::Quit(last_answer) => last_answer.put(&mut self.output),
+            Gone::Foreign | Gone::Stopping => {}
+            _ => return,
+        }
+        let unsent_timeout = self.shared.config.unsent_timeout();
+        let written = timeout(unsent_timeout, self.stream.write_all(&self.output)).await;
+        if let Ok(Ok(())) = written {
+            close_gently(&mut self.stream, self.shared.stop.cancelled()).await;
         }
     }
 }
 
-/// Says that nothing more will be written and waits a little until the client has closed, too.
-/// What still comes in is dropped. Closing at once would make the kernel throw the last answer
-/// away if something unread is still coming in.
-pub(super) async fn close_gently(stream: &mut impl Transport, stop: &CancellationToken) {
+/// Says that nothing more will be written and waits a little until the client has closed, too; less
+/// long after `stop`. What still comes in is dropped. Closing at once would make the kernel throw the
+/// last answer away if something unread is still coming in.
+pub(super) async fn close_gently(stream: &mut impl Transport, stop: impl Future<Output = ()>) {
     let drain = async {
         stream.shutdown().await?;
         let mut dropped = [0; 1024];
@@ -359,9 +311,9 @@ pub(super) async fn close_gently(stream: &mut impl Transport, stop: &Cancellatio
         io::Result::Ok(())
     };
     let patience = async {
-        sleep(LINGER_AT_SHUTDOWN).await;
+        sleep(LINGER_AT_STOP).await;
         // Stopped or not, the time is over then.
-        let _ = timeout(LINGER, stop.cancelled()).await;
+        let _ = timeout(LINGER, stop).await;
     };
     tokio::select! {
         // Whether the client closed or failed: the connection is over.
@@ -373,23 +325,6 @@ pub(super) async fn close_gently(stream: &mut impl Transport, stop: &Cancellatio
 /// Sleeps, by a timer that exists only once this is waited for.
 async fn lazy_sleep(time: Duration) {
     Box::pin(sleep(time)).await;
-}
-
-/// Reads ahead until the client has left. `input_ended` says then whether everything is read;
-/// once the buffer is full, the rest stays where it is.
-async fn until_left(
-    stream: &mut impl Transport,
-    input: &mut BytesMut,
-    input_ended: &mut bool,
-) -> io::Result<()> {
-    while let room @ 1.. = READ_AHEAD.saturating_sub(input.len()) {
-        if read_some(stream, input, room).await? == 0 {
-            *input_ended = true;
-            return Ok(());
-        }
-    }
-    stream.peer_gone().await;
-    Ok(())
 }
 
 /// Reads what is there, but at most `most` bytes and [`READ_SIZE`]; 0 is the end. There is no buffer
@@ -421,9 +356,12 @@ fn give_back(buffer: &mut BytesMut) {
 #[cfg(test)]
 mod tests {
     use tokio::io::{AsyncBufReadExt, BufReader, split};
+    use tokio::time::Instant;
 
     use super::*;
+    use crate::model::{Mode, SessionNumber};
     use crate::server::harness::{Client, Server};
+    use crate::table::{Locked, Unlocked};
 
     async fn passes<T>(expected: Duration, action: impl Future<Output = T>) -> T {
         let begin = Instant::now();
@@ -514,7 +452,7 @@ mod tests {
         drop(a);
         passes(Duration::ZERO, b.ask("lock k 3600", "200 Acquired")).await;
         b.send("debug").await;
-        server.stop.cancel();
+        server.shared.begin_stop();
         b.expect("503 Shutting down").await;
         server.stop().await;
     }
@@ -535,7 +473,7 @@ mod tests {
         read_slowly.await;
         // It ends somewhere between two looks of this slow reader, after eight bytes on the way.
         let took = begin.elapsed();
-        let due = super::super::debug::DEBUG_TIME;
+        let due = debug::DEBUG_TIME;
         assert!(
             took >= due && took < due + Duration::from_secs(20 * 10),
             "{took:?}"
@@ -676,35 +614,37 @@ mod tests {
         let (mut a, mut b) = (server.connect(), server.connect());
         a.ask("lock k", "200 Acquired").await;
         b.send("lock k 3600").await;
-        while server.shared.table.waiters().is_empty() {
-            tokio::task::yield_now().await;
-        }
+        server.until_waiting(1).await;
         // Sending ahead is read and kept, within bounds, and not run.
-        b.send(&"x".repeat(READ_AHEAD / 2)).await;
+        b.send(&"x".repeat(server.shared.config.max_ahead as usize / 2))
+            .await;
         drop(b);
-        while !server.shared.table.waiters().is_empty() {
-            tokio::task::yield_now().await;
-        }
+        server.until_waiting(0).await;
         a.ask("unlock k", "200 Unlocked").await;
         assert_eq!(server.shared.table.held(), 0);
         server.stop().await;
     }
 
+    /// So an end behind it is noticed at once, whatever the kernel would have kept of it.
     #[tokio::test(start_paused = true)]
-    async fn what_is_sent_ahead_of_a_wait_is_bounded() {
-        let server = Server::start();
-        let (mut a, mut b) = (server.connect(), server.connect());
+    async fn a_request_that_waits_is_refused_when_too_much_is_sent_ahead() {
+        let server = Server::start_with(|config| config.max_ahead = 100);
+        let (mut a, mut b) = (server.connect(), server.connect_by(1 << 16));
         a.ask("lock k", "200 Acquired").await;
-        b.send("lock k 3600").await;
-        let ahead = "echo\n".repeat(READ_AHEAD);
-        let sent = tokio::time::timeout(
-            Duration::from_secs(1),
-            b.requests.write_all(ahead.as_bytes()),
-        );
-        assert!(sent.await.is_err(), "the server does not read all of this");
+        let ahead = "echo\n".repeat(20);
+        b.send(&format!("lock k 3600\n{}", ahead.trim_end())).await;
+        server.until_waiting(1).await;
+        b.send("echo 101").await;
+        b.expect("507 Too much sent ahead: at most 100 bytes").await;
+        for _ in 0..20 {
+            b.expect("200 []").await;
+        }
+        b.expect("200 [\"101\"]").await;
+        server.until_waiting(0).await;
+        b.send(&format!("lock k 3600\n{ahead}{ahead}")).await;
+        drop(b);
+        server.until_waiting(0).await;
         a.ask("unlock k", "200 Unlocked").await;
-        b.expect("200 Acquired").await;
-        b.expect("200 []").await;
         server.stop().await;
     }
 
@@ -739,9 +679,7 @@ mod tests {
         let (mut a, mut b) = (server.connect(), server.connect());
         a.ask("lock k", "200 Acquired").await;
         b.send("lock k 3600").await;
-        while server.shared.table.waiters().is_empty() {
-            tokio::task::yield_now().await;
-        }
+        server.until_waiting(1).await;
         let (mut answers, mut requests) = (a.answers, a.requests);
         let send = tokio::spawn(async move { requests.write_all(b"unlock k\nlock x\n").await });
         b.expect("200 Acquired").await;
@@ -770,13 +708,7 @@ mod tests {
         let server = Server::start();
         let (ours, theirs) = tokio::io::duplex(64);
         let shared = Arc::clone(&server.shared);
-        let task = tokio::spawn(serve(
-            ours,
-            Peer::Unix(None),
-            shared,
-            CancellationToken::new(),
-            (),
-        ));
+        let task = tokio::spawn(serve(ours, Peer::Unix(None), shared, ()));
         let (answers, requests) = split(theirs);
         let mut a = Client {
             answers: BufReader::new(answers).lines(),
@@ -786,14 +718,217 @@ mod tests {
         b.ask("lock other", "200 Acquired").await;
         a.ask("lock k", "200 Acquired").await;
         a.send("lock other 3600").await;
-        while server.shared.table.waiters().is_empty() {
-            tokio::task::yield_now().await;
-        }
+        server.until_waiting(1).await;
         task.abort();
         assert!(task.await.expect_err("aborted").is_cancelled());
         assert!(server.shared.table.waiters().is_empty());
         b.ask("lock k", "200 Acquired").await;
         assert_eq!(server.shared.table.session_counts(), (1, 1));
         server.stop().await;
+    }
+
+    /// Whatever learns of it first: the holder's end, a release that was read before, or a waiter.
+    #[tokio::test(start_paused = true)]
+    async fn a_stop_is_nobodys_disconnect_and_grants_nothing() {
+        let server = Server::start();
+        let [mut a, mut b, mut c] = [(); 3].map(|()| server.connect());
+        let mut d = server.connect_by(1024);
+        a.ask("set_timeout 0", "200 timeout set").await;
+        a.ask("lock k", "200 Acquired").await;
+        c.ask("lock l", "200 Acquired").await;
+        d.ask("lock own", "200 Acquired").await;
+        b.send("lock k 3600").await;
+        server.until_waiting(1).await;
+        d.send("lock l 3600\nunlock own\nlock own\nlock free\nlock free 5")
+            .await;
+        server.until_waiting(2).await;
+        // Before the connections' tasks have their turn.
+        server.shared.begin_stop();
+        drop((a, c));
+        b.expect("503 Shutting down").await;
+        for answer in [
+            "503 Shutting down",
+            "200 Unlocked",
+            "503 Shutting down",
+            "503 Shutting down",
+            "503 Shutting down",
+        ] {
+            d.expect(answer).await;
+        }
+        let table = &server.shared.table;
+        let held = table.keys();
+        assert!(held.iter().map(|key| key.as_bytes()).eq([b"k", b"l"]));
+        let shared = Arc::clone(&server.shared);
+        server.stop().await;
+        assert_eq!(shared.table.held(), 2, "nothing ends after a stop either");
+    }
+
+    /// A release that comes after the stop, with waiters behind it that have not heard of it yet.
+    #[tokio::test]
+    async fn what_is_released_during_a_stop_passes_to_nobody() {
+        let server = Server::start();
+        let (table, now) = (&server.shared.table, server.shared.clock.now());
+        let mut a = table.open(Peer::Unix(None), Duration::ZERO);
+        let taken = table.try_acquire(&mut a, b"k", &Mode::Exclusive, now);
+        assert_eq!(taken.expect("no store").value, Locked::Acquired);
+        let (mut b, mut c) = (server.connect(), server.connect());
+        b.send("lock k 3600").await;
+        c.send("lock k 3600").await;
+        server.until_waiting(2).await;
+        server.shared.begin_stop();
+        let unlocked = table.unlock(&mut a, b"k", now).expect("no store").value;
+        assert_eq!(unlocked, Unlocked::Released { passed_on: false });
+        b.expect("503 Shutting down").await;
+        c.expect("503 Shutting down").await;
+        assert_eq!((table.held(), table.waiters().len()), (0, 0));
+        server.stop().await;
+    }
+
+    /// Its lease was over before its task had its turn, and the lock is the next one's by then.
+    #[tokio::test]
+    async fn a_waiter_is_not_told_of_a_lock_that_it_has_lost_since() {
+        let hour = Duration::from_secs(3600);
+        let server = Server::start_with(|config| config.max_hold_ms = 3_600_000);
+        let (table, now) = (&server.shared.table, server.shared.clock.now());
+        let mut a = table.open(Peer::Unix(None), Duration::ZERO);
+        let taken = table.try_acquire(&mut a, b"k", &Mode::Exclusive, now);
+        assert_eq!(taken.expect("no store").value, Locked::Acquired);
+        let (mut b, mut c) = (server.connect(), server.connect());
+        for (waiters, client) in [(1, &mut b), (2, &mut c)] {
+            client.send("lock k 86400").await;
+            server.until_waiting(waiters).await;
+        }
+        let unlocked = table.unlock(&mut a, b"k", now).expect("no store").value;
+        assert_eq!(unlocked, Unlocked::Released { passed_on: true });
+        let (_, ended) = table.end_leases(now + hour, 10);
+        assert_eq!(ended.len(), 1);
+        b.expect("409 Unavailable").await;
+        c.expect("200 Acquired").await;
+        b.ask("token k", "403 expired").await;
+        server.stop().await;
+    }
+
+    /// The same for what it holds by an earlier request; what it let go of itself it had.
+    #[tokio::test]
+    async fn what_a_packet_says_of_a_lock_is_true_when_it_is_sent() {
+        let server = Server::start();
+        let table = &server.shared.table;
+        let mut a = server.connect_by(1 << 16);
+        a.ask("lock k", "200 Acquired").await;
+        a.ask("expire k 3600000", "200 OK").await;
+        // So many lines that others have a turn before they are answered.
+        let echoes = "\necho".repeat(LINES_A_TURN as usize);
+        a.send(&format!(
+            "lock x\nlock k\ntoken k\nunlock x\nlock y{echoes}"
+        ))
+        .await;
+        while table.held() < 2 {
+            tokio::task::yield_now().await;
+        }
+        let end = server.shared.clock.now() + Duration::from_secs(7200);
+        assert_eq!(table.end_leases(end, 10).1.len(), 1);
+        for answer in [
+            "200 Acquired",
+            "403 expired",
+            "403 expired",
+            "200 Unlocked",
+            "200 Acquired",
+        ] {
+            a.expect(answer).await;
+        }
+        server.stop().await;
+    }
+
+    /// A lock that was granted at once, to a client that is not there any more to be told.
+    #[tokio::test(start_paused = true)]
+    async fn a_grant_whose_answer_cannot_be_sent_is_given_back() {
+        let server = Server::start();
+        let mut a = server.connect();
+        for lines in [
+            "lock k",
+            "lock_value k v\nunlock k\nlock k 5",
+            "lock l\nlock k",
+        ] {
+            let mut b = server.connect_by(64);
+            b.send(lines).await;
+            drop(b);
+            passes(Duration::ZERO, a.ask("lock k 3600", "200 Acquired")).await;
+            a.ask("unlock k", "200 Unlocked").await;
+        }
+        assert_eq!(server.shared.table.held(), 0);
+        server.stop().await;
+    }
+
+    /// What it was told of it keeps.
+    #[tokio::test(start_paused = true)]
+    async fn a_grant_whose_answer_was_sent_is_not_given_back() {
+        let server = Server::start();
+        let mut a = server.connect();
+        a.ask("lock k", "200 Acquired").await;
+        a.send("lock x\nlock k").await;
+        drop(a);
+        let mut b = server.connect();
+        b.ask("lock x 1", "200 Acquired").await;
+        passes(
+            Duration::from_secs(30),
+            b.ask("lock k 3600", "200 Acquired"),
+        )
+        .await;
+        server.stop().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn time_in_which_the_server_did_not_run_ends_neither_session_nor_lease() {
+        let server = Server::start();
+        let (shared, stop) = (Arc::clone(&server.shared), server.shared.stop.clone());
+        let beats = tokio::spawn(background::keep_time(shared, stop));
+        let (mut a, mut c) = (server.connect(), server.connect());
+        a.ask("lock k", "200 Acquired").await;
+        let id = a.id().await;
+        drop(a);
+        c.ask("lock l", "200 Acquired").await;
+        c.ask("expire l 30000", "200 OK").await;
+        sleep(Duration::from_secs(10)).await;
+        tokio::time::advance(Duration::from_secs(40)).await;
+        let mut b = server.connect();
+        b.ask(&format!("conn_id {id}"), "200 conn id set").await;
+        b.ask("unlock k", "200 Unlocked").await;
+        c.ask("expire l 30000", "200 OK").await;
+        passes(
+            Duration::from_secs(30),
+            b.ask("lock l 3600", "200 Acquired"),
+        )
+        .await;
+        server.stop().await;
+        beats.await.expect("no panic");
+    }
+
+    /// Wherever its task rests.
+    #[tokio::test(start_paused = true)]
+    async fn an_order_ends_a_connection_at_once() {
+        for order in [Order::TakenOver, Order::Kill] {
+            let server = Server::start();
+            let [mut a, b, mut c, mut d] = [(); 4].map(|()| server.connect());
+            a.ask("lock k", "200 Acquired").await;
+            c.ask("set_timeout 0", "200 timeout set").await;
+            c.ask("lock l", "200 Acquired").await;
+            c.send("lock k 3600").await;
+            server.until_waiting(1).await;
+            d.ask("set_timeout 0", "200 timeout set").await;
+            d.ask("lock m", "200 Acquired").await;
+            // Its answer is longer than the pipe, and nobody reads it.
+            d.send("help").await;
+            for number in [2, 3, 4] {
+                assert!(server.shared.table.order(SessionNumber(number), order));
+            }
+            passes(Duration::ZERO, a.ask("lock l 3600", "200 Acquired")).await;
+            passes(Duration::ZERO, a.ask("lock m 3600", "200 Acquired")).await;
+            server.until_waiting(0).await;
+            assert!(!server.shared.table.order(SessionNumber(3), order));
+            for mut client in [b, c] {
+                assert_eq!(client.answers.next_line().await.expect("an end"), None);
+            }
+            server.stop().await;
+        }
     }
 }

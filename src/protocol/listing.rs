@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use bytes::{BufMut, BytesMut};
 
 use super::reply::{put_fmt, put_visible};
-use crate::table::{Key, LockView, Mode, SessionView, Waiter};
+use crate::model::{LockView, Mode, SessionNumber, SessionView};
 
 /// The first line.
 pub fn put_debug_start(out: &mut BytesMut) {
@@ -39,9 +39,9 @@ pub fn put_session(out: &mut BytesMut, view: &SessionView, now: Instant) {
 }
 
 /// `LOCK key #24, #25 (value) waiters=N token=T,T`. Holders that the view leaves out are counted.
-pub fn put_lock(out: &mut BytesMut, key: &Key, view: &LockView) {
+pub fn put_lock(out: &mut BytesMut, key: &[u8], view: &LockView) {
     out.put_slice(b"LOCK ");
-    put_visible(out, key.as_bytes());
+    put_visible(out, key);
     for (index, (holder, _)) in view.holders.iter().enumerate() {
         let comma = if index > 0 { "," } else { "" };
         put_fmt(out, format_args!("{comma} {holder}"));
@@ -60,11 +60,16 @@ pub fn put_lock(out: &mut BytesMut, key: &Key, view: &LockView) {
 }
 
 /// `REQUEST #26 key (value) waited_ms=N`.
-pub fn put_request(out: &mut BytesMut, waiter: &Waiter, now: Instant) {
-    put_fmt(out, format_args!("REQUEST {} ", waiter.session()));
-    put_visible(out, waiter.key().as_bytes());
-    put_value(out, waiter.mode());
-    let waited: Duration = now.saturating_duration_since(waiter.since());
+pub fn put_request(
+    out: &mut BytesMut,
+    session: SessionNumber,
+    key: &[u8],
+    mode: &Mode,
+    waited: Duration,
+) {
+    put_fmt(out, format_args!("REQUEST {session} "));
+    put_visible(out, key);
+    put_value(out, mode);
     put_fmt(out, format_args!(" waited_ms={}\r\n", waited.as_millis()));
 }
 
@@ -84,7 +89,7 @@ fn put_value(out: &mut BytesMut, mode: &Mode) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::table::{SessionNumber, Token};
+    use crate::model::{Key, Token};
 
     #[test]
     fn holders_that_are_not_shown_are_counted() {
@@ -95,7 +100,7 @@ mod tests {
             waiters: 3,
         };
         let mut out = BytesMut::new();
-        put_lock(&mut out, &Key::new(b"k\r"), &view);
+        put_lock(&mut out, b"k\r", &view);
         let expected = b"LOCK k\\x0D #1, #2, ... 1232 more (v\\x07) waiters=3 token=7,8\r\n";
         assert_eq!(out, expected[..]);
     }

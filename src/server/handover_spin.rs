@@ -18,16 +18,16 @@ use super::Shared;
 /// spent on waiting.
 const QUICK_NS: u64 = 100_000;
 
-/// When the last hand-over was, and who watches for the next.
+/// When the last hand-over was, and how the task that keeps a worker awake learns of it.
 #[derive(Debug)]
-pub(super) struct Vigil {
+pub(super) struct HandoverSpin {
     start: Instant,
     /// After the start.
     last_ns: AtomicU64,
     quick: Notify,
 }
 
-impl Default for Vigil {
+impl Default for HandoverSpin {
     fn default() -> Self {
         Self {
             start: Instant::now(),
@@ -37,8 +37,8 @@ impl Default for Vigil {
     }
 }
 
-impl Vigil {
-    /// A lock has passed on to one who waited for it.
+impl HandoverSpin {
+    /// A lock has passed on to a waiter.
     pub(super) fn handed_over(&self) {
         let now_ns = self.now_ns();
         let last_ns = self.last_ns.swap(now_ns, Ordering::Relaxed);
@@ -61,14 +61,14 @@ fn is_quick(last_ns: u64, now_ns: u64) -> bool {
     now_ns.saturating_sub(last_ns) <= QUICK_NS
 }
 
-/// Watches until `stop`. One such task is enough: while it runs, its worker looks for input again
-/// and again, and all others have their turn.
-pub(super) async fn keep_vigil(shared: Arc<Shared>, stop: CancellationToken) {
-    let vigil = &shared.vigil;
+/// Keeps a worker awake while the next hand-over is near, until `stop`. One such task is enough:
+/// while it runs, its worker looks for input again and again, and all others have their turn.
+pub(super) async fn keep_awake(shared: Arc<Shared>, stop: CancellationToken) {
+    let spin = &shared.handover_spin;
     let watch = async {
         loop {
-            vigil.quick.notified().await;
-            while vigil.is_next_near() {
+            spin.quick.notified().await;
+            while spin.is_next_near() {
                 tokio::task::yield_now().await;
             }
         }
@@ -95,13 +95,11 @@ mod tests {
         let (mut a, mut b) = (server.connect(), server.connect());
         a.ask("lock k", "200 Acquired").await;
         a.ask("unlock k", "200 Unlocked").await;
-        let last = &server.shared.vigil.last_ns;
+        let last = &server.shared.handover_spin.last_ns;
         assert_eq!(last.load(Ordering::Relaxed), 0);
         a.ask("lock k", "200 Acquired").await;
         b.send("lock k 3600").await;
-        while server.shared.table.waiters().is_empty() {
-            tokio::task::yield_now().await;
-        }
+        server.until_waiting(1).await;
         a.ask("unlock k", "200 Unlocked").await;
         assert_ne!(last.load(Ordering::Relaxed), 0);
         b.expect("200 Acquired").await;
@@ -121,25 +119,28 @@ mod tests {
     async fn it_stays_awake_while_hand_overs_are_near_and_sleeps_then() {
         let server = Server::start();
         let (shared, stop) = (Arc::clone(&server.shared), CancellationToken::new());
-        let mut vigil = pin!(keep_vigil(Arc::clone(&shared), stop));
+        let mut spin = pin!(keep_awake(Arc::clone(&shared), stop));
         let woken = Arc::new(Woken::default());
         let waker = Waker::from(Arc::clone(&woken));
         let mut wants_another_turn = async || {
             let mut context = Context::from_waker(&waker);
-            assert!(vigil.as_mut().poll(&mut context).is_pending());
+            assert!(spin.as_mut().poll(&mut context).is_pending());
             // The runtime wakes those who gave way when it has seen to all others.
             tokio::task::yield_now().await;
             woken.0.swap(false, Ordering::Relaxed)
         };
         assert!(!wants_another_turn().await);
         // So far ahead that it stays near.
-        shared.vigil.last_ns.store(u64::MAX, Ordering::Relaxed);
-        shared.vigil.quick.notify_one();
+        shared
+            .handover_spin
+            .last_ns
+            .store(u64::MAX, Ordering::Relaxed);
+        shared.handover_spin.quick.notify_one();
         for _ in 0..3 {
             assert!(wants_another_turn().await);
         }
-        shared.vigil.last_ns.store(0, Ordering::Relaxed);
-        while shared.vigil.is_next_near() {}
+        shared.handover_spin.last_ns.store(0, Ordering::Relaxed);
+        while shared.handover_spin.is_next_near() {}
         assert!(!wants_another_turn().await);
         server.stop().await;
     }

@@ -1,26 +1,142 @@
-//! The four things that a waiting request listens to.
+//! Where a connection waits for something that is neither input nor output.
 
 use std::future::Future;
+use std::io;
 
-use crate::table::Ending;
+use bytes::BytesMut;
+use tokio::time::{Instant, sleep_until};
+
+use super::{Connection, Gone, read_some};
+use crate::protocol::Reply;
+use crate::server::transport::Transport;
+use crate::table::{Ending, Locked, Order};
+
+/// Why something was not waited for any longer.
+pub(super) enum Interrupted {
+    /// The client ended its input.
+    ClientLeft,
+    /// The client has sent too much ahead.
+    Overrun,
+    /// The server stops.
+    Stopping,
+}
+
+/// What came from the client while something was waited for.
+enum Ahead {
+    /// The end of its input.
+    Ended,
+    /// More than it may send.
+    TooMuch,
+}
+
+impl<S: Transport> Connection<S> {
+    /// Sits out the session's wait, and answers the request.
+    ///
+    /// # Errors
+    ///
+    /// When the connection is over. A wait that is left so has ended by a disconnect.
+    pub(super) async fn wait_for_lock(&mut self, deadline: Instant) -> Result<(), Gone> {
+        // Nobody should wait for answers that are ready.
+        self.flush().await?;
+        let max_ahead = self.shared.config.max_ahead as usize;
+        let signal = std::sync::Arc::clone(self.session.signal());
+        let Some(wait) = self.shared.table.wait(&mut self.session) else {
+            debug_assert!(false, "only a session that waits gets here");
+            self.reply(&Reply::Unavailable);
+            return Ok(());
+        };
+        let mut ahead = Ok(Ahead::Ended);
+        let disconnect = async {
+            ahead = read_ahead(&mut self.stream, &mut self.input, max_ahead).await;
+        };
+        let (order, deadline) = (signal.any(), sleep_until(deadline));
+        let mut ending = first_of(disconnect, wait.granted(), order, deadline).await;
+        if let Some(order) = signal.is_cut_off() {
+            // The wait ends by a disconnect, since nobody will be told of a grant.
+            return Err(order.into());
+        }
+        match (ending, &ahead) {
+            (Ending::Disconnect, Ok(Ahead::TooMuch)) => ending = Ending::Overrun,
+            (Ending::Disconnect, Ok(Ahead::Ended)) => self.input_ended = true,
+            _ => {}
+        }
+        let outcome = wait.end(ending, self.shared.clock.now());
+        ahead?;
+        match (&outcome.value, ending) {
+            (Locked::Busy, Ending::Shutdown) => self.reply(&Reply::ShuttingDown),
+            (Locked::Busy, Ending::Overrun) => self.refuse_overrun(),
+            // It has waited; and there was no circle when it began to.
+            _ => self.answer_lock(outcome),
+        }
+        Ok(())
+    }
+
+    /// Waits for an event, unless something else comes before that.
+    ///
+    /// # Errors
+    ///
+    /// When the connection is over.
+    pub(super) async fn wait_for<T>(
+        &mut self,
+        event: impl Future<Output = T>,
+    ) -> Result<Result<T, Interrupted>, Gone> {
+        let max_ahead = self.shared.config.max_ahead as usize;
+        tokio::select! {
+            biased;
+            ahead = read_ahead(&mut self.stream, &mut self.input, max_ahead) => match ahead? {
+                Ahead::TooMuch => Ok(Err(Interrupted::Overrun)),
+                Ahead::Ended => {
+                    self.input_ended = true;
+                    Ok(Err(Interrupted::ClientLeft))
+                }
+            },
+            order = self.session.signal().any() => match order {
+                Order::Stop => Ok(Err(Interrupted::Stopping)),
+                order => Err(order.into()),
+            },
+            happened = event => Ok(Ok(happened)),
+        }
+    }
+
+    pub(super) fn refuse_overrun(&mut self) {
+        let max_bytes = self.shared.config.max_ahead as usize;
+        self.reply(&Reply::TooMuchAhead { max_bytes });
+    }
+}
+
+/// Reads ahead until the client has ended its input, or has sent more than `most` bytes: so an end is
+/// always noticed at once. An end that came behind more than that would stay in the kernel, which
+/// takes no more than its buffers hold.
+async fn read_ahead(
+    stream: &mut impl Transport,
+    input: &mut BytesMut,
+    most: usize,
+) -> io::Result<Ahead> {
+    while let room @ 1.. = (most + 1).saturating_sub(input.len()) {
+        if read_some(stream, input, room).await? == 0 {
+            return Ok(Ahead::Ended);
+        }
+    }
+    Ok(Ahead::TooMuch)
+}
 
 /// Waits for the first of the four and says which it was.
 ///
 /// Where several are ready, the end of the connection is looked at first, so that a lock is not
 /// granted to a client that is known to be gone; then the grant, so that neither the deadline
-/// nor the shutdown takes away what was given. Whatever this returns, the waiter's state under
-/// the key's guard decides: [`LockTable::settle`](crate::table::LockTable::settle).
-pub(super) async fn first_of(
+/// nor an order takes away what was given. Whatever this returns, the waiter's state under
+/// the key's guard decides: [`Wait::end`](crate::table::Wait::end).
+async fn first_of<T>(
     disconnect: impl Future<Output = ()>,
     granted: impl Future<Output = ()>,
-    shutdown: impl Future<Output = ()>,
+    order: impl Future<Output = T>,
     deadline: impl Future<Output = ()>,
 ) -> Ending {
     tokio::select! {
         biased;
         () = disconnect => Ending::Disconnect,
         () = granted => Ending::Granted,
-        () = shutdown => Ending::Shutdown,
+        _ = order => Ending::Shutdown,
         () = deadline => Ending::Deadline,
     }
 }
@@ -35,15 +151,15 @@ mod tests {
     use tokio::sync::Notify;
 
     use super::*;
-    use crate::table::{
-        LockTable, Locked, Mode, Peer, Session, SessionNumber, Unlocked, interleave, test_table,
-    };
+    use crate::model::{Mode, Peer, SessionNumber};
+    use crate::table::plain::{PlainTable, test_table};
+    use crate::table::{Session, Unlocked, interleave};
 
     const KEY: &[u8] = b"k";
 
     #[derive(Clone)]
     struct Race {
-        table: Arc<LockTable>,
+        table: Arc<PlainTable>,
         disconnect: Arc<Notify>,
         shutdown: Arc<Notify>,
         deadline: Arc<Notify>,
@@ -65,11 +181,10 @@ mod tests {
         }
 
         async fn ending(&self, session: &Session) -> Ending {
-            let waiter = session.waiter().expect("it waits");
             let (disconnect, shutdown) = (self.disconnect.notified(), self.shutdown.notified());
             first_of(
                 disconnect,
-                waiter.granted(),
+                self.table.granted(session),
                 shutdown,
                 self.deadline.notified(),
             )
@@ -78,7 +193,7 @@ mod tests {
 
         fn assert_alone(&self, number: SessionNumber) {
             let keys = self.table.keys();
-            let view = self.table.lock_view(&keys[0], 2).expect("held");
+            let view = self.table.lock_view(keys[0].as_bytes(), 2).expect("held");
             assert_eq!(
                 view.holders
                     .iter()
@@ -138,7 +253,7 @@ mod tests {
         }));
         let racing = race.clone();
         threads.push(thread::spawn(move || {
-            block_on(second.waiter().expect("it waits").granted());
+            block_on(racing.table.granted(&second));
             assert!(
                 racing
                     .table

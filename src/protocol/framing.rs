@@ -1,11 +1,10 @@
-//! Framing: lines out of a byte stream, replies into one.
+//! Framing: lines out of a byte stream.
 
-use std::io::{self, BufRead};
+use std::io::BufRead;
 
 use bytes::{Buf, BytesMut};
-use tokio_util::codec::{Decoder, Encoder};
 
-use super::reply::Reply;
+use super::request::TLS_HELLO;
 
 /// What stood between two line ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,13 +47,13 @@ impl Lines {
     }
 }
 
-/// Splits input at LF (a CR before it is part of the line's end) and encodes replies.
+/// Splits input at LF; a CR before it is part of the line's end.
 ///
 /// Holds at most `max_line` + 1 bytes of an unfinished line: what is longer is dropped as it
 /// arrives and reported as one [`Line::TooLong`] when its end is seen, so that every line gets
 /// exactly one answer.
 #[derive(Debug)]
-pub struct LineCodec {
+pub struct Framing {
     max_line: usize,
     /// How much of the buffer is known: to be whole lines, or to hold no LF.
     scanned: usize,
@@ -63,8 +62,8 @@ pub struct LineCodec {
     discarding: bool,
 }
 
-impl LineCodec {
-    /// A codec for lines of at most `max_line` bytes, line end not counted.
+impl Framing {
+    /// For lines of at most `max_line` bytes, line end not counted.
     pub fn new(max_line: usize) -> Self {
         Self {
             max_line,
@@ -72,6 +71,26 @@ impl LineCodec {
             are_lines: false,
             discarding: false,
         }
+    }
+
+    /// Takes all whole lines that are in `src` at once, since to split a buffer costs more than to
+    /// look at a line. `None` if there is none; what there is of one stays, as long as it may be one.
+    pub fn take_lines(&mut self, src: &mut BytesMut) -> Option<Lines> {
+        let Some(end) = self.end_of_lines(src) else {
+            self.drop_unfinished_overlong_line(src);
+            return None;
+        };
+        (self.scanned, self.are_lines) = (0, false);
+        let bytes = match end == src.len() {
+            true => std::mem::take(src),
+            false => src.split_to(end),
+        };
+        Some(Lines {
+            bytes,
+            start: 0,
+            max_line: self.max_line,
+            first_is_cut: std::mem::take(&mut self.discarding),
+        })
     }
 
     /// Gives the lines that were not looked at back to the buffer that all came from, and its room.
@@ -95,8 +114,13 @@ impl LineCodec {
             return Some(self.scanned);
         }
         let unseen = src.get(self.scanned..)?;
-        let last = unseen.iter().rposition(|&byte| byte == b'\n')?;
-        Some(self.scanned + last + 1)
+        match unseen.iter().rposition(|&byte| byte == b'\n') {
+            Some(last) => Some(self.scanned + last + 1),
+            // It is taken for a line with its end, which is not looked at.
+            None => {
+                (src.len() > TLS_HELLO.len() && src.starts_with(TLS_HELLO)).then_some(src.len())
+            }
+        }
     }
 
     fn drop_unfinished_overlong_line(&mut self, src: &mut BytesMut) {
@@ -106,39 +130,6 @@ impl LineCodec {
             src.clear();
         }
         self.scanned = src.len();
-    }
-}
-
-/// Takes all whole lines at once: to split a buffer costs more than to look at a line.
-impl Decoder for LineCodec {
-    type Item = Lines;
-    type Error = io::Error;
-
-    fn decode(&mut self, src: &mut BytesMut) -> io::Result<Option<Lines>> {
-        let Some(end) = self.end_of_lines(src) else {
-            self.drop_unfinished_overlong_line(src);
-            return Ok(None);
-        };
-        (self.scanned, self.are_lines) = (0, false);
-        let bytes = match end == src.len() {
-            true => std::mem::take(src),
-            false => src.split_to(end),
-        };
-        Ok(Some(Lines {
-            bytes,
-            start: 0,
-            max_line: self.max_line,
-            first_is_cut: std::mem::take(&mut self.discarding),
-        }))
-    }
-}
-
-impl Encoder<&Reply<'_>> for LineCodec {
-    type Error = io::Error;
-
-    fn encode(&mut self, reply: &Reply<'_>, dst: &mut BytesMut) -> io::Result<()> {
-        reply.put(dst);
-        Ok(())
     }
 }
 
@@ -159,12 +150,12 @@ mod tests {
 
     /// Feeds `chunks` one after the other and collects the lines that come out.
     fn lines(max_line: usize, chunks: &[&[u8]]) -> Vec<Seen> {
-        let mut codec = LineCodec::new(max_line);
+        let mut framing = Framing::new(max_line);
         let mut buffer = BytesMut::new();
         let mut seen = Vec::new();
         for chunk in chunks {
             buffer.extend_from_slice(chunk);
-            while let Some(mut lines) = codec.decode(&mut buffer).expect("decoding never fails") {
+            while let Some(mut lines) = framing.take_lines(&mut buffer) {
                 while let Some(line) = lines.next_line() {
                     seen.push(match line {
                         Line::Text(text) => Some(text.to_vec()),
@@ -207,30 +198,21 @@ mod tests {
 
     #[test]
     fn lines_that_were_put_back_come_again_as_if_they_had_not_come() {
-        let (mut codec, mut buffer) = (LineCodec::new(4), BytesMut::from("12345678"));
-        assert!(codec.decode(&mut buffer).expect("never fails").is_none());
+        let (mut framing, mut buffer) = (Framing::new(4), BytesMut::from("12345678"));
+        assert!(framing.take_lines(&mut buffer).is_none());
         buffer.extend_from_slice(b"9\nab\nc");
-        let lines = codec
-            .decode(&mut buffer)
-            .expect("never fails")
-            .expect("two lines");
-        codec.put_back(lines, &mut buffer);
-        let mut lines = codec
-            .decode(&mut buffer)
-            .expect("never fails")
-            .expect("the same");
+        let lines = framing.take_lines(&mut buffer).expect("two lines");
+        framing.put_back(lines, &mut buffer);
+        let mut lines = framing.take_lines(&mut buffer).expect("the same");
         assert_eq!(lines.next_line(), Some(Line::TooLong));
-        codec.put_back(lines, &mut buffer);
+        framing.put_back(lines, &mut buffer);
         buffer.extend_from_slice(b"d\n");
         for expected in [b"ab", b"cd"] {
-            let mut lines = codec
-                .decode(&mut buffer)
-                .expect("never fails")
-                .expect("a line");
+            let mut lines = framing.take_lines(&mut buffer).expect("a line");
             assert_eq!(lines.next_line(), Some(Line::Text(expected)));
-            codec.put_back(lines, &mut buffer);
+            framing.put_back(lines, &mut buffer);
         }
-        assert!(codec.decode(&mut buffer).expect("never fails").is_none());
+        assert!(framing.take_lines(&mut buffer).is_none());
     }
 
     #[test]

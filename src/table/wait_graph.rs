@@ -1,63 +1,36 @@
 //! Who waits for whom.
 //!
-//! Only a request that must wait can close a circle, so only those come here. The graph's mutex
-//! is taken *before* the guard of any key and held while a request walks and then queues itself.
+//! Only a request that must wait can close a circle, so only those come here. A request queues up
+//! under the guard of its key, and then takes the graph's mutex, enters the graph and walks; it
+//! holds the mutex from its entry to the end of its walk, and leaves queue and graph again if it
+//! found a circle. The mutex is taken before the guard of any key, never under one.
 //!
-//! Why the walk finds every circle and no false one: while the mutex is held nobody else can
-//! begin to wait, and a session that waits does nothing itself, because it runs one request at a
-//! time; the requester stands still, too. So every edge that the walk reads was there from its
-//! first step on, and the session that would close a circle is the last one to come and sees all
-//! the others in place. Deadlines, disconnects and leases only take edges away. A grant takes the
-//! new holder's edge away and leads others to it; but it does not wait any more, and cannot begin
-//! to while the mutex is held, so no path goes on from there. All of these come about without the
-//! mutex: an edge whose waiter no longer waits does not count.
+//! Why the walks find every circle: of the sessions in a circle one enters the graph last, and its
+//! walk sees all the others in place.
+//!
+//! Why they find no false one: while the mutex is held nobody enters the graph, and a session that
+//! is in the graph and waits does nothing, because it runs one request at a time; the requester
+//! stands still, too. So every edge that the walk reads was there from its first step on. Deadlines,
+//! disconnects and leases only take edges away. A grant takes the new holder's edge away and leads
+//! others to it; but the new holder does not wait any more, and cannot enter the graph while the
+//! mutex is held, so no path goes on from there. All of these come about without the mutex: an edge
+//! whose waiter no longer waits does not count. If the requester itself is granted the lock while it
+//! walks, it cannot leave the queue any more, and has the lock whatever it found.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
-use super::key::Key;
 use super::lock::Lock;
-use super::queue::Waiter;
-use super::session::SessionNumber;
+use super::lock_key::LockKey;
 use super::shrunk;
+use super::waiters::Waiter;
+use crate::model::{Circle, Key, SessionNumber, Step};
 
 /// The edges from each waiting session to the key it waits for. Kept under the table's mutex.
 /// A session waits for one key at most.
 #[derive(Debug, Default)]
 pub(super) struct WaitGraph {
     waiters: HashMap<SessionNumber, Arc<Waiter>>,
-}
-
-/// Sessions that would wait for each other for ever.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Circle(Vec<Step>);
-
-/// One edge: `waiter` waits for `key`, which the next step's waiter holds.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Step {
-    /// Who waits.
-    pub waiter: SessionNumber,
-    /// For what.
-    pub key: Key,
-}
-
-impl Circle {
-    /// A circle that starts at the requester; the holder of the last step's key is the requester
-    /// again. `steps` must not be empty.
-    pub fn new(steps: Vec<Step>) -> Self {
-        debug_assert!(!steps.is_empty(), "a circle has a requester");
-        Self(steps)
-    }
-
-    /// The edges, the requester's first.
-    pub fn steps(&self) -> &[Step] {
-        &self.0
-    }
-
-    /// Whose request would close the circle.
-    pub fn requester(&self) -> SessionNumber {
-        self.0.first().map_or(SessionNumber(0), |step| step.waiter)
-    }
 }
 
 /// Where the walk goes on from a key.
@@ -71,7 +44,8 @@ pub(super) enum Beyond {
 
 /// A waiting session met on the walk, and whose key led to it.
 struct Visit {
-    step: Step,
+    waiter: SessionNumber,
+    key: LockKey,
     from: Option<usize>,
 }
 
@@ -88,7 +62,7 @@ impl WaitGraph {
         }
     }
 
-    /// Those who wait at this moment, in no order.
+    /// The requests that wait at this moment, in no order.
     pub(super) fn waiting(&self) -> Vec<Arc<Waiter>> {
         self.waiters
             .values()
@@ -105,30 +79,27 @@ impl WaitGraph {
     pub(super) fn circle(
         &self,
         requester: SessionNumber,
-        key: &Key,
-        beyond: impl Fn(&Key) -> Beyond,
+        key: &LockKey,
+        beyond: impl Fn(&LockKey) -> Beyond,
     ) -> Option<Circle> {
-        let step = Step {
+        let mut visits = vec![Visit {
             waiter: requester,
             key: key.clone(),
-        };
-        let mut visits = vec![Visit { step, from: None }];
+            from: None,
+        }];
         let mut seen = HashSet::from([key.clone()]);
         let mut next = VecDeque::from([0]);
         while let Some(index) = next.pop_front() {
-            let Beyond::Waiting(holders) = beyond(&visits[index].step.key) else {
+            let Beyond::Waiting(holders) = beyond(&visits[index].key) else {
                 return Some(path_to(&visits, index));
             };
             let waiters = holders.iter().filter_map(|holder| self.waiters.get(holder));
             for waiter in waiters.filter(|waiter| waiter.is_waiting()) {
                 if seen.insert(waiter.key().clone()) {
-                    let step = Step {
-                        waiter: waiter.session(),
-                        key: waiter.key().clone(),
-                    };
                     next.push_back(visits.len());
                     visits.push(Visit {
-                        step,
+                        waiter: waiter.session(),
+                        key: waiter.key().clone(),
                         from: Some(index),
                     });
                 }
@@ -138,7 +109,7 @@ impl WaitGraph {
     }
 
     /// What lies beyond a key that is locked so, for a walk that looks for `requester`. Looks at
-    /// the holders or at those who wait, whichever are fewer.
+    /// the holders or at the waiting sessions, whichever are fewer.
     pub(super) fn beyond(&self, requester: SessionNumber, lock: &Lock) -> Beyond {
         if lock.is_held_by(requester) {
             return Beyond::Requester;
@@ -164,7 +135,11 @@ impl WaitGraph {
 
 fn path_to(visits: &[Visit], last: usize) -> Circle {
     let backwards = std::iter::successors(Some(last), |&index| visits[index].from);
-    let mut steps: Vec<Step> = backwards.map(|index| visits[index].step.clone()).collect();
+    let step = |index: usize| Step {
+        waiter: visits[index].waiter,
+        key: Key::new(visits[index].key.as_bytes()),
+    };
+    let mut steps: Vec<Step> = backwards.map(step).collect();
     steps.reverse();
     Circle::new(steps)
 }
@@ -178,15 +153,15 @@ mod tests {
     use shuttle::future::block_on;
     use shuttle::thread;
 
-    use crate::table::{
-        Ending, LockTable, Locked, Mode, Peer, Session, Value, interleave, test_table,
-    };
+    use crate::model::{Mode, Peer, Value};
+    use crate::table::plain::{PlainTable, test_table};
+    use crate::table::{Ending, Locked, Session, interleave};
 
-    fn table() -> Arc<LockTable> {
+    fn table() -> Arc<PlainTable> {
         Arc::new(test_table())
     }
 
-    fn open(table: &LockTable) -> Session {
+    fn open(table: &PlainTable) -> Session {
         table.open(Peer::Unix(None), Duration::ZERO)
     }
 
@@ -194,24 +169,24 @@ mod tests {
         format!("x{index}").into_bytes()
     }
 
-    fn take(table: &LockTable, session: &mut Session, key: &[u8], mode: &Mode) {
+    fn take(table: &PlainTable, session: &mut Session, key: &[u8], mode: &Mode) {
         assert_eq!(
             table.lock(session, key, mode, Instant::now()),
             Locked::Acquired
         );
     }
 
-    fn wait(table: &LockTable, session: &mut Session, key: &[u8]) -> Locked {
+    fn wait(table: &PlainTable, session: &mut Session, key: &[u8]) -> Locked {
         table.lock_or_wait(session, key, &Mode::Exclusive, Instant::now())
     }
 
     /// Waits for the lock as a connection would, and says whether the session has it.
-    fn acquire(table: &LockTable, session: &mut Session, key: &[u8]) -> Locked {
+    fn acquire(table: &PlainTable, session: &mut Session, key: &[u8]) -> Locked {
         let answer = wait(table, session, key);
         if answer != Locked::Waiting {
             return answer;
         }
-        block_on(session.waiter().expect("it waits").granted());
+        block_on(table.granted(session));
         assert!(table.settle(session, Ending::Granted, Instant::now()));
         Locked::Acquired
     }

@@ -1,0 +1,89 @@
+//! What survives a restart, as values: changes on their way to a store, and what comes back.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::key::Key;
+use super::mode::Mode;
+use super::secret::{Secret, SecretDigest};
+use super::session_id::SessionNumber;
+use super::token::Token;
+
+/// A place in the order of all changes: the number of the commit that a change is part of. Zero is
+/// before all of them, and durable from the beginning.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Seq(pub(crate) u64);
+
+/// A change of what survives a restart.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// A session holds a lock, by a new grant or with another lease than before.
+    Held(Token, StoredHold),
+    /// The grant with this token is over.
+    Released(Token),
+    /// A session lives, newly or with another grace period or secret than before.
+    Session(SessionNumber, StoredSession),
+    /// The session is over, and cannot be resumed. What it still holds then is on its way to be
+    /// released, and is released at once if the server starts anew meanwhile.
+    SessionOver(SessionNumber),
+}
+
+/// One grant of one key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredHold {
+    /// The session that holds the key.
+    pub session: SessionNumber,
+    /// The key.
+    pub key: Key,
+    /// How the session holds it.
+    pub mode: Mode,
+    /// The whole length of the grant's lease, which begins anew at a restart.
+    pub lease: Option<Duration>,
+}
+
+/// A session as it is handed to the store.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct StoredSession {
+    /// Its grace period, which begins anew at a restart.
+    pub grace: Duration,
+    /// Its secret, if it has one; of which the store keeps a digest alone.
+    pub secret: Option<Secret>,
+}
+
+/// What a store has kept.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Restored {
+    /// No token above this was ever given to anyone.
+    pub tokens_above: Token,
+    /// No session that the store knew of had a number above this.
+    pub session_numbers_above: SessionNumber,
+    /// All grants, in their order.
+    pub holds: Vec<(Token, StoredHold)>,
+    /// The sessions. One with grants may be missing: its first grant was not answered yet, or it
+    /// was over and not everything was released.
+    pub sessions: Vec<RestoredSession>,
+}
+
+/// A session as it comes back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RestoredSession {
+    /// Its public number.
+    pub number: SessionNumber,
+    /// Its grace period, which begins now.
+    pub grace: Duration,
+    /// What is left of its secret.
+    pub secret: Option<SecretDigest>,
+}
+
+/// Why a change is not durable, in a few words.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct NotStored(Arc<str>);
+
+impl NotStored {
+    /// For this reason, which is made one line.
+    pub fn new(reason: impl fmt::Display) -> Self {
+        Self(reason.to_string().replace(char::is_control, " ").into())
+    }
+}

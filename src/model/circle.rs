@@ -1,0 +1,36 @@
+//! A deadlock, as it is told.
+
+use super::key::Key;
+use super::session_id::SessionNumber;
+
+/// Sessions that would wait for each other for ever.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Circle(Vec<Step>);
+
+/// One edge: `waiter` waits for `key`, which the next step's waiter holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Step {
+    /// Who waits.
+    pub waiter: SessionNumber,
+    /// For what.
+    pub key: Key,
+}
+
+impl Circle {
+    /// A circle that starts at the requester; the holder of the last step's key is the requester
+    /// again. `steps` must not be empty.
+    pub fn new(steps: Vec<Step>) -> Self {
+        debug_assert!(!steps.is_empty(), "a circle has a requester");
+        Self(steps)
+    }
+
+    /// The edges, the requester's first.
+    pub fn steps(&self) -> &[Step] {
+        &self.0
+    }
+
+    /// Whose request would close the circle.
+    pub fn requester(&self) -> SessionNumber {
+        self.0.first().map_or(SessionNumber(0), |step| step.waiter)
+    }
+}

@@ -1,0 +1,23 @@
+//! The values that every room speaks of. Imports nothing of the other rooms.
+
+mod change;
+mod circle;
+mod key;
+mod limits;
+mod mode;
+mod secret;
+mod session_id;
+mod token;
+mod view;
+
+pub use change::{Change, NotStored, Restored, RestoredSession, Seq, StoredHold, StoredSession};
+pub use circle::{Circle, Step};
+pub use key::{Key, Value};
+pub use limits::{Limit, Limits};
+pub use mode::Mode;
+#[cfg(feature = "store")]
+pub use secret::digest;
+pub use secret::{Secret, SecretDigest};
+pub use session_id::{Peer, SessionId, SessionNumber};
+pub use token::Token;
+pub use view::{LockView, SessionView};

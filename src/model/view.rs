@@ -1,0 +1,33 @@
+//! The state as it is shown to people.
+
+use std::time::{Duration, Instant};
+
+use super::mode::Mode;
+use super::session_id::{Peer, SessionNumber};
+use super::token::Token;
+
+/// What `debug` shows of a session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SessionView {
+    /// Its public number.
+    pub number: SessionNumber,
+    /// Its grace period.
+    pub grace: Duration,
+    /// Where it is, or was last, connected from.
+    pub peer: Peer,
+    /// When its grace period ends; `None` while it is connected.
+    pub grace_ends: Option<Instant>,
+}
+
+/// What `debug` shows of a lock.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LockView {
+    /// The holders, in the order of their numbers, each with its fencing token; perhaps not all.
+    pub holders: Vec<(SessionNumber, Token)>,
+    /// How many there are.
+    pub holders_in_all: usize,
+    /// In which mode they hold it.
+    pub mode: Mode,
+    /// How many requests wait for it.
+    pub waiters: usize,
+}

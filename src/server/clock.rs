@@ -1,0 +1,168 @@
+//! The time by which grace periods and leases run.
+//!
+//! It is the monotonic clock less the time in which the server did not run: a process that was
+//! stopped, a virtual machine that was paused. In that time no client could renew a lease or come
+//! back to its session, so none of it may count: else all grace periods would be over the moment the
+//! server goes on, before it has read the first `conn_id`.
+//!
+//! A [beat](beat) says every quarter of a second that the server runs. Whoever asks for the time and
+//! finds the last beat longer ago than a second has found such a gap, and takes it out, before
+//! anything is decided by that time. Waits are not measured so: their clients' time went on.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant as StdInstant};
+
+use tokio::time::{Instant, MissedTickBehavior, interval};
+use tracing::warn;
+
+/// How often the server says that it runs.
+const BEAT: Duration = Duration::from_millis(250);
+
+/// A beat that is later than this was not just waiting for its turn.
+const GAP: Duration = Duration::from_secs(1);
+
+/// The clock of one server. May be asked from any number of threads at once.
+#[derive(Debug)]
+pub(super) struct Clock {
+    start: Instant,
+    /// The last beat, in nanoseconds since the start; [`STILL`] before the first one.
+    beat_ns: AtomicU64,
+    /// All gaps so far.
+    gaps_ns: AtomicU64,
+    /// So that several who find a gap take it out once.
+    finding: Mutex<()>,
+}
+
+/// No gap is looked for: nothing says that the server runs.
+const STILL: u64 = u64::MAX;
+
+impl Default for Clock {
+    fn default() -> Self {
+        Self {
+            start: Instant::now(),
+            beat_ns: AtomicU64::new(STILL),
+            gaps_ns: AtomicU64::new(0),
+            finding: Mutex::new(()),
+        }
+    }
+}
+
+impl Clock {
+    /// The time without the gaps. Where a gap is found it may step back, by no more than a beat or
+    /// two: so what runs by it ends later, and never too early.
+    pub(super) fn now(&self) -> StdInstant {
+        loop {
+            let gaps_ns = self.gaps_ns.load(Ordering::Acquire);
+            let real_ns = self.real_ns();
+            if self.is_gap(real_ns) {
+                self.take_out_gap();
+            } else if gaps_ns == self.gaps_ns.load(Ordering::Acquire) {
+                let running = Duration::from_nanos(real_ns.saturating_sub(gaps_ns));
+                return self.start.into_std() + running;
+            }
+        }
+    }
+
+    /// Returns when this clock shows `time` or later.
+    pub(super) async fn sleep_until(&self, time: StdInstant) {
+        loop {
+            let left = time.saturating_duration_since(self.now());
+            if left.is_zero() {
+                return;
+            }
+            tokio::time::sleep(left).await;
+        }
+    }
+
+    fn real_ns(&self) -> u64 {
+        u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    fn is_gap(&self, real_ns: u64) -> bool {
+        let beat_ns = self.beat_ns.load(Ordering::Acquire);
+        beat_ns != STILL && real_ns.saturating_sub(beat_ns) > GAP.as_nanos() as u64
+    }
+
+    fn take_out_gap(&self) {
+        let finding = self.finding.lock();
+        let real_ns = self.real_ns();
+        if !self.is_gap(real_ns) {
+            return;
+        }
+        let gap_ns = real_ns - self.beat_ns.load(Ordering::Acquire);
+        self.gaps_ns.fetch_add(gap_ns, Ordering::AcqRel);
+        self.beat_ns.store(real_ns, Ordering::Release);
+        drop(finding);
+        let seconds = Duration::from_nanos(gap_ns).as_secs_f32();
+        warn!(
+            "the server did not run for {seconds:.1} s: grace periods and leases go on from where \
+             they were"
+        );
+    }
+}
+
+/// Says all the time that the server runs.
+pub(super) async fn beat(clock: &Clock) {
+    let mut beats = interval(BEAT);
+    beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        beats.tick().await;
+        // Finds a gap, if there was one, before it would be forgotten.
+        clock.now();
+        clock.beat_ns.store(clock.real_ns(), Ordering::Release);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::time::advance;
+
+    async fn after_beats<T>(clock: &Clock, act: impl Future<Output = T>) -> T {
+        tokio::select! {
+            () = beat(clock) => unreachable!("it beats for ever"),
+            done = act => done,
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn time_in_which_the_server_does_not_run_does_not_count() {
+        let clock = Clock::default();
+        let begin = clock.now();
+        after_beats(&clock, tokio::time::sleep(Duration::from_secs(10))).await;
+        assert_eq!(clock.now() - begin, Duration::from_secs(10));
+        // Nothing runs meanwhile, and whoever asks first finds it.
+        advance(Duration::from_secs(40)).await;
+        let passed = clock.now() - begin;
+        assert!(passed <= Duration::from_secs(10) + BEAT, "{passed:?}");
+        after_beats(&clock, clock.sleep_until(begin + Duration::from_secs(12))).await;
+        let passed = clock.now() - begin;
+        let expected = Duration::from_secs(12);
+        assert!(passed >= expected && passed < expected + BEAT, "{passed:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_beat_itself_finds_the_gap_if_nobody_else_does() {
+        let clock = Clock::default();
+        let begin = clock.now();
+        after_beats(&clock, async {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            advance(Duration::from_secs(40)).await;
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        })
+        .await;
+        let passed = clock.now() - begin;
+        assert!(passed < Duration::from_secs(3), "{passed:?}");
+    }
+
+    /// Sooner than its next second beat, so that it was just busy.
+    #[tokio::test(start_paused = true)]
+    async fn a_beat_that_is_a_little_late_is_no_gap() {
+        let clock = Clock::default();
+        let begin = clock.now();
+        after_beats(&clock, tokio::time::sleep(Duration::from_secs(1))).await;
+        advance(GAP - BEAT).await;
+        assert_eq!(clock.now() - begin, Duration::from_secs(1) + GAP - BEAT);
+    }
+}

@@ -1,0 +1,640 @@
+//! Replies that are written but not sent, with what they rest on. Everything that may forbid an
+//! answer is looked at here, at the moment when it is about to leave:
+//!
+//! - Is what it says durable? If the store fails, it becomes `500`, and a new grant is given back.
+//! - Is the grant that it speaks of still the session's? Meanwhile a lease may have ended, and another
+//!   session may have been told that it holds the lock.
+//!
+//! And if the connection breaks before it is sent, a new grant is given back as well: nobody was told
+//! of it.
+//!
+//! A grant is named by its session and its token, never by "the session's lock of that key": behind
+//! the request that it came by, the client may have released the key, taken it again, or resumed
+//! another session, in the same packet.
+
+use std::collections::HashSet;
+use std::ops::Range;
+
+use bytes::BytesMut;
+
+use super::{Connection, Gone};
+use crate::model::{NotStored, Seq, Token};
+use crate::protocol::Reply;
+use crate::server::transport::Transport;
+use crate::table::{Basis, Claim, Grant, LockTable, Session};
+
+/// The replies in a connection's output that rest on something, in the order of their places in it.
+#[derive(Debug, Default)]
+pub(super) struct PendingReplies {
+    replies: Vec<PendingReply>,
+    /// How many of them were looked at.
+    settled: usize,
+    /// What all of them rest on is not durable yet.
+    is_undurable: bool,
+    /// How much of the output has been sent since it was last empty.
+    sent: u32,
+}
+
+#[derive(Debug)]
+struct PendingReply {
+    basis: Basis,
+    /// Where it begins and ends in the output, counted from where that was last empty. It has less
+    /// than 4 GiB, by the bounds of what may be unsent.
+    start: u32,
+    end: u32,
+}
+
+impl PendingReplies {
+    /// Adds the reply at `place` of the unsent output, if its basis may still fail.
+    pub(super) fn add(
+        &mut self,
+        place: Range<usize>,
+        basis: Basis,
+        session: &Session,
+        durable: Seq,
+    ) {
+        let is_durable = basis.seq <= durable;
+        match basis.claim {
+            // Until it is sent, it may have to be given back.
+            Some(Claim::New(_)) => {}
+            // It matters to claims before it.
+            Some(Claim::Released(_)) if !self.replies.is_empty() => {}
+            _ if !is_durable => {}
+            Some(Claim::Held(_)) if session.may_lose() => {}
+            _ => return,
+        }
+        self.is_undurable |= !is_durable;
+        let at = |offset: usize| self.sent.wrapping_add(offset as u32);
+        let (start, end) = (at(place.start), at(place.end));
+        if self.replies.capacity() == 0 {
+            // Most often there is one alone, and it is kept with the connection.
+            self.replies.reserve_exact(1);
+        }
+        self.replies.push(PendingReply { basis, start, end });
+    }
+
+    /// Whether any of them has to be looked at before it is sent, by a session that can lose locks
+    /// without its doing or cannot.
+    pub(super) fn are_unsettled(&self, may_lose: bool) -> bool {
+        (self.is_undurable || may_lose) && self.settled < self.replies.len()
+    }
+
+    /// So many more bytes were sent.
+    pub(super) fn sent(&mut self, bytes: usize) {
+        self.sent = self.sent.wrapping_add(bytes as u32);
+    }
+
+    /// All of the output was sent.
+    pub(super) fn all_sent(&mut self) {
+        match self.replies.capacity() {
+            0..=1 => self.replies.clear(),
+            _ => self.replies = Vec::new(),
+        }
+        (self.settled, self.sent, self.is_undurable) = (0, 0, false);
+    }
+
+    /// The grants of which no reply was sent whole.
+    fn unsent_grants(&mut self) -> impl Iterator<Item = Grant> {
+        let sent = self.sent;
+        let unsent = self.replies.drain(..).filter(move |reply| reply.end > sent);
+        unsent.filter_map(|reply| match reply.basis.claim {
+            Some(Claim::New(grant)) => Some(grant),
+            _ => None,
+        })
+    }
+
+    /// What the last of them rests on, and so all.
+    fn last_seq(&self) -> Seq {
+        let seqs = self.replies[self.settled..]
+            .iter()
+            .map(|reply| reply.basis.seq);
+        seqs.max().unwrap_or_default()
+    }
+
+    /// Puts other replies in the places of those for which `instead` has one. All are settled then.
+    fn settle(
+        &mut self,
+        output: &mut BytesMut,
+        mut instead: impl FnMut(&mut Basis) -> Option<Reply<'static>>,
+    ) {
+        let (sent, written) = (self.sent, output.split());
+        let (mut copied, mut moved) = (0, 0_u32);
+        for reply in &mut self.replies[self.settled..] {
+            let place = (reply.start - sent) as usize..(reply.end - sent) as usize;
+            if let Some(instead) = instead(&mut reply.basis) {
+                output.extend_from_slice(&written[copied..place.start]);
+                copied = place.end;
+                instead.put(output);
+                moved = (sent + output.len() as u32).wrapping_sub(reply.end);
+            } else {
+                reply.start = reply.start.wrapping_add(moved);
+            }
+            reply.end = reply.end.wrapping_add(moved);
+        }
+        output.extend_from_slice(&written[copied..]);
+        (self.settled, self.is_undurable) = (self.replies.len(), false);
+    }
+}
+
+impl<S: Transport> Connection<S> {
+    /// Waits until what the pending replies say is durable, and makes errors of those that are not,
+    /// or not true any more.
+    ///
+    /// # Errors
+    ///
+    /// When nothing more may be written.
+    pub(super) async fn settle_pending(&mut self) -> Result<(), Gone> {
+        let shared = &self.shared;
+        let (table, last) = (&shared.table, self.pending.last_seq());
+        let stored = tokio::select! {
+            biased;
+            stored = table.changes().durable(last) => stored,
+            order = self.session.signal().cut_off() => return Err(order.into()),
+        };
+        let (session, now) = (&mut *self.session, shared.clock.now());
+        let durable = table.changes().durable_up_to();
+        let released = self.pending.released();
+        self.pending.settle(&mut self.output, |basis| {
+            if let Err(why) = &stored
+                && basis.seq > durable
+            {
+                return Some(undo(table, session, basis, why, now));
+            }
+            lost(table, basis, &released)
+        });
+        session.settled();
+        Ok(())
+    }
+
+    /// Gives back the grants of which the client was not told.
+    pub(super) fn give_back_unsent(&mut self) {
+        let (table, now) = (&self.shared.table, self.shared.clock.now());
+        let session = &mut *self.session;
+        for grant in self.pending.unsent_grants() {
+            table.give_back(session, &grant, now);
+        }
+    }
+}
+
+impl PendingReplies {
+    /// The grants that the session itself let go of behind the requests that are answered here.
+    fn released(&self) -> HashSet<Token> {
+        let released = self
+            .replies
+            .iter()
+            .filter_map(|reply| match reply.basis.claim {
+                Some(Claim::Released(token)) => Some(token),
+                _ => None,
+            });
+        released.collect()
+    }
+}
+
+/// The reply in place of one that could not be stored. A new grant is given back, before anyone is
+/// told of it.
+fn undo(
+    table: &LockTable,
+    session: &mut Session,
+    basis: &mut Basis,
+    why: &NotStored,
+    now: std::time::Instant,
+) -> Reply<'static> {
+    if let Some(Claim::New(grant)) = basis.claim.take() {
+        table.give_back(session, &grant, now);
+    }
+    Reply::NotStored(why.clone())
+}
+
+/// The reply in place of one that claims a grant which the session has lost. What it let go of itself
+/// it had until then.
+fn lost(table: &LockTable, basis: &mut Basis, released: &HashSet<Token>) -> Option<Reply<'static>> {
+    let (grant, reply) = match &basis.claim {
+        Some(Claim::New(grant)) => (grant, Reply::Unavailable),
+        Some(Claim::Held(grant)) => (grant, Reply::Expired),
+        Some(Claim::Released(_)) | None => return None,
+    };
+    match table.is_granted(grant) || released.contains(&grant.token()) {
+        true => None,
+        false => {
+            basis.claim = None;
+            Some(reply)
+        }
+    }
+}
+
+/// The store's writer is a thread, so these run on the real clock; what they wait for is answers.
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::Receiver;
+
+    use crate::model::{Mode, Peer, SessionNumber, Token};
+    use crate::server::harness::Server;
+    use crate::table::{LockTable, Locked};
+
+    /// Waits until a commit begins, which then waits for the gate.
+    async fn begun(has_begun: Receiver<()>) -> Receiver<()> {
+        let begun = tokio::task::spawn_blocking(move || has_begun.recv().map(|()| has_begun));
+        begun.await.expect("no panic").expect("a commit begins")
+    }
+
+    const REFUSED: &str = "500 Not stored: no space";
+
+    #[tokio::test]
+    async fn an_answer_comes_when_it_is_stored_and_not_before() {
+        let (server, fake, writer) = Server::start_stored();
+        let (go, has_begun) = fake.gate();
+        let mut a = server.connect();
+        a.send("lock k").await;
+        let _has_begun = begun(has_begun).await;
+        assert_eq!(server.shared.table.held(), 1);
+        assert!(fake.state().stored.is_empty());
+        let mut byte = [0];
+        let unanswered = tokio::io::AsyncReadExt::read(a.answers.get_mut(), &mut byte);
+        tokio::select! {
+            biased;
+            _ = unanswered => panic!("answered too soon"),
+            () = tokio::task::yield_now() => {}
+        }
+        drop(go);
+        a.expect("200 Acquired").await;
+        assert!(fake.state().stored.holds.contains_key(&Token(1)));
+        assert!(fake.state().stored.sessions.contains_key(&SessionNumber(1)));
+        server.stop().await;
+        assert_eq!(writer.finish(), Ok(()));
+    }
+
+    #[tokio::test]
+    async fn a_lock_that_cannot_be_stored_is_taken_back_and_the_next_ones_turn_comes() {
+        let (server, fake, writer) = Server::start_stored();
+        let (mut a, mut b) = (server.connect(), server.connect());
+        // So that the store knows of b, and b's grant alone is to be stored.
+        b.ask("lock other", "200 Acquired").await;
+        b.ask("unlock other", "200 Unlocked").await;
+        a.ask("lock k", "200 Acquired").await;
+        b.send("lock k 3600").await;
+        server.until_waiting(1).await;
+        fake.state().is_broken = true;
+        // Nobody knows of it yet, so it is tried; and the waiter's grant after it.
+        a.ask("unlock k", REFUSED).await;
+        b.expect(REFUSED).await;
+        assert_eq!(server.shared.table.held(), 0);
+        for command in [
+            "lock k",
+            "lock_value k v 5",
+            "unlock k",
+            "unlock_all",
+            "expire k 5",
+            "set_timeout 5",
+            "conn_id",
+        ] {
+            a.ask(command, REFUSED).await;
+        }
+        a.ask("token k", "403 not_locked").await;
+        a.ask("echo", "200 []").await;
+        fake.state().is_broken = false;
+        while server.shared.table.changes().refusal().is_some() {
+            tokio::task::yield_now().await;
+        }
+        b.ask("lock k", "200 Acquired").await;
+        b.ask("token k", "200 4").await;
+        server.stop().await;
+        assert_eq!(writer.finish(), Ok(()));
+        let holds = &fake.state().stored.holds;
+        let held = holds.iter().filter(|(_, hold)| hold.is_some());
+        assert!(held.map(|(token, _)| token.0).eq([4]));
+    }
+
+    /// While the disk took its time the lease ended, and another has the lock.
+    #[tokio::test]
+    async fn a_lock_that_was_lost_before_it_was_stored_is_not_promised() {
+        let (server, fake, writer) = Server::start_stored();
+        let (mut a, mut b) = (server.connect_by(1024), server.connect());
+        b.ask("lock other", "200 Acquired").await;
+        let (go, has_begun) = fake.gate();
+        a.send("lock k\nexpire k 1\ntoken k\nlock kept\nlock x\nunlock x")
+            .await;
+        let _has_begun = begun(has_begun).await;
+        while server.shared.table.keys().len() > 2 {
+            tokio::task::yield_now().await;
+        }
+        drop(go);
+        for answer in [
+            "409 Unavailable",
+            "200 OK",
+            "403 expired",
+            "200 Acquired",
+            "200 Acquired",
+            "200 Unlocked",
+        ] {
+            a.expect(answer).await;
+        }
+        a.ask("token k", "403 expired").await;
+        server.stop().await;
+        assert_eq!(writer.finish(), Ok(()));
+    }
+
+    /// More of them than a session remembers for long.
+    #[tokio::test]
+    async fn very_many_locks_that_were_lost_before_they_were_stored_are_not_promised() {
+        let (server, fake, writer) = Server::start_stored_with(|config| config.max_hold_ms = 1);
+        let mut a = server.connect_by(1 << 14);
+        let (go, has_begun) = fake.gate();
+        // No more than are granted in one turn, so that they are part of one commit.
+        let locks: Vec<String> = (0..120).map(|key| format!("lock {key}")).collect();
+        a.send(&locks.join("\n")).await;
+        let _has_begun = begun(has_begun).await;
+        while server.shared.table.held() > 0 {
+            tokio::task::yield_now().await;
+        }
+        drop(go);
+        for _ in 0..120 {
+            a.expect("409 Unavailable").await;
+        }
+        server.stop().await;
+        assert_eq!(writer.finish(), Ok(()));
+    }
+
+    /// Its disconnect came between the grant and its learning of it. Nobody waits for the release
+    /// that this makes, and it is written nevertheless.
+    #[tokio::test]
+    async fn what_a_waiter_got_when_it_was_gone_is_released_on_disk() {
+        let (server, fake, writer) = Server::start_stored();
+        let (table, now) = (&server.shared.table, std::time::Instant::now());
+        let grace = std::time::Duration::from_secs(3600);
+        let (mut a, mut b) = (
+            table.open(Peer::Unix(None), grace),
+            table.open(Peer::Unix(None), grace),
+        );
+        let mode = Mode::Exclusive;
+        let taken = table.try_acquire(&mut a, b"k", &mode, now);
+        assert_eq!(taken.expect("it works").value, Locked::Acquired);
+        let queued = table.acquire(&mut b, b"k", &mode, now);
+        assert_eq!(queued.expect("it works").value, Locked::Waiting);
+        let unlocked = table.unlock(&mut a, b"k", now).expect("it works");
+        assert_eq!(table.changes().durable(unlocked.basis.seq).await, Ok(()));
+        drop(table.wait(&mut b));
+        while fake.state().stored.holds.values().any(Option::is_some) {
+            tokio::task::yield_now().await;
+        }
+        table.end(a, now);
+        table.end(b, now);
+        server.stop().await;
+        assert_eq!(writer.finish(), Ok(()));
+    }
+
+    /// Ends of leases, of grace periods and of sessions that were torn down: nobody waits for these.
+    #[tokio::test]
+    async fn what_ends_by_itself_is_written_too() {
+        let (server, fake, writer) = Server::start_stored();
+        let until_released = async |token| {
+            while fake.state().stored.holds.get(&Token(token)) != Some(&None) {
+                tokio::task::yield_now().await;
+            }
+        };
+        let mut a = server.connect();
+        a.ask("lock k", "200 Acquired").await;
+        a.ask("expire k 1", "200 OK").await;
+        until_released(1).await;
+        a.ask("set_timeout 1", "200 timeout set").await;
+        a.ask("lock x", "200 Acquired").await;
+        drop(a);
+        until_released(2).await;
+        while fake.state().stored.sessions.get(&SessionNumber(1)) != Some(&None) {
+            tokio::task::yield_now().await;
+        }
+        let (table, now) = (&server.shared.table, std::time::Instant::now());
+        let mut b = table.open(Peer::Unix(None), std::time::Duration::ZERO);
+        let taken = table.try_acquire(&mut b, b"y", &Mode::Exclusive, now);
+        let basis = taken.expect("it works").basis;
+        assert_eq!(table.changes().durable(basis.seq).await, Ok(()));
+        table.end(b, now);
+        until_released(3).await;
+        server.stop().await;
+        assert_eq!(writer.finish(), Ok(()));
+    }
+
+    #[tokio::test]
+    async fn a_goodbye_that_frees_the_locks_rests_on_the_store() {
+        let (server, fake, writer) =
+            Server::start_stored_with(|config| config.compat = crate::config::Compat::Nodejs);
+        let mut a = server.connect();
+        a.ask("lock k", "200 Acquired").await;
+        fake.state().is_broken = true;
+        a.ask("quit", REFUSED).await;
+        fake.state().is_broken = false;
+        server.stop().await;
+        assert_eq!(writer.finish(), Ok(()));
+    }
+
+    /// A failing disk is left alone for a while, however many clients come.
+    #[tokio::test]
+    async fn who_comes_while_nothing_can_be_stored_does_not_wait_for_the_disk() {
+        let (server, fake, writer) = Server::start_stored();
+        let mut a = server.connect();
+        a.ask("lock k", "200 Acquired").await;
+        let id = a.id().await;
+        drop(a);
+        let mut b = server.connect();
+        b.ask("lock x", "200 Acquired").await;
+        fake.state().is_broken = true;
+        b.ask("unlock x", REFUSED).await;
+        let (go, has_begun) = fake.gate();
+        // From here on an attempt is under way that does not end.
+        let _has_begun = begun(has_begun).await;
+        for _ in 0..3 {
+            let mut c = server.connect();
+            c.ask(&format!("conn_id {id}"), "200 conn id set").await;
+        }
+        drop(go);
+        fake.state().is_broken = false;
+        server.stop().await;
+        assert_eq!(writer.finish(), Ok(()));
+    }
+
+    #[tokio::test]
+    async fn in_a_batch_only_what_rests_on_the_store_fails() {
+        let (server, fake, writer) = Server::start_stored();
+        let mut a = server.connect_by(1024);
+        a.ask("lock kept", "200 Acquired").await;
+        fake.state().is_broken = true;
+        a.send("echo\nlock x\ntoken x\nlock kept\nlock x\nunlock y\nbogus\nunlock x\nlock z\nquit")
+            .await;
+        for answer in [
+            "200 []",
+            REFUSED,
+            REFUSED,
+            // It is held; but a promise made behind others waits for them.
+            REFUSED,
+            REFUSED,
+            "403 not_locked",
+            "400 Unknown command: \"bogus\"",
+            REFUSED,
+            REFUSED,
+            "200 Hey, it was nice seeing you.",
+        ] {
+            a.expect(answer).await;
+        }
+        let held: Vec<_> = server.shared.table.keys();
+        assert!(held.iter().map(|key| key.as_bytes()).eq([b"kept"]));
+        fake.state().is_broken = false;
+        server.stop().await;
+        assert_eq!(writer.finish(), Ok(()));
+    }
+
+    #[tokio::test]
+    async fn what_was_refused_may_be_asked_of_the_same_session_again() {
+        let (server, fake, writer) = Server::start_stored();
+        let (mut a, mut b) = (server.connect(), server.connect());
+        fake.state().is_broken = true;
+        a.ask("lock k", REFUSED).await;
+        b.ask("lock k", REFUSED).await;
+        fake.state().is_broken = false;
+        while server.shared.table.changes().refusal().is_some() {
+            tokio::task::yield_now().await;
+        }
+        a.ask("lock k", "200 Acquired").await;
+        b.ask("lock k", "409 Unavailable").await;
+        a.ask("lock k", "200 Acquired").await;
+        a.ask("unlock k", "200 Unlocked").await;
+        b.ask("lock k", "200 Acquired").await;
+        server.stop().await;
+        assert_eq!(writer.finish(), Ok(()));
+    }
+
+    /// A refused lock, and what only looks, touches no disk.
+    #[tokio::test]
+    async fn what_changes_nothing_is_not_stored() {
+        let (server, fake, writer) = Server::start_stored();
+        let (mut a, mut b) = (server.connect(), server.connect());
+        a.ask("lock k", "200 Acquired").await;
+        let commits = fake.state().commits;
+        b.ask("lock k", "409 Unavailable").await;
+        b.ask("unlock k", "403 not_yours").await;
+        b.ask("unlock free", "403 not_locked").await;
+        b.ask("set_timeout 5", "200 timeout set").await;
+        b.send("stats").await;
+        for line in [
+            "200 STATS",
+            "STAT clients 2",
+            "STAT locks 1",
+            "STAT monitoring 2",
+            "END",
+        ] {
+            b.expect(line).await;
+        }
+        a.ask("lock k", "200 Acquired").await;
+        a.ask("token k", "200 1").await;
+        assert_eq!(fake.state().commits, commits);
+        server.stop().await;
+        assert_eq!(writer.finish(), Ok(()));
+    }
+
+    /// The session of the grant is not the connection's any more, and holds nothing; the one that it
+    /// speaks for now holds the same key since long.
+    #[tokio::test]
+    async fn what_is_undone_is_the_grant_and_not_the_key() {
+        let (server, fake, writer) = Server::start_stored();
+        let mut a = server.connect();
+        a.ask("lock_value k v", "200 Acquired").await;
+        let id = a.id().await;
+        drop(a);
+        let mut b = server.connect_by(1024);
+        b.ask("lock_value k v", "200 Acquired").await;
+        b.ask("unlock k", "200 Unlocked").await;
+        fake.state().is_broken = true;
+        b.send(&format!("lock_value k v\nunlock k\nconn_id {id}\ntoken k"))
+            .await;
+        for _ in 0..3 {
+            b.expect(REFUSED).await;
+        }
+        b.expect(REFUSED).await;
+        b.ask("token k", "200 1").await;
+        fake.state().is_broken = false;
+        while server.shared.table.changes().refusal().is_some() {
+            tokio::task::yield_now().await;
+        }
+        b.ask("unlock k", "200 Unlocked").await;
+        server.stop().await;
+        assert_eq!(writer.finish(), Ok(()));
+    }
+
+    /// It was stored long ago, and nothing changes it.
+    #[tokio::test]
+    async fn a_stored_token_is_told_while_nothing_can_be_stored() {
+        let (server, fake, writer) = Server::start_stored();
+        let mut a = server.connect();
+        a.ask("lock k", "200 Acquired").await;
+        fake.state().is_broken = true;
+        a.ask("lock x", REFUSED).await;
+        a.ask("token k", "200 1").await;
+        a.ask("token x", "403 not_locked").await;
+        fake.state().is_broken = false;
+        server.stop().await;
+        assert_eq!(writer.finish(), Ok(()));
+    }
+
+    #[tokio::test]
+    async fn the_end_of_a_session_is_one_commit() {
+        let (server, fake, writer) = Server::start_stored();
+        let mut a = server.connect();
+        a.ask("set_timeout 0", "200 timeout set").await;
+        a.ask("lock k", "200 Acquired").await;
+        let commits = fake.state().commits;
+        drop(a);
+        while server.shared.table.session_counts().0 > 0 || server.shared.table.held() > 0 {
+            tokio::task::yield_now().await;
+        }
+        server.stop().await;
+        assert_eq!(writer.finish(), Ok(()));
+        assert_eq!(fake.state().commits, commits + 1);
+        assert_eq!(fake.state().stored.sessions[&SessionNumber(1)], None);
+        assert_eq!(fake.state().stored.holds[&Token(1)], None);
+    }
+
+    /// Whatever was written when the server ended: either the session is there with all that it
+    /// held, or it is over with all of it.
+    #[cfg(feature = "store")]
+    #[tokio::test]
+    async fn a_restart_within_the_end_of_a_session_brings_nothing_back() {
+        let (server, fake, writer) = Server::start_stored();
+        let mut a = server.connect_by(1 << 16);
+        a.ask("set_timeout 0", "200 timeout set").await;
+        let locks: Vec<String> = (0..600).map(|key| format!("lock {key}")).collect();
+        a.send(&locks.join("\n")).await;
+        for _ in 0..600 {
+            a.expect("200 Acquired").await;
+        }
+        let (go, has_begun) = fake.gate();
+        drop(a);
+        let mut cuts = 0;
+        let mut has_begun = begun(has_begun).await;
+        loop {
+            let restored = fake.restored();
+            let held = restored.holds.len();
+            let now = std::time::Instant::now();
+            let limits = server.shared.config.limits();
+            let changes = crate::store::Changes::default();
+            let restarted = LockTable::restore(limits, Token(0), changes, restored, now);
+            let (table, graces) = restarted.expect("no contradiction");
+            assert!(
+                [0, 600].contains(&table.held()),
+                "{} of {held}",
+                table.held()
+            );
+            assert!(graces.iter().all(|grace| grace.ends == now));
+            if held == 0 {
+                break;
+            }
+            cuts += 1;
+            go.send(()).expect("the writer waits");
+            if table.held() == 0 && server.shared.table.held() == 0 {
+                break;
+            }
+            has_begun = begun(has_begun).await;
+        }
+        assert!(cuts > 1, "{cuts} cuts");
+        drop((go, has_begun));
+        server.stop().await;
+        assert_eq!(writer.finish(), Ok(()));
+    }
+}

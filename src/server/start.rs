@@ -1,0 +1,66 @@
+//! How a server begins: with an empty table, or with what a store has kept.
+
+#[cfg(feature = "store")]
+use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tracing::info;
+
+use super::RunError;
+use super::clock::Clock;
+use crate::config::Config;
+use crate::model::Token;
+#[cfg(feature = "store")]
+use crate::store::disk;
+use crate::store::{Changes, Writer};
+use crate::table::{Grace, LockTable};
+
+/// A table, the grace periods that run in it, and the thread that writes what changes.
+pub(super) type Start = (LockTable, Vec<Grace>, Option<Writer>);
+
+pub(super) fn start(config: &Config, clock: &Clock) -> Result<Start, RunError> {
+    #[cfg(feature = "store")]
+    if let Some(directory) = config.data_dir() {
+        return from_store(directory, config, clock);
+    }
+    #[cfg(not(feature = "store"))]
+    let _ = clock;
+    info!("in memory: a restart forgets all locks");
+    Ok(empty(config))
+}
+
+pub(super) fn empty(config: &Config) -> Start {
+    let table = LockTable::new(config.limits(), tokens_above(), Changes::default());
+    (table, Vec::new(), None)
+}
+
+/// Opens the store and makes a table of what is in it.
+///
+/// Tokens begin above those of the store, and above those of a server without one: so they go on
+/// even where the directory is lost, or an old copy of it was put back.
+#[cfg(feature = "store")]
+fn from_store(path: &Path, config: &Config, clock: &Clock) -> Result<Start, RunError> {
+    let (storage, restored) = disk::open(path)?;
+    let (changes, writer) = Changes::to(storage)?;
+    let (locks, sessions) = (restored.holds.len(), restored.sessions.len());
+    let (limits, now) = (config.limits(), clock.now());
+    let (table, graces) = LockTable::restore(limits, tokens_above(), changes, restored, now)
+        .map_err(|contradiction| disk::contradictory(path, &contradiction))?;
+    info!(locks, sessions, "restored from {}", path.display());
+    Ok((table, graces, Some(writer)))
+}
+
+/// 2025-01-01, in seconds since the beginning of 1970.
+const TOKEN_EPOCH: Duration = Duration::from_secs(1_735_689_600);
+
+/// A token that no earlier run of a server on this machine has reached: the tenths of microseconds
+/// since the beginning of 2025. That rests on two things: that the clock was not set back by more
+/// than the server was down, and that no run granted ten million locks a second all its life. It
+/// stays below 2^53, which is exact in every language, until 2053.
+fn tokens_above() -> Token {
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    let ticks = now.saturating_sub(TOKEN_EPOCH).as_nanos() / 100;
+    Token(u64::try_from(ticks).unwrap_or(u64::MAX >> 3))
+}

@@ -1,0 +1,69 @@
+//! One grant: a session's hold of a key from the moment it was given.
+
+use std::fmt;
+use std::num::NonZeroU64;
+
+use super::lock_key::LockKey;
+use crate::model::{SessionNumber, Token};
+
+/// A grant by its name. Whatever is undone, checked or taken away later is told by this, never by
+/// "the session's lock of that key": the session may have released the key and taken it again, or
+/// the connection may speak for another session by then.
+#[derive(Debug, Clone)]
+pub struct Grant {
+    pub(super) session: SessionNumber,
+    pub(super) key: LockKey,
+    pub(super) token: Token,
+}
+
+impl Grant {
+    /// The fencing token, which no other grant has.
+    pub fn token(&self) -> Token {
+        self.token
+    }
+}
+
+/// What the lock of a key keeps of a grant: its token, and whether it has an entry among the
+/// [`Leases`](super::lease::Leases), so that the others need not be looked for there. One word, as
+/// there are millions: the token, a bit for the lease, and one that is always set, so that no grant
+/// is the word 0.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct GrantWord(NonZeroU64);
+
+impl GrantWord {
+    pub(super) fn new(token: Token, is_leased: bool) -> Self {
+        assert!(
+            token.0 < 1 << 62,
+            "a token that does not fit would come again"
+        );
+        Self(NonZeroU64::MIN | token.0 << 2 | u64::from(is_leased) << 1)
+    }
+
+    /// Never 0.
+    pub(super) fn to_bits(self) -> u64 {
+        self.0.get()
+    }
+
+    pub(super) fn from_bits(bits: u64) -> Option<Self> {
+        NonZeroU64::new(bits).map(Self)
+    }
+
+    pub(super) fn token(self) -> Token {
+        Token(self.0.get() >> 2)
+    }
+
+    pub(super) fn is_leased(self) -> bool {
+        self.0.get() & 2 != 0
+    }
+}
+
+impl fmt::Debug for GrantWord {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "GrantWord({}, leased: {})",
+            self.token(),
+            self.is_leased()
+        )
+    }
+}

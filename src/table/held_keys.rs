@@ -1,0 +1,332 @@
+//! The list of what a session holds.
+
+use std::sync::Arc;
+
+use super::lock_key::LockKey;
+use super::lost::LostLocks;
+use super::shrunk;
+use crate::model::Token;
+
+/// The keys that a session holds, and what else of it outlives its connection.
+///
+/// The list is there to find them again in the end, and to count them; whether it holds a key, the
+/// table knows. So a grant that is over need not be found in here: if it is not among the last, it
+/// stays for a while and is tidied away later. That takes less room than a set.
+///
+/// Invariants:
+///
+/// 1. Every grant that the session holds and knows of is in the list, once.
+/// 2. The list is never more than three times as long as what was held at one time since it was
+///    last empty, and a few.
+#[derive(Debug, Default)]
+pub(super) struct HeldKeys {
+    keys: Vec<LockKey>,
+    /// Of each key's grant. Beside the keys, as both in one entry would take a word for half of one.
+    tags: Vec<Tag>,
+    /// How many it holds, with those whose loss it has not noticed.
+    count: usize,
+    /// Where tidying goes on. Half a word, as every connection has one.
+    tidy_at: u32,
+    /// Where it is told of what it loses; `None` if none of its locks had a lease so far.
+    pub(super) lost: Option<Arc<LostLocks>>,
+    /// The store knows of the session.
+    pub(super) stored: bool,
+}
+
+/// By this the grant of a key is known from an earlier one of the same key: the lower half of its
+/// token. Two that are alike by chance cost an entry that stays longer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Tag(u32);
+
+impl From<Token> for Tag {
+    fn from(token: Token) -> Self {
+        Self(token.0 as u32)
+    }
+}
+
+/// Among how many of the last grants one is looked for.
+const LAST: usize = 8;
+
+/// How many grants are looked at for one that comes or goes, while the list is too long. Two would
+/// find one that is over, and bring the last one to its place, where it will not be found.
+const TIDIED_AT_ONCE: usize = 4;
+
+impl HeldKeys {
+    pub(super) fn count(&self) -> usize {
+        self.count
+    }
+
+    /// Makes room for one more. Not under a guard: there may be a million to be moved. `is_held`
+    /// says whether a grant is not over.
+    pub(super) fn make_room(&mut self, is_held: impl Fn(&LockKey, Tag) -> bool) {
+        self.tidy(is_held);
+        if self.keys.len() == self.keys.capacity() {
+            // In small steps, as there may be very many; but not too small.
+            let more = (self.keys.len() / 8).max(4);
+            self.keys.reserve_exact(more);
+            self.tags.reserve_exact(more);
+        }
+    }
+
+    pub(super) fn add(&mut self, key: LockKey, token: Token) {
+        self.keys.push(key);
+        self.tags.push(token.into());
+        self.count += 1;
+    }
+
+    /// A key was let go of.
+    pub(super) fn remove(&mut self, key: &[u8], is_held: impl Fn(&LockKey, Tag) -> bool) {
+        let from = self.keys.len().saturating_sub(LAST);
+        let is_it = |last: &LockKey| last.as_bytes() == key;
+        if let Some(at) = self.keys[from..].iter().rposition(is_it) {
+            self.take_out(from + at);
+        }
+        self.uncount(1);
+        self.tidy(is_held);
+    }
+
+    /// Some of what it holds, `most` at the most, found among the first in the list.
+    pub(super) fn some(
+        &self,
+        most: usize,
+        is_held: impl Fn(&LockKey, Tag) -> bool,
+    ) -> Vec<LockKey> {
+        let looked_at = self.keys.iter().zip(&self.tags).take(LAST * most);
+        let held = looked_at.filter(|(key, tag)| is_held(key, **tag));
+        held.map(|(key, _)| key.clone()).take(most).collect()
+    }
+
+    /// Counts what it has lost since it last noticed.
+    pub(super) fn notice_losses(&mut self) {
+        if let Some(losses) = &self.lost {
+            let lost = losses.notice();
+            self.uncount(lost);
+        }
+    }
+
+    /// Takes out at most `most` keys, some of which it may hold no more. Those that it lets go of
+    /// are to be [uncounted](HeldKeys::uncount).
+    pub(super) fn take_some(&mut self, most: usize) -> Vec<LockKey> {
+        let from = self.keys.len().saturating_sub(most);
+        self.tags.truncate(from);
+        self.keys.split_off(from)
+    }
+
+    /// So many are held no more.
+    pub(super) fn uncount(&mut self, over: usize) {
+        debug_assert!(over <= self.count, "it held them");
+        self.count = self.count.saturating_sub(over);
+        if self.count == 0 {
+            self.keys.clear();
+            self.tags.clear();
+        }
+        if let Some(capacity) = shrunk(self.keys.len(), self.keys.capacity()) {
+            self.keys.shrink_to(capacity);
+            self.tags.shrink_to(capacity);
+        }
+    }
+
+    /// Looks at some, if the list is too long.
+    fn tidy(&mut self, is_held: impl Fn(&LockKey, Tag) -> bool) {
+        for _ in 0..TIDIED_AT_ONCE {
+            if self.keys.len() <= 2 * self.count + LAST {
+                return;
+            }
+            let at = self.tidy_at as usize;
+            match self.keys.get(at).zip(self.tags.get(at)) {
+                None => self.tidy_at = 0,
+                Some((key, tag)) if is_held(key, *tag) => {
+                    self.tidy_at = self.tidy_at.wrapping_add(1);
+                }
+                Some(_) => self.take_out(at),
+            }
+        }
+    }
+
+    fn take_out(&mut self, at: usize) {
+        self.keys.swap_remove(at);
+        self.tags.swap_remove(at);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+    use std::time::{Duration, Instant};
+
+    use super::*;
+    use crate::model::{Mode, Peer};
+    use crate::table::plain::test_table;
+    use crate::table::{Ending, Locked, Session, Unlocked};
+
+    fn number(key: &LockKey) -> u32 {
+        u32::from_ne_bytes(key.as_bytes().try_into().expect("ours"))
+    }
+
+    fn key(number: u32) -> LockKey {
+        LockKey::new(&number.to_ne_bytes())
+    }
+
+    /// What a session holds, with a table that knows keys by their numbers.
+    #[derive(Default)]
+    struct Holding {
+        held: HeldKeys,
+        truly: HashMap<u32, Token>,
+        last_token: u64,
+    }
+
+    impl Holding {
+        fn take(&mut self, taken: u32) {
+            self.last_token += 1;
+            let (truly, token) = (&mut self.truly, Token(self.last_token));
+            let is_held = |key: &LockKey, tag| {
+                truly
+                    .get(&number(key))
+                    .is_some_and(|is| tag == Tag::from(*is))
+            };
+            self.held.make_room(is_held);
+            truly.insert(taken, token);
+            self.held.add(key(taken), token);
+        }
+
+        fn release(&mut self, released: u32) {
+            assert!(self.truly.remove(&released).is_some());
+            let truly = &self.truly;
+            let is_held = |key: &LockKey, tag| {
+                truly
+                    .get(&number(key))
+                    .is_some_and(|is| tag == Tag::from(*is))
+            };
+            self.held.remove(&released.to_ne_bytes(), is_held);
+        }
+
+        fn assert_whole(&self) {
+            let listed: std::collections::HashSet<u32> =
+                self.held.keys.iter().map(number).collect();
+            assert_eq!(self.held.keys.len(), self.held.tags.len());
+            assert_eq!(self.held.count(), self.truly.len());
+            assert!(self.truly.keys().all(|number| listed.contains(number)));
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn what_is_held_is_listed_and_little_more(
+            steps in proptest::collection::vec((proptest::bool::weighted(0.6), 0..20_u32), 0..2_000),
+        ) {
+            let (mut holding, mut most) = (Holding::default(), 0);
+            for (takes, number) in steps {
+                match (takes, holding.truly.contains_key(&number)) {
+                    (true, false) => holding.take(number),
+                    (false, true) => holding.release(number),
+                    _ => {}
+                }
+                holding.assert_whole();
+                most = if holding.held.count() == 0 { 0 } else { most.max(holding.held.count()) };
+                proptest::prop_assert!(most > 0 || holding.held.keys.is_empty());
+                proptest::prop_assert!(holding.held.keys.len() <= 3 * most + LAST + 1);
+            }
+        }
+    }
+
+    /// So that none is among the last: those that it took first it lets go of first, for good or to
+    /// take them again at once.
+    #[test]
+    fn a_session_that_lets_go_in_order_keeps_no_more_than_it_holds() {
+        for again in [false, true] {
+            let mut holding = Holding::default();
+            (0..1_000).for_each(|number| holding.take(number));
+            for round in 0..100_000 {
+                let first = if again { round % 1_000 } else { round };
+                holding.release(first);
+                holding.take(if again { first } else { round + 1_000 });
+                let listed = holding.held.keys.len();
+                assert!(listed <= 3_000, "{listed} listed");
+            }
+            holding.assert_whole();
+        }
+    }
+
+    /// Half of all behind the back of the tidying, and then the others, each of which is the last.
+    #[test]
+    fn a_session_that_lets_go_of_nearly_all_keeps_nearly_nothing() {
+        let mut holding = Holding::default();
+        (0..10_000).for_each(|number| holding.take(number));
+        holding.release(9_980);
+        (0..4_990).for_each(|number| holding.release(number));
+        let rest = (4_991..10_000).rev().filter(|number| *number != 9_980);
+        rest.for_each(|number| holding.release(number));
+        let (held, listed) = (holding.held.count(), holding.held.keys.len());
+        assert!(held == 1 && listed <= 3 + LAST, "{listed} listed");
+        holding.release(4_990);
+        assert!(holding.held.keys.is_empty());
+    }
+
+    /// It holds a thousand all the time, and whatever else it takes it loses.
+    #[test]
+    fn a_session_that_loses_very_much_does_not_keep_it() {
+        let lost = Arc::new(LostLocks::default());
+        let mut held = HeldKeys {
+            lost: Some(Arc::clone(&lost)),
+            ..HeldKeys::default()
+        };
+        for taken in 0..100_000 {
+            held.notice_losses();
+            held.make_room(|key, _| number(key) < 1_000);
+            held.add(key(taken), Token(taken.into()));
+            if taken >= 1_000 {
+                lost.add(taken.into(), Token(taken.into()));
+            }
+            assert!(held.keys.len() <= 3_000, "{} listed", held.keys.len());
+        }
+        held.notice_losses();
+        assert_eq!(held.count(), 1_000);
+    }
+
+    #[test]
+    fn a_session_that_held_very_much_gives_the_memory_back() {
+        let mut holding = Holding::default();
+        (0..100_000).for_each(|number| holding.take(number));
+        assert!(holding.held.keys.capacity() <= 100_000 * 9 / 8 + 8);
+        (1..100_000)
+            .rev()
+            .for_each(|number| holding.release(number));
+        assert_eq!((holding.held.count(), holding.held.keys.len()), (1, 1));
+        assert!(holding.held.keys.capacity() <= 1024);
+        assert!(holding.held.tags.capacity() <= 1024);
+    }
+
+    /// The table's own word for what is held: what is taken again, alone or by a hand-over, is not
+    /// listed twice for long.
+    #[test]
+    fn a_session_that_takes_again_what_it_let_go_of_lists_it_once() {
+        let (table, mode, now) = (test_table(), Mode::Exclusive, Instant::now());
+        let open = || table.open(Peer::Unix(None), Duration::ZERO);
+        let (mut session, mut other) = (open(), open());
+        let hand_over = |from: &mut Session, to: &mut Session, key: &[u8]| {
+            assert_eq!(table.lock_or_wait(to, key, &mode, now), Locked::Waiting);
+            let passed_on = Unlocked::Released { passed_on: true };
+            assert_eq!(table.unlock(from, key, now), passed_on);
+            assert!(table.settle(to, Ending::Granted, now));
+        };
+        for key in 0..20_u8 {
+            assert_eq!(
+                table.lock(&mut session, &[key], &mode, now),
+                Locked::Acquired
+            );
+        }
+        for round in 0..10_000_u16 {
+            let key = &[(round % 20) as u8];
+            if round % 2 == 0 {
+                table.unlock(&mut session, key, now);
+                assert_eq!(table.lock(&mut session, key, &mode, now), Locked::Acquired);
+            } else {
+                hand_over(&mut session, &mut other, key);
+                hand_over(&mut other, &mut session, key);
+            }
+            let listed = session.held.keys.len();
+            assert!(listed <= 3 * 20 + LAST, "{listed} listed");
+        }
+        assert_eq!((session.held(), other.held()), (20, 0));
+    }
+}

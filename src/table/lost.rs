@@ -1,0 +1,93 @@
+//! What a session has lost by the end of a lease.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::model::Token;
+
+/// How many losses a session remembers: those of the last keys.
+const REMEMBERED: usize = 100;
+
+/// The losses of one session: noted by whatever ends a lease, read by the session.
+///
+/// Bounded at all times, and each operation is O(1): they come under the guard of a key's shard.
+#[derive(Debug, Default)]
+pub(super) struct LostLocks(Mutex<Lost>);
+
+#[derive(Debug, Default)]
+struct Lost {
+    /// By the hash of the key, the token of the grant that was lost. Two keys of one hash cost no
+    /// more than a wrong reason for a refusal.
+    by_hash: HashMap<u64, Token>,
+    /// In the order in which they came, with those that were forgotten since.
+    order: VecDeque<(u64, Token)>,
+    /// How many came since the session last looked.
+    unnoticed: usize,
+}
+
+impl LostLocks {
+    pub(super) fn add(&self, hash: u64, token: Token) {
+        let mut lost = self.lock();
+        lost.unnoticed += 1;
+        lost.by_hash.insert(hash, token);
+        lost.order.push_back((hash, token));
+        if lost.order.len() > REMEMBERED
+            && let Some((hash, token)) = lost.order.pop_front()
+            && lost.by_hash.get(&hash) == Some(&token)
+        {
+            lost.by_hash.remove(&hash);
+        }
+    }
+
+    /// The session holds this key again.
+    pub(super) fn forget(&self, hash: u64) {
+        self.lock().by_hash.remove(&hash);
+    }
+
+    pub(super) fn contains(&self, hash: u64) -> bool {
+        self.lock().by_hash.contains_key(&hash)
+    }
+
+    /// How many came since this was last asked.
+    pub(super) fn notice(&self) -> usize {
+        std::mem::take(&mut self.lock().unnoticed)
+    }
+
+    /// A panic cannot leave it half changed.
+    fn lock(&self) -> MutexGuard<'_, Lost> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_losses_are_remembered_and_no_more_than_these() {
+        let lost = LostLocks::default();
+        for number in 0..10_000 {
+            lost.add(number, Token(number));
+            let inner = lost.lock();
+            assert!(inner.by_hash.len() <= REMEMBERED && inner.order.len() <= REMEMBERED);
+        }
+        let remembered = (0..10_000).filter(|number| lost.contains(*number));
+        assert!(remembered.eq(9_900..10_000));
+        assert_eq!((lost.notice(), lost.notice()), (10_000, 0));
+    }
+
+    /// Its earlier loss falls out of the memory, and its later one stays.
+    #[test]
+    fn a_key_that_was_lost_twice_is_remembered_by_the_later_loss() {
+        let lost = LostLocks::default();
+        lost.add(7, Token(1));
+        lost.forget(7);
+        assert!(!lost.contains(7));
+        (100..150).for_each(|number| lost.add(number, Token(number)));
+        lost.add(7, Token(200));
+        (300..349).for_each(|number| lost.add(number, Token(number)));
+        assert!(lost.contains(7));
+        (400..460).for_each(|number| lost.add(number, Token(number)));
+        assert!(!lost.contains(7) || lost.lock().order.contains(&(7, Token(200))));
+    }
+}

@@ -1,0 +1,399 @@
+//! All living sessions: what others see of them, how their connections are reached, and what they
+//! hold while nobody speaks for them.
+
+use std::collections::hash_map::RandomState;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use dashmap::DashMap;
+use tokio::sync::Notify;
+
+use super::held_keys::HeldKeys;
+use super::session::Session;
+use super::signal::{Order, Signal};
+use crate::model::StoredSession;
+use crate::model::{Peer, Secret, SessionId, SessionNumber, SessionView};
+#[cfg(feature = "store")]
+use crate::model::{SecretDigest, digest};
+
+/// What became of a session when its connection ended.
+#[derive(Debug)]
+pub enum Detached {
+    /// It lives on until its grace period ends.
+    InGrace(Grace),
+    /// It is over, and what it holds is to be released.
+    Over(Session),
+    /// As `Over`, because no more sessions may be in their grace period than there are.
+    NoRoom {
+        /// The session whose grace period does not begin.
+        session: Session,
+        /// How many times that has come about, this one included.
+        nth: usize,
+    },
+    /// Nothing: the server stops, which is nobody's disconnect.
+    Stopping,
+}
+
+/// A running grace period.
+#[derive(Debug)]
+pub struct Grace {
+    /// Whose.
+    pub number: SessionNumber,
+    /// When it ends.
+    pub ends: Instant,
+    /// Notified if a connection resumes the session before that.
+    pub resumed: Arc<Notify>,
+}
+
+#[derive(Debug)]
+struct Registered {
+    /// Drawn when first asked for. A session that nobody asked cannot be resumed.
+    secret: Option<Box<Known>>,
+    grace: Duration,
+    peer: Peer,
+    presence: Presence,
+}
+
+/// What is known of a session's secret.
+#[derive(Debug)]
+enum Known {
+    Secret(Secret),
+    /// The session was restored, and its secret was not seen since.
+    #[cfg(feature = "store")]
+    Digest(SecretDigest),
+}
+
+#[derive(Debug)]
+enum Presence {
+    Connected(Arc<Signal>),
+    /// Boxed, because most sessions are connected.
+    InGrace(Box<InGrace>),
+}
+
+#[derive(Debug)]
+struct InGrace {
+    ends: Instant,
+    held: HeldKeys,
+    resumed: Arc<Notify>,
+}
+
+/// All living sessions, by number.
+///
+/// Invariant: a number is in here, connected, exactly while a [`Session`] with it is in use; and
+/// in its grace period, exactly while nobody has one. What a session in grace holds is in here.
+#[derive(Debug)]
+pub(super) struct Registry {
+    /// Boxed, as the map has room for twice as many entries as there are.
+    sessions: DashMap<SessionNumber, Box<Registered>, RandomState>,
+    last_number: AtomicU64,
+    in_grace: AtomicUsize,
+    /// Sessions that found no room for their grace period.
+    turned_away: AtomicUsize,
+    max_in_grace: usize,
+}
+
+impl Registry {
+    pub(super) fn new(max_in_grace: usize) -> Self {
+        Self {
+            sessions: DashMap::default(),
+            last_number: AtomicU64::new(0),
+            in_grace: AtomicUsize::new(0),
+            turned_away: AtomicUsize::new(0),
+            max_in_grace,
+        }
+    }
+
+    pub(super) fn open(&self, peer: Peer, grace: Duration) -> Session {
+        let number = SessionNumber(self.last_number.fetch_add(1, Ordering::Relaxed) + 1);
+        let signal = Arc::<Signal>::default();
+        self.sessions.insert(
+            number,
+            Box::new(Registered {
+                secret: None,
+                grace,
+                peer,
+                presence: Presence::Connected(Arc::clone(&signal)),
+            }),
+        );
+        Session::new(number, HeldKeys::default(), signal)
+    }
+
+    /// Gives an order to the session's connection; false if it has none.
+    pub(super) fn order(&self, number: SessionNumber, order: Order) -> bool {
+        let signal = self.sessions.get(&number).and_then(|one| one.signal());
+        if let Some(signal) = &signal {
+            signal.give(order);
+        }
+        signal.is_some()
+    }
+
+    /// Gives an order to every connection that there is.
+    pub(super) fn order_all(&self, order: Order) {
+        let signals: Vec<Arc<Signal>> = self
+            .sessions
+            .iter()
+            .filter_map(|one| one.signal())
+            .collect();
+        signals.iter().for_each(|signal| signal.give(order));
+    }
+
+    pub(super) fn set_grace(&self, number: SessionNumber, grace: Duration) {
+        if let Some(mut registered) = self.sessions.get_mut(&number) {
+            registered.grace = grace;
+        }
+    }
+
+    pub(super) fn id(&self, number: SessionNumber) -> Option<SessionId> {
+        let secret = self.sessions.get(&number)?.secret.as_ref()?.secret()?;
+        Some(SessionId { number, secret })
+    }
+
+    pub(super) fn peer(&self, number: SessionNumber) -> Option<Peer> {
+        self.sessions.get(&number).map(|registered| registered.peer)
+    }
+
+    pub(super) fn set_secret(&self, number: SessionNumber, secret: Secret) -> SessionId {
+        if let Some(mut registered) = self.sessions.get_mut(&number) {
+            debug_assert!(registered.secret.is_none(), "an id does not change");
+            registered.secret = Some(Box::new(Known::Secret(secret)));
+        }
+        SessionId { number, secret }
+    }
+
+    /// The session as the store is to keep it.
+    pub(super) fn to_store(&self, number: SessionNumber) -> StoredSession {
+        let registered = self.sessions.get(&number);
+        debug_assert!(registered.is_some(), "a session in use is registered");
+        registered.map_or_else(StoredSession::default, |registered| StoredSession {
+            grace: registered.grace,
+            secret: registered.secret.as_ref().and_then(|known| known.secret()),
+        })
+    }
+
+    /// From here on sessions get numbers above this.
+    #[cfg(feature = "store")]
+    pub(super) fn count_from(&self, above: SessionNumber) {
+        self.last_number.fetch_max(above.0, Ordering::Relaxed);
+    }
+
+    /// Puts in a session that was kept. Its grace period begins.
+    #[cfg(feature = "store")]
+    pub(super) fn restore(
+        &self,
+        number: SessionNumber,
+        secret: Option<SecretDigest>,
+        grace: Duration,
+        held: HeldKeys,
+        now: Instant,
+    ) -> Grace {
+        self.count_from(number);
+        self.in_grace.fetch_add(1, Ordering::Relaxed);
+        let (presence, running) = begin_grace(number, grace, held, now);
+        let registered = Registered {
+            secret: secret.map(|digest| Box::new(Known::Digest(digest))),
+            grace,
+            peer: Peer::BeforeRestart,
+            presence,
+        };
+        self.sessions.insert(number, Box::new(registered));
+        running
+    }
+
+    /// Starts the grace period. A session with nothing to survive is over at once: one without a
+    /// grace period, and one that holds nothing and whose id nobody knows.
+    pub(super) fn detach(&self, session: Session, now: Instant) -> Detached {
+        let Session {
+            number,
+            held,
+            signal,
+            ..
+        } = session;
+        let Some(mut registered) = self.sessions.get_mut(&number) else {
+            debug_assert!(false, "a session in use is registered");
+            return Detached::Over(Session::new(number, held, signal));
+        };
+        let grace = registered.grace;
+        let holds_nothing = held.count() == 0;
+        let pointless = holds_nothing && registered.secret.is_none();
+        let room = !grace.is_zero() && !pointless && self.enter_grace(holds_nothing);
+        if room {
+            let (presence, grace) = begin_grace(number, grace, held, now);
+            registered.presence = presence;
+            return Detached::InGrace(grace);
+        }
+        drop(registered);
+        self.sessions.remove(&number);
+        let session = Session::new(number, held, signal);
+        match grace.is_zero() || pointless {
+            true => Detached::Over(session),
+            false => Detached::NoRoom {
+                session,
+                nth: self.turned_away.fetch_add(1, Ordering::Relaxed) + 1,
+            },
+        }
+    }
+
+    /// Sessions that hold nothing get no more than half of the room: so nobody can make those
+    /// that do lose their locks by leaving very many empty ones.
+    fn enter_grace(&self, holds_nothing: bool) -> bool {
+        let max = if holds_nothing {
+            self.max_in_grace / 2
+        } else {
+            self.max_in_grace
+        };
+        let one_more = |count: usize| (count < max).then_some(count + 1);
+        self.in_grace
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more)
+            .is_ok()
+    }
+
+    /// Takes over a session in its grace period: its number and its locks become `session`'s,
+    /// whose own number ends. False, and nothing changed, if that cannot be.
+    pub(super) fn resume(&self, session: &mut Session, id: SessionId, now: Instant) -> bool {
+        if id.number == session.number {
+            let registered = self.sessions.get(&id.number);
+            return registered.is_some_and(|registered| registered.knows(id.secret));
+        }
+        if session.held() > 0 {
+            return false;
+        }
+        let Some(peer) = self.peer(session.number) else {
+            debug_assert!(false, "a session in use is registered");
+            return false;
+        };
+        let Some(grace) = self.reattach(id, peer, &session.signal, now) else {
+            return false;
+        };
+        self.in_grace.fetch_sub(1, Ordering::Relaxed);
+        grace.resumed.notify_one();
+        self.remove(session.number);
+        let signal = Arc::clone(&session.signal);
+        *session = Session::new(id.number, grace.held, signal);
+        true
+    }
+
+    fn reattach(
+        &self,
+        id: SessionId,
+        peer: Peer,
+        signal: &Arc<Signal>,
+        now: Instant,
+    ) -> Option<Box<InGrace>> {
+        let mut registered = self.sessions.get_mut(&id.number)?;
+        if !registered.knows(id.secret) || !registered.presence.in_grace_at(now) {
+            return None;
+        }
+        registered.secret = Some(Box::new(Known::Secret(id.secret)));
+        registered.peer = peer;
+        let connected = Presence::Connected(Arc::clone(signal));
+        match std::mem::replace(&mut registered.presence, connected) {
+            Presence::InGrace(grace) => Some(grace),
+            Presence::Connected(_) => None,
+        }
+    }
+
+    /// Ends a grace period that is over at `now`, and says where the session was connected from;
+    /// `None` if it is not over, or there is none.
+    pub(super) fn end_grace(&self, number: SessionNumber, now: Instant) -> Option<(Session, Peer)> {
+        let (number, registered) = self
+            .sessions
+            .remove_if(&number, |_, registered| registered.presence.is_over_at(now))?;
+        self.in_grace.fetch_sub(1, Ordering::Relaxed);
+        match registered.presence {
+            Presence::InGrace(grace) => {
+                let session = Session::new(number, grace.held, Arc::default());
+                Some((session, registered.peer))
+            }
+            Presence::Connected(_) => None,
+        }
+    }
+
+    pub(super) fn remove(&self, number: SessionNumber) {
+        self.sessions.remove(&number);
+    }
+
+    /// All sessions, and how many of them have a connection.
+    pub(super) fn counts(&self) -> (usize, usize) {
+        // Read in this order, a session that resumes in between cannot push the sum below zero.
+        let in_grace = self.in_grace.load(Ordering::Relaxed);
+        let all = self.sessions.len();
+        (all, all.saturating_sub(in_grace))
+    }
+
+    pub(super) fn views(&self) -> Vec<SessionView> {
+        let views = self.sessions.iter().map(|registered| SessionView {
+            number: *registered.key(),
+            grace: registered.grace,
+            peer: registered.peer,
+            grace_ends: match &registered.presence {
+                Presence::Connected(_) => None,
+                Presence::InGrace(grace) => Some(grace.ends),
+            },
+        });
+        let mut views: Vec<_> = views.collect();
+        views.sort_unstable_by_key(|view| view.number);
+        views
+    }
+}
+
+fn begin_grace(
+    number: SessionNumber,
+    grace: Duration,
+    held: HeldKeys,
+    now: Instant,
+) -> (Presence, Grace) {
+    let (ends, resumed) = (now + grace, Arc::new(Notify::new()));
+    let presence = Presence::InGrace(Box::new(InGrace {
+        ends,
+        held,
+        resumed: Arc::clone(&resumed),
+    }));
+    let grace = Grace {
+        number,
+        ends,
+        resumed,
+    };
+    (presence, grace)
+}
+
+impl Registered {
+    fn knows(&self, secret: Secret) -> bool {
+        self.secret.as_ref().is_some_and(|known| known.is(secret))
+    }
+
+    fn signal(&self) -> Option<Arc<Signal>> {
+        match &self.presence {
+            Presence::Connected(signal) => Some(Arc::clone(signal)),
+            Presence::InGrace(_) => None,
+        }
+    }
+}
+
+impl Known {
+    fn is(&self, secret: Secret) -> bool {
+        match self {
+            Self::Secret(known) => *known == secret,
+            #[cfg(feature = "store")]
+            Self::Digest(known) => *known == digest(secret),
+        }
+    }
+
+    fn secret(&self) -> Option<Secret> {
+        match self {
+            Self::Secret(known) => Some(*known),
+            #[cfg(feature = "store")]
+            Self::Digest(_) => None,
+        }
+    }
+}
+
+impl Presence {
+    fn in_grace_at(&self, now: Instant) -> bool {
+        matches!(self, Self::InGrace(grace) if grace.ends > now)
+    }
+
+    fn is_over_at(&self, now: Instant) -> bool {
+        matches!(self, Self::InGrace(grace) if grace.ends <= now)
+    }
+}

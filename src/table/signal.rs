@@ -1,0 +1,103 @@
+//! How a connection is reached from outside: one signal for each, that its task listens to wherever
+//! it rests.
+
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use tokio::sync::Notify;
+
+/// What a connection is told to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Order {
+    /// The server stops: answer the lines that were read, grant nothing, close.
+    Stop = 1,
+    /// Another connection speaks for the session from now on: write nothing more, close.
+    TakenOver = 2,
+    /// An operator ends the session: write nothing more, close.
+    Kill = 3,
+}
+
+/// The signal of one connection. Given from any thread, listened to by the connection's task alone.
+///
+/// An order stands until a harder one comes: a take-over and a kill outdo a stop, and a kill outdoes
+/// all.
+#[derive(Debug, Default)]
+pub struct Signal {
+    /// 0, or an [`Order`].
+    order: AtomicU8,
+    given: Notify,
+}
+
+impl Signal {
+    /// Gives the order, unless a harder one was given before.
+    pub fn give(&self, order: Order) {
+        self.order.fetch_max(order as u8, Ordering::AcqRel);
+        self.given.notify_one();
+    }
+
+    /// The hardest order so far.
+    pub fn order(&self) -> Option<Order> {
+        match self.order.load(Ordering::Acquire) {
+            0 => None,
+            1 => Some(Order::Stop),
+            2 => Some(Order::TakenOver),
+            _ => Some(Order::Kill),
+        }
+    }
+
+    /// Returns once there is an order. Cancel safe, for one caller at a time.
+    pub async fn any(&self) -> Order {
+        self.at_least(Order::Stop).await
+    }
+
+    /// The order after which nothing more may be written, if there is one.
+    pub fn is_cut_off(&self) -> Option<Order> {
+        self.order().filter(|order| *order >= Order::TakenOver)
+    }
+
+    /// Returns once there is an order after which nothing more may be written. Cancel safe, for one
+    /// caller at a time.
+    pub async fn cut_off(&self) -> Order {
+        self.at_least(Order::TakenOver).await
+    }
+
+    async fn at_least(&self, least: Order) -> Order {
+        loop {
+            match self.order() {
+                Some(order) if order >= least => return order,
+                // An order that comes between the look and the wait leaves a permit.
+                _ => self.given.notified().await,
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_order_that_came_before_is_heard_and_a_softer_one_changes_nothing() {
+        let signal = Signal::default();
+        assert_eq!(signal.order(), None);
+        signal.give(Order::TakenOver);
+        signal.give(Order::Stop);
+        assert_eq!(signal.any().await, Order::TakenOver);
+        assert_eq!(signal.cut_off().await, Order::TakenOver);
+        signal.give(Order::Kill);
+        assert_eq!(signal.cut_off().await, Order::Kill);
+    }
+
+    #[tokio::test]
+    async fn a_stop_does_not_cut_off() {
+        let signal = Signal::default();
+        signal.give(Order::Stop);
+        tokio::select! {
+            biased;
+            order = signal.cut_off() => panic!("cut off by {order:?}"),
+            () = std::future::ready(()) => {}
+        }
+        // The permit that the look above took is not missed.
+        assert_eq!(signal.any().await, Order::Stop);
+    }
+}

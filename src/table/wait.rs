@@ -1,0 +1,201 @@
+//! Waiting for a lock. The whole way, which all of it follows:
+//!
+//! 1. [`LockTable::acquire`] finds the lock busy and, under the same guard, puts a
+//!    [`Waiter`] at the end of its queue; the session keeps the other end.
+//! 2. The request enters the [wait-for graph](super::wait_graph) and walks it. If it closed a
+//!    circle, it leaves queue and graph again and is told so.
+//! 3. The connection asks for the [`Wait`], which borrows the session: until it ends, the session
+//!    can do nothing else. The connection listens to [`Wait::granted`], and to all else that may end
+//!    the wait.
+//! 4. [`Wait::end`] says why it ended and learns whether the session has the lock. A [`Wait`] that is
+//!    dropped instead ends by a disconnect.
+//!
+//! The waiter's state changes under the key's guard alone, from waiting to granted or to left. So
+//! where a grant, a deadline, a disconnect and a stop meet, exactly one wins, and all others find out
+//! by looking at it.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use super::LockTable;
+use super::interleave;
+use super::lock::Lock;
+use super::lock_key::LockKey;
+use super::map::Locks;
+use super::outcome::{Basis, Claim, Locked, Outcome};
+use super::session::Session;
+use super::wait_graph::{Beyond, WaitGraph};
+use super::waiters::Waiter;
+use crate::model::{Circle, Mode};
+
+/// Why a wait ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// The lock was granted.
+    Granted,
+    /// The time is over.
+    Deadline,
+    /// The session's connection ended, so that nobody would learn of a grant.
+    Disconnect,
+    /// The server stops.
+    Shutdown,
+    /// The client has sent too much ahead.
+    Overrun,
+}
+
+/// A session's wait for a lock. Dropped, it ends by a disconnect.
+#[derive(Debug)]
+pub struct Wait<'s> {
+    table: &'s LockTable,
+    session: &'s mut Session,
+    waiter: Arc<Waiter>,
+}
+
+impl Wait<'_> {
+    /// Returns once the lock was granted; forever pending if the wait ends before that. Cancel safe,
+    /// for one caller at a time.
+    pub async fn granted(&self) {
+        self.waiter.granted().await;
+    }
+
+    /// The request's place in the order in which the waiters of the whole server queued up. Of two
+    /// waiters of one key in one mode, the one with the smaller number is served first.
+    pub fn arrival(&self) -> u64 {
+        self.waiter.arrival()
+    }
+
+    /// Ends the wait, for whatever reason: [`Locked::Acquired`] if the session holds the lock,
+    /// [`Locked::Busy`] if not.
+    ///
+    /// A grant that came first wins over a deadline, a stop and an overrun: the session has the lock.
+    /// Over a grant that nobody was told of, a disconnect wins: the lock passes on.
+    pub fn end(self, ending: Ending, now: Instant) -> Outcome<Locked> {
+        self.table.end_wait(self.session, ending, now)
+    }
+}
+
+impl Drop for Wait<'_> {
+    fn drop(&mut self) {
+        if self.session.waiting.is_some() {
+            // No time can come in here.
+            let ended = self
+                .table
+                .end_wait(self.session, Ending::Disconnect, Instant::now());
+            debug_assert_eq!(ended.value, Locked::Busy);
+        }
+    }
+}
+
+impl LockTable {
+    /// The session's wait, after [`Locked::Waiting`]; `None` if it does not wait.
+    pub fn wait<'s>(&'s self, session: &'s mut Session) -> Option<Wait<'s>> {
+        let waiter = Arc::clone(session.waiting.as_ref()?);
+        Some(Wait {
+            table: self,
+            session,
+            waiter,
+        })
+    }
+
+    /// Whether the session has a request that waits, and so must ask for its [`Wait`].
+    pub fn is_waiting(&self, session: &Session) -> bool {
+        session.waiting.is_some()
+    }
+
+    /// Under the key's guard.
+    pub(super) fn queue_up(
+        &self,
+        session: &mut Session,
+        mode: &Mode,
+        now: Instant,
+        key: &LockKey,
+        lock: &mut Lock,
+    ) {
+        let arrival = self.last_arrival.fetch_add(1, Ordering::Relaxed) + 1;
+        let (number, lost) = (session.number, session.held.lost.clone());
+        let waiter = Waiter::new(number, lost, key.clone(), mode.clone(), now, arrival);
+        let waiter = Arc::new(waiter);
+        lock.enqueue(Arc::clone(&waiter));
+        session.waiting = Some(waiter);
+    }
+
+    /// Enters the graph with a request that is in its queue, and leaves both again if that closes a
+    /// circle, which is returned.
+    pub(super) fn enter_wait_graph(&self, session: &mut Session) -> Option<Circle> {
+        let waiter = Arc::clone(session.waiting.as_ref()?);
+        interleave::between_guards();
+        let mut waits = interleave::lock(&self.waits);
+        waits.insert(Arc::clone(&waiter));
+        let circle = self.find_circle(&waits, session, waiter.key())?;
+        // If it was granted the lock meanwhile, it has it.
+        if !self.leave(&waiter) {
+            return None;
+        }
+        waits.remove(session.number);
+        session.waiting = None;
+        Some(circle)
+    }
+
+    pub(super) fn find_circle(
+        &self,
+        waits: &WaitGraph,
+        session: &Session,
+        key: &LockKey,
+    ) -> Option<Circle> {
+        // A circle would lead back to a key that the requester holds.
+        if session.held() == 0 {
+            return None;
+        }
+        waits.circle(session.number, key, |key| {
+            interleave::between_guards();
+            let beyond = |_: &LockKey, lock: &mut Lock| waits.beyond(session.number, lock);
+            let nobodys = Beyond::Waiting(Vec::new());
+            let locks: &Locks = &self.locks;
+            locks.with(key.as_bytes(), beyond).unwrap_or(nobodys)
+        })
+    }
+
+    fn end_wait(&self, session: &mut Session, ending: Ending, now: Instant) -> Outcome<Locked> {
+        let Some(waiter) = session.waiting.take() else {
+            debug_assert!(false, "only a wait is ended");
+            return Outcome::free(Locked::Busy);
+        };
+        let has_left = !waiter.is_granted() && self.leave(&waiter);
+        interleave::lock(&self.waits).remove(session.number);
+        if has_left || !waiter.is_granted() {
+            assert!(ending != Ending::Granted, "a granted waiter cannot leave");
+            return Outcome::free(Locked::Busy);
+        }
+        let (grant, seq) = waiter.grant();
+        let grant = self.keep(session, grant.key, grant.token, seq);
+        self.store_new(session);
+        if ending == Ending::Disconnect {
+            self.give_back(session, &grant, now);
+            return Outcome::free(Locked::Busy);
+        }
+        let basis = Basis {
+            seq: session.seq,
+            claim: Some(Claim::New(grant)),
+        };
+        Outcome {
+            value: Locked::Acquired,
+            basis,
+        }
+    }
+
+    /// True if the waiter left the queue; false if it was granted the lock before it could, or was
+    /// refused when its lock was released during a stop.
+    fn leave(&self, waiter: &Waiter) -> bool {
+        let key = waiter.key().as_bytes();
+        let left = self.locks.with(key, |_, lock| lock.leave(waiter));
+        let left = left.unwrap_or(false);
+        // Whether it has the lock is not known otherwise. Its connection's task ends; the lock is
+        // with whom it is.
+        assert!(!waiter.is_waiting(), "a waiter waits for a held lock");
+        if left {
+            self.claims.fetch_sub(1, Ordering::Relaxed);
+        }
+        left
+    }
+}
