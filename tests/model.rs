@@ -12,7 +12,7 @@ use elock::model::{
     Circle, Limit, Limits, Mode, Peer, Secret, SessionId, SessionNumber, Token, Value,
 };
 use elock::store::Changes;
-use elock::table::{Detached, Ending, LockTable, Locked, NotHeld, Session, Unlocked};
+use elock::table::{Detached, Ending, LockTable, Locked, NotHeld, Outcome, Session, Unlocked};
 use proptest::prelude::*;
 
 const LIMITS: Limits = Limits {
@@ -572,7 +572,7 @@ impl Both {
             Step::SetGrace { grace_ms, .. } => {
                 let grace = Duration::from_millis(grace_ms);
                 let set = self.table.set_grace(&mut session, grace);
-                set.expect(STORED).value;
+                let Outcome { value: (), .. } = set.expect(STORED);
                 self.model
                     .sessions
                     .get_mut(&number)

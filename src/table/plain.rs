@@ -5,7 +5,7 @@ use std::ops::Deref;
 use std::time::{Duration, Instant};
 
 use super::{Ending, LockTable, Locked, NotHeld, Session, Unlocked};
-use crate::model::{Circle, Limits, Mode, Secret, SessionId, SessionNumber, Token};
+use crate::model::{Circle, Limits, Mode, Secret, SessionId, Token};
 use crate::store::Changes;
 
 #[derive(Debug)]
@@ -67,10 +67,6 @@ impl PlainTable {
         self.0.unlock(session, key, now).expect(STORED).value
     }
 
-    pub(crate) fn unlock_some(&self, session: &mut Session, most: usize, now: Instant) -> usize {
-        self.0.unlock_some(session, most, now).value
-    }
-
     pub(crate) fn token(&self, session: &Session, key: &[u8]) -> Result<Token, NotHeld> {
         self.0.token(session, key).map(|outcome| outcome.value)
     }
@@ -99,10 +95,6 @@ impl PlainTable {
 
     pub(crate) fn resume(&self, session: &mut Session, id: SessionId, now: Instant) -> bool {
         self.0.resume(session, id, now).value
-    }
-
-    pub(crate) fn end_grace(&self, number: SessionNumber, now: Instant) -> Option<Session> {
-        self.0.end_grace(number, now).map(|(session, _)| session)
     }
 }
 
