@@ -1,44 +1,18 @@
-//! Ports: opening them, accepting connections, turning some away.
+//! Ports: opening them, and closing them without a trace.
 
 use std::io;
 use std::net::SocketAddr;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::Duration;
 
-use bytes::BytesMut;
-use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixSocket, UnixStream};
-use tokio::sync::Semaphore;
-use tokio::time::Instant;
-use tokio_util::codec::Encoder;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
-use tracing::{debug, info, warn};
+use tokio::net::{TcpListener, TcpSocket, UnixListener, UnixSocket};
+use tracing::debug;
 
-use super::Shared;
-use super::connection::{self, close_gently};
-use super::transport::Transport;
 use crate::config::{Address, PORT};
-use crate::protocol::{LineCodec, Reply};
-use crate::table::Peer;
-
-/// How long accepting rests when there is no file descriptor left for a connection.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-
-/// The log says no more often than this that accepting rests.
-const WARN_EVERY: Duration = Duration::from_secs(10);
 
 /// How many connections the kernel may have ready for us, where it allows that many. A client that
 /// finds no room tries again only after a second, so a crowd that comes at once should fit.
 const BACKLOG: u32 = 4096;
-
-/// Connections look for the stop at each read, so they are spread over that many tokens. One for each
-/// would be a tenth of what an idle connection takes.
-const STOPS: usize = 64;
-
-/// Connections that are refused and then closed with care, at one time; more are just closed.
-const REFUSALS_AT_ONCE: usize = 64;
 
 /// An open port.
 #[derive(Debug)]
@@ -46,12 +20,12 @@ pub struct Listener {
     /// First, so that it is dropped first: once the socket is closed, another server may take the
     /// path, and its file must stay.
     _file: Option<RemovedAtEnd>,
-    socket: Socket,
+    pub(super) socket: Socket,
     address: Address,
 }
 
 #[derive(Debug)]
-enum Socket {
+pub(super) enum Socket {
     Tcp(TcpListener),
     Unix(UnixListener),
 }
@@ -173,197 +147,5 @@ impl Listener {
             Socket::Tcp(listener) => listener.local_addr().ok(),
             Socket::Unix(_) => None,
         }
-    }
-
-    /// Accepts connections until `stop`.
-    pub(super) async fn serve(
-        self,
-        shared: Arc<Shared>,
-        stop: CancellationToken,
-        tasks: TaskTracker,
-    ) {
-        let mut door = Door {
-            shared,
-            stops: std::array::from_fn(|_| stop.child_token()),
-            admitted: 0,
-            tasks,
-            refusals: Arc::new(Semaphore::new(REFUSALS_AT_ONCE)),
-            warned: None,
-            paused: false,
-        };
-        let accept_all = async {
-            loop {
-                door.admit_next(&self.socket).await;
-            }
-        };
-        tokio::select! {
-            () = stop.cancelled() => {}
-            () = accept_all => {}
-        }
-    }
-}
-
-/// What stands between an open port and the tasks of its connections.
-struct Door {
-    shared: Arc<Shared>,
-    stops: [CancellationToken; STOPS],
-    admitted: usize,
-    tasks: TaskTracker,
-    refusals: Arc<Semaphore>,
-    /// When the log last said that accepting rests, which may come and go many times a second.
-    warned: Option<Instant>,
-    /// It has not said since that accepting goes on.
-    paused: bool,
-}
-
-impl Door {
-    async fn admit_next(&mut self, socket: &Socket) {
-        let accepted = match socket {
-            Socket::Tcp(listener) => listener.accept().await.map(|(stream, address)| {
-                self.configure(&stream);
-                self.admit(stream, Peer::Tcp(address));
-            }),
-            Socket::Unix(listener) => {
-                listener.accept().await.map(|(stream, _): (UnixStream, _)| {
-                    let pid = stream.peer_cred().ok().and_then(|peer| peer.pid());
-                    self.admit(stream, Peer::Unix(pid));
-                })
-            }
-        };
-        match accepted {
-            Ok(()) if self.paused => {
-                self.paused = false;
-                info!("accepting connections again");
-            }
-            Ok(()) => {}
-            Err(error) if is_about_one_connection(&error) => debug!("cannot accept: {error}"),
-            Err(error) => {
-                if self
-                    .warned
-                    .is_none_or(|before| before.elapsed() >= WARN_EVERY)
-                {
-                    warn!("cannot accept connections for now: {error}");
-                    self.warned = Some(Instant::now());
-                    self.paused = true;
-                }
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-            }
-        }
-    }
-
-    fn admit(&mut self, stream: impl Transport, peer: Peer) {
-        match Arc::clone(&self.shared.connections).try_acquire_owned() {
-            Ok(slot) => {
-                self.admitted = self.admitted.wrapping_add(1);
-                let stop = self.stops[self.admitted % STOPS].clone();
-                let shared = Arc::clone(&self.shared);
-                self.tasks
-                    .spawn(connection::serve(stream, peer, shared, stop, slot));
-            }
-            Err(_) => self.refuse(stream, peer),
-        }
-    }
-
-    fn refuse(&self, mut stream: impl Transport, peer: Peer) {
-        debug!(%peer, "refused: too many connections");
-        let max = self.shared.config.max_connections as usize;
-        let mut answer = BytesMut::new();
-        let encoded = LineCodec::new(0).encode(&Reply::TooManyConnections { max }, &mut answer);
-        // A new connection takes these few bytes; if it does not, it is being closed anyway.
-        let written = encoded.and_then(|()| stream.try_write(&answer));
-        let turn = Arc::clone(&self.refusals).try_acquire_owned();
-        if let (Ok(_), Ok(turn)) = (written, turn) {
-            let stop = self.stops[0].clone();
-            self.tasks.spawn(async move {
-                close_gently(&mut stream, &stop).await;
-                drop(turn);
-            });
-        }
-    }
-
-    fn configure(&self, stream: &TcpStream) {
-        let configured = stream.set_nodelay(true);
-        #[cfg(feature = "keepalive")]
-        let configured =
-            configured.and_then(|()| keep_alive(stream, self.shared.config.keepalive_secs));
-        if let Err(error) = configured {
-            debug!("cannot configure a connection: {error}");
-        }
-    }
-}
-
-/// Makes the kernel end a connection whose peer has not been heard of for `seconds`: after half
-/// of that it asks, three times, and gives up. Answers that nobody acknowledges count, too, for
-/// which there would be no such limit otherwise.
-#[cfg(feature = "keepalive")]
-fn keep_alive(stream: &TcpStream, seconds: u32) -> io::Result<()> {
-    if seconds == 0 {
-        return Ok(());
-    }
-    let second = Duration::from_secs(1);
-    let whole = Duration::from_secs(seconds.into());
-    let probes = socket2::TcpKeepalive::new()
-        .with_time((whole / 2).max(second))
-        .with_interval((whole / 6).max(second))
-        .with_retries(3);
-    let socket = socket2::SockRef::from(stream);
-    socket.set_tcp_keepalive(&probes)?;
-    #[cfg(target_os = "linux")]
-    socket.set_tcp_user_timeout(Some(whole))?;
-    Ok(())
-}
-
-/// Errors of a connection that ended before it was accepted; the next one may be fine.
-fn is_about_one_connection(error: &io::Error) -> bool {
-    use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted};
-    matches!(
-        error.kind(),
-        ConnectionAborted | ConnectionReset | Interrupted
-    )
-}
-
-#[cfg(all(test, feature = "keepalive"))]
-mod tests {
-    use super::*;
-    use socket2::SockRef;
-
-    async fn accepted_with(seconds: u32) -> TcpStream {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let address = listener.local_addr().expect("an address");
-        let (client, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
-        drop(client);
-        let (stream, _) = accepted.expect("a connection");
-        keep_alive(&stream, seconds).expect("a socket takes these options");
-        stream
-    }
-
-    #[tokio::test]
-    async fn a_peer_that_died_without_a_word_is_noticed_within_the_time_set() {
-        let stream = accepted_with(60).await;
-        let socket = SockRef::from(&stream);
-        assert!(socket.keepalive().expect("an option"));
-        let idle = socket.tcp_keepalive_time().expect("an option");
-        let interval = socket.tcp_keepalive_interval().expect("an option");
-        let probes = socket.tcp_keepalive_retries().expect("an option");
-        assert_eq!(idle + interval * probes, Duration::from_secs(60));
-        #[cfg(target_os = "linux")]
-        {
-            let unacknowledged = socket.tcp_user_timeout().expect("an option");
-            assert_eq!(unacknowledged, Some(Duration::from_secs(60)));
-        }
-    }
-
-    #[tokio::test]
-    async fn the_shortest_time_is_still_valid_and_zero_turns_it_off() {
-        assert!(
-            SockRef::from(&accepted_with(1).await)
-                .keepalive()
-                .expect("an option")
-        );
-        assert!(
-            !SockRef::from(&accepted_with(0).await)
-                .keepalive()
-                .expect("an option")
-        );
     }
 }

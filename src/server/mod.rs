@@ -3,6 +3,7 @@
 //! One task serves one connection: it alone reads from, writes to and waits for its client. When
 //! the connection ends, a small task sits out the session's grace period.
 
+mod admission;
 mod command;
 mod connection;
 mod debug;
@@ -140,7 +141,12 @@ pub async fn run(
         env!("CARGO_PKG_VERSION")
     );
     for listener in listeners {
-        tasks.spawn(listener.serve(Arc::clone(&shared), stop.clone(), tasks.clone()));
+        tasks.spawn(admission::serve(
+            listener,
+            Arc::clone(&shared),
+            stop.clone(),
+            tasks.clone(),
+        ));
     }
     shutdown.await;
     info!("stopping");
