@@ -1,18 +1,28 @@
 //! Ports: opening them, and closing them without a trace.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
 use tokio::net::{TcpListener, TcpSocket, UnixListener, UnixSocket};
-use tracing::debug;
+use tracing::{debug, info};
 
 use crate::config::{Address, PORT};
 
 /// How many connections the kernel may have ready for us, where it allows that many. A client that
 /// finds no room tries again only after a second, so a crowd that comes at once should fit.
 const BACKLOG: u32 = 4096;
+
+/// What is listened on by default.
+const LOOPBACK: [SocketAddr; 2] = [
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), PORT),
+    SocketAddr::new(IpAddr::V6(Ipv6Addr::LOCALHOST), PORT),
+];
+
+/// The system has no IPv6, say. [`io::ErrorKind`] has no name for this error; its number is the same
+/// on all of Linux's common architectures.
+const EAFNOSUPPORT: i32 = 97;
 
 /// An open port.
 #[derive(Debug)]
@@ -44,16 +54,42 @@ impl Drop for RemovedAtEnd {
 
 /// Why an address cannot be listened on.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot listen on {address}: {source}")]
+#[error("cannot listen on {address}: {reason}")]
 pub struct BindError {
     /// As it was asked for.
     pub address: Address,
-    /// What the system says.
-    pub source: io::Error,
+    /// What stands in the way.
+    #[source]
+    pub reason: AddressUnavailable,
 }
 
-/// Opens all addresses, or the default ones if none are given: both loopback addresses, the IPv6
-/// one only where it exists. Must be called within a tokio runtime.
+/// What keeps an address from being listened on.
+#[derive(Debug, thiserror::Error)]
+pub enum AddressUnavailable {
+    /// Its name stands for no address.
+    #[error("{0}")]
+    Unknown(io::Error),
+    /// It belongs to no interface of this machine.
+    #[error("this machine has no such address: {0}")]
+    NotLocal(io::Error),
+    /// Anything else that the system says, such as that it is in use.
+    #[error("{0}")]
+    System(#[from] io::Error),
+}
+
+impl BindError {
+    /// True if the address itself is wrong, and not what else happens on this machine: trying again
+    /// does not help.
+    pub fn is_bad_setting(&self) -> bool {
+        matches!(
+            self.reason,
+            AddressUnavailable::Unknown(_) | AddressUnavailable::NotLocal(_)
+        )
+    }
+}
+
+/// Opens all addresses, or the default ones if none are given: both loopback addresses, or the one
+/// that exists. An address that is named twice is opened once. Must be called within a tokio runtime.
 ///
 /// # Errors
 ///
@@ -61,52 +97,105 @@ pub struct BindError {
 pub async fn bind(addresses: &[Address]) -> Result<Vec<Listener>, BindError> {
     let mut listeners = Vec::new();
     if addresses.is_empty() {
-        listeners.extend(bind_one(&Address::Tcp(format!("127.0.0.1:{PORT}"))).await?);
-        match bind_one(&Address::Tcp(format!("[::1]:{PORT}"))).await {
-            Ok(more) => listeners.extend(more),
-            Err(error) if error.source.kind() == io::ErrorKind::AddrInUse => return Err(error),
-            Err(error) => debug!("no IPv6: {error}"),
-        }
+        let opened = open_tcp(&LOOPBACK, &listeners).map_err(|(address, reason)| BindError {
+            address: Address::Tcp(address.to_string()),
+            reason,
+        })?;
+        listeners.extend(opened);
     }
     for address in addresses {
-        listeners.extend(bind_one(address).await?);
+        let opened = open(address, &listeners)
+            .await
+            .map_err(|reason| BindError {
+                address: address.clone(),
+                reason,
+            })?;
+        listeners.extend(opened);
     }
     Ok(listeners)
 }
 
-async fn bind_one(address: &Address) -> Result<Vec<Listener>, BindError> {
-    let bound = match address {
-        Address::Tcp(host) => bind_tcp(host).await,
-        Address::Unix(path) => bind_unix(path).map(|listener| vec![listener]),
-    };
-    bound.map_err(|source| BindError {
-        address: address.clone(),
-        source,
-    })
-}
-
-async fn bind_tcp(host: &str) -> io::Result<Vec<Listener>> {
-    let mut listeners = Vec::new();
-    for address in tokio::net::lookup_host(host).await? {
-        let socket = listen(address)?;
-        listeners.push(Listener {
-            address: Address::Tcp(socket.local_addr()?.to_string()),
-            socket: Socket::Tcp(socket),
-            _file: None,
-        });
+async fn open(address: &Address, others: &[Listener]) -> Result<Vec<Listener>, AddressUnavailable> {
+    match address {
+        Address::Tcp(name) => {
+            let addresses = look_up(name).await.map_err(AddressUnavailable::Unknown)?;
+            open_tcp(&addresses, others).map_err(|(_, reason)| reason)
+        }
+        Address::Unix(_) if others.iter().any(|other| other.address == *address) => Ok(Vec::new()),
+        Address::Unix(path) => Ok(vec![bind_unix(path)?]),
     }
-    Ok(listeners)
 }
 
-fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+async fn look_up(name: &str) -> io::Result<Vec<SocketAddr>> {
+    let addresses: Vec<SocketAddr> = tokio::net::lookup_host(name).await?.collect();
+    match addresses.is_empty() {
+        true => Err(io::Error::other("the name has no address")),
+        false => Ok(addresses),
+    }
+}
+
+/// Opens the `addresses` that one name stands for, but none twice, be it that the name has it twice
+/// (some hosts files do that to localhost), or that it is among the `others`: two settings that
+/// overlap, such as localhost:11400 and 127.0.0.1:11400, both got what they ask for then, and not to
+/// start would help nobody. Two ports 0 are two ports, unless one name asks for both.
+///
+/// An address that this machine does not have is left out as long as the name has another one:
+/// localhost has an IPv6 address in many hosts files of machines without IPv6.
+fn open_tcp(
+    addresses: &[SocketAddr],
+    others: &[Listener],
+) -> Result<Vec<Listener>, (SocketAddr, AddressUnavailable)> {
+    let (mut opened, mut missing, mut open_before) = (Vec::new(), Vec::new(), false);
+    for (index, &address) in addresses.iter().enumerate() {
+        if addresses[..index].contains(&address) {
+            continue;
+        }
+        if others.iter().any(|other| other.is_at(address)) {
+            open_before = true;
+            continue;
+        }
+        match listen(address) {
+            Ok(listener) => opened.push(listener),
+            Err(error) if is_not_local(&error) => missing.push((address, error)),
+            Err(error) => return Err((address, error.into())),
+        }
+    }
+    if opened.is_empty()
+        && !open_before
+        && let Some((address, error)) = missing.pop()
+    {
+        return Err((address, AddressUnavailable::NotLocal(error)));
+    }
+    for (address, error) in missing {
+        info!("not listening on {address}, which this machine does not have: {error}");
+    }
+    Ok(opened)
+}
+
+/// Neither the address nor its whole family can be missing by accident.
+fn is_not_local(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::AddrNotAvailable || error.raw_os_error() == Some(EAFNOSUPPORT)
+}
+
+fn listen(address: SocketAddr) -> io::Result<Listener> {
     let socket = match address {
         SocketAddr::V4(_) => TcpSocket::new_v4()?,
         SocketAddr::V6(_) => TcpSocket::new_v6()?,
     };
+    // Otherwise `[::]` would take IPv4 connections as well, and `0.0.0.0` beside it be in use.
+    #[cfg(feature = "dual-stack")]
+    if address.is_ipv6() {
+        socket2::SockRef::from(&socket).set_only_v6(true)?;
+    }
     // A restart must not wait until the kernel has forgotten the last run's connections.
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
-    socket.listen(BACKLOG)
+    let socket = socket.listen(BACKLOG)?;
+    Ok(Listener {
+        address: Address::Tcp(socket.local_addr()?.to_string()),
+        socket: Socket::Tcp(socket),
+        _file: None,
+    })
 }
 
 fn bind_unix(path: &Path) -> io::Result<Listener> {
@@ -146,6 +235,77 @@ impl Listener {
         match &self.socket {
             Socket::Tcp(listener) => listener.local_addr().ok(),
             Socket::Unix(_) => None,
+        }
+    }
+
+    fn is_at(&self, address: SocketAddr) -> bool {
+        self.tcp_address() == Some(address)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LOCAL: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+    /// Set aside for documents, so that no machine has it.
+    const ELSEWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), 0);
+
+    fn open(addresses: &[SocketAddr], others: &[Listener]) -> Vec<Listener> {
+        open_tcp(addresses, others).expect("an address of this machine")
+    }
+
+    #[tokio::test]
+    async fn a_name_with_one_address_twice_opens_it_once() {
+        assert_eq!(open(&[LOCAL, LOCAL], &[]).len(), 1);
+    }
+
+    #[tokio::test]
+    async fn an_address_that_is_open_already_is_not_opened_again() {
+        let first = open(&[LOCAL], &[]);
+        let address = first[0].tcp_address().expect("TCP");
+        assert!(open(&[address], &first).is_empty());
+        assert!(open(&[ELSEWHERE, address], &first).is_empty());
+        assert_eq!(open(&[address, LOCAL], &first).len(), 1);
+        let (_, in_use) = open_tcp(&[address], &[]).expect_err("it is not among those");
+        assert!(matches!(in_use, AddressUnavailable::System(_)), "{in_use}");
+    }
+
+    #[tokio::test]
+    async fn an_address_that_is_not_here_is_left_out_if_the_name_has_another() {
+        for addresses in [[ELSEWHERE, LOCAL], [LOCAL, ELSEWHERE]] {
+            let opened = open(&addresses, &[]);
+            assert_eq!(opened.len(), 1);
+            let address = opened[0].tcp_address().expect("TCP");
+            assert_eq!(address.ip(), LOCAL.ip());
+        }
+        let (address, reason) = open_tcp(&[ELSEWHERE], &[]).expect_err("it is not here");
+        assert_eq!(address, ELSEWHERE);
+        assert!(
+            matches!(reason, AddressUnavailable::NotLocal(_)),
+            "{reason}"
+        );
+    }
+
+    #[test]
+    fn a_machine_without_ipv6_does_not_have_its_addresses() {
+        assert!(is_not_local(&io::Error::from_raw_os_error(EAFNOSUPPORT)));
+        assert!(!is_not_local(&io::ErrorKind::AddrInUse.into()));
+    }
+
+    #[cfg(feature = "dual-stack")]
+    #[tokio::test]
+    async fn an_ipv6_socket_takes_no_ipv4() {
+        let any = SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), 0);
+        match open_tcp(&[any], &[]).as_deref() {
+            Ok([listener]) => match &listener.socket {
+                Socket::Tcp(socket) => {
+                    let socket = socket2::SockRef::from(socket);
+                    assert!(socket.only_v6().expect("an option"));
+                }
+                Socket::Unix(_) => unreachable!("TCP was asked for"),
+            },
+            other => println!("skipped, since there is no IPv6 here: {other:?}"),
         }
     }
 }

@@ -31,7 +31,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
-pub use listener::{BindError, Listener, bind};
+pub use listener::{AddressUnavailable, BindError, Listener, bind};
 
 use crate::config::Config;
 use crate::store::{Changes, NotStored, Writer};
