@@ -1,13 +1,13 @@
-//! Ports: opening them, and closing them without a trace.
+//! Ports: from the addresses of the settings to open sockets.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
-use tokio::net::{TcpListener, TcpSocket, UnixListener, UnixSocket};
-use tracing::{debug, info};
+use tokio::net::{TcpListener, TcpSocket, UnixListener};
+use tracing::info;
 
+use super::socket_file::SocketFile;
 use crate::config::{Address, PORT};
 
 /// How many connections the kernel may have ready for us, where it allows that many. A client that
@@ -27,9 +27,8 @@ const EAFNOSUPPORT: i32 = 97;
 /// An open port.
 #[derive(Debug)]
 pub struct Listener {
-    /// First, so that it is dropped first: once the socket is closed, another server may take the
-    /// path, and its file must stay.
-    _file: Option<RemovedAtEnd>,
+    /// First, so that it is dropped first, as it asks for.
+    _file: Option<SocketFile>,
     pub(super) socket: Socket,
     address: Address,
 }
@@ -38,18 +37,6 @@ pub struct Listener {
 pub(super) enum Socket {
     Tcp(TcpListener),
     Unix(UnixListener),
-}
-
-/// The file of a unix socket, which nobody else removes.
-#[derive(Debug)]
-struct RemovedAtEnd(PathBuf);
-
-impl Drop for RemovedAtEnd {
-    fn drop(&mut self) {
-        if let Err(error) = std::fs::remove_file(&self.0) {
-            debug!("cannot remove {}: {error}", self.0.display());
-        }
-    }
 }
 
 /// Why an address cannot be listened on.
@@ -72,6 +59,20 @@ pub enum AddressUnavailable {
     /// It belongs to no interface of this machine.
     #[error("this machine has no such address: {0}")]
     NotLocal(io::Error),
+    /// Another server has locked the file beside the unix socket.
+    #[error("Address already in use: another elockd listens there, and has locked {}", lock.display())]
+    Locked {
+        /// The file.
+        lock: PathBuf,
+    },
+    /// The file beside the unix socket cannot be opened or locked.
+    #[error("cannot lock {}: {error}", lock.display())]
+    LockFile {
+        /// The file.
+        lock: PathBuf,
+        /// What the system says.
+        error: io::Error,
+    },
     /// Anything else that the system says, such as that it is in use.
     #[error("{0}")]
     System(#[from] io::Error),
@@ -122,7 +123,7 @@ async fn open(address: &Address, others: &[Listener]) -> Result<Vec<Listener>, A
             open_tcp(&addresses, others).map_err(|(_, reason)| reason)
         }
         Address::Unix(_) if others.iter().any(|other| other.address == *address) => Ok(Vec::new()),
-        Address::Unix(path) => Ok(vec![bind_unix(path)?]),
+        Address::Unix(path) => Ok(vec![open_unix(path).await?]),
     }
 }
 
@@ -198,29 +199,13 @@ fn listen(address: SocketAddr) -> io::Result<Listener> {
     })
 }
 
-fn bind_unix(path: &Path) -> io::Result<Listener> {
-    remove_stale(path)?;
-    let socket = UnixSocket::new_stream()?;
-    socket.bind(path)?;
+async fn open_unix(path: &Path) -> Result<Listener, AddressUnavailable> {
+    let (socket, file) = SocketFile::bind(path).await?;
     Ok(Listener {
+        _file: Some(file),
         socket: Socket::Unix(socket.listen(BACKLOG)?),
         address: Address::Unix(path.to_owned()),
-        _file: Some(RemovedAtEnd(path.to_owned())),
     })
-}
-
-/// A server that was killed leaves its socket's file behind. Removes it if it is a socket on
-/// which nobody answers, and nothing else.
-fn remove_stale(path: &Path) -> io::Result<()> {
-    let is_socket = std::fs::symlink_metadata(path).is_ok_and(|meta| meta.file_type().is_socket());
-    let refused = || match std::os::unix::net::UnixStream::connect(path) {
-        Ok(_) => false,
-        Err(error) => error.kind() == io::ErrorKind::ConnectionRefused,
-    };
-    match is_socket && refused() {
-        true => std::fs::remove_file(path),
-        false => Ok(()),
-    }
 }
 
 impl Listener {

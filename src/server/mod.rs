@@ -16,6 +16,7 @@ mod listener;
 mod promise;
 #[cfg(feature = "store")]
 mod restore;
+mod socket_file;
 mod transport;
 mod vigil;
 mod wait;
