@@ -186,6 +186,8 @@ impl FromStr for Address {
     type Err = BadAddress;
 
     fn from_str(text: &str) -> Result<Self, BadAddress> {
+        // In a list, spaces stand beside the commas.
+        let text = text.trim();
         match text.strip_prefix("unix:") {
             Some("") => return Err(BadAddress),
             Some(path) => return Ok(Self::Unix(path.into())),

@@ -2,7 +2,7 @@
 //!
 //! Two of theirs are about cost and have no test here: a rest after each accepted connection, and an
 //! `unlock_all` that walks every lock of the server (ours walks what the session holds). That a peer which died
-//! without a word is noticed is tested beside the listener's code; bounds are in `bounds.rs`.
+//! without a word is noticed is tested in `transport.rs`; bounds are in `bounds.rs`.
 
 mod common;
 

@@ -43,9 +43,10 @@ enum ServeError {
 }
 
 impl ServeError {
-    /// 3 for what does not get better by another try.
+    /// 3 for a store, and 2 for a setting, that does not get better by another try.
     fn exit_code(&self) -> ExitCode {
         match self {
+            Self::Bind(error) if error.is_bad_setting() => ExitCode::from(2),
             #[cfg(feature = "store")]
             Self::Run(server::RunError::Store(error)) if error.is_final() => ExitCode::from(3),
             _ => ExitCode::FAILURE,

@@ -1,78 +1,96 @@
-//! Ports: opening them, accepting connections, turning some away.
+//! Ports: from the addresses of the settings to open sockets.
 
 use std::io;
-use std::net::SocketAddr;
-use std::os::unix::fs::FileTypeExt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::Duration;
 
-use bytes::BytesMut;
-use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixSocket, UnixStream};
-use tokio::sync::Semaphore;
-use tokio::time::Instant;
-use tracing::{debug, info, warn};
+use tokio::net::{TcpListener, TcpSocket, UnixListener};
+use tracing::info;
 
-use super::Shared;
-use super::connection::{self, close_gently};
-use super::transport::Transport;
+use super::socket_file::SocketFile;
 use crate::config::{Address, PORT};
-use crate::model::Peer;
-use crate::protocol::Reply;
-
-/// How long accepting rests when there is no file descriptor left for a connection.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-
-/// The log says no more often than this that accepting rests.
-const WARN_EVERY: Duration = Duration::from_secs(10);
 
 /// How many connections the kernel may have ready for us, where it allows that many. A client that
 /// finds no room tries again only after a second, so a crowd that comes at once should fit.
 const BACKLOG: u32 = 4096;
 
-/// Connections that are refused and then closed with care, at one time; more are just closed.
-const REFUSALS_AT_ONCE: usize = 64;
+/// What is listened on by default.
+const LOOPBACK: [SocketAddr; 2] = [
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), PORT),
+    SocketAddr::new(IpAddr::V6(Ipv6Addr::LOCALHOST), PORT),
+];
+
+/// The system has no IPv6, say. [`io::ErrorKind`] has no name for this error; its number is the same
+/// on all of Linux's common architectures.
+const EAFNOSUPPORT: i32 = 97;
 
 /// An open port.
 #[derive(Debug)]
 pub struct Listener {
-    /// First, so that it is dropped first: once the socket is closed, another server may take the
-    /// path, and its file must stay.
-    _file: Option<RemovedAtEnd>,
-    socket: Socket,
+    /// First, so that it is dropped first, as it asks for.
+    _file: Option<SocketFile>,
+    pub(super) socket: Socket,
     address: Address,
 }
 
 #[derive(Debug)]
-enum Socket {
+pub(super) enum Socket {
     Tcp(TcpListener),
     Unix(UnixListener),
 }
 
-/// The file of a unix socket, which nobody else removes.
-#[derive(Debug)]
-struct RemovedAtEnd(PathBuf);
-
-impl Drop for RemovedAtEnd {
-    fn drop(&mut self) {
-        if let Err(error) = std::fs::remove_file(&self.0) {
-            debug!("cannot remove {}: {error}", self.0.display());
-        }
-    }
-}
-
 /// Why an address cannot be listened on.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot listen on {address}: {source}")]
+#[error("cannot listen on {address}: {reason}")]
 pub struct BindError {
     /// As it was asked for.
     pub address: Address,
-    /// What the system says.
-    pub source: io::Error,
+    /// What stands in the way.
+    #[source]
+    pub reason: AddressUnavailable,
 }
 
-/// Opens all addresses, or the default ones if none are given: both loopback addresses, the IPv6
-/// one only where it exists. Must be called within a tokio runtime.
+/// What keeps an address from being listened on.
+#[derive(Debug, thiserror::Error)]
+pub enum AddressUnavailable {
+    /// Its name stands for no address.
+    #[error("{0}")]
+    Unknown(io::Error),
+    /// It belongs to no interface of this machine.
+    #[error("this machine has no such address: {0}")]
+    NotLocal(io::Error),
+    /// Another server has locked the file beside the unix socket.
+    #[error("Address already in use: another elockd listens there, and has locked {}", lock.display())]
+    Locked {
+        /// The file.
+        lock: PathBuf,
+    },
+    /// The file beside the unix socket cannot be opened or locked.
+    #[error("cannot lock {}: {error}", lock.display())]
+    LockFile {
+        /// The file.
+        lock: PathBuf,
+        /// What the system says.
+        error: io::Error,
+    },
+    /// Anything else that the system says, such as that it is in use.
+    #[error("{0}")]
+    System(#[from] io::Error),
+}
+
+impl BindError {
+    /// True if the address itself is wrong, and not what else happens on this machine: trying again
+    /// does not help.
+    pub fn is_bad_setting(&self) -> bool {
+        matches!(
+            self.reason,
+            AddressUnavailable::Unknown(_) | AddressUnavailable::NotLocal(_)
+        )
+    }
+}
+
+/// Opens all addresses, or the default ones if none are given: both loopback addresses, or the one
+/// that exists. An address that is named twice is opened once. Must be called within a tokio runtime.
 ///
 /// # Errors
 ///
@@ -80,77 +98,114 @@ pub struct BindError {
 pub async fn bind(addresses: &[Address]) -> Result<Vec<Listener>, BindError> {
     let mut listeners = Vec::new();
     if addresses.is_empty() {
-        listeners.extend(bind_one(&Address::Tcp(format!("127.0.0.1:{PORT}"))).await?);
-        match bind_one(&Address::Tcp(format!("[::1]:{PORT}"))).await {
-            Ok(more) => listeners.extend(more),
-            Err(error) if error.source.kind() == io::ErrorKind::AddrInUse => return Err(error),
-            Err(error) => debug!("no IPv6: {error}"),
-        }
+        let opened = open_tcp(&LOOPBACK, &listeners).map_err(|(address, reason)| BindError {
+            address: Address::Tcp(address.to_string()),
+            reason,
+        })?;
+        listeners.extend(opened);
     }
     for address in addresses {
-        listeners.extend(bind_one(address).await?);
+        let opened = open(address, &listeners)
+            .await
+            .map_err(|reason| BindError {
+                address: address.clone(),
+                reason,
+            })?;
+        listeners.extend(opened);
     }
     Ok(listeners)
 }
 
-async fn bind_one(address: &Address) -> Result<Vec<Listener>, BindError> {
-    let bound = match address {
-        Address::Tcp(host) => bind_tcp(host).await,
-        Address::Unix(path) => bind_unix(path).map(|listener| vec![listener]),
-    };
-    bound.map_err(|source| BindError {
-        address: address.clone(),
-        source,
-    })
-}
-
-async fn bind_tcp(host: &str) -> io::Result<Vec<Listener>> {
-    let mut listeners = Vec::new();
-    for address in tokio::net::lookup_host(host).await? {
-        let socket = listen(address)?;
-        listeners.push(Listener {
-            address: Address::Tcp(socket.local_addr()?.to_string()),
-            socket: Socket::Tcp(socket),
-            _file: None,
-        });
+async fn open(address: &Address, others: &[Listener]) -> Result<Vec<Listener>, AddressUnavailable> {
+    match address {
+        Address::Tcp(name) => {
+            let addresses = look_up(name).await.map_err(AddressUnavailable::Unknown)?;
+            open_tcp(&addresses, others).map_err(|(_, reason)| reason)
+        }
+        Address::Unix(_) if others.iter().any(|other| other.address == *address) => Ok(Vec::new()),
+        Address::Unix(path) => Ok(vec![open_unix(path).await?]),
     }
-    Ok(listeners)
 }
 
-fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+async fn look_up(name: &str) -> io::Result<Vec<SocketAddr>> {
+    let addresses: Vec<SocketAddr> = tokio::net::lookup_host(name).await?.collect();
+    match addresses.is_empty() {
+        true => Err(io::Error::other("the name has no address")),
+        false => Ok(addresses),
+    }
+}
+
+/// Opens the `addresses` that one name stands for, but none twice, be it that the name has it twice
+/// (some hosts files do that to localhost), or that it is among the `others`: two settings that
+/// overlap, such as localhost:11400 and 127.0.0.1:11400, both got what they ask for then, and not to
+/// start would help nobody. Two ports 0 are two ports, unless one name asks for both.
+///
+/// An address that this machine does not have is left out as long as the name has another one:
+/// localhost has an IPv6 address in many hosts files of machines without IPv6.
+fn open_tcp(
+    addresses: &[SocketAddr],
+    others: &[Listener],
+) -> Result<Vec<Listener>, (SocketAddr, AddressUnavailable)> {
+    let (mut opened, mut missing, mut open_before) = (Vec::new(), Vec::new(), false);
+    for (index, &address) in addresses.iter().enumerate() {
+        if addresses[..index].contains(&address) {
+            continue;
+        }
+        if others.iter().any(|other| other.is_at(address)) {
+            open_before = true;
+            continue;
+        }
+        match listen(address) {
+            Ok(listener) => opened.push(listener),
+            Err(error) if is_not_local(&error) => missing.push((address, error)),
+            Err(error) => return Err((address, error.into())),
+        }
+    }
+    if opened.is_empty()
+        && !open_before
+        && let Some((address, error)) = missing.pop()
+    {
+        return Err((address, AddressUnavailable::NotLocal(error)));
+    }
+    for (address, error) in missing {
+        info!("not listening on {address}, which this machine does not have: {error}");
+    }
+    Ok(opened)
+}
+
+/// Neither the address nor its whole family can be missing by accident.
+fn is_not_local(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::AddrNotAvailable || error.raw_os_error() == Some(EAFNOSUPPORT)
+}
+
+fn listen(address: SocketAddr) -> io::Result<Listener> {
     let socket = match address {
         SocketAddr::V4(_) => TcpSocket::new_v4()?,
         SocketAddr::V6(_) => TcpSocket::new_v6()?,
     };
+    // Otherwise `[::]` would take IPv4 connections as well, and `0.0.0.0` beside it be in use.
+    #[cfg(feature = "dual-stack")]
+    if address.is_ipv6() {
+        socket2::SockRef::from(&socket).set_only_v6(true)?;
+    }
     // A restart must not wait until the kernel has forgotten the last run's connections.
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
-    socket.listen(BACKLOG)
-}
-
-fn bind_unix(path: &Path) -> io::Result<Listener> {
-    remove_stale(path)?;
-    let socket = UnixSocket::new_stream()?;
-    socket.bind(path)?;
+    let socket = socket.listen(BACKLOG)?;
     Ok(Listener {
-        socket: Socket::Unix(socket.listen(BACKLOG)?),
-        address: Address::Unix(path.to_owned()),
-        _file: Some(RemovedAtEnd(path.to_owned())),
+        address: Address::Tcp(socket.local_addr()?.to_string()),
+        socket: Socket::Tcp(socket),
+        _file: None,
     })
 }
 
-/// A server that was killed leaves its socket's file behind. Removes it if it is a socket on
-/// which nobody answers, and nothing else.
-fn remove_stale(path: &Path) -> io::Result<()> {
-    let is_socket = std::fs::symlink_metadata(path).is_ok_and(|meta| meta.file_type().is_socket());
-    let refused = || match std::os::unix::net::UnixStream::connect(path) {
-        Ok(_) => false,
-        Err(error) => error.kind() == io::ErrorKind::ConnectionRefused,
-    };
-    match is_socket && refused() {
-        true => std::fs::remove_file(path),
-        false => Ok(()),
-    }
+async fn open_unix(path: &Path) -> Result<Listener, AddressUnavailable> {
+    let (socket, file) = SocketFile::bind(path).await?;
+    Ok(Listener {
+        _file: Some(file),
+        socket: Socket::Unix(socket.listen(BACKLOG)?),
+        address: Address::Unix(path.to_owned()),
+    })
 }
 
 impl Listener {
@@ -168,183 +223,74 @@ impl Listener {
         }
     }
 
-    /// Accepts connections until `stop`.
-    pub(super) async fn serve(self, shared: Arc<Shared>) {
-        let stop = shared.stop.clone();
-        let mut door = Door {
-            shared,
-            refusals: Arc::new(Semaphore::new(REFUSALS_AT_ONCE)),
-            warned: None,
-            paused: false,
-        };
-        let accept_all = async {
-            loop {
-                door.admit_next(&self.socket).await;
-            }
-        };
-        tokio::select! {
-            () = stop.cancelled() => {}
-            () = accept_all => {}
-        }
+    fn is_at(&self, address: SocketAddr) -> bool {
+        self.tcp_address() == Some(address)
     }
 }
 
-/// What stands between an open port and the tasks of its connections.
-struct Door {
-    shared: Arc<Shared>,
-    refusals: Arc<Semaphore>,
-    /// When the log last said that accepting rests, which may come and go many times a second.
-    warned: Option<Instant>,
-    /// It has not said since that accepting goes on.
-    paused: bool,
-}
-
-impl Door {
-    async fn admit_next(&mut self, socket: &Socket) {
-        let accepted = match socket {
-            Socket::Tcp(listener) => listener.accept().await.map(|(stream, address)| {
-                self.configure(&stream);
-                self.admit(stream, Peer::Tcp(address));
-            }),
-            Socket::Unix(listener) => {
-                listener.accept().await.map(|(stream, _): (UnixStream, _)| {
-                    let pid = stream.peer_cred().ok().and_then(|peer| peer.pid());
-                    self.admit(stream, Peer::Unix(pid));
-                })
-            }
-        };
-        match accepted {
-            Ok(()) if self.paused => {
-                self.paused = false;
-                info!("accepting connections again");
-            }
-            Ok(()) => {}
-            Err(error) if is_about_one_connection(&error) => debug!("cannot accept: {error}"),
-            Err(error) => {
-                if self
-                    .warned
-                    .is_none_or(|before| before.elapsed() >= WARN_EVERY)
-                {
-                    warn!("cannot accept connections for now: {error}");
-                    self.warned = Some(Instant::now());
-                    self.paused = true;
-                }
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-            }
-        }
-    }
-
-    fn admit(&mut self, stream: impl Transport, peer: Peer) {
-        match Arc::clone(&self.shared.connections).try_acquire_owned() {
-            Ok(slot) => {
-                let shared = Arc::clone(&self.shared);
-                let tasks = &self.shared.tasks;
-                tasks.spawn(connection::serve(stream, peer, shared, slot));
-            }
-            Err(_) => self.refuse(stream, peer),
-        }
-    }
-
-    fn refuse(&self, mut stream: impl Transport, peer: Peer) {
-        debug!(%peer, "refused: too many connections");
-        let max = self.shared.config.max_connections as usize;
-        let mut answer = BytesMut::new();
-        Reply::TooManyConnections { max }.put(&mut answer);
-        // A new connection takes these few bytes; if it does not, it is being closed anyway.
-        let written = stream.try_write(&answer);
-        let turn = Arc::clone(&self.refusals).try_acquire_owned();
-        if let (Ok(_), Ok(turn)) = (written, turn) {
-            let stop = self.shared.stop.clone();
-            self.shared.tasks.spawn(async move {
-                close_gently(&mut stream, stop.cancelled()).await;
-                drop(turn);
-            });
-        }
-    }
-
-    fn configure(&self, stream: &TcpStream) {
-        let configured = stream.set_nodelay(true);
-        #[cfg(feature = "keepalive")]
-        let configured =
-            configured.and_then(|()| keep_alive(stream, self.shared.config.keepalive_secs));
-        if let Err(error) = configured {
-            debug!("cannot configure a connection: {error}");
-        }
-    }
-}
-
-/// Makes the kernel end a connection whose peer has not been heard of for `seconds`: after half
-/// of that it asks, three times, and gives up. Answers that nobody acknowledges count, too, for
-/// which there would be no such limit otherwise.
-#[cfg(feature = "keepalive")]
-fn keep_alive(stream: &TcpStream, seconds: u32) -> io::Result<()> {
-    if seconds == 0 {
-        return Ok(());
-    }
-    let second = Duration::from_secs(1);
-    let whole = Duration::from_secs(seconds.into());
-    let probes = socket2::TcpKeepalive::new()
-        .with_time((whole / 2).max(second))
-        .with_interval((whole / 6).max(second))
-        .with_retries(3);
-    let socket = socket2::SockRef::from(stream);
-    socket.set_tcp_keepalive(&probes)?;
-    #[cfg(target_os = "linux")]
-    socket.set_tcp_user_timeout(Some(whole))?;
-    Ok(())
-}
-
-/// Errors of a connection that ended before it was accepted; the next one may be fine.
-fn is_about_one_connection(error: &io::Error) -> bool {
-    use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted};
-    matches!(
-        error.kind(),
-        ConnectionAborted | ConnectionReset | Interrupted
-    )
-}
-
-#[cfg(all(test, feature = "keepalive"))]
+#[cfg(test)]
 mod tests {
     use super::*;
-    use socket2::SockRef;
 
-    async fn accepted_with(seconds: u32) -> TcpStream {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let address = listener.local_addr().expect("an address");
-        let (client, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
-        drop(client);
-        let (stream, _) = accepted.expect("a connection");
-        keep_alive(&stream, seconds).expect("a socket takes these options");
-        stream
+    const LOCAL: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+    /// Set aside for documents, so that no machine has it.
+    const ELSEWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), 0);
+
+    fn open(addresses: &[SocketAddr], others: &[Listener]) -> Vec<Listener> {
+        open_tcp(addresses, others).expect("an address of this machine")
     }
 
     #[tokio::test]
-    async fn a_peer_that_died_without_a_word_is_noticed_within_the_time_set() {
-        let stream = accepted_with(60).await;
-        let socket = SockRef::from(&stream);
-        assert!(socket.keepalive().expect("an option"));
-        let idle = socket.tcp_keepalive_time().expect("an option");
-        let interval = socket.tcp_keepalive_interval().expect("an option");
-        let probes = socket.tcp_keepalive_retries().expect("an option");
-        assert_eq!(idle + interval * probes, Duration::from_secs(60));
-        #[cfg(target_os = "linux")]
-        {
-            let unacknowledged = socket.tcp_user_timeout().expect("an option");
-            assert_eq!(unacknowledged, Some(Duration::from_secs(60)));
+    async fn a_name_with_one_address_twice_opens_it_once() {
+        assert_eq!(open(&[LOCAL, LOCAL], &[]).len(), 1);
+    }
+
+    #[tokio::test]
+    async fn an_address_that_is_open_already_is_not_opened_again() {
+        let first = open(&[LOCAL], &[]);
+        let address = first[0].tcp_address().expect("TCP");
+        assert!(open(&[address], &first).is_empty());
+        assert!(open(&[ELSEWHERE, address], &first).is_empty());
+        assert_eq!(open(&[address, LOCAL], &first).len(), 1);
+        let (_, in_use) = open_tcp(&[address], &[]).expect_err("it is not among those");
+        assert!(matches!(in_use, AddressUnavailable::System(_)), "{in_use}");
+    }
+
+    #[tokio::test]
+    async fn an_address_that_is_not_here_is_left_out_if_the_name_has_another() {
+        for addresses in [[ELSEWHERE, LOCAL], [LOCAL, ELSEWHERE]] {
+            let opened = open(&addresses, &[]);
+            assert_eq!(opened.len(), 1);
+            let address = opened[0].tcp_address().expect("TCP");
+            assert_eq!(address.ip(), LOCAL.ip());
         }
+        let (address, reason) = open_tcp(&[ELSEWHERE], &[]).expect_err("it is not here");
+        assert_eq!(address, ELSEWHERE);
+        assert!(
+            matches!(reason, AddressUnavailable::NotLocal(_)),
+            "{reason}"
+        );
     }
 
+    #[test]
+    fn a_machine_without_ipv6_does_not_have_its_addresses() {
+        assert!(is_not_local(&io::Error::from_raw_os_error(EAFNOSUPPORT)));
+        assert!(!is_not_local(&io::ErrorKind::AddrInUse.into()));
+    }
+
+    #[cfg(feature = "dual-stack")]
     #[tokio::test]
-    async fn the_shortest_time_is_still_valid_and_zero_turns_it_off() {
-        assert!(
-            SockRef::from(&accepted_with(1).await)
-                .keepalive()
-                .expect("an option")
-        );
-        assert!(
-            !SockRef::from(&accepted_with(0).await)
-                .keepalive()
-                .expect("an option")
-        );
+    async fn an_ipv6_socket_takes_no_ipv4() {
+        let any = SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), 0);
+        match open_tcp(&[any], &[]).as_deref() {
+            Ok([listener]) => match &listener.socket {
+                Socket::Tcp(socket) => {
+                    let socket = socket2::SockRef::from(socket);
+                    assert!(socket.only_v6().expect("an option"));
+                }
+                Socket::Unix(_) => unreachable!("TCP was asked for"),
+            },
+            other => println!("skipped, since there is no IPv6 here: {other:?}"),
+        }
     }
 }

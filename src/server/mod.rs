@@ -3,6 +3,7 @@
 //! One task serves one connection: it alone reads from, writes to and waits for its client. When
 //! the connection ends, a small task sits out the session's grace period.
 
+mod admission;
 mod background;
 mod clock;
 mod connection;
@@ -12,6 +13,7 @@ mod handover_spin;
 mod harness;
 mod listener;
 mod session_guard;
+mod socket_file;
 mod start;
 mod throttle;
 mod transport;
@@ -27,7 +29,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
-pub use listener::{BindError, Listener, bind};
+pub use listener::{AddressUnavailable, BindError, Listener, bind};
 
 use crate::config::Config;
 use crate::model::NotStored;
@@ -158,7 +160,7 @@ pub async fn run(
         env!("CARGO_PKG_VERSION")
     );
     for listener in listeners {
-        tasks.spawn(listener.serve(Arc::clone(&shared)));
+        tasks.spawn(admission::serve(listener, Arc::clone(&shared)));
     }
     shutdown.await;
     info!("stopping");

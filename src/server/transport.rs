@@ -1,9 +1,15 @@
-//! What a connection needs of the stream under it, beyond reading and writing.
+//! What a connection needs of the stream under it, beyond reading and writing, and how a socket is
+//! set up for it.
 
 use std::io;
+#[cfg(feature = "keepalive")]
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
+use tracing::debug;
+
+use crate::config::Config;
 
 /// A client's byte stream.
 pub(super) trait Transport: AsyncRead + AsyncWrite + Unpin + Send + 'static {
@@ -28,5 +34,84 @@ socket_transport!(UnixStream);
 impl Transport for tokio::io::DuplexStream {
     fn try_write(&self, _: &[u8]) -> io::Result<usize> {
         Err(io::ErrorKind::WouldBlock.into())
+    }
+}
+
+/// Sets the options of an accepted socket. One that refuses them is served all the same.
+#[cfg_attr(not(feature = "keepalive"), expect(unused_variables))]
+pub(super) fn configure(stream: &TcpStream, config: &Config) {
+    let configured = stream.set_nodelay(true);
+    #[cfg(feature = "keepalive")]
+    let configured = configured.and_then(|()| keep_alive(stream, config.keepalive_secs));
+    if let Err(error) = configured {
+        debug!("cannot configure a connection: {error}");
+    }
+}
+
+/// Makes the kernel end a connection whose peer has not been heard of for `seconds`: after half
+/// of that it asks, three times, and gives up. Answers that nobody acknowledges count, too, for
+/// which there would be no such limit otherwise.
+#[cfg(feature = "keepalive")]
+fn keep_alive(stream: &TcpStream, seconds: u32) -> io::Result<()> {
+    if seconds == 0 {
+        return Ok(());
+    }
+    let second = Duration::from_secs(1);
+    let whole = Duration::from_secs(seconds.into());
+    let probes = socket2::TcpKeepalive::new()
+        .with_time((whole / 2).max(second))
+        .with_interval((whole / 6).max(second))
+        .with_retries(3);
+    let socket = socket2::SockRef::from(stream);
+    socket.set_tcp_keepalive(&probes)?;
+    #[cfg(target_os = "linux")]
+    socket.set_tcp_user_timeout(Some(whole))?;
+    Ok(())
+}
+
+#[cfg(all(test, feature = "keepalive"))]
+mod tests {
+    use super::*;
+    use socket2::SockRef;
+    use tokio::net::TcpListener;
+
+    async fn accepted_with(seconds: u32) -> TcpStream {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let (client, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
+        drop(client);
+        let (stream, _) = accepted.expect("a connection");
+        keep_alive(&stream, seconds).expect("a socket takes these options");
+        stream
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_died_without_a_word_is_noticed_within_the_time_set() {
+        let stream = accepted_with(60).await;
+        let socket = SockRef::from(&stream);
+        assert!(socket.keepalive().expect("an option"));
+        let idle = socket.tcp_keepalive_time().expect("an option");
+        let interval = socket.tcp_keepalive_interval().expect("an option");
+        let probes = socket.tcp_keepalive_retries().expect("an option");
+        assert_eq!(idle + interval * probes, Duration::from_secs(60));
+        #[cfg(target_os = "linux")]
+        {
+            let unacknowledged = socket.tcp_user_timeout().expect("an option");
+            assert_eq!(unacknowledged, Some(Duration::from_secs(60)));
+        }
+    }
+
+    #[tokio::test]
+    async fn the_shortest_time_is_still_valid_and_zero_turns_it_off() {
+        assert!(
+            SockRef::from(&accepted_with(1).await)
+                .keepalive()
+                .expect("an option")
+        );
+        assert!(
+            !SockRef::from(&accepted_with(0).await)
+                .keepalive()
+                .expect("an option")
+        );
     }
 }

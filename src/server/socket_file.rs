@@ -1,0 +1,106 @@
+//! The file of a unix socket, for as long as a server listens on it.
+
+use std::fs::{File, Metadata, OpenOptions, TryLockError};
+use std::io;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use tokio::net::{UnixSocket, UnixStream};
+use tracing::debug;
+
+use super::listener::AddressUnavailable;
+
+/// Only its server's user may lock it.
+const LOCK_FILE_MODE: u32 = 0o600;
+
+/// A bound socket's file, which is removed at the end. Drop this before the socket: as long as the
+/// socket is open, no other file can get the same identity.
+#[derive(Debug)]
+pub(super) struct SocketFile {
+    path: PathBuf,
+    identity: Identity,
+    /// Held for longer than the file is there, so that nobody else starts on the path before this
+    /// server has left it.
+    _lock: File,
+}
+
+impl SocketFile {
+    /// Binds a new socket to `path`, where a server that was killed may have left its socket's file.
+    ///
+    /// # Errors
+    ///
+    /// When a server listens there, or the system refuses the socket or the lock file beside it.
+    pub(super) async fn bind(path: &Path) -> Result<(UnixSocket, Self), AddressUnavailable> {
+        let lock = lock(path)?;
+        remove_stale(path).await?;
+        let socket = UnixSocket::new_stream()?;
+        socket.bind(path)?;
+        let file = Self {
+            path: path.to_owned(),
+            identity: identity(&std::fs::symlink_metadata(path)?),
+            _lock: lock,
+        };
+        Ok((socket, file))
+    }
+}
+
+impl Drop for SocketFile {
+    /// Removes the file unless another one has taken its place, which then belongs to another server.
+    fn drop(&mut self) {
+        let removed = match std::fs::symlink_metadata(&self.path) {
+            Ok(found) if identity(&found) != self.identity => {
+                Err(io::Error::other("it is another server's"))
+            }
+            Ok(_) => std::fs::remove_file(&self.path),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = removed {
+            debug!("not removing {}: {error}", self.path.display());
+        }
+    }
+}
+
+/// Device and inode.
+type Identity = (u64, u64);
+
+fn identity(metadata: &Metadata) -> Identity {
+    (metadata.dev(), metadata.ino())
+}
+
+/// Locks the file beside the socket at `path`. Of two servers that find the same stale socket, the
+/// slower one would otherwise remove the new socket of the faster one, and both would run. A server
+/// whose socket's file was removed keeps the lock, too: it may still have clients, and a second
+/// server would grant them the same keys.
+///
+/// The lock file stays when the server ends. To remove it would be to pull it from under a server
+/// that has just opened it: the next one would make a new file, and both would have a lock.
+fn lock(path: &Path) -> Result<File, AddressUnavailable> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".lock");
+    let lock = PathBuf::from(name);
+    let mut options = OpenOptions::new();
+    options.create(true).write(true).mode(LOCK_FILE_MODE);
+    let locked = options
+        .open(&lock)
+        .map_err(TryLockError::Error)
+        .and_then(|file| file.try_lock().map(|()| file));
+    locked.map_err(|error| match error {
+        TryLockError::WouldBlock => AddressUnavailable::Locked { lock },
+        TryLockError::Error(error) => AddressUnavailable::LockFile { lock, error },
+    })
+}
+
+/// Removes a socket that nobody listens on, and nothing else.
+async fn remove_stale(path: &Path) -> io::Result<()> {
+    let is_socket = std::fs::symlink_metadata(path).is_ok_and(|meta| meta.file_type().is_socket());
+    if !is_socket {
+        return Ok(());
+    }
+    // Not the connect of `std`, which waits for a server that accepts too slowly.
+    match UnixStream::connect(path).await {
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            std::fs::remove_file(path)
+        }
+        _ => Ok(()),
+    }
+}
