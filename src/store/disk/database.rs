@@ -60,6 +60,7 @@ impl<F: Files> Storage for RedbStorage<F> {
             None => open_existing(&self.files, MIGRATIONS).map_err(NotStored::new)?,
         };
         self.reserved = format::write(&database, batch, self.reserved).map_err(NotStored::new)?;
+        self.files.committed().map_err(NotStored::new)?;
         self.database = Some(database);
         Ok(())
     }

@@ -227,6 +227,10 @@ impl Files for FaultyDisk {
             Ok(())
         })
     }
+
+    fn committed(&self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 #[derive(Debug)]

@@ -20,10 +20,13 @@ pub(super) trait Files: fmt::Debug + Send + 'static {
     /// Gives the file `from` the name `to`, and what had that name is gone; all or nothing, and
     /// durable on return.
     fn replace(&self, from: &str, to: &str) -> io::Result<()>;
+
+    /// A commit is durable.
+    fn committed(&self) -> io::Result<()>;
 }
 
 /// An open file of any of these. Without the locks of ranges, which default to "not supported": the
-/// directory has a lock of its own.
+/// directory locks what is to be locked.
 #[derive(Debug)]
 pub(super) struct Backend(pub(super) Box<dyn StorageBackend>);
 

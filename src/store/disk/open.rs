@@ -1,14 +1,14 @@
 //! A directory of files, used by one server at a time.
 
-use std::fs::{DirBuilder, File, Metadata, OpenOptions, TryLockError};
+use std::fs::{DirBuilder, File, Metadata, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use redb::StorageBackend;
 use redb::backends::FileBackend;
-use tracing::info;
+use tracing::{info, warn};
 
 use super::database::{FILE, RedbStorage};
 use super::files::{Backend, Files};
@@ -79,18 +79,9 @@ impl OpenError {
 ///
 /// When it is in use, or cannot be created, read or written.
 pub fn open(path: &Path) -> Result<(impl Storage + use<>, Restored), OpenError> {
-    let failed = |error| OpenError::Directory {
-        path: path.to_owned(),
-        error,
-    };
+    let failed = |error| failed(path, error);
     make(path).map_err(failed)?;
-    let directory = Directory::open(path).map_err(failed)?;
-    directory.lock.try_lock().map_err(|error| match error {
-        TryLockError::WouldBlock => OpenError::InUse {
-            path: path.to_owned(),
-        },
-        TryLockError::Error(error) => failed(error),
-    })?;
+    let directory = Directory::claim(path).map_err(failed)?;
     if !directory.exists(FILE).map_err(failed)? {
         info!("making a new, empty store in {}", path.display());
     }
@@ -98,6 +89,15 @@ pub fn open(path: &Path) -> Result<(impl Storage + use<>, Restored), OpenError> 
         Ok(error) => failed(error),
         Err(unusable) => unreadable(path, &unusable),
     })
+}
+
+/// What the system said of a directory or of the files in it.
+fn failed(path: &Path, error: io::Error) -> OpenError {
+    let path = path.to_owned();
+    match error.kind() {
+        io::ErrorKind::WouldBlock => OpenError::InUse { path },
+        _ => OpenError::Directory { path, error },
+    }
 }
 
 fn unreadable(path: &Path, unusable: &Unusable) -> OpenError {
@@ -116,23 +116,87 @@ pub(crate) fn contradictory(path: &Path, contradiction: &Contradiction) -> OpenE
     }
 }
 
+/// A directory that this server alone uses.
+///
+/// Two files are locked for that, for as long as this lives. Before there is a database,
+/// [`LOCK_FILE`] alone tells two first starts apart. But it is empty and looks as if it could be
+/// removed, and somebody does: so the database is locked as well.
 #[derive(Debug)]
 struct Directory {
     path: PathBuf,
-    lock: File,
-    /// The file that was opened as the store. No other can take its place: it would lack what was
-    /// written since.
-    store: OnceLock<Identity>,
+    lock: Mutex<File>,
+    database: OnceLock<Claimed>,
+}
+
+/// The database file that was found at first. No other can take its place: it would lack what was
+/// written since.
+#[derive(Debug)]
+struct Claimed {
+    identity: Identity,
+    /// A lock belongs to the open file that took it. After a failure the database is opened anew,
+    /// and this stays open: so there is no moment without the lock, and it never conflicts with
+    /// itself, as what is read and written takes none.
+    _locked: File,
 }
 
 impl Directory {
-    fn open(path: &Path) -> io::Result<Self> {
-        let mut options = OpenOptions::new();
-        let lock = private(options.create(true)).open(path.join(LOCK_FILE))?;
-        let path = path.to_owned();
-        let store = OnceLock::new();
-        Ok(Self { path, lock, store })
+    /// # Errors
+    ///
+    /// `WouldBlock` if another server uses it.
+    fn claim(path: &Path) -> io::Result<Self> {
+        Ok(Self {
+            lock: Mutex::new(lock_file(path)?),
+            database: OnceLock::new(),
+            path: path.to_owned(),
+        })
     }
+
+    /// Locks the database, or finds that it is still the one that was locked.
+    fn claim_database(&self, path: &Path, file: &File) -> io::Result<()> {
+        let found = identity(&file.metadata()?);
+        let claimed = match self.database.get() {
+            Some(claimed) => claimed,
+            None => {
+                let locked = private(&mut OpenOptions::new()).open(path)?;
+                locked.try_lock()?;
+                let identity = identity(&locked.metadata()?);
+                let _locked = locked;
+                self.database.get_or_init(|| Claimed { identity, _locked })
+            }
+        };
+        match claimed.identity == found {
+            true => Ok(()),
+            false => Err(moved()),
+        }
+    }
+
+    /// Makes and locks [`LOCK_FILE`] again if somebody has removed it. The database's own lock keeps
+    /// others out meanwhile; one that is about to find that out may have the new file for a moment.
+    fn keep_lock_file(&self) -> io::Result<()> {
+        let mut lock = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        if is_at(&self.path.join(LOCK_FILE), identity(&lock.metadata()?)) {
+            return Ok(());
+        }
+        match lock_file(&self.path) {
+            Ok(new) => {
+                warn!(
+                    "somebody has removed {LOCK_FILE} from {}: made it again",
+                    self.path.display()
+                );
+                *lock = new;
+                Ok(())
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+fn lock_file(directory: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    let file = private(options.create(true)).open(directory.join(LOCK_FILE))?;
+    file.try_lock()?;
+    Ok(file)
 }
 
 /// Device and inode.
@@ -140,6 +204,10 @@ type Identity = (u64, u64);
 
 fn identity(metadata: &Metadata) -> Identity {
     (metadata.dev(), metadata.ino())
+}
+
+fn is_at(path: &Path, expected: Identity) -> bool {
+    std::fs::metadata(path).is_ok_and(|found| identity(&found) == expected)
 }
 
 /// Makes the directory if it is not there, and those above it. Their names are on disk on return.
@@ -182,9 +250,8 @@ impl Files for Directory {
     fn open(&self, name: &str) -> io::Result<Backend> {
         let path = self.path.join(name);
         let file = private(&mut OpenOptions::new()).open(&path)?;
-        let found = identity(&file.metadata()?);
-        if name == FILE && *self.store.get_or_init(|| found) != found {
-            return Err(moved());
+        if name == FILE {
+            self.claim_database(&path, &file)?;
         }
         file.sync_all()?;
         rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed)?;
@@ -193,14 +260,21 @@ impl Files for Directory {
 
     fn create(&self, name: &str) -> io::Result<Backend> {
         let mut options = OpenOptions::new();
-        options.create(true).truncate(true);
         let path = self.path.join(name);
-        backend(private(&mut options).open(&path)?, path)
+        let file = private(options.create(true)).open(&path)?;
+        // Not emptied under the hands of another server that makes it.
+        file.try_lock()?;
+        file.set_len(0)?;
+        backend(file, path)
     }
 
     fn replace(&self, from: &str, to: &str) -> io::Result<()> {
         std::fs::rename(self.path.join(from), self.path.join(to))?;
         sync(&self.path)
+    }
+
+    fn committed(&self) -> io::Result<()> {
+        self.keep_lock_file()
     }
 }
 
@@ -232,9 +306,9 @@ impl StorageBackend for StoreFile {
 
     fn sync_data(&self) -> io::Result<()> {
         self.inner.sync_data()?;
-        match std::fs::metadata(&self.path) {
-            Ok(found) if identity(&found) == self.identity => Ok(()),
-            _ => Err(moved()),
+        match is_at(&self.path, self.identity) {
+            true => Ok(()),
+            false => Err(moved()),
         }
     }
 
