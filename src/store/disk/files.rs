@@ -21,8 +21,15 @@ pub(super) trait Files: fmt::Debug + Send + 'static {
     /// durable on return.
     fn replace(&self, from: &str, to: &str) -> io::Result<()>;
 
-    /// A commit is durable.
-    fn committed(&self) -> io::Result<()>;
+    /// Notes that the commit with this number is durable, beside the files. The note outlives the
+    /// process; a loss of power may bring an earlier one back.
+    fn note_commit(&self, number: u64) -> io::Result<()>;
+
+    /// The last number that was noted; `None` if there is no note that can be read.
+    fn noted_commit(&self) -> io::Result<Option<u64>>;
+
+    /// Removes the note; durable on return.
+    fn forget_commits(&self) -> io::Result<()>;
 }
 
 /// An open file of any of these. Without the locks of ranges, which default to "not supported": the

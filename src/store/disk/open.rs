@@ -1,10 +1,12 @@
 //! A directory of files, used by one server at a time.
 
+use std::fmt;
 use std::fs::{DirBuilder, File, Metadata, OpenOptions};
-use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::io::{self, Read, Seek};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::str::FromStr;
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use redb::StorageBackend;
 use redb::backends::FileBackend;
@@ -16,7 +18,7 @@ use super::format::Unusable;
 use crate::store::{Restored, Storage};
 use crate::table::Contradiction;
 
-/// Locked for as long as a server uses the directory. It stays there, empty.
+/// Locked for as long as a server uses the directory. It stays there, with a [`Note`] in it.
 const LOCK_FILE: &str = "elockd.lock";
 
 /// Keys may be nobody else's business.
@@ -119,8 +121,8 @@ pub(crate) fn contradictory(path: &Path, contradiction: &Contradiction) -> OpenE
 /// A directory that this server alone uses.
 ///
 /// Two files are locked for that, for as long as this lives. Before there is a database,
-/// [`LOCK_FILE`] alone tells two first starts apart. But it is empty and looks as if it could be
-/// removed, and somebody does: so the database is locked as well.
+/// [`LOCK_FILE`] alone tells two first starts apart. But it looks as if it could be removed, and
+/// somebody does: so the database is locked as well.
 #[derive(Debug)]
 struct Directory {
     path: PathBuf,
@@ -170,25 +172,27 @@ impl Directory {
         }
     }
 
+    fn lock_file(&self) -> MutexGuard<'_, File> {
+        self.lock.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Makes and locks [`LOCK_FILE`] again if somebody has removed it. The database's own lock keeps
     /// others out meanwhile; one that is about to find that out may have the new file for a moment.
-    fn keep_lock_file(&self) -> io::Result<()> {
-        let mut lock = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+    fn kept_lock_file(&self) -> io::Result<MutexGuard<'_, File>> {
+        let mut lock = self.lock_file();
         if is_at(&self.path.join(LOCK_FILE), identity(&lock.metadata()?)) {
-            return Ok(());
+            return Ok(lock);
         }
         match lock_file(&self.path) {
             Ok(new) => {
-                warn!(
-                    "somebody has removed {LOCK_FILE} from {}: made it again",
-                    self.path.display()
-                );
+                let path = self.path.display();
+                warn!("somebody has removed {LOCK_FILE} from {path}: made it again");
                 *lock = new;
-                Ok(())
             }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
-            Err(error) => Err(error),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
         }
+        Ok(lock)
     }
 }
 
@@ -197,6 +201,30 @@ fn lock_file(directory: &Path) -> io::Result<File> {
     let file = private(options.create(true)).open(directory.join(LOCK_FILE))?;
     file.try_lock()?;
     Ok(file)
+}
+
+/// The text of [`LOCK_FILE`]: the number of the last commit, twice, so that one that is damaged or
+/// half written is not believed.
+#[derive(Debug, PartialEq, Eq)]
+struct Note(u64);
+
+impl fmt::Display for Note {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // All are of one length, so that each takes the place of the one before.
+        writeln!(f, "{:020} {:020}", self.0, self.0)
+    }
+}
+
+impl FromStr for Note {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let note = text
+            .get(..20)
+            .and_then(|number| number.parse().ok())
+            .map(Note);
+        note.filter(|note| note.to_string() == text).ok_or(())
+    }
 }
 
 /// Device and inode.
@@ -273,8 +301,33 @@ impl Files for Directory {
         sync(&self.path)
     }
 
-    fn committed(&self) -> io::Result<()> {
-        self.keep_lock_file()
+    fn note_commit(&self, number: u64) -> io::Result<()> {
+        let note = Note(number).to_string();
+        self.kept_lock_file()?.write_all_at(note.as_bytes(), 0)
+    }
+
+    fn noted_commit(&self) -> io::Result<Option<u64>> {
+        let mut note = String::new();
+        let mut lock = self.lock_file();
+        lock.rewind()?;
+        // One that is damaged may not even be text.
+        let read = lock.read_to_string(&mut note);
+        let Note(number) = match (read, note.parse()) {
+            (Ok(0), _) => return Ok(None),
+            (Ok(_), Ok(noted)) => noted,
+            (Err(error), _) if error.kind() != io::ErrorKind::InvalidData => return Err(error),
+            _ => {
+                warn!("{LOCK_FILE} is damaged: a store that lacks its last commit is not noticed");
+                return Ok(None);
+            }
+        };
+        Ok(Some(number))
+    }
+
+    fn forget_commits(&self) -> io::Result<()> {
+        let lock = self.lock_file();
+        lock.set_len(0)?;
+        lock.sync_all()
     }
 }
 
