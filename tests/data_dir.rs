@@ -4,12 +4,13 @@
 mod common;
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Stdio};
 
-use common::Client;
-use common::process::{ELOCKD, Process, run};
+use common::process::{ELOCKD, Process};
+use common::{Client, address_in_log};
 
 /// With grace periods so long that none ends by itself.
 fn start(directory: &Path) -> Process {
@@ -20,16 +21,39 @@ fn text(path: &Path) -> &str {
     path.to_str().expect("text")
 }
 
-/// What a server says that does not start.
+/// A server, or what it says that does not start.
+fn try_start(directory: &Path) -> Result<Process, String> {
+    let mut command = Command::new(ELOCKD);
+    command.args(["--listen", "127.0.0.1:0", "--grace-ms", "3600000"]);
+    command.args(["--data-dir", text(directory)]);
+    let mut child = command.stderr(Stdio::piped()).spawn().expect("it starts");
+    let mut log = BufReader::new(child.stderr.take().expect("piped"));
+    let mut last = String::new();
+    loop {
+        let mut line = String::new();
+        match log.read_line(&mut line).expect("text") {
+            0 => break,
+            _ if line.contains("listening on ") => {
+                let address = address_in_log(&mut line.as_bytes());
+                let log = Some(log);
+                return Ok(Process {
+                    child,
+                    log,
+                    address,
+                });
+            }
+            _ => last = line,
+        }
+    }
+    let code = child.wait().expect("it ends").code();
+    assert!(matches!(code, Some(1 | 3)), "{last}");
+    let said = last.trim_end().strip_prefix("elockd: ");
+    Err(said.expect("it says who").to_owned())
+}
+
 fn refusal(directory: &Path) -> String {
-    let Output { status, stderr, .. } =
-        run(&["--listen", "127.0.0.1:0", "--data-dir", text(directory)]);
-    let stderr = String::from_utf8_lossy(&stderr).into_owned();
-    assert!(matches!(status.code(), Some(1 | 3)), "{stderr}");
-    let last = stderr.lines().last().expect("it says why");
-    last.strip_prefix("elockd: ")
-        .expect("it says who")
-        .to_owned()
+    let started = try_start(directory).map(|process| process.address);
+    started.expect_err("it should not start")
 }
 
 #[test]
@@ -104,6 +128,17 @@ fn ends_after_a_restart(line: &str, answer: &str) {
     b.ask("lock kept", "409 Unavailable");
 }
 
+/// Asks until the store works again.
+fn until_stored(client: &mut Client, line: &str, expected: &str) {
+    loop {
+        client.send(line);
+        match client.read() {
+            answer if answer.starts_with("500 ") => std::thread::yield_now(),
+            answer => break assert_eq!(answer, expected),
+        }
+    }
+}
+
 /// What is written to a file that was moved away would not be found again.
 #[test]
 fn a_store_that_is_moved_or_replaced_is_noticed() {
@@ -125,13 +160,7 @@ fn a_store_that_is_moved_or_replaced_is_noticed() {
     fs::copy(&aside, &file).expect("it is copied");
     refused(&mut a, "lock k");
     fs::rename(&aside, &file).expect("it is moved back");
-    loop {
-        a.send("lock k");
-        match a.read() {
-            answer if answer.starts_with("500 ") => std::thread::yield_now(),
-            answer => break assert_eq!(answer, "200 Acquired"),
-        }
-    }
+    until_stored(&mut a, "lock k", "200 Acquired");
     process.kill();
     let process = start(directory.path());
     for key in ["before", "k"] {
@@ -156,6 +185,83 @@ fn a_directory_belongs_to_one_server() {
     start(directory.path())
         .connect()
         .ask("lock k", "409 Unavailable");
+}
+
+/// `elockd.lock` looks as if it could be removed, and somebody does so.
+#[test]
+fn a_directory_belongs_to_one_server_without_its_lock_file_too() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let lock_file = directory.path().join("elockd.lock");
+    let mut process = start(directory.path());
+    let mut a = process.connect();
+    a.ask("lock before", "200 Acquired");
+    for key in ["k", "l"] {
+        fs::remove_file(&lock_file).expect("it is there");
+        let said = refusal(directory.path());
+        assert!(
+            said.contains("is in use: another elockd runs on it"),
+            "{said}"
+        );
+        // The refused one has made the file; this is noticed all the same.
+        a.ask(format!("lock {key}"), "200 Acquired");
+        process.until_logged("somebody has removed elockd.lock");
+    }
+    fs::remove_file(&lock_file).expect("it is there");
+    a.ask("lock m", "200 Acquired");
+    assert!(lock_file.exists());
+    process.kill();
+    let process = start(directory.path());
+    for key in ["before", "k", "l", "m"] {
+        process
+            .connect()
+            .ask(format!("lock {key}"), "409 Unavailable");
+    }
+}
+
+/// The file is opened anew after a failure; nobody else gets in meanwhile.
+#[test]
+fn a_failure_lets_nobody_else_in() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("elockd.redb");
+    let aside = directory.path().join("aside");
+    let process = start(directory.path());
+    let mut a = process.connect();
+    a.ask("lock before", "200 Acquired");
+    fs::rename(&file, &aside).expect("it is moved");
+    a.send("lock k");
+    let answer = a.read();
+    assert!(answer.starts_with("500 Not stored: "), "{answer}");
+    fs::rename(&aside, &file).expect("it is moved back");
+    fs::remove_file(directory.path().join("elockd.lock")).expect("it is there");
+    let said = refusal(directory.path());
+    assert!(
+        said.contains("is in use: another elockd runs on it"),
+        "{said}"
+    );
+    until_stored(&mut a, "lock k", "200 Acquired");
+}
+
+/// Then nothing keeps a second server from beginning with an empty store. The first one grants nothing
+/// any more.
+#[test]
+fn who_lost_its_files_to_another_grants_nothing() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let first = start(directory.path());
+    let mut a = first.connect();
+    a.ask("lock before", "200 Acquired");
+    for file in ["elockd.redb", "elockd.lock"] {
+        fs::remove_file(directory.path().join(file)).expect("it is there");
+    }
+    let second = start(directory.path());
+    a.send("lock k");
+    let answer = a.read();
+    let reason = "somebody has moved, removed or replaced the store's file";
+    assert_eq!(answer, format!("500 Not stored: I/O error: {reason}"));
+    let mut b = second.connect();
+    b.ask("lock k", "200 Acquired");
+    a.send("lock l");
+    assert!(a.read().starts_with("500 Not stored: "));
+    b.ask("lock l", "200 Acquired");
 }
 
 #[test]
@@ -204,6 +310,50 @@ fn a_damaged_store_is_refused() {
     start(directory.path())
         .connect()
         .ask("lock k", "200 Acquired");
+}
+
+/// A kill leaves a store that is opened like one after a crash in the middle of a commit, where it
+/// is right to go back by one. It must not when that commit was answered.
+#[test]
+fn after_a_kill_a_flipped_bit_loses_no_answer() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let process = start(directory.path());
+    let mut a = process.connect();
+    for key in 0..20 {
+        a.ask(format!("lock {key}"), "200 Acquired");
+    }
+    process.kill();
+    let files = ["elockd.redb", "elockd.lock"].map(|name| directory.path().join(name));
+    let good = files
+        .each_ref()
+        .map(|file| fs::read(file).expect("it is there"));
+    let database_bits = (0..320 * 8).step_by(97).chain(187 * 8..188 * 8);
+    let note_bits = (0..good[1].len() * 8).step_by(41);
+    let all = database_bits
+        .map(|bit| (0, bit))
+        .chain(note_bits.map(|bit| (1, bit)));
+    let mut refused = 0;
+    for (file, bit) in all {
+        for (file, good) in files.iter().zip(&good) {
+            fs::write(file, good).expect("it is written");
+        }
+        let mut damaged = good[file].clone();
+        damaged[bit / 8] ^= 1 << (bit % 8);
+        fs::write(&files[file], damaged).expect("it is written");
+        let process = match try_start(directory.path()) {
+            Ok(process) => process,
+            Err(said) => {
+                assert!(said.starts_with("cannot read the store"), "{said}");
+                refused += 1;
+                continue;
+            }
+        };
+        let mut b = process.connect();
+        for key in 0..20 {
+            b.ask(format!("lock {key}"), "409 Unavailable");
+        }
+    }
+    assert!(refused > 5, "{refused} were refused");
 }
 
 #[test]

@@ -10,6 +10,9 @@
 //!    a number is durable, all changes up to it are.
 //! 2. That a number is durable never changes. One that is not may become so, also after its commit
 //!    has failed.
+//! 3. Once a change was refused for a commit that failed, it is written as soon as the store works
+//!    again, though nobody waits for it any more.
+//! 4. A change that comes after the last commit gets a number that never becomes durable.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -17,8 +20,9 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
+use super::overdue::{OVERDUE, UnderWay};
 use super::{Batch, Storage};
 use crate::model::{Change, NotStored, Seq};
 
@@ -47,6 +51,9 @@ struct Queue {
     /// Notified when there is something to do for a writer that waits.
     work: Condvar,
     durable: AtomicU64,
+    /// The number of the last commit there is; as large as can be before that is known.
+    last: AtomicU64,
+    under_way: UnderWay,
     /// The last commit failed.
     failing: AtomicBool,
     /// Why; of the last failure.
@@ -67,6 +74,8 @@ struct Collecting {
     enough: usize,
     writer_waits: bool,
     finish: bool,
+    /// Changes came after the last commit.
+    came_late: bool,
 }
 
 impl Changes {
@@ -77,10 +86,14 @@ impl Changes {
     /// When the system starts no thread.
     pub fn to(storage: impl Storage) -> std::io::Result<(Self, Writer)> {
         let queue = Arc::new(Queue::new());
-        let writing = Arc::clone(&queue);
+        let (writing, watching) = (Arc::clone(&queue), Arc::clone(&queue));
+        std::thread::Builder::new()
+            .name("store-watch".to_owned())
+            .spawn(move || watching.watch())?;
         let thread = std::thread::Builder::new()
             .name("store".to_owned())
-            .spawn(move || writing.write_to(storage))?;
+            .spawn(move || writing.write_to(storage))
+            .inspect_err(|_| queue.under_way.finish())?;
         let writer = Writer {
             queue: Arc::clone(&queue),
             thread,
@@ -95,21 +108,25 @@ impl Changes {
 
     /// Hands in the change that `change` makes, behind all that were handed in before. Does not
     /// wait, and may be called under a guard. It is written when someone waits for its number or
-    /// a later one.
+    /// a later one; after the last commit it is not, and its number does not become durable.
     pub fn push(&self, change: impl FnOnce() -> Change) -> Seq {
         let Some(queue) = &self.0 else {
             return Seq::default();
         };
         let change = change();
         let mut collecting = queue.collecting();
-        collecting.changes.push(change);
+        if queue.has_ended_before(collecting.seq) {
+            collecting.came_late = true;
+        } else {
+            collecting.changes.push(change);
+        }
         Seq(collecting.seq)
     }
 
     /// The number of the commit that the next change will be part of: once it is durable, all that
     /// were handed in so far are.
     pub fn last(&self) -> Seq {
-        Seq(self.0.as_ref().map_or(0, |queue| queue.collecting().seq))
+        Seq(self.0.as_ref().map_or(0, |queue| queue.last()))
     }
 
     /// Up to where everything is on disk.
@@ -156,8 +173,8 @@ impl Changes {
 }
 
 impl Writer {
-    /// Writes what is left and ends the thread. Changes handed in after this are lost, so whoever
-    /// makes them has ended before. Blocks as long as the storage does.
+    /// Writes what is left and ends the thread. Blocks as long as the storage does. Changes that are
+    /// handed in too late are not stored: to wait for them is an error, at once.
     ///
     /// # Errors
     ///
@@ -183,9 +200,12 @@ impl Queue {
                 enough: 1,
                 writer_waits: false,
                 finish: false,
+                came_late: false,
             }),
             work: Condvar::new(),
             durable: AtomicU64::new(0),
+            last: AtomicU64::new(u64::MAX),
+            under_way: UnderWay::default(),
             failing: AtomicBool::new(false),
             reason: Mutex::new(NotStored::new("")),
             done: [Notify::new(), Notify::new()],
@@ -194,6 +214,19 @@ impl Queue {
 
     fn collecting(&self) -> MutexGuard<'_, Collecting> {
         lock(&self.collecting)
+    }
+
+    /// All changes that are handed in from now on, where `seq` is what collects, come too late.
+    fn has_ended_before(&self, seq: u64) -> bool {
+        seq > self.last.load(Ordering::Acquire)
+    }
+
+    fn last(&self) -> u64 {
+        let collecting = self.collecting();
+        match self.has_ended_before(collecting.seq) && !collecting.came_late {
+            true => collecting.seq - 1,
+            false => collecting.seq,
+        }
     }
 
     fn want(&self, seq: Seq) {
@@ -219,10 +252,14 @@ impl Queue {
         loop {
             // Made before the look, so it is told of a commit that ends in between.
             let decided = done.notified();
-            if let Some(outcome) = self.outcome(seq) {
+            let outcome = self.outcome(seq);
+            if !matches!(outcome, Some(Ok(()))) {
+                // Also what is refused: it is written when the store works again.
+                self.want(seq);
+            }
+            if let Some(outcome) = outcome {
                 return outcome;
             }
-            self.want(seq);
             decided.await;
         }
     }
@@ -235,10 +272,13 @@ impl Queue {
     fn outcome(&self, seq: Seq) -> Option<Result<(), NotStored>> {
         // First whether it fails: what has become durable since then is.
         let refusal = self.refusal();
-        match seq.0 <= self.durable.load(Ordering::Acquire) {
-            true => Some(Ok(())),
-            false => refusal.map(Err),
+        if seq.0 <= self.durable.load(Ordering::Acquire) {
+            return Some(Ok(()));
         }
+        if self.has_ended_before(seq.0) {
+            return Some(Err(NotStored::new("the server has stopped")));
+        }
+        refusal.map(Err)
     }
 
     fn refusal(&self) -> Option<NotStored> {
@@ -255,8 +295,13 @@ impl Queue {
                 batch.add(change);
             }
             let begun = Instant::now();
+            self.under_way.begin(begun);
             let outcome = commit(&mut storage, &batch);
-            pace.after(&outcome, begun.elapsed(), taken.wanted_by, batch.len());
+            let (was_reported, took) = (self.under_way.end(), begun.elapsed());
+            if was_reported {
+                warn!("the commit is over, after {} s", took.as_secs());
+            }
+            pace.after(&outcome, took, taken.wanted_by, batch.len());
             match outcome {
                 Ok(()) => {
                     batch = Batch::default();
@@ -272,9 +317,21 @@ impl Queue {
                 }
             }
             if taken.finish {
+                self.under_way.finish();
                 return;
             }
         }
+    }
+
+    fn watch(&self) {
+        self.under_way.watch(OVERDUE, |took| {
+            let waiting = self.collecting().wanted_by;
+            error!(
+                waiting,
+                "a commit has been under way for {} s: the disk of the store is slow, or hangs",
+                took.as_secs()
+            );
+        });
     }
 
     /// Waits until a commit is wanted, or until it is time to try again what failed; and then, a
@@ -294,6 +351,9 @@ impl Queue {
         }
         collecting.writer_waits = false;
         let (seq, wanted_by) = (collecting.seq, collecting.wanted_by);
+        if collecting.finish {
+            self.last.store(seq, Ordering::Release);
+        }
         collecting.seq += 1;
         collecting.wanted_by = 0;
         Taken {
@@ -500,6 +560,81 @@ mod tests {
         assert_eq!(writer.finish(), Err(NotStored::new("no space")));
     }
 
+    /// What is handed in during the retry that makes the store work again is part of no commit that
+    /// anyone waits for.
+    #[tokio::test]
+    async fn what_was_refused_is_written_when_the_store_works_again() {
+        let (fake, changes, writer) = start();
+        fake.state().failures.push(NotStored::new("now and then"));
+        let (go, has_begun) = fake.gate();
+        let first = changes.push(released(1));
+        changes.write(first);
+        let begins = || has_begun.recv().expect("the writer begins");
+        let goes_on = || go.send(()).expect("the writer waits");
+        begins();
+        goes_on();
+        // The retry is under way.
+        begins();
+        let second = changes.push(released(2));
+        assert!(changes.durable(second).await.is_err());
+        goes_on();
+        begins();
+        goes_on();
+        while changes.durable_up_to() < second {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(fake.state().stored.len(), 2);
+        drop(go);
+        assert_eq!(writer.finish(), Ok(()));
+    }
+
+    #[tokio::test]
+    async fn what_comes_after_the_last_commit_is_told_so_and_waits_for_nothing() {
+        let (fake, changes, writer) = start();
+        let first = changes.push(released(1));
+        assert_eq!(writer.finish(), Ok(()));
+        assert_eq!(changes.durable(first).await, Ok(()));
+        assert_eq!(changes.durable(changes.last()).await, Ok(()));
+        let late = changes.push(released(2));
+        changes.write(late);
+        assert!(changes.durable(late).await.is_err());
+        assert!(changes.durable(changes.last()).await.is_err());
+        assert_eq!(changes.durable(first).await, Ok(()));
+        assert_eq!(fake.state().stored.len(), 1);
+    }
+
+    /// On real threads: a change that meets the end of the writer is stored, or is told that it is
+    /// not.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn a_change_that_meets_the_end_is_stored_or_told() {
+        const TASKS: u64 = 8;
+        for _ in 0..100 {
+            let (fake, changes, writer) = start();
+            let task = |task: u64| {
+                let (fake, changes) = (fake.clone(), changes.clone());
+                async move {
+                    for index in 0_u64.. {
+                        let token = index * TASKS + task;
+                        let seq = changes.push(released(token));
+                        match changes.durable(seq).await {
+                            Ok(()) => assert!(is_stored(&fake, token)),
+                            Err(_) => return assert!(!is_stored(&fake, token)),
+                        }
+                    }
+                }
+            };
+            let tasks: Vec<_> = (0..TASKS).map(|n| tokio::spawn(task(n))).collect();
+            assert_eq!(writer.finish(), Ok(()));
+            for task in tasks {
+                task.await.expect("no assertion failed");
+            }
+        }
+    }
+
+    fn is_stored(fake: &Fake, token: u64) -> bool {
+        fake.state().stored.holds.contains_key(&Token(token))
+    }
+
     /// On real threads, with failures in between: whoever is told that a change is durable finds it
     /// stored, and nobody waits for ever.
     #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -518,7 +653,7 @@ mod tests {
                     }
                     let seq = changes.push(released(token));
                     if changes.durable(seq).await.is_ok() {
-                        assert!(fake.state().stored.holds.contains_key(&Token(token)));
+                        assert!(is_stored(&fake, token));
                         told.fetch_add(1, Ordering::Relaxed);
                     }
                     while changes.refusal().is_some() {

@@ -12,6 +12,7 @@ mod commits;
 pub mod disk;
 #[cfg(test)]
 pub(crate) mod fake;
+mod overdue;
 
 use std::collections::BTreeMap;
 

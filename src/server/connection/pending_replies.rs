@@ -229,7 +229,7 @@ mod tests {
 
     use crate::model::{Mode, Peer, SessionNumber, Token};
     use crate::server::harness::Server;
-    use crate::table::{LockTable, Locked};
+    use crate::table::Locked;
 
     /// Waits until a commit begins, which then waits for the gate.
     async fn begun(has_begun: Receiver<()>) -> Receiver<()> {
@@ -614,7 +614,8 @@ mod tests {
             let now = std::time::Instant::now();
             let limits = server.shared.config.limits();
             let changes = crate::store::Changes::default();
-            let restarted = LockTable::restore(limits, Token(0), changes, restored, now);
+            let restarted =
+                crate::table::LockTable::restore(limits, Token(0), changes, restored, now);
             let (table, graces) = restarted.expect("no contradiction");
             assert!(
                 [0, 600].contains(&table.held()),

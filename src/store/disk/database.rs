@@ -19,12 +19,19 @@ const NEW_FILE: &str = "elockd.redb.new";
 const CACHE_BYTES: usize = 32 << 20;
 
 /// A store on a set of [`Files`].
+///
+/// Every commit has a number, kept within the database; and the number of the last one that was
+/// durable is noted beside it. If a page of the last commit is damaged, the database falls back to
+/// the one before, as it must after a crash in the middle of a commit, and cannot tell the two
+/// apart. The note can: a commit is noted once it is durable, and answered after that. To have the
+/// database sync twice in each commit would tell most of it as well, for a third of all commits.
 #[derive(Debug)]
 pub(super) struct RedbStorage<F> {
     files: F,
     /// `None` after a failure: what became of the commit, only the file itself can tell.
     database: Option<Database>,
     reserved: Reserved,
+    last_commit: u64,
 }
 
 impl<F: Files> RedbStorage<F> {
@@ -38,9 +45,11 @@ impl<F: Files> RedbStorage<F> {
             let new = open(files.create(NEW_FILE)?)?;
             format::create(&new, migrations.len() as u64 + 1)?;
             drop(new);
+            files.forget_commits()?;
             files.replace(NEW_FILE, FILE)?;
         }
-        let database = open_existing(&files, migrations)?;
+        let noted = files.noted_commit()?.unwrap_or(0);
+        let (database, last_commit) = open_existing(&files, migrations, noted)?;
         let restored = unless_damaged(|| format::read(&database))?;
         let store = Self {
             reserved: Reserved {
@@ -49,30 +58,50 @@ impl<F: Files> RedbStorage<F> {
             },
             database: Some(database),
             files,
+            last_commit,
         };
         Ok((store, restored))
     }
-}
 
-impl<F: Files> Storage for RedbStorage<F> {
-    fn commit(&mut self, batch: &Batch) -> Result<(), NotStored> {
+    fn try_commit(&mut self, batch: &Batch) -> Result<(), Unusable> {
         let database = match self.database.take() {
             Some(database) => database,
-            None => open_existing(&self.files, MIGRATIONS).map_err(NotStored::new)?,
+            None => {
+                let (database, found) = open_existing(&self.files, MIGRATIONS, self.last_commit)?;
+                self.last_commit = found;
+                database
+            }
         };
-        self.reserved = format::write(&database, batch, self.reserved).map_err(NotStored::new)?;
+        let number = self.last_commit + 1;
+        self.reserved = format::write(&database, batch, self.reserved, number)?;
+        self.files.note_commit(number)?;
+        self.last_commit = number;
         self.database = Some(database);
         Ok(())
     }
 }
 
-fn open_existing(files: &impl Files, migrations: &[Migration]) -> Result<Database, Unusable> {
+impl<F: Files> Storage for RedbStorage<F> {
+    fn commit(&mut self, batch: &Batch) -> Result<(), NotStored> {
+        self.try_commit(batch).map_err(NotStored::new)
+    }
+}
+
+/// Opens the store that is there, and says with which commit it ends: not before `noted`.
+fn open_existing(
+    files: &impl Files,
+    migrations: &[Migration],
+    noted: u64,
+) -> Result<(Database, u64), Unusable> {
     let backend = files.open(FILE)?;
     unless_damaged(|| {
         let database = open(backend)?;
         // Also finds a file that is empty, of which the database makes a new one without tables.
         format::migrate(&database, migrations)?;
-        Ok(database)
+        match format::last_commit(&database)? {
+            found if found < noted => Err(Unusable::Behind { found, noted }),
+            found => Ok((database, found)),
+        }
     })
 }
 
@@ -209,9 +238,10 @@ mod tests {
             }
         }
 
-        /// The power goes at any write or sync: of the first start, of a commit, of the repair.
+        /// The power goes at any write or sync, of the first start, of a commit, of the repair; or
+        /// the process does, and what it wrote is there.
         #[test]
-        fn a_loss_of_power_loses_nothing_that_was_committed(seed in 1..u64::MAX) {
+        fn a_crash_loses_nothing_that_was_committed(seed in 1..u64::MAX) {
             let (mut dice, mut disk, mut next_token) = (Dice(seed), FaultyDisk::default(), 0);
             let mut expected = Expected::default();
             for _ in 0..8 {
@@ -227,7 +257,10 @@ mod tests {
                         apply(&mut expected, &std::mem::take(&mut last));
                     }
                 }
-                disk = disk.after_power_loss(&mut dice);
+                disk = match dice.below(2) {
+                    0 => disk.after_kill(),
+                    _ => disk.after_power_loss(&mut dice),
+                };
                 // What was not answered may be either.
                 let (_, restored) = open_all(&disk);
                 if !holds_all_of(&expected, &restored) {
@@ -363,7 +396,7 @@ mod tests {
             }
             let (mut dice, mut disk, mut next_token) = (Dice(seed), FaultyDisk::default(), 0);
             let mut expected = Expected::default();
-            let (mut store, _) = open_all(&disk);
+            let (mut store, _) = RedbStorage::open_with(disk.clone(), &[]).expect("the disk works");
             let batch = batch(&mut dice, &mut next_token);
             prop_assert_eq!(store.commit(&batch), Ok(()));
             apply(&mut expected, &batch);
@@ -387,6 +420,55 @@ mod tests {
             let is_newer = matches!(refused, Err(Unusable::Newer { found: 3, known: 2 }));
             prop_assert!(is_newer, "{refused:?}");
         }
+    }
+
+    /// A disk with a store on it that was killed after its last commit, and what should be there.
+    fn killed() -> (FaultyDisk, Expected) {
+        let (mut dice, disk, mut next_token) = (Dice(187), FaultyDisk::default(), 0);
+        let mut expected = Expected::default();
+        let (mut store, _) = open_all(&disk);
+        for _ in 0..6 {
+            let mut batch = batch(&mut dice, &mut next_token);
+            next_token += 1;
+            batch.add(Change::Held(Token(next_token), hold(&mut dice)));
+            assert_eq!(store.commit(&batch), Ok(()));
+            apply(&mut expected, &batch);
+        }
+        (disk.after_kill(), expected)
+    }
+
+    /// The database alone would fall back to the commit before, and say nothing.
+    #[test]
+    fn after_a_kill_a_flipped_bit_is_refused_or_does_not_matter() {
+        const HEADER: usize = 320;
+        let (disk, expected) = killed();
+        let mut refused = 0;
+        let bits = (0..HEADER * 8).chain((HEADER * 8..disk.len(FILE) * 8).step_by(4001));
+        for bit in bits {
+            let disk = disk.after_kill();
+            disk.tamper(FILE, |bytes| bytes[bit / 8] ^= 1 << (bit % 8));
+            match RedbStorage::open(disk) {
+                Ok((_, restored)) => assert!(holds_all_of(&expected, &restored), "bit {bit}"),
+                Err(_) => refused += 1,
+            }
+        }
+        assert!(refused > HEADER, "{refused} were refused");
+    }
+
+    #[test]
+    fn an_older_copy_is_refused_as_long_as_the_note_is_there() {
+        let disk = FaultyDisk::default();
+        let (mut store, _) = open_all(&disk);
+        let older = disk.after_kill();
+        assert_eq!(store.commit(&Batch::default()), Ok(()));
+        drop(store);
+        assert_eq!(disk.noted_commit().expect("it reads"), Some(1));
+        older.note_commit(1).expect("the disk works");
+        let opened = RedbStorage::open(older.after_kill()).map(drop);
+        let is_behind = matches!(opened, Err(Unusable::Behind { found: 0, noted: 1 }));
+        assert!(is_behind, "{opened:?}");
+        older.forget_commits().expect("the disk works");
+        drop(open_all(&older));
     }
 
     #[test]

@@ -29,6 +29,7 @@ struct State {
     unsynced_name: Option<(String, String)>,
     /// A file cannot grow by more than this at a time.
     bytes_free: Option<usize>,
+    noted: Option<u64>,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -98,9 +99,20 @@ impl FaultyDisk {
                 unsynced: Vec::new(),
             };
         }
-        let files = state.files;
+        let noted = state.noted.map(|last| last - dice.below(last + 1));
+        Self::with_files(state.files, noted)
+    }
+
+    /// The disk as the next process finds it, after one that was killed at this moment.
+    pub(super) fn after_kill(&self) -> Self {
+        let state = self.with(|state| state.clone());
+        Self::with_files(state.files, state.noted)
+    }
+
+    fn with_files(files: BTreeMap<String, Contents>, noted: Option<u64>) -> Self {
         Self(Arc::new(Mutex::new(State {
             files,
+            noted,
             ..State::default()
         })))
     }
@@ -224,6 +236,26 @@ impl Files for FaultyDisk {
             state.use_power()?;
             state.unsynced_name = None;
             state.rename(from, to);
+            Ok(())
+        })
+    }
+
+    fn note_commit(&self, number: u64) -> io::Result<()> {
+        self.with(|state| {
+            state.use_power()?;
+            state.noted = Some(number);
+            Ok(())
+        })
+    }
+
+    fn noted_commit(&self) -> io::Result<Option<u64>> {
+        Ok(self.with(|state| state.noted))
+    }
+
+    fn forget_commits(&self) -> io::Result<()> {
+        self.with(|state| {
+            state.use_power()?;
+            state.noted = None;
             Ok(())
         })
     }

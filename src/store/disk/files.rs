@@ -20,10 +20,20 @@ pub(super) trait Files: fmt::Debug + Send + 'static {
     /// Gives the file `from` the name `to`, and what had that name is gone; all or nothing, and
     /// durable on return.
     fn replace(&self, from: &str, to: &str) -> io::Result<()>;
+
+    /// Notes that the commit with this number is durable, beside the files. The note outlives the
+    /// process; a loss of power may bring an earlier one back.
+    fn note_commit(&self, number: u64) -> io::Result<()>;
+
+    /// The last number that was noted; `None` if there is no note that can be read.
+    fn noted_commit(&self) -> io::Result<Option<u64>>;
+
+    /// Removes the note; durable on return.
+    fn forget_commits(&self) -> io::Result<()>;
 }
 
 /// An open file of any of these. Without the locks of ranges, which default to "not supported": the
-/// directory has a lock of its own.
+/// directory locks what is to be locked.
 #[derive(Debug)]
 pub(super) struct Backend(pub(super) Box<dyn StorageBackend>);
 

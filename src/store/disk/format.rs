@@ -25,6 +25,11 @@ const HOLDS: TableDefinition<'_, u64, HoldRow> = TableDefinition::new("holds");
 const SESSIONS: TableDefinition<'_, u64, SessionRow> = TableDefinition::new("sessions");
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 
+/// The row of [`HOLDS`] with the number of the last commit in the place of the session. No token is
+/// so large. Here it shares a page with the newest grants, which most commits write anyway; in a
+/// table of its own it would cost each of them a page.
+const LAST_COMMIT: u64 = u64::MAX;
+
 /// The format's number in [`META`].
 const FORMAT: &str = "format";
 
@@ -42,7 +47,13 @@ const SESSION_BLOCK: u64 = 1000;
 pub(super) type Migration = fn(&WriteTransaction) -> Result<(), redb::Error>;
 
 /// All of them, so that the format of this program is their number and one.
-pub(super) const MIGRATIONS: &[Migration] = &[];
+pub(super) const MIGRATIONS: &[Migration] = &[commits_are_counted];
+
+/// A store without the row is at commit 0. The step is there since earlier programs would take the
+/// row for a lock.
+fn commits_are_counted(_: &WriteTransaction) -> Result<(), redb::Error> {
+    Ok(())
+}
 
 /// The numbers that are reserved.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -62,6 +73,11 @@ pub(super) enum Unusable {
     NoStore,
     #[error("it is damaged")]
     Damaged,
+    #[error(
+        "it ends with commit {found}, and commit {noted} was answered: it is damaged, or an older \
+         copy was put in its place"
+    )]
+    Behind { found: u64, noted: u64 },
 }
 
 impl Unusable {
@@ -125,15 +141,16 @@ pub(super) fn migrate(database: &Database, migrations: &[Migration]) -> Result<(
     Ok(transaction.commit()?)
 }
 
-/// Writes the changes of `batch` and reserves the numbers that it needs, in one step, which the
-/// database makes durable unless told otherwise.
+/// Writes the changes of `batch` as the commit with this number and reserves the numbers that it
+/// needs, in one step, which the database makes durable unless told otherwise.
 pub(super) fn write(
     database: &Database,
     batch: &Batch,
     reserved: Reserved,
+    commit: u64,
 ) -> Result<Reserved, redb::Error> {
     let transaction = database.begin_write()?;
-    write_holds(&transaction, batch)?;
+    write_holds(&transaction, batch, commit)?;
     write_sessions(&transaction, batch)?;
     let last_token = batch.holds.keys().next_back().map(|token| token.0);
     let last_number = batch.sessions.keys().next_back().map(|number| number.0);
@@ -157,10 +174,11 @@ fn enough(reserved: u64, last: Option<u64>, block: u64) -> u64 {
     }
 }
 
-fn write_holds(transaction: &WriteTransaction, batch: &Batch) -> Result<(), redb::Error> {
-    if batch.holds.is_empty() {
-        return Ok(());
-    }
+fn write_holds(
+    transaction: &WriteTransaction,
+    batch: &Batch,
+    commit: u64,
+) -> Result<(), redb::Error> {
     let mut holds = transaction.open_table(HOLDS)?;
     for (token, hold) in &batch.holds {
         match hold {
@@ -168,6 +186,7 @@ fn write_holds(transaction: &WriteTransaction, batch: &Batch) -> Result<(), redb
             None => drop(holds.remove(token.0)?),
         }
     }
+    holds.insert(LAST_COMMIT, (&[][..], None, commit, None))?;
     Ok(())
 }
 
@@ -203,6 +222,13 @@ fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
+/// The number of the last commit that is in there.
+pub(super) fn last_commit(database: &Database) -> Result<u64, Unusable> {
+    let holds = database.begin_read()?.open_table(HOLDS)?;
+    let row = holds.get(LAST_COMMIT)?;
+    Ok(row.map_or(0, |row| row.value().2))
+}
+
 /// Reads everything.
 pub(super) fn read(database: &Database) -> Result<Restored, Unusable> {
     let transaction = database.begin_read()?;
@@ -212,7 +238,7 @@ pub(super) fn read(database: &Database) -> Result<Restored, Unusable> {
         session_numbers_above: SessionNumber(reserved.session_numbers),
         ..Restored::default()
     };
-    for row in transaction.open_table(HOLDS)?.iter()? {
+    for row in transaction.open_table(HOLDS)?.range(..LAST_COMMIT)? {
         let (token, hold) = row?;
         let (key, value, session, lease_ms) = hold.value();
         let hold = StoredHold {

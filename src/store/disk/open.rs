@@ -1,14 +1,16 @@
 //! A directory of files, used by one server at a time.
 
-use std::fs::{DirBuilder, File, Metadata, OpenOptions, TryLockError};
-use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::fmt;
+use std::fs::{DirBuilder, File, Metadata, OpenOptions};
+use std::io::{self, Read, Seek};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::str::FromStr;
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use redb::StorageBackend;
 use redb::backends::FileBackend;
-use tracing::info;
+use tracing::{info, warn};
 
 use super::database::{FILE, RedbStorage};
 use super::files::{Backend, Files};
@@ -16,7 +18,7 @@ use super::format::Unusable;
 use crate::model::Restored;
 use crate::store::Storage;
 
-/// Locked for as long as a server uses the directory. It stays there, empty.
+/// Locked for as long as a server uses the directory. It stays there, with a [`Note`] in it.
 const LOCK_FILE: &str = "elockd.lock";
 
 /// Keys may be nobody else's business.
@@ -79,18 +81,9 @@ impl OpenError {
 ///
 /// When it is in use, or cannot be created, read or written.
 pub fn open(path: &Path) -> Result<(impl Storage + use<>, Restored), OpenError> {
-    let failed = |error| OpenError::Directory {
-        path: path.to_owned(),
-        error,
-    };
+    let failed = |error| failed(path, error);
     make(path).map_err(failed)?;
-    let directory = Directory::open(path).map_err(failed)?;
-    directory.lock.try_lock().map_err(|error| match error {
-        TryLockError::WouldBlock => OpenError::InUse {
-            path: path.to_owned(),
-        },
-        TryLockError::Error(error) => failed(error),
-    })?;
+    let directory = Directory::claim(path).map_err(failed)?;
     if !directory.exists(FILE).map_err(failed)? {
         info!("making a new, empty store in {}", path.display());
     }
@@ -98,6 +91,15 @@ pub fn open(path: &Path) -> Result<(impl Storage + use<>, Restored), OpenError> 
         Ok(error) => failed(error),
         Err(unusable) => unreadable(path, &unusable),
     })
+}
+
+/// What the system said of a directory or of the files in it.
+fn failed(path: &Path, error: io::Error) -> OpenError {
+    let path = path.to_owned();
+    match error.kind() {
+        io::ErrorKind::WouldBlock => OpenError::InUse { path },
+        _ => OpenError::Directory { path, error },
+    }
 }
 
 fn unreadable(path: &Path, unusable: &Unusable) -> OpenError {
@@ -116,22 +118,112 @@ pub(crate) fn contradictory(path: &Path, contradiction: &impl std::fmt::Display)
     }
 }
 
+/// A directory that this server alone uses.
+///
+/// Two files are locked for that, for as long as this lives. Before there is a database,
+/// [`LOCK_FILE`] alone tells two first starts apart. But it looks as if it could be removed, and
+/// somebody does: so the database is locked as well.
 #[derive(Debug)]
 struct Directory {
     path: PathBuf,
-    lock: File,
-    /// The file that was opened as the store. No other can take its place: it would lack what was
-    /// written since.
-    store: OnceLock<Identity>,
+    lock: Mutex<File>,
+    database: OnceLock<Claimed>,
+}
+
+/// The database file that was found at first. No other can take its place: it would lack what was
+/// written since.
+#[derive(Debug)]
+struct Claimed {
+    identity: Identity,
+    /// A lock belongs to the open file that took it. After a failure the database is opened anew,
+    /// and this stays open: so there is no moment without the lock, and it never conflicts with
+    /// itself, as what is read and written takes none.
+    _locked: File,
 }
 
 impl Directory {
-    fn open(path: &Path) -> io::Result<Self> {
-        let mut options = OpenOptions::new();
-        let lock = private(options.create(true)).open(path.join(LOCK_FILE))?;
-        let path = path.to_owned();
-        let store = OnceLock::new();
-        Ok(Self { path, lock, store })
+    /// # Errors
+    ///
+    /// `WouldBlock` if another server uses it.
+    fn claim(path: &Path) -> io::Result<Self> {
+        Ok(Self {
+            lock: Mutex::new(lock_file(path)?),
+            database: OnceLock::new(),
+            path: path.to_owned(),
+        })
+    }
+
+    /// Locks the database, or finds that it is still the one that was locked.
+    fn claim_database(&self, path: &Path, file: &File) -> io::Result<()> {
+        let found = identity(&file.metadata()?);
+        let claimed = match self.database.get() {
+            Some(claimed) => claimed,
+            None => {
+                let locked = private(&mut OpenOptions::new()).open(path)?;
+                locked.try_lock()?;
+                let identity = identity(&locked.metadata()?);
+                let _locked = locked;
+                self.database.get_or_init(|| Claimed { identity, _locked })
+            }
+        };
+        match claimed.identity == found {
+            true => Ok(()),
+            false => Err(moved()),
+        }
+    }
+
+    fn lock_file(&self) -> MutexGuard<'_, File> {
+        self.lock.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes and locks [`LOCK_FILE`] again if somebody has removed it. The database's own lock keeps
+    /// others out meanwhile; one that is about to find that out may have the new file for a moment.
+    fn kept_lock_file(&self) -> io::Result<MutexGuard<'_, File>> {
+        let mut lock = self.lock_file();
+        if is_at(&self.path.join(LOCK_FILE), identity(&lock.metadata()?)) {
+            return Ok(lock);
+        }
+        match lock_file(&self.path) {
+            Ok(new) => {
+                let path = self.path.display();
+                warn!("somebody has removed {LOCK_FILE} from {path}: made it again");
+                *lock = new;
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+        Ok(lock)
+    }
+}
+
+fn lock_file(directory: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    let file = private(options.create(true)).open(directory.join(LOCK_FILE))?;
+    file.try_lock()?;
+    Ok(file)
+}
+
+/// The text of [`LOCK_FILE`]: the number of the last commit, twice, so that one that is damaged or
+/// half written is not believed.
+#[derive(Debug, PartialEq, Eq)]
+struct Note(u64);
+
+impl fmt::Display for Note {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // All are of one length, so that each takes the place of the one before.
+        writeln!(f, "{:020} {:020}", self.0, self.0)
+    }
+}
+
+impl FromStr for Note {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let note = text
+            .get(..20)
+            .and_then(|number| number.parse().ok())
+            .map(Note);
+        note.filter(|note| note.to_string() == text).ok_or(())
     }
 }
 
@@ -140,6 +232,10 @@ type Identity = (u64, u64);
 
 fn identity(metadata: &Metadata) -> Identity {
     (metadata.dev(), metadata.ino())
+}
+
+fn is_at(path: &Path, expected: Identity) -> bool {
+    std::fs::metadata(path).is_ok_and(|found| identity(&found) == expected)
 }
 
 /// Makes the directory if it is not there, and those above it. Their names are on disk on return.
@@ -182,9 +278,8 @@ impl Files for Directory {
     fn open(&self, name: &str) -> io::Result<Backend> {
         let path = self.path.join(name);
         let file = private(&mut OpenOptions::new()).open(&path)?;
-        let found = identity(&file.metadata()?);
-        if name == FILE && *self.store.get_or_init(|| found) != found {
-            return Err(moved());
+        if name == FILE {
+            self.claim_database(&path, &file)?;
         }
         file.sync_all()?;
         rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed)?;
@@ -193,14 +288,46 @@ impl Files for Directory {
 
     fn create(&self, name: &str) -> io::Result<Backend> {
         let mut options = OpenOptions::new();
-        options.create(true).truncate(true);
         let path = self.path.join(name);
-        backend(private(&mut options).open(&path)?, path)
+        let file = private(options.create(true)).open(&path)?;
+        // Not emptied under the hands of another server that makes it.
+        file.try_lock()?;
+        file.set_len(0)?;
+        backend(file, path)
     }
 
     fn replace(&self, from: &str, to: &str) -> io::Result<()> {
         std::fs::rename(self.path.join(from), self.path.join(to))?;
         sync(&self.path)
+    }
+
+    fn note_commit(&self, number: u64) -> io::Result<()> {
+        let note = Note(number).to_string();
+        self.kept_lock_file()?.write_all_at(note.as_bytes(), 0)
+    }
+
+    fn noted_commit(&self) -> io::Result<Option<u64>> {
+        let mut note = String::new();
+        let mut lock = self.lock_file();
+        lock.rewind()?;
+        // One that is damaged may not even be text.
+        let read = lock.read_to_string(&mut note);
+        let Note(number) = match (read, note.parse()) {
+            (Ok(0), _) => return Ok(None),
+            (Ok(_), Ok(noted)) => noted,
+            (Err(error), _) if error.kind() != io::ErrorKind::InvalidData => return Err(error),
+            _ => {
+                warn!("{LOCK_FILE} is damaged: a store that lacks its last commit is not noticed");
+                return Ok(None);
+            }
+        };
+        Ok(Some(number))
+    }
+
+    fn forget_commits(&self) -> io::Result<()> {
+        let lock = self.lock_file();
+        lock.set_len(0)?;
+        lock.sync_all()
     }
 }
 
@@ -232,9 +359,9 @@ impl StorageBackend for StoreFile {
 
     fn sync_data(&self) -> io::Result<()> {
         self.inner.sync_data()?;
-        match std::fs::metadata(&self.path) {
-            Ok(found) if identity(&found) == self.identity => Ok(()),
-            _ => Err(moved()),
+        match is_at(&self.path, self.identity) {
+            true => Ok(()),
+            false => Err(moved()),
         }
     }
 
