@@ -2,13 +2,13 @@
 
 mod common;
 
-use std::io::{BufRead, BufReader};
+use std::io::BufReader;
 use std::net::{Ipv4Addr, TcpListener};
 use std::process::{Command, Stdio};
 
-#[cfg(feature = "dual-stack")]
-use common::Client;
 use common::process::{ELOCKD, Process, run};
+#[cfg(feature = "dual-stack")]
+use common::{Client, listening_or_refusal};
 
 /// The exit code of a server that cannot start, and the one line that it says.
 #[track_caller]
@@ -64,8 +64,7 @@ fn start_on_a_port(name: impl Fn(u16) -> Vec<String>) -> Process {
             .spawn()
             .expect("it starts");
         let mut log = BufReader::new(child.stderr.take().expect("piped"));
-        let mut line = String::new();
-        log.read_line(&mut line).expect("text");
+        let line = listening_or_refusal(&mut log);
         let process = Process {
             child,
             log: Some(log),

@@ -2,13 +2,14 @@
 
 mod common;
 
-use std::io::{BufRead, BufReader, PipeReader, Read, Write};
+use std::io::{BufReader, PipeReader, Read, Write};
 use std::net::Ipv4Addr;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use common::listening_or_refusal;
 use common::process::{ELOCKD, Process};
 use tempfile::TempDir;
 
@@ -47,9 +48,7 @@ fn start(command: &mut Command) -> Process {
 
 /// Whether a server listens, or else has ended with a line that says this.
 fn listens_or_says(process: &mut Process, reason: &str) -> bool {
-    let mut line = String::new();
-    let log = process.log.as_mut().expect("a log");
-    log.read_line(&mut line).expect("text");
+    let line = listening_or_refusal(process.log.as_mut().expect("a log"));
     if line.contains("listening on ") {
         return true;
     }

@@ -261,6 +261,17 @@ pub fn address_in_log(log: &mut impl BufRead) -> SocketAddr {
     format!("127.0.0.1:{port}").parse().expect("an address")
 }
 
+/// The line by which a server says where it listens, or why it does not.
+pub fn listening_or_refusal(log: &mut impl BufRead) -> String {
+    loop {
+        let mut line = String::new();
+        let read = log.read_line(&mut line).expect("a log");
+        if read == 0 || line.contains("listening on ") || line.starts_with("elockd: ") {
+            return line;
+        }
+    }
+}
+
 pub fn next_line_with(log: &mut impl BufRead, text: &str) -> String {
     loop {
         let mut line = String::new();
