@@ -13,6 +13,8 @@ mod grace;
 mod harness;
 mod lease;
 mod listener;
+#[cfg(feature = "fd-limit")]
+mod open_files;
 mod promise;
 #[cfg(feature = "store")]
 mod restore;
@@ -37,6 +39,7 @@ pub use listener::{AddressUnavailable, BindError, Listener, bind};
 use crate::config::Config;
 use crate::store::{Changes, NotStored, Writer};
 use crate::table::{Grace, LockTable};
+use admission::Places;
 use entropy::Entropy;
 use vigil::Vigil;
 
@@ -53,7 +56,7 @@ struct Shared {
     config: Config,
     entropy: Entropy,
     vigil: Vigil,
-    connections: Arc<Semaphore>,
+    places: Places,
     debugs: Semaphore,
 }
 
@@ -63,7 +66,7 @@ impl Shared {
             table,
             entropy: Entropy::open()?,
             vigil: Vigil::default(),
-            connections: Arc::new(Semaphore::new(config.max_connections as usize)),
+            places: Places::new(config.max_connections as usize),
             debugs: Semaphore::new(DEBUGS_AT_ONCE),
             config,
         })
@@ -111,7 +114,9 @@ fn start(config: &Config) -> Result<Start, RunError> {
 /// and connections are closed. Returns when all that is done, or after
 /// [`Config::shutdown_time`], and a second for the store, at the latest.
 ///
-/// The caller owns the ports and decides about the end, so a test can bind port 0.
+/// The caller owns the ports and decides about the end, so a test can bind port 0. This process's
+/// limit of open files is raised for [`Config::max_connections`]; where that is not allowed, fewer
+/// connections are admitted.
 ///
 /// # Errors
 ///
