@@ -220,10 +220,12 @@ fn a_log_that_nobody_reads_does_not_end_the_server() {
 
 #[test]
 fn running_out_of_file_descriptors_pauses_accepting_and_nothing_else() {
-    let limited = format!("ulimit -n 40 && exec {ELOCKD} --listen 127.0.0.1:0");
-    let mut process = Process::spawn(Command::new("sh").args(["-c", &limited]));
+    let mut process = Process::start(&[]);
     let mut first = process.connect();
     first.ask("lock k", "200 Acquired");
+    // The server has reckoned with the limit of its start.
+    let pid = process.child.id().try_into().expect("a pid");
+    rlimit::prlimit(pid, rlimit::Resource::NOFILE, Some((40, 40)), None).expect("a limit");
     // The kernel accepts these for the server, which has no descriptors for all of them.
     let mut crowd: Vec<Client> = (0..60).map(|_| process.connect()).collect();
     process.until_logged("cannot accept connections for now");

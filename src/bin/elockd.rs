@@ -56,8 +56,6 @@ impl ServeError {
 
 fn serve(config: Config) -> Result<(), ServeError> {
     init_log(&config);
-    #[cfg(feature = "fd-limit")]
-    raise_fd_limit(&config);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(config.worker_threads())
         .enable_all()
@@ -83,21 +81,6 @@ fn init_log(config: &Config) {
     match config.log_format {
         LogFormat::Text => log.init(),
         LogFormat::Json => log.json().init(),
-    }
-}
-
-/// Connections need descriptors, and the usual soft limit is a thousand, for the sake of programs
-/// that cannot take more.
-#[cfg(feature = "fd-limit")]
-fn raise_fd_limit(config: &Config) {
-    let wanted = u64::from(config.max_connections) + 64;
-    match rlimit::increase_nofile_limit(wanted) {
-        Ok(limit) if limit < wanted => {
-            let max = config.max_connections;
-            tracing::warn!("the limit of {limit} open files allows fewer than {max} connections");
-        }
-        Ok(_) => {}
-        Err(error) => tracing::warn!("cannot raise the limit of open files: {error}"),
     }
 }
 

@@ -6,13 +6,15 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use tokio::net::UnixStream;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
 use super::Shared;
 use super::connection::{self, close_gently};
 use super::listener::{Listener, Socket};
+#[cfg(feature = "fd-limit")]
+use super::open_files;
 use super::transport::{self, Transport};
 use crate::model::Peer;
 use crate::protocol::Reply;
@@ -26,12 +28,65 @@ const WARN_EVERY: Duration = Duration::from_secs(10);
 /// Connections that are refused and then closed with care, at one time; more are just closed.
 const REFUSALS_AT_ONCE: usize = 64;
 
+/// The places for connections, which all ports share.
+#[derive(Debug)]
+pub(super) struct Places {
+    connections: Arc<Semaphore>,
+    max_connections: usize,
+    refusals: Arc<Semaphore>,
+}
+
+impl Places {
+    /// Places for `wanted` connections, or as many as this process may have open, which the log says.
+    pub(super) fn new(wanted: usize) -> Self {
+        #[cfg(feature = "fd-limit")]
+        if let Some(limit) = open_files::raise_for(wanted.saturating_add(REFUSALS_AT_ONCE)) {
+            let (connections, refusals) = share(limit.room, wanted);
+            if connections < wanted {
+                let files = limit.files;
+                warn!(
+                    "the limit of {files} open files has room for {connections} of the {wanted} \
+                     connections of --max-connections"
+                );
+            }
+            return Self::of(connections, refusals);
+        }
+        Self::of(wanted, REFUSALS_AT_ONCE)
+    }
+
+    fn of(connections: usize, refusals: usize) -> Self {
+        Self {
+            connections: Arc::new(Semaphore::new(connections)),
+            max_connections: connections,
+            refusals: Arc::new(Semaphore::new(refusals)),
+        }
+    }
+
+    fn take(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.connections).try_acquire_owned().ok()
+    }
+
+    fn take_refusal(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.refusals).try_acquire_owned().ok()
+    }
+}
+
+/// How many connections and how many refusals find room: a refusal keeps its file open, too, until
+/// its client has closed. Without any room there is one of each: an open port that serves nobody
+/// would only look like a server.
+#[cfg(feature = "fd-limit")]
+fn share(room: usize, wanted: usize) -> (usize, usize) {
+    let beyond = room.saturating_sub(wanted);
+    let refusals = beyond.max(room / 8).clamp(1, REFUSALS_AT_ONCE);
+    let connections = room.saturating_sub(refusals).clamp(1, wanted);
+    (connections, refusals)
+}
+
 /// Accepts the connections of one port until the server stops.
 pub(super) async fn serve(listener: Listener, shared: Arc<Shared>) {
     let stop = shared.stop.clone();
     let mut door = Door {
         shared,
-        refusals: Arc::new(Semaphore::new(REFUSALS_AT_ONCE)),
         warned: None,
         paused: false,
     };
@@ -49,7 +104,6 @@ pub(super) async fn serve(listener: Listener, shared: Arc<Shared>) {
 /// What stands between an open port and the tasks of its connections.
 struct Door {
     shared: Arc<Shared>,
-    refusals: Arc<Semaphore>,
     /// When the log last said that accepting rests, which may come and go many times a second.
     warned: Option<Instant>,
     /// It has not said since that accepting goes on.
@@ -92,18 +146,18 @@ impl Door {
     }
 
     fn admit(&mut self, stream: impl Transport, peer: Peer) {
-        match Arc::clone(&self.shared.connections).try_acquire_owned() {
-            Ok(slot) => {
+        match self.shared.places.take() {
+            Some(place) => {
                 let shared = Arc::clone(&self.shared);
                 let tasks = &self.shared.tasks;
-                tasks.spawn(connection::serve(stream, peer, shared, slot));
+                tasks.spawn(connection::serve(stream, peer, shared, place));
             }
-            Err(_) => self.refuse(stream, peer),
+            None => self.refuse(stream, peer),
         }
     }
 
     fn refuse(&self, mut stream: impl Transport, peer: Peer) {
-        let max = self.shared.config.max_connections as usize;
+        let max = self.shared.places.max_connections;
         let throttle = &self.shared.throttles.refusals;
         if let Some(left_out) = throttle.pass(self.shared.clock.now()) {
             info!(%peer, max, left_out, "refused: too many connections");
@@ -112,12 +166,13 @@ impl Door {
         Reply::TooManyConnections { max }.put(&mut answer);
         // A new connection takes these few bytes; if it does not, it is being closed anyway.
         let written = stream.try_write(&answer);
-        let turn = Arc::clone(&self.refusals).try_acquire_owned();
-        if let (Ok(_), Ok(turn)) = (written, turn) {
+        if let (Ok(_), Some(place)) = (written, self.shared.places.take_refusal()) {
             let stop = self.shared.stop.clone();
             self.shared.tasks.spawn(async move {
                 close_gently(&mut stream, stop.cancelled()).await;
-                drop(turn);
+                // The file is closed before its place is free.
+                drop(stream);
+                drop(place);
             });
         }
     }
@@ -130,4 +185,25 @@ fn is_about_one_connection(error: &io::Error) -> bool {
         error.kind(),
         ConnectionAborted | ConnectionReset | Interrupted
     )
+}
+
+#[cfg(all(test, feature = "fd-limit"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_and_refusals_share_what_room_there_is() {
+        for (room, wanted, shares) in [
+            (10_064, 10_000, (10_000, 64)),
+            (1_000_000, 10_000, (10_000, 64)),
+            (10_063, 10_000, (9_999, 64)),
+            (1_000, 10_000, (936, 64)),
+            (66, 2, (2, 64)),
+            (32, 10_000, (28, 4)),
+            (2, 10_000, (1, 1)),
+            (0, 10_000, (1, 1)),
+        ] {
+            assert_eq!(share(room, wanted), shares, "{room} for {wanted}");
+        }
+    }
 }

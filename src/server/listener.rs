@@ -27,7 +27,7 @@ const EAFNOSUPPORT: i32 = 97;
 /// An open port.
 #[derive(Debug)]
 pub struct Listener {
-    /// First, so that it is dropped first, as it asks for.
+    /// First, so that it is dropped before the socket.
     _file: Option<SocketFile>,
     pub(super) socket: Socket,
     address: Address,
@@ -135,10 +135,10 @@ async fn look_up(name: &str) -> io::Result<Vec<SocketAddr>> {
     }
 }
 
-/// Opens the `addresses` that one name stands for, but none twice, be it that the name has it twice
-/// (some hosts files do that to localhost), or that it is among the `others`: two settings that
-/// overlap, such as localhost:11400 and 127.0.0.1:11400, both got what they ask for then, and not to
-/// start would help nobody. Two ports 0 are two ports, unless one name asks for both.
+/// Opens the `addresses` that one name stands for, each once: some hosts files give localhost the
+/// same address twice. An address that is open already, as one of the `others`, is not opened again
+/// either. Of two settings that overlap, such as localhost:11400 and 127.0.0.1:11400, each has what
+/// it asks for then, and a refusal to start would help nobody. Port 0 in two settings is two ports.
 ///
 /// An address that this machine does not have is left out as long as the name has another one:
 /// localhost has an IPv6 address in many hosts files of machines without IPv6.
@@ -173,7 +173,7 @@ fn open_tcp(
     Ok(opened)
 }
 
-/// Neither the address nor its whole family can be missing by accident.
+/// The machine lacks the address, or has no IPv6 at all.
 fn is_not_local(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::AddrNotAvailable || error.raw_os_error() == Some(EAFNOSUPPORT)
 }

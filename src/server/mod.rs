@@ -12,6 +12,8 @@ mod handover_spin;
 #[cfg(test)]
 mod harness;
 mod listener;
+#[cfg(feature = "fd-limit")]
+mod open_files;
 mod session_guard;
 mod socket_file;
 mod start;
@@ -35,6 +37,7 @@ use crate::config::Config;
 use crate::model::NotStored;
 use crate::store::Writer;
 use crate::table::LockTable;
+use admission::Places;
 use clock::Clock;
 use entropy::Entropy;
 use handover_spin::HandoverSpin;
@@ -55,7 +58,7 @@ struct Shared {
     entropy: Entropy,
     handover_spin: HandoverSpin,
     throttles: Throttles,
-    connections: Arc<Semaphore>,
+    places: Places,
     debugs: Semaphore,
     /// Everything that runs, so that a stop can wait for it.
     tasks: TaskTracker,
@@ -81,7 +84,7 @@ impl Shared {
             entropy: Entropy::open()?,
             handover_spin: HandoverSpin::default(),
             throttles: Throttles::default(),
-            connections: Arc::new(Semaphore::new(config.max_connections as usize)),
+            places: Places::new(config.max_connections as usize),
             debugs: Semaphore::new(DEBUGS_AT_ONCE),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
@@ -125,7 +128,9 @@ pub enum RunError {
 /// and connections are closed. Returns when all that is done, or after
 /// [`Config::shutdown_time`], and a second for the store, at the latest.
 ///
-/// The caller owns the ports and decides about the end, so a test can bind port 0.
+/// The caller owns the ports and decides about the end, so a test can bind port 0. This process's
+/// limit of open files is raised for [`Config::max_connections`]; where that is not allowed, fewer
+/// connections are admitted.
 ///
 /// # Errors
 ///

@@ -121,6 +121,8 @@ pub(super) fn serve<S: Transport, P>(
         // Boxed, as are all rare and large futures here: a connection takes the room of its largest
         // one for as long as it lives.
         Box::pin(connection.end(gone)).await;
+        // The connection's file is closed before its slot is free.
+        drop(connection);
         drop(slot);
     }
 }
