@@ -79,13 +79,10 @@ pub enum AddressUnavailable {
 }
 
 impl BindError {
-    /// True if the address itself is wrong, and not what else happens on this machine: trying again
-    /// does not help.
+    /// True if the name means nothing, so that trying again does not help. An address that this machine
+    /// does not have may come later: a floating one, or a tunnel's.
     pub fn is_bad_setting(&self) -> bool {
-        matches!(
-            self.reason,
-            AddressUnavailable::Unknown(_) | AddressUnavailable::NotLocal(_)
-        )
+        matches!(self.reason, AddressUnavailable::Unknown(_))
     }
 }
 
