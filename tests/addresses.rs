@@ -6,9 +6,9 @@ use std::io::BufReader;
 use std::net::{Ipv4Addr, TcpListener};
 use std::process::{Command, Stdio};
 
-use common::process::{ELOCKD, Process, run};
 #[cfg(feature = "dual-stack")]
-use common::{Client, listening_or_refusal};
+use common::Client;
+use common::process::{ELOCKD, Process, run};
 
 /// The exit code of a server that cannot start, and the one line that it says.
 #[track_caller]
@@ -64,7 +64,7 @@ fn start_on_a_port(name: impl Fn(u16) -> Vec<String>) -> Process {
             .spawn()
             .expect("it starts");
         let mut log = BufReader::new(child.stderr.take().expect("piped"));
-        let line = listening_or_refusal(&mut log);
+        let line = common::listening_or_refusal(&mut log);
         let process = Process {
             child,
             log: Some(log),
