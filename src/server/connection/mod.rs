@@ -733,7 +733,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_stop_is_nobodys_disconnect_and_grants_nothing() {
         let server = Server::start();
-        let [mut a, mut b, mut c] = [(); 3].map(|()| server.connect());
+        let [mut a, mut b, mut c, mut e] = [(); 4].map(|()| server.connect());
         let mut d = server.connect_by(1024);
         a.ask("set_timeout 0", "200 timeout set").await;
         a.ask("lock k", "200 Acquired").await;
@@ -741,16 +741,20 @@ mod tests {
         d.ask("lock own", "200 Acquired").await;
         b.send("lock k 3600").await;
         server.until_waiting(1).await;
-        d.send("lock l 3600\nunlock own\nlock own\nlock free\nlock free 5")
+        e.ask("lock_value shared v", "200 Acquired").await;
+        d.send("lock l 3600\nunlock own\nlock own\nlock free\nlock free 5\nlock_value shared v")
             .await;
         server.until_waiting(2).await;
         // Before the connections' tasks have their turn.
         server.shared.begin_stop();
         drop((a, c));
+        let mut late = server.connect();
+        assert_eq!(late.answers.next_line().await.expect("an end"), None);
         b.expect("503 Shutting down").await;
         for answer in [
             "503 Shutting down",
             "200 Unlocked",
+            "503 Shutting down",
             "503 Shutting down",
             "503 Shutting down",
             "503 Shutting down",
@@ -759,10 +763,14 @@ mod tests {
         }
         let table = &server.shared.table;
         let held = table.keys();
-        assert!(held.iter().map(|key| key.as_bytes()).eq([b"k", b"l"]));
+        assert!(
+            held.iter()
+                .map(|key| key.as_bytes())
+                .eq([&b"k"[..], b"l", b"shared"])
+        );
         let shared = Arc::clone(&server.shared);
         server.stop().await;
-        assert_eq!(shared.table.held(), 2, "nothing ends after a stop either");
+        assert_eq!(shared.table.held(), 3, "nothing ends after a stop either");
     }
 
     /// A release that comes after the stop, with waiters behind it that have not heard of it yet.
@@ -858,6 +866,28 @@ mod tests {
             a.ask("unlock k", "200 Unlocked").await;
         }
         assert_eq!(server.shared.table.held(), 0);
+        server.stop().await;
+    }
+
+    /// The connection ends when the first answer and a part of the second are sent.
+    #[tokio::test(start_paused = true)]
+    async fn of_several_grants_those_are_given_back_whose_answers_were_not_sent() {
+        let server = Server::start();
+        let (mut a, mut b) = (server.connect_by(24), server.connect());
+        a.send("lock x\nlock y\nlock z").await;
+        while server.shared.table.held() < 3 {
+            tokio::task::yield_now().await;
+        }
+        drop(a);
+        for key in ["y", "z"] {
+            let lock = format!("lock {key} 3600");
+            passes(Duration::ZERO, b.ask(&lock, "200 Acquired")).await;
+        }
+        passes(
+            Duration::from_secs(30),
+            b.ask("lock x 3600", "200 Acquired"),
+        )
+        .await;
         server.stop().await;
     }
 
