@@ -9,6 +9,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use common::failing_disk::{FailingDisk, Fault};
 use common::process::{ELOCKD, Process};
 use common::{Client, address_in_log};
 
@@ -262,6 +263,51 @@ fn who_lost_its_files_to_another_grants_nothing() {
     a.send("lock l");
     assert!(a.read().starts_with("500 Not stored: "));
     b.ask("lock l", "200 Acquired");
+}
+
+/// A disk that hangs fails nothing, and so nothing else would be said.
+#[test]
+fn a_commit_that_hangs_is_logged_while_it_does() {
+    let disk = FailingDisk::new();
+    let mut process = Process::spawn(&mut disk.command());
+    let mut a = process.connect();
+    a.ask("lock before", "200 Acquired");
+    disk.fails(Fault::Hang, 0);
+    a.send("lock k");
+    process.until_logged("a commit has been under way for 5 s");
+    disk.works();
+    a.expect("200 Acquired");
+    process.until_logged("the commit is over");
+}
+
+/// With all that can fail, one after the other: nothing is granted, and all goes on without a restart.
+#[test]
+fn a_disk_that_fails_is_told_to_clients_until_it_works_again() {
+    let disk = FailingDisk::new();
+    let process = Process::spawn(&mut disk.command());
+    let mut a = process.connect();
+    a.ask("lock before", "200 Acquired");
+    let faults = [
+        (Fault::Write("ENOSPC", 1), "No space left on device"),
+        (Fault::Write("EIO", 1), "Input/output error"),
+        (Fault::Sync(1), "Input/output error"),
+    ];
+    for (round, (fault, reason)) in faults.into_iter().enumerate() {
+        disk.fails(fault, 0);
+        a.send(format!("lock {round}"));
+        let answer = a.read();
+        let is_told = answer.starts_with("500 Not stored: ") && answer.contains(reason);
+        assert!(is_told, "{answer}");
+        disk.works();
+        until_stored(&mut a, &format!("lock {round}"), "200 Acquired");
+    }
+    process.kill();
+    let process = Process::spawn(&mut disk.command());
+    for key in ["before", "0", "1", "2"] {
+        process
+            .connect()
+            .ask(format!("lock {key}"), "409 Unavailable");
+    }
 }
 
 #[test]

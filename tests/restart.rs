@@ -1,18 +1,22 @@
 //! The server is killed at any moment and started again on the same directory, again and again,
 //! while clients lock and unlock. What they were told is written down, and must be so afterwards.
 //!
-//! `ELOCK_KILL_ROUNDS=5000` kills it more often, best with `--release`.
+//! In one test a disk fails as well. What may follow an answer that says so is section 8 of
+//! `protocol.md`, and all else is a fault.
+//!
+//! `ELOCK_KILL_ROUNDS=5000` kills it more often, best with `--release`; and `ELOCK_KILL_SEED` makes the
+//! disk fail in other ways.
 #![cfg(feature = "store")]
 
 mod common;
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex};
 use std::time::{Duration, Instant};
 
+use common::failing_disk::{FailingDisk, Fault};
 use common::history::{History, violations};
 use common::process::Process;
 
@@ -28,6 +32,8 @@ struct World {
     histories: [History; KEYS],
     /// How many requests were answered.
     answered: AtomicU64,
+    /// The number of the last start after which a disk failed.
+    failed_in: AtomicU64,
     wrong: Mutex<Vec<String>>,
 }
 
@@ -71,6 +77,20 @@ impl World {
                 Some(address) if place.start > seen => return Some((address, *place)),
                 _ => place = self.moved.wait(place).expect("no panic"),
             }
+        }
+    }
+
+    fn starts(&self) -> u64 {
+        self.place.lock().expect("no panic").start
+    }
+
+    /// Waits for so many more answers.
+    fn until_answered(&self, more: u64) {
+        let until = self.answered.load(Ordering::Relaxed) + more;
+        let begun = Instant::now();
+        while self.answered.load(Ordering::Relaxed) < until {
+            assert!(begun.elapsed() < PATIENCE, "the server answers nobody");
+            std::thread::yield_now();
         }
     }
 
@@ -128,18 +148,82 @@ impl Connection {
     }
 }
 
-/// What a client knows of one key.
+/// What a client knows of one key: what it was answered, and what may follow that.
+///
+/// Where it does not know whether it holds the lock, the server tells: by a token, or by `403`. What
+/// the session itself has done is on disk then, and is so after a restart, too.
 #[derive(Clone, Copy, PartialEq, Debug)]
 enum Knows {
-    /// It does not hold it: it never did, or was told that it let go.
-    Free,
-    /// It asked for it and got no answer.
-    Asked(Option<u64>),
-    /// It was told that it has it, with this token if it was told that, too.
-    Has(Option<u64>, Option<u64>),
-    /// It gave it back and got no answer.
-    Gave,
+    /// It does not hold it.
+    Free(Back),
+    /// It asked for it, and got no answer before the server was killed.
+    Asked(Option<u64>, Back),
+    /// It was told that it has it.
+    Has(Grant),
+    /// It gave it back and got no answer, or was told that it could not be stored. It may hold it
+    /// still. Or a restart has brought back what it was refused or had lost.
+    Perhaps { ends: bool },
 }
+
+/// What a restart may bring back.
+#[derive(Clone, Copy, PartialEq, Debug)]
+enum Back {
+    Nothing,
+    /// A lock that could not be stored, and that was taken back in memory.
+    Refused,
+    /// A lock whose lease has ended, for the length of that.
+    Lapsed,
+}
+
+#[derive(Clone, Copy, PartialEq, Debug)]
+struct Grant {
+    value: Option<u64>,
+    /// If it was told that, too.
+    token: Option<u64>,
+    /// A lease may be running that ends soon.
+    ends: bool,
+}
+
+impl Grant {
+    /// It is known by its number, and does not end by itself: from here on it must not be lost.
+    fn is_firm(&self) -> bool {
+        self.token.is_some() && !self.ends
+    }
+}
+
+impl Knows {
+    /// After `403`, if that may be; `None` if it must hold the lock.
+    fn told_none(self) -> Option<Self> {
+        match self {
+            Self::Free(Back::Lapsed)
+            | Self::Asked(_, Back::Lapsed)
+            | Self::Perhaps { ends: true }
+            | Self::Has(Grant { ends: true, .. }) => Some(Self::Free(Back::Lapsed)),
+            Self::Free(_) | Self::Asked(..) | Self::Perhaps { ends: false } => {
+                Some(Self::Free(Back::Nothing))
+            }
+            Self::Has(_) => None,
+        }
+    }
+
+    fn back(self) -> Back {
+        match self {
+            Self::Free(back) | Self::Asked(_, back) => back,
+            Self::Has(Grant { ends: true, .. }) | Self::Perhaps { ends: true } => Back::Lapsed,
+            Self::Has(_) | Self::Perhaps { .. } => Back::Nothing,
+        }
+    }
+}
+
+/// What `token` was answered.
+enum Told {
+    Token(u64),
+    None,
+    NotStored,
+}
+
+/// Of leases that end soon, how long they are, at most.
+const SHORT_MS: u64 = 30;
 
 struct Client<'a> {
     number: u64,
@@ -147,13 +231,14 @@ struct Client<'a> {
     dice: Dice,
     id: Option<String>,
     keys: [Knows; KEYS],
+    /// The number of the server's start.
+    seen: u64,
 }
 
 impl Client<'_> {
     fn run(&mut self) {
-        let mut seen = 0;
-        while let Some((address, place)) = self.world.next_start(seen) {
-            seen = place.start;
+        while let Some((address, place)) = self.world.next_start(self.seen) {
+            self.seen = place.start;
             if self.serve(address, place.is_last).is_ok() {
                 return;
             }
@@ -162,100 +247,134 @@ impl Client<'_> {
 
     fn serve(&mut self, address: SocketAddr, is_last: bool) -> Result<(), Lost> {
         let mut server = Connection::open(address)?;
-        self.come_back(&mut server)?;
+        self.come_back(&mut server, true)?;
         if is_last {
-            self.release_all(&mut server)?;
-            return Ok(());
+            return self.release_all(&mut server);
         }
         loop {
+            if self.dice.below(100) == 0 {
+                server = Connection::open(address)?;
+                self.come_back(&mut server, false)?;
+            }
             self.step(&mut server)?;
             self.world.answered.fetch_add(1, Ordering::Relaxed);
         }
     }
 
-    /// Resumes the session and looks whether everything is as it was told.
-    fn come_back(&mut self, server: &mut Connection) -> Result<(), Lost> {
-        let Some(id) = &self.id else {
-            let answer = server.ask("conn_id")?;
+    /// Resumes the session, and after a restart looks whether everything is as it was told; it is in
+    /// any case.
+    fn come_back(&mut self, server: &mut Connection, is_restart: bool) -> Result<(), Lost> {
+        let Some(id) = self.id.clone() else {
+            let answer = self.ask_until_stored(server, "conn_id")?;
             self.id = answer.strip_prefix("200 ").map(str::to_owned);
             return Ok(());
         };
-        let answer = server.ask(&format!("conn_id {id}"))?;
-        if answer != "200 conn id set" {
-            self.wrong(format!("cannot resume: {answer}"));
-            self.forget();
-            return Ok(());
+        let line = format!("conn_id {id}");
+        loop {
+            let answer = self.ask_until_stored(server, &line)?;
+            if answer == "200 conn id set" {
+                break;
+            }
+            // The server may not have noticed yet that the connection before is gone.
+            if is_restart || answer != "403 cannot set conn id" {
+                self.wrong(format!("cannot resume: {answer}"));
+                self.forget();
+                return Ok(());
+            }
+            std::thread::yield_now();
         }
         for key in 0..KEYS {
-            let answer = server.ask(&format!("token k{key}"))?;
-            let token: Option<u64> = answer
-                .strip_prefix("200 ")
-                .and_then(|token| token.parse().ok());
-            self.compare(key, token, &answer);
+            if is_restart {
+                self.restarted(key);
+            }
+            self.look(server, key)?;
         }
         Ok(())
     }
 
-    fn compare(&mut self, key: usize, token: Option<u64>, answer: &str) {
-        let knows = self.keys[key];
-        self.keys[key] = match (knows, token) {
-            (Knows::Free | Knows::Gave, None) => Knows::Free,
-            // An unlock that nobody answered; it is sent again when this key's turn comes.
-            (Knows::Gave, Some(_)) => Knows::Gave,
-            (Knows::Asked(_), None) => Knows::Free,
-            (Knows::Asked(value), Some(token)) | (Knows::Has(value, None), Some(token)) => {
-                self.got(key, value, token);
-                Knows::Has(value, Some(token))
-            }
-            (Knows::Has(_, Some(had)), Some(token)) if had == token => knows,
-            (Knows::Has(..), _) | (Knows::Free, Some(_)) => {
-                self.wrong(format!("k{key} was {knows:?} and then {answer}"));
-                if matches!(knows, Knows::Has(_, Some(_))) {
-                    self.world.histories[key].gives(self.number);
-                }
-                Knows::Gave
-            }
+    /// What a restart may have brought back.
+    fn restarted(&mut self, key: usize) {
+        self.keys[key] = match self.keys[key] {
+            Knows::Free(Back::Refused) => Knows::Perhaps { ends: false },
+            Knows::Free(Back::Lapsed) => Knows::Perhaps { ends: true },
+            // By an old grant or by the one it asked for, with that one's value or not.
+            Knows::Asked(_, Back::Refused) => Knows::Perhaps { ends: false },
+            Knows::Asked(_, Back::Lapsed) => Knows::Perhaps { ends: true },
+            knows => knows,
         };
+    }
+
+    /// Asks for the token of a key, and compares.
+    fn look(&mut self, server: &mut Connection, key: usize) -> Result<(), Lost> {
+        let line = format!("token k{key}");
+        let answer = server.ask(&line)?;
+        let told = self.told(&answer, &line);
+        self.compare(key, told, &answer);
+        Ok(())
+    }
+
+    fn told(&self, answer: &str, line: &str) -> Told {
+        match answer.strip_prefix("200 ").map(str::parse) {
+            Some(Ok(token)) => Told::Token(token),
+            None if answer.starts_with("403 ") => Told::None,
+            _ => {
+                self.expect_not_stored(answer, line);
+                Told::NotStored
+            }
+        }
+    }
+
+    fn compare(&mut self, key: usize, told: Told, answer: &str) {
+        let knows = self.keys[key];
+        let fits = match (knows, told) {
+            (_, Told::NotStored) | (Knows::Perhaps { .. }, Told::Token(_)) => Some(knows),
+            (_, Told::None) => knows.told_none(),
+            (Knows::Asked(value, _), Told::Token(token)) => Some(self.got(key, value, token)),
+            (Knows::Has(grant), Told::Token(token)) => match grant.token {
+                None => Some(self.got(key, grant.value, token)),
+                Some(had) => (had == token).then_some(knows),
+            },
+            (Knows::Free(_), Told::Token(_)) => None,
+        };
+        if fits.is_none() {
+            self.wrong(format!("k{key} was {knows:?} and then {answer}"));
+            self.gives(key);
+        }
+        self.keys[key] = fits.unwrap_or(Knows::Perhaps { ends: false });
     }
 
     /// After something went wrong: goes on with a session of its own.
     fn forget(&mut self) {
         for key in 0..KEYS {
-            if let Knows::Has(_, Some(_)) = self.keys[key] {
-                self.world.histories[key].gives(self.number);
-            }
+            self.gives(key);
         }
-        self.keys = [Knows::Free; KEYS];
+        self.keys = [Knows::Free(Back::Nothing); KEYS];
         self.id = None;
     }
 
     fn step(&mut self, server: &mut Connection) -> Result<(), Lost> {
         let key = self.dice.below(KEYS as u64) as usize;
+        let dice = self.dice.below(6);
         match self.keys[key] {
-            Knows::Gave => self.unlock(server, key),
-            Knows::Has(value, _) => match self.dice.below(6) {
-                0 => {
-                    self.expect(server, &format!("expire k{key} 3600000"), "200 OK")?;
-                    Ok(())
-                }
-                1 => {
-                    let again = match value {
-                        None => format!("lock k{key}"),
-                        Some(value) => format!("lock_value k{key} v{value}"),
-                    };
-                    self.expect(server, &again, "200 Acquired")
-                }
-                2 if self.dice.below(4) == 0 => self.release_all(server),
+            Knows::Has(grant) => match dice {
+                0 | 1 if grant.token.is_some() => self.expire(server, key, grant),
+                0 | 1 => self.look(server, key),
+                2 if !grant.ends => self.lock_again(server, key, grant.value),
+                3 if self.dice.below(4) == 0 => self.release_all(server),
                 _ => self.unlock(server, key),
             },
-            Knows::Free | Knows::Asked(_) => self.lock(server, key),
+            Knows::Perhaps { .. } if dice > 0 => self.unlock(server, key),
+            Knows::Perhaps { .. } => self.look(server, key),
+            Knows::Free(Back::Refused) if dice < 2 => self.look(server, key),
+            _ => self.lock(server, key),
         }
     }
 
     fn lock(&mut self, server: &mut Connection, key: usize) -> Result<(), Lost> {
+        let before = self.keys[key];
         let value = (self.dice.below(3) == 0).then(|| self.dice.below(2));
         let wait = ["", " 0.005", " 0.05"][self.dice.below(3) as usize];
-        self.keys[key] = Knows::Asked(value);
+        self.keys[key] = Knows::Asked(value, before.back());
         let lock = match value {
             None => format!("lock k{key}{wait}"),
             Some(value) => format!("lock_value k{key} v{value}{wait}"),
@@ -264,75 +383,161 @@ impl Client<'_> {
         let answer = server.read()?;
         if answer == "200 Acquired" {
             // From here on it must not be lost.
-            self.keys[key] = Knows::Has(value, None);
-            let token = server.read();
-            let token = token?.strip_prefix("200 ").and_then(|t| t.parse().ok());
-            match token {
-                Some(token) => {
-                    self.keys[key] = Knows::Has(value, Some(token));
-                    self.got(key, value, token);
-                }
-                None => self.wrong(format!("k{key} was acquired and has no token")),
+            self.keys[key] = Knows::Has(Grant {
+                value,
+                token: None,
+                ends: false,
+            });
+            let token = server.read()?;
+            match self.told(&token, &lock) {
+                Told::Token(token) => self.keys[key] = self.got(key, value, token),
+                Told::None => self.wrong(format!("k{key} was acquired and has no token: {token}")),
+                Told::NotStored => {}
             }
             return Ok(());
         }
-        self.keys[key] = Knows::Free;
-        if !answer.starts_with("409 ") && !answer.starts_with("423 ") {
-            self.wrong(format!("{lock}: {answer}"));
-        }
+        let is_refused = answer.starts_with("409 ") || answer.starts_with("423 ");
+        self.keys[key] = match before.back() {
+            // It does not have it. But that says nothing of what is on disk.
+            back if is_refused => Knows::Free(back),
+            back => {
+                self.expect_not_stored(&answer, &lock);
+                Knows::Free(match back {
+                    Back::Lapsed => back,
+                    _ => Back::Refused,
+                })
+            }
+        };
         let answer = server.read()?;
-        if !answer.starts_with("403 ") {
-            self.wrong(format!("k{key} was refused, and then {answer}"));
+        let told = self.told(&answer, &lock);
+        self.compare(key, told, &answer);
+        Ok(())
+    }
+
+    fn lock_again(
+        &mut self,
+        server: &mut Connection,
+        key: usize,
+        value: Option<u64>,
+    ) -> Result<(), Lost> {
+        let again = match value {
+            None => format!("lock k{key}"),
+            Some(value) => format!("lock_value k{key} v{value}"),
+        };
+        self.expect(server, &again, "200 Acquired").map(drop)
+    }
+
+    /// Gives the lock a lease: a long one, or none, or one that ends soon.
+    fn expire(&mut self, server: &mut Connection, key: usize, grant: Grant) -> Result<(), Lost> {
+        let lease_ms = match self.dice.below(4) {
+            0 => 0,
+            1 => 3_600_000,
+            _ => 1 + self.dice.below(SHORT_MS),
+        };
+        let is_short = (1..=SHORT_MS).contains(&lease_ms);
+        if is_short {
+            // It may end from here on, whatever is answered.
+            self.gives(key);
+            self.keys[key] = Knows::Has(Grant {
+                ends: true,
+                ..grant
+            });
+        }
+        let line = format!("expire k{key} {lease_ms}");
+        let answer = server.ask(&line)?;
+        match answer.as_str() {
+            "200 OK" if grant.ends && !is_short => self.keeps(key, grant),
+            "200 OK" => {}
+            _ if answer.starts_with("403 ") => self.compare(key, Told::None, &answer),
+            // The lease may be any that was asked for since the last 200.
+            _ => self.expect_not_stored(&answer, &line),
         }
         Ok(())
     }
 
     fn unlock(&mut self, server: &mut Connection, key: usize) -> Result<(), Lost> {
-        let had = self.gives(key);
-        let answer = server.ask(&format!("unlock k{key}"))?;
-        // One that is sent again may have had its effect the first time.
-        if answer != "200 Unlocked" && (had || !answer.starts_with("403 ")) {
-            self.wrong(format!("unlock k{key}: {answer}"));
+        let before = self.keys[key];
+        self.gives(key);
+        let line = format!("unlock k{key}");
+        let answer = server.ask(&line)?;
+        match before.told_none() {
+            _ if answer == "200 Unlocked" => self.keys[key] = Knows::Free(Back::Nothing),
+            Some(free) if answer.starts_with("403 ") => self.keys[key] = free,
+            _ => self.expect_not_stored(&answer, &line),
         }
-        self.keys[key] = Knows::Free;
         Ok(())
     }
 
     fn release_all(&mut self, server: &mut Connection) -> Result<(), Lost> {
+        let back = self.keys.map(Knows::back);
         for key in 0..KEYS {
-            if self.keys[key] != Knows::Free {
-                self.gives(key);
-            }
+            self.gives(key);
         }
-        self.expect(server, "unlock_all", "200 OK")?;
-        self.keys = [Knows::Free; KEYS];
+        if self.expect(server, "unlock_all", "200 OK")? {
+            self.keys = back.map(|back| match back {
+                Back::Lapsed => Knows::Free(back),
+                _ => Knows::Free(Back::Nothing),
+            });
+        }
         Ok(())
     }
 
-    fn gives(&mut self, key: usize) -> bool {
-        let had = match self.keys[key] {
-            Knows::Has(_, token) => {
-                if token.is_some() {
-                    self.world.histories[key].gives(self.number);
-                }
-                true
-            }
-            _ => false,
+    /// It is about to give it back, or cannot rely on it from here on. What it may hold it may have
+    /// given back.
+    fn gives(&mut self, key: usize) {
+        let Knows::Has(grant) = self.keys[key] else {
+            return;
         };
-        self.keys[key] = Knows::Gave;
-        had
+        if grant.is_firm() {
+            self.world.histories[key].gives(self.number);
+        }
+        self.keys[key] = Knows::Perhaps { ends: grant.ends };
     }
 
-    fn got(&self, key: usize, value: Option<u64>, token: u64) {
+    fn got(&self, key: usize, value: Option<u64>, token: u64) -> Knows {
         self.world.histories[key].got_with_token(self.number, value, token);
+        Knows::Has(Grant {
+            value,
+            token: Some(token),
+            ends: false,
+        })
     }
 
-    fn expect(&self, server: &mut Connection, line: &str, expected: &str) -> Result<(), Lost> {
+    fn keeps(&mut self, key: usize, grant: Grant) {
+        let token = grant.token.expect("only then it got a lease");
+        self.world.histories[key].keeps(self.number, grant.value, token);
+        self.keys[key] = Knows::Has(Grant {
+            ends: false,
+            ..grant
+        });
+    }
+
+    /// Asks, and says whether the answer was this one. Otherwise it was that nothing can be stored.
+    fn expect(&self, server: &mut Connection, line: &str, expected: &str) -> Result<bool, Lost> {
         let answer = server.ask(line)?;
         if answer != expected {
+            self.expect_not_stored(&answer, line);
+        }
+        Ok(answer == expected)
+    }
+
+    fn ask_until_stored(&self, server: &mut Connection, line: &str) -> Result<String, Lost> {
+        loop {
+            let answer = server.ask(line)?;
+            if !answer.starts_with("500 ") {
+                return Ok(answer);
+            }
+            self.expect_not_stored(&answer, line);
+            self.world.answered.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Any other answer is a fault here; and so is this one, where no disk has failed.
+    fn expect_not_stored(&self, answer: &str, line: &str) {
+        let has_failed = self.world.failed_in.load(Ordering::SeqCst) >= self.seen;
+        if !has_failed || !answer.starts_with("500 Not stored: ") {
             self.wrong(format!("{line}: {answer}"));
         }
-        Ok(())
     }
 
     fn wrong(&self, what: String) {
@@ -341,72 +546,158 @@ impl Client<'_> {
     }
 }
 
-fn start(directory: &Path) -> Process {
-    let directory = directory.to_str().expect("text");
-    Process::start(&["--grace-ms", "3600000", "--data-dir", directory])
+const GRACE: [&str; 2] = ["--grace-ms", "3600000"];
+
+/// How a server is started, what happens to it while it serves and when it was killed.
+trait Trial {
+    fn start(&self) -> Process;
+
+    fn serve(&mut self, _world: &World, _dice: &mut Dice) {}
+
+    fn killed(&mut self, _round: u64) {}
 }
 
-/// Kills the server `rounds` times, each time after a few more answers, and runs `tamper` on its
-/// directory before it is started again. Returns how many answers there were, and what was wrong.
-fn kill_and_restart(rounds: u64, mut tamper: impl FnMut(&Path, u64)) -> (u64, Vec<String>) {
-    let directory = tempfile::tempdir().expect("a directory");
-    let (world, mut dice) = (World::default(), Dice(rounds));
+/// Kills the server `rounds` times, each time after a few more answers, and starts it again. Returns
+/// how many answers there were, and what was wrong.
+fn kill_and_restart(rounds: u64, seed: u64, trial: &mut impl Trial) -> (u64, Vec<String>) {
+    let (world, mut dice) = (World::default(), Dice(seed));
     let last = std::thread::scope(|scope| {
         let _over = GuardOver(&world);
         for number in 0..CLIENTS {
             let mut client = Client {
                 number,
                 world: &world,
-                dice: Dice(number),
+                dice: Dice(seed ^ number),
                 id: None,
-                keys: [Knows::Free; KEYS],
+                keys: [Knows::Free(Back::Nothing); KEYS],
+                seen: 0,
             };
             scope.spawn(move || client.run());
         }
         for round in 0..rounds {
-            let process = start(directory.path());
-            let until = world.answered.load(Ordering::Relaxed) + 1 + dice.below(200);
+            let process = trial.start();
             world.publish(Some(process.address), false);
-            let begun = Instant::now();
-            while world.answered.load(Ordering::Relaxed) < until {
-                assert!(begun.elapsed() < PATIENCE, "the server answers nobody");
-                std::thread::yield_now();
-            }
+            world.until_answered(1 + dice.below(200));
+            trial.serve(&world, &mut dice);
             for _ in 0..dice.below(10_000) {
                 std::hint::spin_loop();
             }
             process.kill();
             world.publish(None, false);
-            tamper(directory.path(), round);
+            trial.killed(round);
         }
-        let process = start(directory.path());
+        let process = trial.start();
         world.publish(Some(process.address), true);
         process
     });
+    let left = last.connect().ask_list("stats");
+    if left[2] != "STAT locks 0" {
+        world.is_wrong(format!("all was released, and then {left:?}"));
+    }
     last.kill();
     (world.answered.load(Ordering::Relaxed), world.wrongs())
 }
 
+fn rounds(usual: u64) -> u64 {
+    std::env::var("ELOCK_KILL_ROUNDS").map_or(usual, |rounds| {
+        rounds.parse().expect("ELOCK_KILL_ROUNDS is a number")
+    })
+}
+
+struct Kills(tempfile::TempDir);
+
+impl Kills {
+    fn new() -> Self {
+        Self(tempfile::tempdir().expect("a directory"))
+    }
+}
+
+impl Trial for Kills {
+    fn start(&self) -> Process {
+        let directory = self.0.path().to_str().expect("text");
+        Process::start(&[GRACE[0], GRACE[1], "--data-dir", directory])
+    }
+}
+
 #[test]
 fn what_was_answered_survives_every_kill() {
-    let rounds = std::env::var("ELOCK_KILL_ROUNDS").map_or(200, |rounds| {
-        rounds.parse().expect("ELOCK_KILL_ROUNDS is a number")
-    });
-    let (answered, wrong) = kill_and_restart(rounds, |_, _| {});
+    let rounds = rounds(200);
+    let (answered, wrong) = kill_and_restart(rounds, rounds, &mut Kills::new());
     eprintln!("killed {rounds} times, {answered} requests answered");
     assert_eq!(wrong, [""; 0]);
 }
 
-/// The same with a disk that forgets: every third start finds the store as it was one kill ago.
-#[test]
-fn a_store_that_forgets_is_caught() {
-    let mut older = Vec::new();
-    let (_, wrong) = kill_and_restart(10, |directory, round| {
+/// With a disk that forgets: every third start finds the store as it was one kill ago, and none of the
+/// server's own notes of how far it was.
+struct Forgets {
+    kills: Kills,
+    older: Vec<u8>,
+}
+
+impl Trial for Forgets {
+    fn start(&self) -> Process {
+        self.kills.start()
+    }
+
+    fn killed(&mut self, round: u64) {
+        let directory = self.kills.0.path();
         let file = directory.join("elockd.redb");
         if round % 3 == 2 {
-            std::fs::write(&file, &older).expect("it is written");
+            std::fs::write(&file, &self.older).expect("it is written");
+            std::fs::remove_file(directory.join("elockd.lock")).expect("it is there");
         }
-        older = std::fs::read(&file).expect("it is there");
-    });
+        self.older = std::fs::read(&file).expect("it is there");
+    }
+}
+
+#[test]
+fn a_store_that_forgets_is_caught() {
+    let (kills, older) = (Kills::new(), Vec::new());
+    let (_, wrong) = kill_and_restart(10, 10, &mut Forgets { kills, older });
     assert_ne!(wrong, [""; 0]);
+}
+
+/// With a disk that fails a few times before each kill, and may not work again until then.
+struct Fails(FailingDisk);
+
+impl Trial for Fails {
+    fn start(&self) -> Process {
+        Process::spawn(self.0.command().args(GRACE))
+    }
+
+    fn serve(&mut self, world: &World, dice: &mut Dice) {
+        world.failed_in.store(world.starts(), Ordering::SeqCst);
+        for _ in 0..=dice.below(4) {
+            let one_in = [1, 1, 2, 5][dice.below(4) as usize];
+            let fault = match dice.below(4) {
+                0 => Fault::Write("EIO", one_in),
+                1 => Fault::Write("ENOSPC", one_in),
+                2 => Fault::Torn(one_in),
+                _ => Fault::Sync(one_in),
+            };
+            self.0.fails(fault, dice.below(1 << 31));
+            world.until_answered(1 + dice.below(100));
+            if dice.below(3) > 0 {
+                self.0.works();
+                world.until_answered(1 + dice.below(100));
+            }
+        }
+    }
+
+    fn killed(&mut self, _: u64) {
+        self.0.works();
+    }
+}
+
+#[test]
+#[ignore = "a `403` is answered before what it tells of is on disk"]
+fn what_was_answered_survives_a_failing_disk_and_every_kill() {
+    let rounds = rounds(60);
+    let seed = std::env::var("ELOCK_KILL_SEED").map_or(rounds, |seed| {
+        seed.parse().expect("ELOCK_KILL_SEED is a number")
+    });
+    let mut trial = Fails(FailingDisk::new());
+    let (answered, wrong) = kill_and_restart(rounds, seed, &mut trial);
+    eprintln!("killed {rounds} times on a failing disk, {answered} requests answered");
+    assert_eq!(wrong, [""; 0]);
 }

@@ -14,8 +14,15 @@ pub enum Event {
         arrival: Option<u64>,
         token: Option<u64>,
     },
-    /// The client is about to give the lock back, or will never again act as its holder.
+    /// The client is about to give the lock back, or will never again act as its holder, or cannot
+    /// be sure of it from here on.
     Gives { client: u64 },
+    /// The client was told that it has it still, by the grant with this token, after it was not sure.
+    Keeps {
+        client: u64,
+        value: Option<u64>,
+        token: u64,
+    },
 }
 
 /// The history of one key. Clients write `Got` after they were told so and `Gives` before they
@@ -39,6 +46,14 @@ impl History {
             value,
             arrival: None,
             token: Some(token),
+        });
+    }
+
+    pub fn keeps(&self, client: u64, value: Option<u64>, token: u64) {
+        self.push(Event::Keeps {
+            client,
+            value,
+            token,
         });
     }
 
@@ -73,6 +88,25 @@ pub fn violations(events: &[Event]) -> Vec<String> {
                 if holders.remove(client).is_none() {
                     wrong.push(format!("event {index}: {client} gives what it has not"));
                 }
+            }
+            Event::Keeps {
+                client,
+                value,
+                token,
+            } => {
+                let latest = value.map_or(last_token, |_| last_exclusive_token);
+                if *token < latest {
+                    wrong.push(format!(
+                        "event {index}: {client} kept it by {token}, and {latest} came after that"
+                    ));
+                }
+                let excludes = |held: &Option<u64>| held.is_none() || held != value;
+                if holders.values().any(excludes) {
+                    wrong.push(format!(
+                        "event {index}: {client} kept it while {holders:?} had it"
+                    ));
+                }
+                holders.insert(*client, *value);
             }
             Event::Got {
                 client,

@@ -4,6 +4,7 @@
 //! patience below only bounds how long a failing test hangs.
 #![allow(dead_code, reason = "each test program uses its own part")]
 
+pub mod failing_disk;
 pub mod history;
 pub mod process;
 
