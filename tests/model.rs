@@ -685,7 +685,7 @@ impl Both {
     fn token(&mut self, session: &mut Session, key: u8) {
         let number = session.number().0;
         let answer = self.table.token(session, &key_bytes(key));
-        let answer = answer.map(|outcome| outcome.value);
+        let answer = answer.value;
         match self.model.holds(number, key) {
             true => assert_eq!(answer.ok(), self.tokens.get(&(number, key)).copied()),
             false => assert_eq!(answer, Err(self.model.why_not_held(number, key))),

@@ -690,7 +690,6 @@ impl Trial for Fails {
 }
 
 #[test]
-#[ignore = "a `403` is answered before what it tells of is on disk"]
 fn what_was_answered_survives_a_failing_disk_and_every_kill() {
     let rounds = rounds(60);
     let seed = std::env::var("ELOCK_KILL_SEED").map_or(rounds, |seed| {

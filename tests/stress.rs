@@ -152,7 +152,12 @@ impl<'a> Actor<'a> {
     fn ask(&mut self) {
         let key = self.dice.roll(KEYS as u64) as usize;
         let table = &self.arena.table;
-        if self.leased.contains(&key) && table.token(&self.session, &key.to_ne_bytes()).is_err() {
+        if self.leased.contains(&key)
+            && table
+                .token(&self.session, &key.to_ne_bytes())
+                .value
+                .is_err()
+        {
             self.leased.remove(&key);
         }
         if self.held.contains_key(&key) || self.leased.contains(&key) {

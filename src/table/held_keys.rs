@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::lock_key::LockKey;
 use super::lost::LostLocks;
 use super::shrunk;
-use crate::model::Token;
+use crate::model::{Seq, Token};
 
 /// The keys that a session holds, and what else of it outlives its connection.
 ///
@@ -31,6 +31,9 @@ pub(super) struct HeldKeys {
     pub(super) lost: Option<Arc<LostLocks>>,
     /// The store knows of the session.
     pub(super) stored: bool,
+    /// The last change of the session's that was answered. If the store failed, it may not be durable
+    /// yet, and was answered so.
+    pub(super) settled: Seq,
 }
 
 /// By this the grant of a key is known from an earlier one of the same key: the lower half of its

@@ -68,7 +68,7 @@ impl PlainTable {
     }
 
     pub(crate) fn token(&self, session: &Session, key: &[u8]) -> Result<Token, NotHeld> {
-        self.0.token(session, key).map(|outcome| outcome.value)
+        self.0.token(session, key).value
     }
 
     pub(crate) fn set_lease(

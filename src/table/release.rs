@@ -39,7 +39,7 @@ impl LockTable {
         self.changes.accept()?;
         let Some(release) = self.release(session.number, key, now) else {
             let why = self.why_not_held(session, key);
-            return Ok(Outcome::free(Unlocked::NotHeld(why)));
+            return Ok(why.map(Unlocked::NotHeld));
         };
         session.held.remove(key, self.is_held_by(session.number));
         session.seq = release.seq;
@@ -81,6 +81,7 @@ impl LockTable {
         };
         if session.number == grant.session {
             session.held.remove(key, self.is_held_by(session.number));
+            session.seq = session.seq.max(release.seq);
         }
         self.changes.write(release.seq);
     }
@@ -93,26 +94,25 @@ impl LockTable {
     }
 
     /// The fencing token of a lock that the session holds.
-    ///
-    /// # Errors
-    ///
-    /// If it does not hold it.
-    pub fn token(&self, session: &Session, key: &[u8]) -> Result<Outcome<Token>, NotHeld> {
+    pub fn token(&self, session: &Session, key: &[u8]) -> Outcome<Result<Token, NotHeld>> {
         let number = session.number;
-        let grant = self.with_lock(session, key, |key, lock| {
+        let grant = |key: &LockKey, lock: &mut Lock| {
             Some(Grant {
                 session: number,
                 key: key.clone(),
                 token: lock.grant_mut(number)?.token(),
             })
-        })?;
-        Ok(Outcome {
-            value: grant.token,
-            basis: Basis {
-                seq: session.seq,
-                claim: Some(Claim::Held(grant)),
+        };
+        match self.locks.with(key, grant).flatten() {
+            Some(grant) => Outcome {
+                value: Ok(grant.token),
+                basis: Basis {
+                    seq: session.seq,
+                    claim: Some(Claim::Held(grant)),
+                },
             },
-        })
+            None => self.why_not_held(session, key).map(Err),
+        }
     }
 
     /// Makes a lock that the session holds end by itself, `lease` from `now`, unless this is called
@@ -135,7 +135,7 @@ impl LockTable {
         let lease = self.bounded(lease);
         let number = session.number;
         let lost = lease.map(|_| Arc::clone(session.held.lost.get_or_insert_default()));
-        let set = self.with_lock(session, key, |key, lock| {
+        let set = |key: &LockKey, lock: &mut Lock| {
             let token = lock.grant_mut(number)?.token();
             let grant = Grant {
                 session: number,
@@ -148,13 +148,13 @@ impl LockTable {
             let seq = self.store_grant(&grant, &lock.mode(), lease);
             *lock.grant_mut(number)? = self.leased(grant, lost.as_ref(), lease, now);
             Some(seq)
-        });
-        Ok(match set {
-            Ok(seq) => {
+        };
+        Ok(match self.locks.with(key, set).flatten() {
+            Some(seq) => {
                 session.seq = seq;
                 Outcome::durable(Ok(()), seq)
             }
-            Err(why) => Outcome::free(Err(why)),
+            None => self.why_not_held(session, key).map(Err),
         })
     }
 
@@ -266,25 +266,15 @@ impl LockTable {
         })
     }
 
-    /// Reads or changes a lock under its guard. `act` says `None` if the session does not hold it.
-    fn with_lock<T>(
-        &self,
-        session: &Session,
-        key: &[u8],
-        act: impl FnOnce(&LockKey, &mut Lock) -> Option<T>,
-    ) -> Result<T, NotHeld> {
-        let acted = self.locks.with(key, act).flatten();
-        acted.ok_or_else(|| self.why_not_held(session, key))
-    }
-
-    fn why_not_held(&self, session: &Session, key: &[u8]) -> NotHeld {
+    fn why_not_held(&self, session: &Session, key: &[u8]) -> Outcome<NotHeld> {
         let lost = session.held.lost.as_ref();
-        if lost.is_some_and(|lost| lost.contains(self.locks.hash(key))) {
-            return NotHeld::Expired;
-        }
-        match self.locks.is_held(key) {
-            true => NotHeld::NotYours,
-            false => NotHeld::NotLocked,
-        }
+        let why = if lost.is_some_and(|lost| lost.contains(self.locks.hash(key))) {
+            NotHeld::Expired
+        } else if self.locks.is_held(key) {
+            NotHeld::NotYours
+        } else {
+            NotHeld::NotLocked
+        };
+        Outcome::durable(why, session.last_change())
     }
 }

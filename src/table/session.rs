@@ -61,10 +61,18 @@ impl Session {
         self.seq
     }
 
-    /// From now on what the session has done so far need not be waited for: it is durable, or was
-    /// taken back, or the store fails and refuses all changes until it is durable.
+    /// From now on what the session has been granted so far need not be waited for: it is durable, or
+    /// was given back. What else it has done is durable, or the store fails and refuses all changes
+    /// until it is.
     pub fn settled(&mut self) {
-        self.seq = Seq::default();
+        let seq = std::mem::take(&mut self.seq);
+        self.held.settled = self.held.settled.max(seq);
+    }
+
+    /// The last change that the session ever made. That it does not hold a lock rests on this: it may
+    /// have released it, and the release may not be stored yet.
+    pub(super) fn last_change(&self) -> Seq {
+        self.seq.max(self.held.settled)
     }
 
     /// Whether the session has ever held a lock with a lease, and so may lose one without its doing.

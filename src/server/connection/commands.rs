@@ -185,10 +185,8 @@ impl<S: Transport> Connection<S> {
     }
 
     fn token(&self, key: &[u8]) -> (Reply<'static>, Basis) {
-        match self.shared.table.token(&self.session, key) {
-            Ok(Outcome { value, basis }) => (Reply::Token(value), basis),
-            Err(why) => free(not_held(why)),
-        }
+        let Outcome { value, basis } = self.shared.table.token(&self.session, key);
+        (value.map_or_else(not_held, Reply::Token), basis)
     }
 
     fn expire(&mut self, key: &[u8], lease_ms: u64) -> Result<(Reply<'static>, Basis), NotStored> {
