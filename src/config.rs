@@ -1,5 +1,6 @@
 //! Every setting: its flag, its environment variable, its default and its bounds.
 
+use std::ffi::OsString;
 use std::fmt;
 #[cfg(feature = "store")]
 use std::path::Path;
@@ -9,9 +10,10 @@ use std::time::Duration;
 
 #[cfg(feature = "store")]
 use clap::builder::{OsStringValueParser, TypedValueParser};
-use clap::error::ErrorKind;
-use clap::{CommandFactory, Parser, ValueEnum};
+use clap::error::{Error, ErrorKind};
+use clap::{CommandFactory, FromArgMatches, Parser, ValueEnum};
 
+use crate::environment;
 use crate::table::Limits;
 
 /// The port of the eLock protocol.
@@ -22,7 +24,7 @@ By default only this machine can connect, because there is no password: whoever 
 take and watch every lock. To serve a trusted network, name the address to listen on, for example
   elockd --listen 0.0.0.0:11400
   elockd --listen 10.0.0.5:11400 --listen unix:/run/elockd/elockd.sock
-Every flag can also be given as the environment variable shown with it.
+Every flag can also be given as the environment variable shown with it; an empty one is not set.
 
 Try it: start elockd, then `telnet 127.0.0.1 11400` and type `help`.";
 
@@ -208,22 +210,31 @@ impl Config {
     /// Reads the flags and the environment of this process. What is wrong with them, or asked for by
     /// `--help` and `--version`, ends it with a message.
     pub fn from_args() -> Self {
-        let config = Self::parse();
+        let args: Vec<_> = std::env::args_os().collect();
+        match Self::try_from_args(&args) {
+            Ok(config) => config,
+            Err(error) => error.exit(),
+        }
+    }
+
+    fn try_from_args(args: &[OsString]) -> Result<Self, Error> {
+        let mut command = Self::command();
+        let matches = environment::parse(&command, args)?;
+        let config = Self::from_arg_matches(&matches)?;
         if config.grace_ms > config.max_grace_ms {
-            let message = "--grace-ms is above --max-grace-ms";
-            Self::command()
-                .error(ErrorKind::ValueValidation, message)
-                .exit();
+            let given = |id, value| environment::as_given(&command, &matches, id, value);
+            let grace = given("grace_ms", config.grace_ms);
+            let max_grace = given("max_grace_ms", config.max_grace_ms);
+            let message = format!("{grace} is above {max_grace}");
+            return Err(command.error(ErrorKind::ValueValidation, message));
         }
         #[cfg(not(feature = "store"))]
         if std::env::var_os("ELOCK_DATA_DIR").is_some_and(|path| !path.is_empty()) {
             // To go on in memory alone would be what its user wants least.
             let message = "ELOCK_DATA_DIR is set, and this elockd was built without a store";
-            Self::command()
-                .error(ErrorKind::ValueValidation, message)
-                .exit();
+            return Err(command.error(ErrorKind::ValueValidation, message));
         }
-        config
+        Ok(config)
     }
 
     /// The bounds of the lock table.
@@ -240,8 +251,7 @@ impl Config {
         }
     }
 
-    /// Where locks and sessions are kept. An empty path is none: so a variable can be unset by one
-    /// who can only set it.
+    /// Where locks and sessions are kept. An empty path is none, as an empty variable is.
     #[cfg(feature = "store")]
     pub fn data_dir(&self) -> Option<&Path> {
         let path = self.data_dir.as_deref();
@@ -278,7 +288,6 @@ impl Config {
 impl Default for Config {
     /// The settings of a server that was given no flag, the environment left aside.
     fn default() -> Self {
-        use clap::FromArgMatches;
         let command = Self::command().mut_args(|argument| argument.env(None::<&str>));
         let matches = command.get_matches_from(["elockd"]);
         match Self::from_arg_matches(&matches) {

@@ -15,6 +15,7 @@
 
 pub mod check;
 pub mod config;
+mod environment;
 pub mod protocol;
 pub mod server;
 pub mod store;
