@@ -14,6 +14,7 @@ use clap::error::{Error, ErrorKind};
 use clap::{CommandFactory, FromArgMatches, Parser, ValueEnum};
 
 use crate::environment;
+use crate::log::{LogFilter, LogFormat};
 use crate::table::Limits;
 
 /// The port of the eLock protocol.
@@ -125,9 +126,10 @@ pub struct Config {
     #[arg(long, env = "ELOCK_THREADS", value_name = "N", default_value = "0", value_parser = clap::value_parser!(u16).range(..=1024))]
     pub threads: u16,
 
-    /// What to log, as a tracing filter: error, warn, info, debug, trace, or by module
-    #[arg(long, env = "ELOCK_LOG", value_name = "FILTER", default_value = "info", value_parser = parse_filter)]
-    pub log: String,
+    /// What to log: off, error, warn, info, debug or trace; by module: elock::store=debug,info.
+    /// Errors are logged always, also with off
+    #[arg(long, env = "ELOCK_LOG", value_name = "FILTER", default_value = "info")]
+    pub log: LogFilter,
 
     /// How to log, to standard error
     #[arg(
@@ -154,15 +156,6 @@ pub enum Compat {
     Original,
     /// The NodeJS server: `unlock` of a free key is `200`, and `quit` frees the locks at once.
     Nodejs,
-}
-
-/// How log lines look.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum LogFormat {
-    /// For people.
-    Text,
-    /// One JSON object per line.
-    Json,
 }
 
 /// A place to listen at or to connect to.
@@ -294,14 +287,6 @@ impl Default for Config {
             Ok(config) => config,
             Err(error) => error.exit(),
         }
-    }
-}
-
-/// Checks a filter here, so that a bad one is a bad flag and not a silent log.
-fn parse_filter(filter: &str) -> Result<String, String> {
-    match tracing_subscriber::EnvFilter::try_new(filter) {
-        Ok(_) => Ok(filter.to_owned()),
-        Err(error) => Err(error.to_string()),
     }
 }
 

@@ -8,7 +8,8 @@
 //! 4. [`protocol`] makes the answer bytes, and [`server`] writes them.
 //!
 //! What must survive a restart goes from the table to the [`store`], and the answer waits for it.
-//! [`config`] holds the settings, and [`check`] is the health check. `protocol.md` is the protocol's norm.
+//! [`config`] holds the settings, [`check`] is the health check, and [`log`] goes to standard error.
+//! `protocol.md` is the protocol's norm.
 
 #![forbid(unsafe_code)]
 #![warn(missing_docs, unreachable_pub)]
@@ -16,6 +17,7 @@
 pub mod check;
 pub mod config;
 mod environment;
+pub mod log;
 pub mod protocol;
 pub mod server;
 pub mod store;

@@ -108,3 +108,15 @@ fn settings_that_contradict_are_named_as_they_were_given_with_their_numbers() {
         "error: --grace-ms 30000 is above ELOCK_MAX_GRACE_MS=29999"
     );
 }
+
+#[test]
+fn a_log_filter_with_a_typing_error_is_refused() {
+    for filter in ["inf0", "warning", "elock=debug,inf0", "elock=loudly"] {
+        let stderr = refusal(check_with("ELOCK_LOG".as_ref(), filter.as_ref()));
+        assert!(stderr.contains("is no level"), "{stderr}");
+    }
+    for filter in ["info", "elock=debug,info", "elock::store=trace", "off"] {
+        let output = check_with("ELOCK_LOG".as_ref(), filter.as_ref());
+        assert_eq!(output.status.code(), Some(1), "{filter}");
+    }
+}

@@ -4,32 +4,41 @@
 #![warn(missing_docs)]
 
 use std::future::Future;
-use std::io::{self, IsTerminal};
+use std::io;
 use std::process::ExitCode;
 
 use elock::check::check;
-use elock::config::{Config, LogFormat};
+use elock::config::Config;
+use elock::log::Log;
 use elock::server;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
     let config = Config::from_args();
-    let done = match &config.check {
-        Some(address) => {
-            check(address).map_err(|error| (format!("{address}: {error}"), ExitCode::FAILURE))
-        }
-        None => serve(config).map_err(|error| (error.to_string(), error.exit_code())),
+    if let Some(address) = &config.check {
+        return match check(address) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => fail(&format!("{address}: {error}")),
+        };
+    }
+    let log = match Log::start(&config.log, config.log_format) {
+        Ok(log) => log,
+        Err(error) => return fail(&ServeError::Start(error).to_string()),
     };
-    match done {
+    match serve(config) {
         Ok(()) => ExitCode::SUCCESS,
-        Err((message, code)) => {
-            // Nobody may be listening; then the exit code has to do.
-            let _ =
-                io::Write::write_all(&mut io::stderr(), format!("elockd: {message}\n").as_bytes());
-            code
+        Err(error) => {
+            log.say(&format!("elockd: {error}"));
+            error.exit_code()
         }
     }
+}
+
+/// For what goes wrong before there is a log.
+fn fail(message: &str) -> ExitCode {
+    // Nobody may be listening; then the exit code has to do.
+    let _ = io::Write::write_all(&mut io::stderr(), format!("elockd: {message}\n").as_bytes());
+    ExitCode::FAILURE
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -54,7 +63,6 @@ impl ServeError {
 }
 
 fn serve(config: Config) -> Result<(), ServeError> {
-    init_log(&config);
     #[cfg(feature = "fd-limit")]
     raise_fd_limit(&config);
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -69,20 +77,6 @@ fn serve(config: Config) -> Result<(), ServeError> {
     // What is still busy had its time.
     runtime.shutdown_background();
     served
-}
-
-fn init_log(config: &Config) {
-    let filter = EnvFilter::new(&config.log);
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(io::stderr)
-        .with_ansi(io::stderr().is_terminal())
-        // A log that cannot be written must not take the server down.
-        .log_internal_errors(false);
-    match config.log_format {
-        LogFormat::Text => log.init(),
-        LogFormat::Json => log.json().init(),
-    }
 }
 
 /// Connections need descriptors, and the usual soft limit is a thousand, for the sake of programs
