@@ -8,8 +8,8 @@
 //! 4. [`protocol`] makes the answer bytes, and [`server`] writes them.
 //!
 //! What must survive a restart goes from the table to the [`store`], and the answer waits for it.
-//! [`config`] holds the settings, [`check`] is the health check, and [`log`] goes to standard error.
-//! `protocol.md` is the protocol's norm.
+//! [`config`] holds the settings, and [`check`] is the health check. [`log`] and [`signals`] stand
+//! between the program and its surroundings. `protocol.md` is the protocol's norm.
 
 #![forbid(unsafe_code)]
 #![warn(missing_docs, unreachable_pub)]
@@ -20,5 +20,6 @@ mod environment;
 pub mod log;
 pub mod protocol;
 pub mod server;
+pub mod signals;
 pub mod store;
 pub mod table;

@@ -3,15 +3,14 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
-use std::future::Future;
 use std::io;
 use std::process::ExitCode;
 
 use elock::check::check;
 use elock::config::Config;
 use elock::log::Log;
-use elock::server;
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use elock::{server, signals};
+use tracing::info;
 
 fn main() -> ExitCode {
     let config = Config::from_args();
@@ -25,8 +24,11 @@ fn main() -> ExitCode {
         Ok(log) => log,
         Err(error) => return fail(&ServeError::Start(error).to_string()),
     };
-    match serve(config) {
-        Ok(()) => ExitCode::SUCCESS,
+    match serve(config, &log) {
+        Ok(()) => {
+            info!("stopped");
+            ExitCode::SUCCESS
+        }
         Err(error) => {
             log.say(&format!("elockd: {error}"));
             error.exit_code()
@@ -62,17 +64,25 @@ impl ServeError {
     }
 }
 
-fn serve(config: Config) -> Result<(), ServeError> {
+fn serve(config: Config, log: &Log) -> Result<(), ServeError> {
     #[cfg(feature = "fd-limit")]
     raise_fd_limit(&config);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(config.worker_threads())
         .enable_all()
         .build()?;
+    let flush_log = log.flusher();
     let served = runtime.block_on(async {
-        let listeners = server::bind(&config.listen).await?;
-        let shutdown = shutdown_signal()?;
-        Ok(server::run(listeners, config, shutdown).await?)
+        let stop = signals::handle(move || {
+            flush_log();
+            std::process::exit(1);
+        })?;
+        // A name server that does not answer must not hold up a stop.
+        let listeners = tokio::select! {
+            bound = server::bind(&config.listen) => bound?,
+            () = stop.cancelled() => return Ok(()),
+        };
+        Ok(server::run(listeners, config, stop.cancelled_owned()).await?)
     });
     // What is still busy had its time.
     runtime.shutdown_background();
@@ -91,25 +101,5 @@ fn raise_fd_limit(config: &Config) {
         }
         Ok(_) => {}
         Err(error) => tracing::warn!("cannot raise the limit of open files: {error}"),
-    }
-}
-
-/// Ready at the first SIGTERM or SIGINT. A second one ends the process on the spot.
-fn shutdown_signal() -> io::Result<impl Future<Output = ()>> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    Ok(async move {
-        either(&mut terminate, &mut interrupt).await;
-        tokio::spawn(async move {
-            either(&mut terminate, &mut interrupt).await;
-            std::process::exit(1);
-        });
-    })
-}
-
-async fn either(terminate: &mut Signal, interrupt: &mut Signal) {
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
     }
 }
