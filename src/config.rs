@@ -140,10 +140,10 @@ pub struct Config {
     )]
     pub log_format: LogFormat,
 
-    /// Do not serve, but ask the server at ADDRESS for its `stats`: exit code 0 if it answers
-    /// (default address: `127.0.0.1:11400`)
-    #[arg(long, value_name = "ADDRESS", num_args = 0..=1, default_missing_value = "127.0.0.1:11400")]
-    pub check: Option<Address>,
+    /// Do not serve, but ask the server at ADDRESS for its `stats`: exit code 0 if it answers within
+    /// 2 s. Without ADDRESS: asks at all that --listen names, or else at 127.0.0.1:11400
+    #[arg(long, value_name = "ADDRESS", num_args = 0..=1)]
+    pub check: Option<Option<Address>>,
 }
 
 /// Ten years: a bound that keeps every point in time representable.
@@ -228,6 +228,15 @@ impl Config {
             return Err(command.error(ErrorKind::ValueValidation, message));
         }
         Ok(config)
+    }
+
+    /// The addresses that `--check` asks; `None` if the program shall serve.
+    pub fn to_check(&self) -> Option<Vec<Address>> {
+        Some(match self.check.as_ref()? {
+            Some(address) => vec![address.clone()],
+            None if self.listen.is_empty() => vec![Address::Tcp(format!("127.0.0.1:{PORT}"))],
+            None => self.listen.clone(),
+        })
     }
 
     /// The bounds of the lock table.

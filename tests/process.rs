@@ -3,9 +3,10 @@
 mod common;
 
 use std::io::{Read, Write};
+use std::net::TcpListener;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, Output};
 
 use common::Client;
 use common::process::{ELOCKD, Process, run};
@@ -231,6 +232,59 @@ fn check_tells_whether_a_server_answers() {
         stderr.starts_with(&format!("elockd: {address}: ")),
         "{stderr}"
     );
+}
+
+#[test]
+fn check_asks_where_the_settings_say_that_a_server_listens() {
+    let (_directory, path, unix) = socket_path();
+    let process = Process::start(&["--listen", &unix]);
+    let tcp = process.address.to_string();
+    let everywhere = format!("0.0.0.0:{}", process.address.port());
+    for listen in [&tcp, &everywhere, &unix, &format!("{tcp},{unix}")] {
+        let output = check_listening_at(listen);
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        let flags = ["--check", "--listen", &tcp, "--listen", &unix];
+        assert_eq!(run(&flags).status.code(), Some(0));
+    }
+    let gone = "unix:/nobody/at/all";
+    let output = check_listening_at(&format!("{unix},{gone},{tcp}"));
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert!(
+        stderr.starts_with(&format!("elockd: {gone}: No such")),
+        "{stderr}"
+    );
+    assert!(!stderr.contains(&*path.to_string_lossy()), "{stderr}");
+}
+
+fn check_listening_at(addresses: &str) -> Output {
+    let mut command = Command::new(ELOCKD);
+    command.arg("--check").env("ELOCK_LISTEN", addresses);
+    command.output().expect("it runs")
+}
+
+#[test]
+fn check_says_of_each_address_that_failed_why() {
+    let silent = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let silent = silent.local_addr().expect("an address");
+    let other = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let other_address = other.local_addr().expect("an address");
+    std::thread::spawn(move || {
+        let (mut client, _) = other.accept().expect("a client");
+        let _ = client.read(&mut [0; 100]).expect("a request");
+        client
+            .write_all(b"220 mail.example.org\r\n")
+            .expect("it is open");
+    });
+    let output = check_listening_at(&format!("{silent},{other_address}"));
+    assert_eq!(
+        String::from_utf8_lossy(&output.stderr),
+        format!(
+            "elockd: {silent}: no answer within 2 s; \
+             {other_address}: unexpected answer: \"220 mail.example.org\"\n"
+        )
+    );
+    assert_eq!(output.status.code(), Some(1));
 }
 
 #[test]

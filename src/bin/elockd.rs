@@ -14,10 +14,10 @@ use tracing::info;
 
 fn main() -> ExitCode {
     let config = Config::from_args();
-    if let Some(address) = &config.check {
-        return match check(address) {
+    if let Some(addresses) = config.to_check() {
+        return match check(&addresses) {
             Ok(()) => ExitCode::SUCCESS,
-            Err(error) => fail(&format!("{address}: {error}")),
+            Err(failed) => fail(&failed.to_string()),
         };
     }
     let log = match Log::start(&config.log, config.log_format) {
