@@ -22,4 +22,6 @@ pub mod protocol;
 pub mod server;
 pub mod signals;
 pub mod store;
+#[cfg(feature = "systemd")]
+pub mod systemd;
 pub mod table;

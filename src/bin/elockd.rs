@@ -10,6 +10,7 @@ use elock::check::check;
 use elock::config::Config;
 use elock::log::Log;
 use elock::{server, signals};
+use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 fn main() -> ExitCode {
@@ -82,11 +83,20 @@ fn serve(config: Config, log: &Log) -> Result<(), ServeError> {
             bound = server::bind(&config.listen) => bound?,
             () = stop.cancelled() => return Ok(()),
         };
-        Ok(server::run(listeners, config, stop.cancelled_owned()).await?)
+        Ok(server::run(listeners, config, until_stopped(stop)).await?)
     });
     // What is still busy had its time.
     runtime.shutdown_background();
     served
+}
+
+/// Ready when `stop` is cancelled. The server begins to wait for it when it serves, so here is where
+/// systemd can be told that it does.
+async fn until_stopped(stop: CancellationToken) {
+    #[cfg(feature = "systemd")]
+    elock::systemd::accompany(stop).await;
+    #[cfg(not(feature = "systemd"))]
+    stop.cancelled().await;
 }
 
 /// Connections need descriptors, and the usual soft limit is a thousand, for the sake of programs

@@ -109,7 +109,9 @@ fn start(config: &Config) -> Result<Start, RunError> {
 /// and connections are closed. Returns when all that is done, or after
 /// [`Config::shutdown_time`], and a second for the store, at the latest.
 ///
-/// The caller owns the ports and decides about the end, so a test can bind port 0.
+/// The caller owns the ports and decides about the end, so a test can bind port 0. It can also learn
+/// of the beginning: `shutdown` is polled for the first time when the ports are open and the store is
+/// restored.
 ///
 /// # Errors
 ///
