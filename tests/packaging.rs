@@ -1,4 +1,4 @@
-//! elockd as systemd starts it.
+//! elockd as systemd and Docker start it.
 #![cfg(all(feature = "systemd", feature = "store"))]
 
 mod common;
@@ -96,4 +96,46 @@ fn a_systemd_that_reads_nothing_holds_up_neither_clients_nor_the_stop() {
     process.connect().ask("lock k", "200 Acquired");
     process.signal("TERM");
     assert_eq!(process.exit_code(), Some(0));
+}
+
+#[test]
+fn a_container_has_its_defaults_from_variables_that_its_user_can_change() {
+    let dockerfile = include_str!("../Dockerfile");
+    let settings = dockerfile
+        .lines()
+        .filter_map(|line| line.strip_prefix("ENV ELOCK_"))
+        .map(|setting| format!("ELOCK_{setting}"));
+    let settings: Vec<_> = settings.collect();
+    assert_eq!(
+        settings,
+        ["ELOCK_LISTEN=0.0.0.0:11400", "ELOCK_DATA_DIR=/data"]
+    );
+    // A flag would win over the variable.
+    assert!(dockerfile.contains("\nENTRYPOINT [\"/elockd\"]\n"));
+    assert!(dockerfile.contains("\nVOLUME /data\n"));
+
+    let volume = tempfile::tempdir().expect("a temporary directory");
+    let settings = settings
+        .iter()
+        .filter_map(|setting| setting.split_once('='));
+    let mut command = Command::new(ELOCKD);
+    command.envs(settings);
+    // What `docker run -e ELOCK_LISTEN=… -v …:/data` does.
+    command
+        .env("ELOCK_LISTEN", "127.0.0.1:0")
+        .env("ELOCK_DATA_DIR", volume.path());
+    let process = Process::spawn(&mut command);
+    process.connect().ask("lock k", "200 Acquired");
+    assert!(volume.path().join("elockd.redb").exists());
+    let check = Command::new(ELOCKD)
+        .arg("--check")
+        .env(
+            "ELOCK_LISTEN",
+            format!("0.0.0.0:{}", process.address.port()),
+        )
+        .status();
+    assert!(
+        check.expect("it runs").success(),
+        "the container is healthy"
+    );
 }
