@@ -1,10 +1,10 @@
 # Builds elockd and puts it, alone, on an image that has a C library and no shell.
 #
 #   docker build -t elockd .
-#   docker run -d --name elockd -p 127.0.0.1:11400:11400 elockd
+#   docker run -d --name elockd --restart unless-stopped -p 127.0.0.1:11400:11400 -v elockd:/data elockd
 #
-# To keep locks over a restart: -v elockd:/data before the image's name, --data-dir /data after it.
-# More flags go after the image's name. The server is process 1 and stops at once on SIGTERM.
+# Settings are -e ELOCK_…, before the image's name; -e ELOCK_DATA_DIR= keeps all in memory. The server
+# is process 1 and stops at once on SIGTERM.
 
 FROM rust:1.95-slim-bookworm AS build
 WORKDIR /src
@@ -17,8 +17,12 @@ RUN mkdir /data
 
 FROM gcr.io/distroless/cc-debian12:nonroot
 COPY --from=build /src/target/release/elockd /elockd
-# A new volume gets its owner from here.
+# A new volume gets its owner from here: user and group 65532.
 COPY --from=build --chown=nonroot:nonroot /data /data
+VOLUME /data
+# Variables and no flags, so that `docker run -e` and the health check have the last word.
+ENV ELOCK_LISTEN=0.0.0.0:11400
+ENV ELOCK_DATA_DIR=/data
 EXPOSE 11400
 HEALTHCHECK --interval=10s --timeout=5s --start-period=5s CMD ["/elockd", "--check"]
-ENTRYPOINT ["/elockd", "--listen", "0.0.0.0:11400"]
+ENTRYPOINT ["/elockd"]

@@ -1,60 +1,141 @@
-//! The health check of `elockd --check`: asks a server for its `stats`, as a client would.
+//! The health check of `elockd --check`: asks servers for their `stats`, as a client would.
 
+use std::borrow::Cow;
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::{TcpStream, ToSocketAddrs};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
-use std::time::Duration;
+use std::sync::mpsc::{self, Receiver};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use crate::config::Address;
 
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Connects, sends `stats` and reads the answer to its end.
+/// What a server says that has all the clients it takes.
+const CROWDED: &str = "503 Too many connections";
+
+/// Why a server counts as not answering.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckError {
+    /// Nothing came, or not all of it, be it for the network, a resolver or the server.
+    #[error("no answer within {} s", PATIENCE.as_secs())]
+    Silent,
+    /// No connection, or it broke.
+    #[error(transparent)]
+    Connection(#[from] io::Error),
+    /// Another protocol, or a server in trouble.
+    #[error("unexpected answer: {0:?}")]
+    Answer(String),
+}
+
+/// The addresses that failed, each with its reason; the others answered.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", list(.0))]
+pub struct Failed(pub Vec<(Address, CheckError)>);
+
+fn list(failures: &[(Address, CheckError)]) -> String {
+    let failures = failures
+        .iter()
+        .map(|(address, error)| format!("{address}: {error}"));
+    failures.collect::<Vec<_>>().join("; ")
+}
+
+/// Asks the servers at all of `addresses` at the same time, for two seconds. Of an address that means
+/// all of this machine's, such as `0.0.0.0`, it asks the loopback one.
+///
+/// Threads of addresses that do not answer are left behind, so this is for a process that ends soon.
 ///
 /// # Errors
 ///
-/// What kept the server from answering: no connection within two seconds, silence for as long, or
-/// another answer.
-pub fn check(address: &Address) -> io::Result<()> {
+/// When not every one of them answered.
+pub fn check(addresses: &[Address]) -> Result<(), Failed> {
+    let deadline = Instant::now() + PATIENCE;
+    let asked: Vec<_> = addresses
+        .iter()
+        .map(|address| (address, start(address)))
+        .collect();
+    let failures = asked.into_iter().filter_map(|(address, answer)| {
+        let answer = answer.and_then(|answer| wait(&answer, deadline));
+        Some((address.clone(), answer.err()?))
+    });
+    match failures.collect::<Vec<_>>() {
+        none if none.is_empty() => Ok(()),
+        failures => Err(Failed(failures)),
+    }
+}
+
+type Answer = Result<(), CheckError>;
+
+/// Asks in a thread: a resolver and a full socket take their time, and no time limit.
+fn start(address: &Address) -> Result<Receiver<Answer>, CheckError> {
+    let (answered, answer) = mpsc::channel();
+    let address = address.clone();
+    thread::Builder::new().spawn(move || {
+        // The other end has gone if it took too long.
+        let _ = answered.send(connect_and_ask(&address));
+    })?;
+    Ok(answer)
+}
+
+fn wait(answer: &Receiver<Answer>, deadline: Instant) -> Answer {
+    let patience = deadline.saturating_duration_since(Instant::now());
+    answer
+        .recv_timeout(patience)
+        .unwrap_or(Err(CheckError::Silent))
+}
+
+fn connect_and_ask(address: &Address) -> Answer {
     match address {
-        Address::Tcp(host) => {
-            let stream = connect(host)?;
-            stream.set_read_timeout(Some(PATIENCE))?;
-            stream.set_write_timeout(Some(PATIENCE))?;
-            ask(stream)
-        }
-        Address::Unix(path) => {
-            let stream = UnixStream::connect(path)?;
-            stream.set_read_timeout(Some(PATIENCE))?;
-            stream.set_write_timeout(Some(PATIENCE))?;
-            ask(stream)
-        }
+        Address::Tcp(host) => ask(TcpStream::connect(&*reachable(host))?),
+        Address::Unix(path) => ask(UnixStream::connect(path)?),
     }
 }
 
-fn connect(host: &str) -> io::Result<TcpStream> {
-    let mut last = io::Error::from(io::ErrorKind::NotFound);
-    for address in host.to_socket_addrs()? {
-        match TcpStream::connect_timeout(&address, PATIENCE) {
-            Ok(stream) => return Ok(stream),
-            Err(error) => last = error,
+/// The loopback address in the place of all addresses, to which nobody can connect by the book.
+fn reachable(host: &str) -> Cow<'_, str> {
+    match host.parse::<SocketAddr>() {
+        Ok(mut address) if address.ip().is_unspecified() => {
+            address.set_ip(match address.ip() {
+                IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+                IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+            });
+            address.to_string().into()
         }
+        _ => host.into(),
     }
-    Err(last)
 }
 
-fn ask(mut stream: impl Read + Write) -> io::Result<()> {
+fn ask(mut stream: impl Read + Write) -> Answer {
     stream.write_all(b"stats\r\n")?;
     let mut lines = BufReader::new(stream.take(1024)).lines();
     let first = lines.next().transpose()?.unwrap_or_default();
+    // A server with too many clients is not a sick one: restarting it would lose all locks.
+    if first.starts_with(CROWDED) {
+        return Ok(());
+    }
     let rest: io::Result<Vec<String>> = lines
         .take_while(|line| !line.as_ref().is_ok_and(|line| line == "END"))
         .collect();
-    let whole_answer = first == "200 STATS" && rest?.len() == 3;
-    // A server with too many clients is not a sick one: restarting it would lose all locks.
-    let is_crowded = first.starts_with("503 Too many connections");
-    match whole_answer || is_crowded {
+    match first == "200 STATS" && rest?.len() == 3 {
         true => Ok(()),
-        false => Err(io::Error::other(format!("unexpected answer: {first:?}"))),
+        false => Err(CheckError::Answer(first)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_addresses_are_asked_as_loopback_and_others_as_they_are() {
+        for (host, asked) in [
+            ("0.0.0.0:1", "127.0.0.1:1"),
+            ("[::]:1", "[::1]:1"),
+            ("10.0.0.5:1", "10.0.0.5:1"),
+            ("localhost:1", "localhost:1"),
+        ] {
+            assert_eq!(reachable(host), asked);
+        }
     }
 }

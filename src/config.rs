@@ -1,5 +1,6 @@
 //! Every setting: its flag, its environment variable, its default and its bounds.
 
+use std::ffi::OsString;
 use std::fmt;
 #[cfg(feature = "store")]
 use std::path::Path;
@@ -9,9 +10,11 @@ use std::time::Duration;
 
 #[cfg(feature = "store")]
 use clap::builder::{OsStringValueParser, TypedValueParser};
-use clap::error::ErrorKind;
-use clap::{CommandFactory, Parser, ValueEnum};
+use clap::error::{Error, ErrorKind};
+use clap::{CommandFactory, FromArgMatches, Parser, ValueEnum};
 
+use crate::environment;
+use crate::log::{LogFilter, LogFormat};
 use crate::model::Limits;
 
 /// The port of the eLock protocol.
@@ -22,7 +25,7 @@ By default only this machine can connect, because there is no password: whoever 
 take and watch every lock. To serve a trusted network, name the address to listen on, for example
   elockd --listen 0.0.0.0:11400
   elockd --listen 10.0.0.5:11400 --listen unix:/run/elockd/elockd.sock
-Every flag can also be given as the environment variable shown with it.
+Every flag can also be given as the environment variable shown with it; an empty one is not set.
 
 Try it: start elockd, then `telnet 127.0.0.1 11400` and type `help`.";
 
@@ -128,9 +131,10 @@ pub struct Config {
     #[arg(long, env = "ELOCK_THREADS", value_name = "N", default_value = "0", value_parser = clap::value_parser!(u16).range(..=1024))]
     pub threads: u16,
 
-    /// What to log, as a tracing filter: error, warn, info, debug, trace, or by module
-    #[arg(long, env = "ELOCK_LOG", value_name = "FILTER", default_value = "info", value_parser = parse_filter)]
-    pub log: String,
+    /// What to log: off, error, warn, info, debug or trace; by module: elock::store=debug,info.
+    /// Errors are logged always, also with off
+    #[arg(long, env = "ELOCK_LOG", value_name = "FILTER", default_value = "info")]
+    pub log: LogFilter,
 
     /// How to log, to standard error
     #[arg(
@@ -141,10 +145,10 @@ pub struct Config {
     )]
     pub log_format: LogFormat,
 
-    /// Do not serve, but ask the server at ADDRESS for its `stats`: exit code 0 if it answers
-    /// (default address: `127.0.0.1:11400`)
-    #[arg(long, value_name = "ADDRESS", num_args = 0..=1, default_missing_value = "127.0.0.1:11400")]
-    pub check: Option<Address>,
+    /// Do not serve, but ask the server at ADDRESS for its `stats`: exit code 0 if it answers within
+    /// 2 s. Without ADDRESS: asks at all that --listen names, or else at 127.0.0.1:11400
+    #[arg(long, value_name = "ADDRESS", num_args = 0..=1)]
+    pub check: Option<Option<Address>>,
 }
 
 /// Ten years: a bound that keeps every point in time representable.
@@ -157,15 +161,6 @@ pub enum Compat {
     Original,
     /// The NodeJS server: `unlock` of a free key is `200`, and `quit` frees the locks at once.
     Nodejs,
-}
-
-/// How log lines look.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum LogFormat {
-    /// For people.
-    Text,
-    /// One JSON object per line.
-    Json,
 }
 
 /// A place to listen at or to connect to.
@@ -215,22 +210,40 @@ impl Config {
     /// Reads the flags and the environment of this process. What is wrong with them, or asked for by
     /// `--help` and `--version`, ends it with a message.
     pub fn from_args() -> Self {
-        let config = Self::parse();
+        let args: Vec<_> = std::env::args_os().collect();
+        match Self::try_from_args(&args) {
+            Ok(config) => config,
+            Err(error) => error.exit(),
+        }
+    }
+
+    fn try_from_args(args: &[OsString]) -> Result<Self, Error> {
+        let mut command = Self::command();
+        let matches = environment::parse(&command, args)?;
+        let config = Self::from_arg_matches(&matches)?;
         if config.grace_ms > config.max_grace_ms {
-            let message = "--grace-ms is above --max-grace-ms";
-            Self::command()
-                .error(ErrorKind::ValueValidation, message)
-                .exit();
+            let given = |id, value| environment::as_given(&command, &matches, id, value);
+            let grace = given("grace_ms", config.grace_ms);
+            let max_grace = given("max_grace_ms", config.max_grace_ms);
+            let message = format!("{grace} is above {max_grace}");
+            return Err(command.error(ErrorKind::ValueValidation, message));
         }
         #[cfg(not(feature = "store"))]
         if std::env::var_os("ELOCK_DATA_DIR").is_some_and(|path| !path.is_empty()) {
             // To go on in memory alone would be what its user wants least.
             let message = "ELOCK_DATA_DIR is set, and this elockd was built without a store";
-            Self::command()
-                .error(ErrorKind::ValueValidation, message)
-                .exit();
+            return Err(command.error(ErrorKind::ValueValidation, message));
         }
-        config
+        Ok(config)
+    }
+
+    /// The addresses that `--check` asks; `None` if the program shall serve.
+    pub fn to_check(&self) -> Option<Vec<Address>> {
+        Some(match self.check.as_ref()? {
+            Some(address) => vec![address.clone()],
+            None if self.listen.is_empty() => vec![Address::Tcp(format!("127.0.0.1:{PORT}"))],
+            None => self.listen.clone(),
+        })
     }
 
     /// The bounds of the lock table.
@@ -247,8 +260,7 @@ impl Config {
         }
     }
 
-    /// Where locks and sessions are kept. An empty path is none: so a variable can be unset by one
-    /// who can only set it.
+    /// Where locks and sessions are kept. An empty path is none, as an empty variable is.
     #[cfg(feature = "store")]
     pub fn data_dir(&self) -> Option<&Path> {
         let path = self.data_dir.as_deref();
@@ -285,21 +297,12 @@ impl Config {
 impl Default for Config {
     /// The settings of a server that was given no flag, the environment left aside.
     fn default() -> Self {
-        use clap::FromArgMatches;
         let command = Self::command().mut_args(|argument| argument.env(None::<&str>));
         let matches = command.get_matches_from(["elockd"]);
         match Self::from_arg_matches(&matches) {
             Ok(config) => config,
             Err(error) => error.exit(),
         }
-    }
-}
-
-/// Checks a filter here, so that a bad one is a bad flag and not a silent log.
-fn parse_filter(filter: &str) -> Result<String, String> {
-    match tracing_subscriber::EnvFilter::try_new(filter) {
-        Ok(_) => Ok(filter.to_owned()),
-        Err(error) => Err(error.to_string()),
     }
 }
 

@@ -3,13 +3,22 @@
 mod common;
 
 use std::io::{Read, Write};
+use std::net::TcpListener;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, Output};
 
 use common::Client;
 use common::process::{ELOCKD, Process, run};
 use tempfile::TempDir;
+
+/// Everything that was logged until the end.
+fn rest_of_log(process: &mut Process) -> String {
+    let mut log = String::new();
+    let mut rest = process.log.take().expect("a log");
+    rest.read_to_string(&mut log).expect("text");
+    log
+}
 
 /// A path in a directory of its own, and the flag that names it.
 fn socket_path() -> (TempDir, PathBuf, String) {
@@ -20,8 +29,8 @@ fn socket_path() -> (TempDir, PathBuf, String) {
 }
 
 #[test]
-fn sigterm_and_sigint_answer_those_who_wait_and_exit_with_zero() {
-    for signal in ["TERM", "INT"] {
+fn the_signals_of_a_stop_answer_those_who_wait_and_exit_with_zero() {
+    for signal in ["TERM", "INT", "QUIT"] {
         let mut process = Process::start(&[]);
         let [mut a, mut b, mut idle] = [process.connect(), process.connect(), process.connect()];
         a.ask("lock k", "200 Acquired");
@@ -38,7 +47,47 @@ fn sigterm_and_sigint_answer_those_who_wait_and_exit_with_zero() {
         b.expect_closed();
         idle.expect_closed();
         assert_eq!(process.exit_code(), Some(0));
+        let log = rest_of_log(&mut process);
+        let last = log.lines().last().expect("a line");
+        assert!(last.contains("INFO") && last.ends_with("stopped"), "{log}");
     }
+}
+
+#[test]
+fn other_signals_are_logged_and_do_nothing() {
+    let mut process = Process::start(&[]);
+    let mut client = process.connect();
+    client.ask("lock k", "200 Acquired");
+    for signal in ["HUP", "USR1", "USR2", "HUP"] {
+        process.signal(signal);
+        process.until_logged(&format!("SIG{signal} ignored"));
+    }
+    client.ask("unlock k", "200 Unlocked");
+}
+
+#[cfg(feature = "store")]
+#[test]
+fn a_file_size_limit_is_an_answer_and_not_the_end() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    // More than an empty store takes. The unit is half a kilobyte or a whole one, by shell.
+    let limited = format!("ulimit -f 4096 && exec {ELOCKD} --listen 127.0.0.1:0");
+    let mut command = Command::new("sh");
+    command
+        .args(["-c", &limited])
+        .env("ELOCK_DATA_DIR", directory.path());
+    let mut process = Process::spawn(&mut command);
+    let mut client = process.connect();
+    let key = "k".repeat(4_000);
+    let mut answers = (0..10_000).map(|number| {
+        client.send(format!("lock {number}{key}"));
+        client.read()
+    });
+    let refusal = answers.find(|answer| answer != "200 Acquired");
+    let refusal = refusal.expect("the limit is reached");
+    assert!(refusal.starts_with("500 Not stored"), "{refusal}");
+    process.until_logged("NOTHING CAN BE STORED");
+    client.ask("echo still here", r#"200 ["still","here"]"#);
+    process.connect().ask("echo", "200 []");
 }
 
 #[test]
@@ -56,8 +105,10 @@ fn a_second_signal_exits_at_once() {
     while client.socket().write(&b"help\n".repeat(10_000)).is_ok() {}
     process.signal("TERM");
     process.until_logged("stopping");
-    process.signal("TERM");
+    process.signal("INT");
     assert_eq!(process.exit_code(), Some(1));
+    let log = rest_of_log(&mut process);
+    assert!(log.contains("SIGINT during the stop"), "{log}");
 }
 
 #[test]
@@ -184,6 +235,59 @@ fn check_tells_whether_a_server_answers() {
 }
 
 #[test]
+fn check_asks_where_the_settings_say_that_a_server_listens() {
+    let (_directory, path, unix) = socket_path();
+    let process = Process::start(&["--listen", &unix]);
+    let tcp = process.address.to_string();
+    let everywhere = format!("0.0.0.0:{}", process.address.port());
+    for listen in [&tcp, &everywhere, &unix, &format!("{tcp},{unix}")] {
+        let output = check_listening_at(listen);
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        let flags = ["--check", "--listen", &tcp, "--listen", &unix];
+        assert_eq!(run(&flags).status.code(), Some(0));
+    }
+    let gone = "unix:/nobody/at/all";
+    let output = check_listening_at(&format!("{unix},{gone},{tcp}"));
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert!(
+        stderr.starts_with(&format!("elockd: {gone}: No such")),
+        "{stderr}"
+    );
+    assert!(!stderr.contains(&*path.to_string_lossy()), "{stderr}");
+}
+
+fn check_listening_at(addresses: &str) -> Output {
+    let mut command = Command::new(ELOCKD);
+    command.arg("--check").env("ELOCK_LISTEN", addresses);
+    command.output().expect("it runs")
+}
+
+#[test]
+fn check_says_of_each_address_that_failed_why() {
+    let silent = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let silent = silent.local_addr().expect("an address");
+    let other = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let other_address = other.local_addr().expect("an address");
+    std::thread::spawn(move || {
+        let (mut client, _) = other.accept().expect("a client");
+        let _ = client.read(&mut [0; 100]).expect("a request");
+        client
+            .write_all(b"220 mail.example.org\r\n")
+            .expect("it is open");
+    });
+    let output = check_listening_at(&format!("{silent},{other_address}"));
+    assert_eq!(
+        String::from_utf8_lossy(&output.stderr),
+        format!(
+            "elockd: {silent}: no answer within 2 s; \
+             {other_address}: unexpected answer: \"220 mail.example.org\"\n"
+        )
+    );
+    assert_eq!(output.status.code(), Some(1));
+}
+
+#[test]
 fn the_log_can_be_json_and_says_nothing_about_single_connections() {
     let mut process = Process::start(&["--log-format", "json"]);
     let mut client = process.connect();
@@ -192,19 +296,12 @@ fn the_log_can_be_json_and_says_nothing_about_single_connections() {
     client.expect_closed();
     process.signal("TERM");
     assert_eq!(process.exit_code(), Some(0));
-    let mut rest = String::new();
-    process
-        .log
-        .take()
-        .expect("a log")
-        .read_to_string(&mut rest)
-        .expect("text");
+    let rest = rest_of_log(&mut process);
     let lines: Vec<&str> = rest.lines().collect();
-    assert_eq!(lines.len(), 1, "{rest}");
-    assert!(
-        lines[0].starts_with('{') && lines[0].contains("stopping"),
-        "{rest}"
-    );
+    assert_eq!(lines.len(), 2, "{rest}");
+    for (line, text) in lines.into_iter().zip(["stopping", "stopped"]) {
+        assert!(line.starts_with('{') && line.contains(text), "{rest}");
+    }
 }
 
 #[test]

@@ -3,33 +3,45 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
-use std::future::Future;
-use std::io::{self, IsTerminal};
+use std::io;
 use std::process::ExitCode;
 
 use elock::check::check;
-use elock::config::{Config, LogFormat};
-use elock::server;
-use tokio::signal::unix::{Signal, SignalKind, signal};
-use tracing_subscriber::EnvFilter;
+use elock::config::Config;
+use elock::log::Log;
+use elock::{server, signals};
+use tokio_util::sync::CancellationToken;
+use tracing::info;
 
 fn main() -> ExitCode {
     let config = Config::from_args();
-    let done = match &config.check {
-        Some(address) => {
-            check(address).map_err(|error| (format!("{address}: {error}"), ExitCode::FAILURE))
-        }
-        None => serve(config).map_err(|error| (error.to_string(), error.exit_code())),
+    if let Some(addresses) = config.to_check() {
+        return match check(&addresses) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(failed) => fail(&failed.to_string()),
+        };
+    }
+    let log = match Log::start(&config.log, config.log_format) {
+        Ok(log) => log,
+        Err(error) => return fail(&ServeError::Start(error).to_string()),
     };
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err((message, code)) => {
-            // Nobody may be listening; then the exit code has to do.
-            let _ =
-                io::Write::write_all(&mut io::stderr(), format!("elockd: {message}\n").as_bytes());
-            code
+    match serve(config, &log) {
+        Ok(()) => {
+            info!("stopped");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            log.say(&format!("elockd: {error}"));
+            error.exit_code()
         }
     }
+}
+
+/// For what goes wrong before there is a log.
+fn fail(message: &str) -> ExitCode {
+    // Nobody may be listening; then the exit code has to do.
+    let _ = io::Write::write_all(&mut io::stderr(), format!("elockd: {message}\n").as_bytes());
+    ExitCode::FAILURE
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -54,52 +66,34 @@ impl ServeError {
     }
 }
 
-fn serve(config: Config) -> Result<(), ServeError> {
-    init_log(&config);
+fn serve(config: Config, log: &Log) -> Result<(), ServeError> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(config.worker_threads())
         .enable_all()
         .build()?;
+    let flush_log = log.flusher();
     let served = runtime.block_on(async {
-        let listeners = server::bind(&config.listen).await?;
-        let shutdown = shutdown_signal()?;
-        Ok(server::run(listeners, config, shutdown).await?)
+        let stop = signals::handle(move || {
+            flush_log();
+            std::process::exit(1);
+        })?;
+        // A name server that does not answer must not hold up a stop.
+        let listeners = tokio::select! {
+            bound = server::bind(&config.listen) => bound?,
+            () = stop.cancelled() => return Ok(()),
+        };
+        Ok(server::run(listeners, config, until_stopped(stop)).await?)
     });
     // What is still busy had its time.
     runtime.shutdown_background();
     served
 }
 
-fn init_log(config: &Config) {
-    let filter = EnvFilter::new(&config.log);
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(io::stderr)
-        .with_ansi(io::stderr().is_terminal())
-        // A log that cannot be written must not take the server down.
-        .log_internal_errors(false);
-    match config.log_format {
-        LogFormat::Text => log.init(),
-        LogFormat::Json => log.json().init(),
-    }
-}
-
-/// Ready at the first SIGTERM or SIGINT. A second one ends the process on the spot.
-fn shutdown_signal() -> io::Result<impl Future<Output = ()>> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    Ok(async move {
-        either(&mut terminate, &mut interrupt).await;
-        tokio::spawn(async move {
-            either(&mut terminate, &mut interrupt).await;
-            std::process::exit(1);
-        });
-    })
-}
-
-async fn either(terminate: &mut Signal, interrupt: &mut Signal) {
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
+/// Ready when `stop` is cancelled. The server begins to wait for it when it serves, so here is where
+/// systemd can be told that it does.
+async fn until_stopped(stop: CancellationToken) {
+    #[cfg(feature = "systemd")]
+    elock::systemd::accompany(stop).await;
+    #[cfg(not(feature = "systemd"))]
+    stop.cancelled().await;
 }

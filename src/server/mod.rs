@@ -128,9 +128,10 @@ pub enum RunError {
 /// and connections are closed. Returns when all that is done, or after
 /// [`Config::shutdown_time`], and a second for the store, at the latest.
 ///
-/// The caller owns the ports and decides about the end, so a test can bind port 0. This process's
-/// limit of open files is raised for [`Config::max_connections`]; where that is not allowed, fewer
-/// connections are admitted.
+/// The caller owns the ports and decides about the end, so a test can bind port 0. It can also learn
+/// of the beginning: `shutdown` is polled for the first time when the ports are open and the store is
+/// restored. This process's limit of open files is raised for [`Config::max_connections`]; where that
+/// is not allowed, fewer connections are admitted.
 ///
 /// # Errors
 ///

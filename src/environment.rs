@@ -1,0 +1,82 @@
+//! Settings from environment variables: an empty one is not set, and a bad one is named.
+
+use std::env;
+use std::ffi::{OsStr, OsString};
+
+use clap::error::{ContextKind, ContextValue, Error, ErrorKind};
+use clap::parser::ValueSource;
+use clap::{Arg, ArgMatches, Command};
+
+/// What `command` makes of `args` (the program's name first) and of this process's variables.
+///
+/// # Errors
+///
+/// A bad setting, named as it was given: by its flag or by its variable. So are `--help` and
+/// `--version`.
+pub(crate) fn parse(command: &Command, args: &[OsString]) -> Result<ArgMatches, Error> {
+    let is_not_empty = |argument: &Arg| value(argument).is_none_or(|value| !value.is_empty());
+    let error = match parse_with(command, args, is_not_empty) {
+        Ok(matches) => return Ok(matches),
+        Err(error) => error,
+    };
+    if parse_with(command, args, |_| false).is_err() {
+        return Err(error);
+    }
+    // The flags are good, so a variable is not. The error itself does not always tell which.
+    let mut one_by_one = command.get_arguments().filter(|one| is_not_empty(one));
+    let culprit = one_by_one.find_map(|one| {
+        let alone = parse_with(command, args, |argument| argument.get_id() == one.get_id());
+        Some(name_variable(command, one, alone.err()?))
+    });
+    Err(culprit.unwrap_or(error))
+}
+
+/// With the variables of only those arguments for which `is_read` says so.
+fn parse_with(
+    command: &Command,
+    args: &[OsString],
+    is_read: impl Fn(&Arg) -> bool,
+) -> Result<ArgMatches, Error> {
+    let command = command.clone().mut_args(|argument| {
+        if is_read(&argument) {
+            argument
+        } else {
+            argument.env(None::<&str>)
+        }
+    });
+    command.try_get_matches_from(args)
+}
+
+fn value(argument: &Arg) -> Option<OsString> {
+    argument.get_env().and_then(env::var_os)
+}
+
+fn name_variable(command: &Command, argument: &Arg, mut error: Error) -> Error {
+    let variable = argument.get_env().map(OsStr::to_string_lossy);
+    let variable = variable.unwrap_or_default().into_owned();
+    if error.get(ContextKind::InvalidArg).is_none() {
+        let message = format!("invalid value for '{variable}': it is not UTF-8");
+        return command.clone().error(ErrorKind::InvalidUtf8, message);
+    }
+    error.insert(ContextKind::InvalidArg, ContextValue::String(variable));
+    error
+}
+
+/// A setting and its value as its user wrote them: `--flag value` or `VARIABLE=value`.
+pub(crate) fn as_given(
+    command: &Command,
+    matches: &ArgMatches,
+    id: &str,
+    value: impl std::fmt::Display,
+) -> String {
+    let is_from_variable = matches.value_source(id) == Some(ValueSource::EnvVariable);
+    let argument = command
+        .get_arguments()
+        .find(|argument| argument.get_id() == id);
+    let variable = argument.and_then(Arg::get_env).filter(|_| is_from_variable);
+    let flag = argument.and_then(Arg::get_long).unwrap_or(id);
+    match variable {
+        Some(variable) => format!("{}={value}", variable.to_string_lossy()),
+        None => format!("--{flag} {value}"),
+    }
+}

@@ -1,0 +1,94 @@
+//! Which events are logged.
+
+use std::str::FromStr;
+
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::filter::Targets;
+
+/// A filter of the form `LEVEL` or `MODULE=LEVEL`, several of them separated by commas. Errors pass
+/// every filter: a server that is in trouble must not be silent by a setting.
+#[derive(Debug, Clone)]
+pub struct LogFilter(Targets);
+
+/// Why a text is no [`LogFilter`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is no level: expected off, error, warn, info, debug or trace, or MODULE=LEVEL")]
+pub struct BadFilter(String);
+
+impl LogFilter {
+    /// The filter in the log library's words.
+    pub(super) fn targets(&self) -> &Targets {
+        &self.0
+    }
+}
+
+impl FromStr for LogFilter {
+    type Err = BadFilter;
+
+    fn from_str(text: &str) -> Result<Self, BadFilter> {
+        let mut targets = Targets::new().with_default(LevelFilter::ERROR);
+        for directive in text.split(',').map(str::trim) {
+            targets = match directive.split_once('=') {
+                Some((module, name)) => targets.with_target(module.trim(), level(name.trim())?),
+                None => targets.with_default(level(directive)?),
+            };
+        }
+        Ok(Self(targets))
+    }
+}
+
+/// The level of this name, and that of errors for all below it.
+fn level(name: &str) -> Result<LevelFilter, BadFilter> {
+    // The library takes nothing at all for a level.
+    match name.parse::<LevelFilter>() {
+        Ok(level) if !name.is_empty() => Ok(level.max(LevelFilter::ERROR)),
+        _ => Err(BadFilter(name.to_owned())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tracing::Level;
+
+    fn lets_through(filter: &str, module: &str, level: Level) -> bool {
+        let filter: LogFilter = filter.parse().expect("a filter");
+        filter.targets().would_enable(module, &level)
+    }
+
+    #[test]
+    fn a_level_is_for_all_modules_that_are_not_named() {
+        assert!(lets_through("info", "elock::store", Level::INFO));
+        assert!(!lets_through("info", "elock::store", Level::DEBUG));
+        let filter = "elock::store=DEBUG, warn";
+        assert!(lets_through(filter, "elock::store::queue", Level::DEBUG));
+        assert!(!lets_through(filter, "elock::server", Level::INFO));
+        assert!(lets_through(filter, "elock::server", Level::WARN));
+    }
+
+    #[test]
+    fn errors_pass_every_filter() {
+        for filter in ["off", "0", "elock=off", "elock=off,off", "other=trace"] {
+            assert!(lets_through(filter, "elock", Level::ERROR), "{filter}");
+            assert!(!lets_through(filter, "elock", Level::WARN), "{filter}");
+        }
+    }
+
+    #[test]
+    fn a_word_that_is_no_level_is_refused() {
+        for filter in [
+            "inf0",
+            "warning",
+            "elock",
+            "",
+            " ",
+            "info,",
+            "elock=loudly",
+            "elock=",
+            "elock=debug,inf0",
+            "6",
+        ] {
+            assert!(filter.parse::<LogFilter>().is_err(), "{filter:?}");
+        }
+    }
+}

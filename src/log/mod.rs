@@ -1,0 +1,111 @@
+//! The log of the program, on standard error.
+//!
+//! A standard error that nobody reads must not stop the server. So the server's threads write to a
+//! buffer, and a thread of its own carries that to standard error.
+
+mod buffer;
+mod filter;
+
+use std::backtrace::{Backtrace, BacktraceStatus};
+use std::fs::File;
+use std::io::{self, IsTerminal, Write};
+use std::os::fd::AsFd;
+use std::panic::PanicHookInfo;
+use std::process;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use clap::ValueEnum;
+use tracing::error;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{fmt, registry};
+
+pub use filter::{BadFilter, LogFilter};
+
+use buffer::Buffer;
+
+/// How long the end of the process waits for its last lines to be written.
+const LAST_LINES: Duration = Duration::from_secs(1);
+
+/// Enough for a thread that formats one kind of line, whatever other threads need.
+const STACK: usize = 256 * 1024;
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+/// The running log. Its drop waits up to a second for what is not written yet.
+#[derive(Debug)]
+pub struct Log(Arc<Buffer>);
+
+impl Log {
+    /// Sends this process's events that `filter` lets through, and its panics, to standard error.
+    /// To be called once.
+    ///
+    /// # Errors
+    ///
+    /// When the system gives no descriptor or no thread.
+    pub fn start(filter: &LogFilter, format: LogFormat) -> io::Result<Self> {
+        let buffer = Arc::new(Buffer::default());
+        let lines = fmt::layer()
+            .with_writer(Arc::clone(&buffer))
+            .with_ansi(io::stderr().is_terminal())
+            .log_internal_errors(false);
+        let log = registry().with(filter.targets().clone());
+        match format {
+            LogFormat::Text => log.with(lines).init(),
+            LogFormat::Json => log.with(lines.json()).init(),
+        }
+        // A descriptor of its own: `io::stderr` has a mutex, which a write that rests would keep.
+        let stderr = File::from(io::stderr().as_fd().try_clone_to_owned()?);
+        let carried = Arc::clone(&buffer);
+        thread::Builder::new()
+            .name("elockd-log".to_owned())
+            .stack_size(STACK)
+            .spawn(move || carried.carry_to(stderr))?;
+        let log = Self(buffer);
+        let flush = log.flusher();
+        std::panic::set_hook(Box::new(move |panic| log_panic(panic, &flush)));
+        Ok(log)
+    }
+
+    /// Writes `line` as it is, whatever the filter and the format.
+    pub fn say(&self, line: &str) {
+        // A buffer takes every line, or counts it as dropped.
+        let _ = (&*self.0).write_all(format!("{line}\n").as_bytes());
+    }
+
+    /// Does what the drop does, for a thread that ends the process by itself.
+    pub fn flusher(&self) -> impl Fn() + Send + Sync + use<> {
+        let buffer = Arc::clone(&self.0);
+        move || buffer.wait_until_written(LAST_LINES)
+    }
+}
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        self.0.wait_until_written(LAST_LINES);
+    }
+}
+
+/// Takes the place of the usual hook, which writes to standard error and waits for its reader.
+fn log_panic(panic: &PanicHookInfo<'_>, flush: impl Fn()) {
+    let backtrace = Backtrace::capture();
+    match backtrace.status() {
+        BacktraceStatus::Captured => error!("{panic}\n{backtrace}"),
+        _ => error!("{panic}"),
+    }
+    // Without its main thread the process is over, but to unwind that waits for the threads of a
+    // runtime that is half built, for ever.
+    if thread::current().name() == Some("main") {
+        flush();
+        process::exit(1);
+    }
+}

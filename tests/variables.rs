@@ -1,0 +1,122 @@
+//! Settings as they are given by `ELOCK_…` variables, and what is said of bad ones.
+
+mod common;
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+use std::process::{Command, Output};
+
+use clap::CommandFactory;
+use common::process::{ELOCKD, Process};
+use elock::config::Config;
+
+/// All variables, as clap knows them.
+fn variables() -> Vec<OsString> {
+    let command = Config::command();
+    let variables = command
+        .get_arguments()
+        .filter_map(|argument| argument.get_env());
+    let variables: Vec<_> = variables.map(OsStr::to_owned).collect();
+    assert!(variables.len() > 10, "{variables:?}");
+    variables
+}
+
+/// Ends soon, whatever the settings: nobody is at the address that it asks.
+fn check_with(variable: &OsStr, value: &OsStr) -> Output {
+    let (_directory, nobody) = nobody();
+    let mut command = Command::new(ELOCKD);
+    command.args(["--check", &nobody]).env(variable, value);
+    command.output().expect("it runs")
+}
+
+fn nobody() -> (tempfile::TempDir, String) {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let address = format!("unix:{}/nobody", directory.path().display());
+    (directory, address)
+}
+
+fn refusal(output: Output) -> String {
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2), "{stderr}");
+    assert!(!stderr.contains("panicked"), "{stderr}");
+    stderr
+}
+
+#[test]
+fn an_empty_variable_is_not_set_whichever_it_is() {
+    for variable in variables() {
+        let output = check_with(&variable, "".as_ref());
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{variable:?}: {stderr}");
+    }
+    let empty = variables().into_iter().map(|variable| (variable, ""));
+    let process = Process::spawn(
+        Command::new(ELOCKD)
+            .envs(empty)
+            .args(["--listen", "127.0.0.1:0"]),
+    );
+    process.connect().ask("lock k", "200 Acquired");
+}
+
+#[test]
+fn a_bad_variable_is_named_whichever_it_is() {
+    for variable in variables() {
+        // Every path is good, and whether something is there is not known before it is opened.
+        if variable == "ELOCK_DATA_DIR" {
+            continue;
+        }
+        let name = variable.to_string_lossy();
+        for bad in [&b"=no="[..], &b"\xff"[..]] {
+            let stderr = refusal(check_with(&variable, OsStr::from_bytes(bad)));
+            assert!(
+                stderr.contains(&format!("for '{name}'")),
+                "{name}: {stderr}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_bad_flag_is_blamed_on_the_flag_also_beside_a_bad_variable() {
+    let (_directory, nobody) = nobody();
+    let output = Command::new(ELOCKD)
+        .args(["--check", &nobody, "--max-line", "many"])
+        .env("ELOCK_MAX_LOCKS", "few")
+        .output();
+    let stderr = refusal(output.expect("it runs"));
+    assert!(stderr.contains("'--max-line <BYTES>'"), "{stderr}");
+}
+
+#[test]
+fn settings_that_contradict_are_named_as_they_were_given_with_their_numbers() {
+    let contradiction = |flags: &[&str], variables: &[(&str, &str)]| {
+        let mut command = Command::new(ELOCKD);
+        command.args(flags).envs(variables.iter().copied());
+        let stderr = refusal(command.output().expect("it runs"));
+        stderr.lines().next().expect("a line").to_owned()
+    };
+    assert_eq!(
+        contradiction(&["--grace-ms", "90000000"], &[]),
+        "error: --grace-ms 90000000 is above --max-grace-ms 86400000"
+    );
+    assert_eq!(
+        contradiction(&["--max-grace-ms", "5"], &[("ELOCK_GRACE_MS", "6")]),
+        "error: ELOCK_GRACE_MS=6 is above --max-grace-ms 5"
+    );
+    assert_eq!(
+        contradiction(&[], &[("ELOCK_MAX_GRACE_MS", "29999")]),
+        "error: --grace-ms 30000 is above ELOCK_MAX_GRACE_MS=29999"
+    );
+}
+
+#[test]
+fn a_log_filter_with_a_typing_error_is_refused() {
+    for filter in ["inf0", "warning", "elock=debug,inf0", "elock=loudly"] {
+        let stderr = refusal(check_with("ELOCK_LOG".as_ref(), filter.as_ref()));
+        assert!(stderr.contains("is no level"), "{stderr}");
+    }
+    for filter in ["info", "elock=debug,info", "elock::store=trace", "off"] {
+        let output = check_with("ELOCK_LOG".as_ref(), filter.as_ref());
+        assert_eq!(output.status.code(), Some(1), "{filter}");
+    }
+}
