@@ -19,7 +19,7 @@ pub struct Seq(pub(crate) u64);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
     /// A session holds a lock, by a new grant or with another lease than before.
-    Held(Token, StoredHold),
+    Granted(Token, StoredGrant),
     /// The grant with this token is over.
     Released(Token),
     /// A session lives, newly or with another grace period or secret than before.
@@ -31,7 +31,7 @@ pub enum Change {
 
 /// One grant of one key.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StoredHold {
+pub struct StoredGrant {
     /// The session that holds the key.
     pub session: SessionNumber,
     /// The key.
@@ -59,7 +59,7 @@ pub struct Restored {
     /// No session that the store knew of had a number above this.
     pub session_numbers_above: SessionNumber,
     /// All grants, in their order.
-    pub holds: Vec<(Token, StoredHold)>,
+    pub grants: Vec<(Token, StoredGrant)>,
     /// The sessions. One with grants may be missing: its first grant was not answered yet, or it
     /// was over and not everything was released.
     pub sessions: Vec<RestoredSession>,

@@ -10,7 +10,7 @@ mod session_id;
 mod token;
 mod view;
 
-pub use change::{Change, NotStored, Restored, RestoredSession, Seq, StoredHold, StoredSession};
+pub use change::{Change, NotStored, Restored, RestoredSession, Seq, StoredGrant, StoredSession};
 pub use circle::{Circle, Step};
 pub use key::{Key, Value};
 pub use limits::{Limit, Limits};

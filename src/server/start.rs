@@ -42,7 +42,7 @@ pub(super) fn empty(config: &Config) -> Start {
 fn from_store(path: &Path, config: &Config, clock: &Clock) -> Result<Start, RunError> {
     let (storage, restored) = disk::open(path)?;
     let (changes, writer) = Changes::to(storage)?;
-    let (locks, sessions) = (restored.holds.len(), restored.sessions.len());
+    let (locks, sessions) = (restored.grants.len(), restored.sessions.len());
     let (limits, now) = (config.limits(), clock.now());
     let (table, graces) = LockTable::restore(limits, tokens_above(), changes, restored, now)
         .map_err(|contradiction| disk::contradictory(path, &contradiction))?;

@@ -632,7 +632,7 @@ mod tests {
     }
 
     fn is_stored(fake: &Fake, token: u64) -> bool {
-        fake.state().stored.holds.contains_key(&Token(token))
+        fake.state().stored.grants.contains_key(&Token(token))
     }
 
     /// On real threads, with failures in between: whoever is told that a change is durable finds it

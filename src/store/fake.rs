@@ -33,13 +33,13 @@ impl Fake {
     #[cfg(feature = "store")]
     pub(crate) fn restored(&self) -> Restored {
         let stored = &self.state().stored;
-        let holds = stored.holds.iter();
+        let grants = stored.grants.iter();
         let sessions = stored.sessions.iter();
         Restored {
             tokens_above: Token(0),
             session_numbers_above: SessionNumber(0),
-            holds: holds
-                .filter_map(|(token, hold)| Some((*token, hold.clone()?)))
+            grants: grants
+                .filter_map(|(token, grant)| Some((*token, grant.clone()?)))
                 .collect(),
             sessions: sessions
                 .filter_map(|(number, session)| {
@@ -84,7 +84,7 @@ impl Storage for Fake {
         if let Some(failure) = state.failures.pop() {
             return Err(failure);
         }
-        state.stored.holds.extend(batch.holds.clone());
+        state.stored.grants.extend(batch.grants.clone());
         state.stored.sessions.extend(batch.sessions.clone());
         Ok(())
     }

@@ -16,17 +16,15 @@ mod overdue;
 
 use std::collections::BTreeMap;
 
-use crate::model::{Change, NotStored, SessionNumber, StoredHold, StoredSession, Token};
+use crate::model::{Change, NotStored, SessionNumber, StoredGrant, StoredSession, Token};
 
 pub use commits::{Changes, Writer};
-#[cfg(feature = "store")]
-pub use disk as directory;
 
 /// The changes of one commit, by what they are about: of several to the same, the last.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Batch {
     /// Grants; `None`: over.
-    pub holds: BTreeMap<Token, Option<StoredHold>>,
+    pub grants: BTreeMap<Token, Option<StoredGrant>>,
     /// Sessions; `None`: over.
     pub sessions: BTreeMap<SessionNumber, Option<StoredSession>>,
 }
@@ -35,8 +33,8 @@ impl Batch {
     /// Adds a change that came after all that are here.
     pub fn add(&mut self, change: Change) {
         match change {
-            Change::Held(token, hold) => self.holds.insert(token, Some(hold)).map(drop),
-            Change::Released(token) => self.holds.insert(token, None).map(drop),
+            Change::Granted(token, grant) => self.grants.insert(token, Some(grant)).map(drop),
+            Change::Released(token) => self.grants.insert(token, None).map(drop),
             Change::Session(number, session) => {
                 self.sessions.insert(number, Some(session)).map(drop)
             }
@@ -46,7 +44,7 @@ impl Batch {
 
     /// How many changes it has.
     pub fn len(&self) -> usize {
-        self.holds.len() + self.sessions.len()
+        self.grants.len() + self.sessions.len()
     }
 
     /// True if nothing is to be changed.

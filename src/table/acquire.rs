@@ -12,7 +12,7 @@ use super::map::{Free, Place};
 use super::outcome::{Basis, Claim, Locked, Outcome};
 use super::session::Session;
 use super::{LockTable, interleave};
-use crate::model::{Change, Seq, StoredHold};
+use crate::model::{Change, Seq, StoredGrant};
 use crate::model::{Circle, Limit, Mode, NotStored, SessionNumber, Token};
 
 /// What came of a request at the place of its key.
@@ -230,13 +230,13 @@ impl LockTable {
 
     pub(super) fn store_grant(&self, grant: &Grant, mode: &Mode, lease: Option<Duration>) -> Seq {
         self.changes.push(|| {
-            let stored = StoredHold {
+            let stored = StoredGrant {
                 session: grant.session,
                 key: crate::model::Key::new(grant.key.as_bytes()),
                 mode: mode.clone(),
                 lease,
             };
-            Change::Held(grant.token, stored)
+            Change::Granted(grant.token, stored)
         })
     }
 

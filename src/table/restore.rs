@@ -11,7 +11,7 @@ use super::lock::{Admission, Lock};
 use super::lock_key::LockKey;
 use super::map::Place;
 use super::registry::Grace;
-use crate::model::{Change, Restored, RestoredSession, StoredHold};
+use crate::model::{Change, Restored, RestoredSession, StoredGrant};
 use crate::model::{Limits, SessionNumber, Token};
 use crate::store::Changes;
 
@@ -51,7 +51,7 @@ impl LockTable {
         let mut held: HashMap<SessionNumber, HeldKeys> = numbers
             .map(|number| (number, HeldKeys::default()))
             .collect();
-        for (token, stored) in restored.holds {
+        for (token, stored) in restored.grants {
             match held.get_mut(&stored.session) {
                 Some(held) => table.restore_grant(held, token, stored, now)?,
                 None => {
@@ -100,10 +100,10 @@ impl LockTable {
         &self,
         held: &mut HeldKeys,
         token: Token,
-        stored: StoredHold,
+        stored: StoredGrant,
         now: Instant,
     ) -> Result<(), Contradiction> {
-        let StoredHold { session, mode, .. } = stored;
+        let StoredGrant { session, mode, .. } = stored;
         let lease = self.bounded(stored.lease);
         let lost = lease.map(|_| &*held.lost.get_or_insert_default());
         let grant = Grant {
@@ -182,14 +182,14 @@ mod tests {
     #[test]
     fn the_grants_of_a_session_that_the_store_does_not_know_are_over() {
         let now = Instant::now();
-        let stored = StoredHold {
+        let stored = StoredGrant {
             session: SessionNumber(7),
             key: Key::new(b"k"),
             mode: Mode::Exclusive,
             lease: None,
         };
         let restored = Restored {
-            holds: vec![(Token(5), stored)],
+            grants: vec![(Token(5), stored)],
             ..Restored::default()
         };
         let restored =

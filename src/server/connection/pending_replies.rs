@@ -257,7 +257,7 @@ mod tests {
         }
         drop(go);
         a.expect("200 Acquired").await;
-        assert!(fake.state().stored.holds.contains_key(&Token(1)));
+        assert!(fake.state().stored.grants.contains_key(&Token(1)));
         assert!(fake.state().stored.sessions.contains_key(&SessionNumber(1)));
         server.stop().await;
         assert_eq!(writer.finish(), Ok(()));
@@ -301,8 +301,8 @@ mod tests {
         b.ask("token k", "200 4").await;
         server.stop().await;
         assert_eq!(writer.finish(), Ok(()));
-        let holds = &fake.state().stored.holds;
-        let held = holds.iter().filter(|(_, hold)| hold.is_some());
+        let grants = &fake.state().stored.grants;
+        let held = grants.iter().filter(|(_, grant)| grant.is_some());
         assert!(held.map(|(token, _)| token.0).eq([4]));
     }
 
@@ -375,7 +375,7 @@ mod tests {
         let unlocked = table.unlock(&mut a, b"k", now).expect("it works");
         assert_eq!(table.changes().durable(unlocked.basis.seq).await, Ok(()));
         drop(table.wait(&mut b));
-        while fake.state().stored.holds.values().any(Option::is_some) {
+        while fake.state().stored.grants.values().any(Option::is_some) {
             tokio::task::yield_now().await;
         }
         table.end(a, now);
@@ -389,7 +389,7 @@ mod tests {
     async fn what_ends_by_itself_is_written_too() {
         let (server, fake, writer) = Server::start_stored();
         let until_released = async |token| {
-            while fake.state().stored.holds.get(&Token(token)) != Some(&None) {
+            while fake.state().stored.grants.get(&Token(token)) != Some(&None) {
                 tokio::task::yield_now().await;
             }
         };
@@ -591,7 +591,7 @@ mod tests {
         assert_eq!(writer.finish(), Ok(()));
         assert_eq!(fake.state().commits, commits + 1);
         assert_eq!(fake.state().stored.sessions[&SessionNumber(1)], None);
-        assert_eq!(fake.state().stored.holds[&Token(1)], None);
+        assert_eq!(fake.state().stored.grants[&Token(1)], None);
     }
 
     /// Whatever was written when the server ended: either the session is there with all that it
@@ -613,7 +613,7 @@ mod tests {
         let mut has_begun = begun(has_begun).await;
         loop {
             let restored = fake.restored();
-            let held = restored.holds.len();
+            let held = restored.grants.len();
             let now = std::time::Instant::now();
             let limits = server.shared.config.limits();
             let changes = crate::store::Changes::default();

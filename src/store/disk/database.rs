@@ -127,7 +127,7 @@ mod tests {
 
     use super::*;
     use crate::model::{
-        Change, Key, Mode, RestoredSession, Secret, SessionNumber, StoredHold, StoredSession,
+        Change, Key, Mode, RestoredSession, Secret, SessionNumber, StoredGrant, StoredSession,
         Token, digest,
     };
     use crate::store::disk::faulty::{Dice, FaultyDisk};
@@ -136,10 +136,10 @@ mod tests {
     type Expected = Batch;
 
     fn apply(expected: &mut Expected, batch: &Batch) {
-        for (token, hold) in &batch.holds {
-            match hold {
-                Some(hold) => drop(expected.holds.insert(*token, Some(hold.clone()))),
-                None => drop(expected.holds.remove(token)),
+        for (token, grant) in &batch.grants {
+            match grant {
+                Some(grant) => drop(expected.grants.insert(*token, Some(grant.clone()))),
+                None => drop(expected.grants.remove(token)),
             }
         }
         for (number, session) in &batch.sessions {
@@ -151,10 +151,10 @@ mod tests {
     }
 
     fn holds_all_of(expected: &Expected, restored: &Restored) -> bool {
-        let holds = expected
-            .holds
+        let grants = expected
+            .grants
             .iter()
-            .map(|(token, hold)| (*token, hold.clone()));
+            .map(|(token, grant)| (*token, grant.clone()));
         let sessions = expected.sessions.iter().map(|(number, session)| {
             let session = session.clone().expect("it lives");
             RestoredSession {
@@ -164,24 +164,24 @@ mod tests {
             }
         });
         let tokens_go_on = expected
-            .holds
+            .grants
             .last_key_value()
             .is_none_or(|(token, _)| *token <= restored.tokens_above);
-        let restored_holds = restored.holds.iter().cloned();
+        let restored_grants = restored.grants.iter().cloned();
         tokens_go_on
-            && restored_holds
-                .map(|(token, hold)| (token, Some(hold)))
-                .eq(holds)
+            && restored_grants
+                .map(|(token, grant)| (token, Some(grant)))
+                .eq(grants)
             && restored.sessions.iter().cloned().eq(sessions)
     }
 
-    fn hold(dice: &mut Dice) -> StoredHold {
+    fn grant(dice: &mut Dice) -> StoredGrant {
         let bytes = |dice: &mut Dice| {
             let length = dice.below(40);
             let bytes: Vec<u8> = (0..length).map(|_| dice.below(256) as u8).collect();
             Key::new(&bytes)
         };
-        StoredHold {
+        StoredGrant {
             session: SessionNumber(dice.below(5)),
             key: bytes(dice),
             mode: match dice.below(2) {
@@ -209,7 +209,7 @@ mod tests {
                 2..5 => Change::Released(Token(1 + dice.below(1 + *next_token))),
                 _ => {
                     *next_token += 1 + dice.below(3);
-                    Change::Held(Token(*next_token), hold(dice))
+                    Change::Granted(Token(*next_token), grant(dice))
                 }
             });
         }
@@ -285,7 +285,7 @@ mod tests {
                     disk.set_sync_fails(fails && syncs);
                     disk.set_bytes_free((fails && !syncs).then_some(0));
                     let more = batch(&mut dice, &mut next_token);
-                    all.holds.extend(more.holds);
+                    all.grants.extend(more.grants);
                     all.sessions.extend(more.sessions);
                     match store.commit(&all) {
                         Ok(()) => apply(&mut expected, &std::mem::take(&mut all)),
@@ -334,7 +334,7 @@ mod tests {
                 }
                 let mut all = open_tries.last().cloned().unwrap_or_default();
                 let more = batch(&mut dice, &mut next_token);
-                all.holds.extend(more.holds);
+                all.grants.extend(more.grants);
                 all.sessions.extend(more.sessions);
                 if let Some(store) = &mut store {
                     match store.commit(&all) {
@@ -430,7 +430,7 @@ mod tests {
         for _ in 0..6 {
             let mut batch = batch(&mut dice, &mut next_token);
             next_token += 1;
-            batch.add(Change::Held(Token(next_token), hold(&mut dice)));
+            batch.add(Change::Granted(Token(next_token), grant(&mut dice)));
             assert_eq!(store.commit(&batch), Ok(()));
             apply(&mut expected, &batch);
         }
@@ -491,7 +491,7 @@ mod tests {
         for round in 0..100_u64 {
             let mut batch = Batch::default();
             for token in round * 1000..(round + 1) * 1000 {
-                batch.add(Change::Held(Token(token), hold(&mut dice)));
+                batch.add(Change::Granted(Token(token), grant(&mut dice)));
                 if let Some(old) = token.checked_sub(1000) {
                     batch.add(Change::Released(Token(old)));
                 }
@@ -511,9 +511,9 @@ mod tests {
             let (mut store, restored) = open_all(&disk);
             assert!(restored.tokens_above >= Token(given));
             given = restored.tokens_above.0 + 1;
-            let holds = BTreeMap::from([(Token(given), None)]);
+            let grants = BTreeMap::from([(Token(given), None)]);
             let batch = Batch {
-                holds,
+                grants,
                 ..Batch::default()
             };
             assert_eq!(store.commit(&batch), Ok(()));

@@ -11,21 +11,21 @@ use redb::{
 };
 
 use crate::model::{
-    Key, Mode, Restored, RestoredSession, SecretDigest, SessionNumber, StoredHold, Token, digest,
+    Key, Mode, Restored, RestoredSession, SecretDigest, SessionNumber, StoredGrant, Token, digest,
 };
 use crate::store::Batch;
 
 /// Key, value if it is held in shared mode, session, milliseconds of the lease.
-type HoldRow = (&'static [u8], Option<&'static [u8]>, u64, Option<u64>);
+type GrantRow = (&'static [u8], Option<&'static [u8]>, u64, Option<u64>);
 
 /// Milliseconds of the grace period, digest of the secret.
 type SessionRow = (u64, Option<&'static SecretDigest>);
 
-const HOLDS: TableDefinition<'_, u64, HoldRow> = TableDefinition::new("holds");
+const GRANTS: TableDefinition<'_, u64, GrantRow> = TableDefinition::new("holds");
 const SESSIONS: TableDefinition<'_, u64, SessionRow> = TableDefinition::new("sessions");
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 
-/// The row of [`HOLDS`] with the number of the last commit in the place of the session. No token is
+/// The row of [`GRANTS`] with the number of the last commit in the place of the session. No token is
 /// so large. Here it shares a page with the newest grants, which most commits write anyway; in a
 /// table of its own it would cost each of them a page.
 const LAST_COMMIT: u64 = u64::MAX;
@@ -108,7 +108,7 @@ impl<E: Into<redb::Error>> From<E> for Unusable {
 /// Makes all tables, empty.
 pub(super) fn create(database: &Database, format: u64) -> Result<(), Unusable> {
     let transaction = database.begin_write()?;
-    transaction.open_table(HOLDS)?;
+    transaction.open_table(GRANTS)?;
     transaction.open_table(SESSIONS)?;
     transaction.open_table(META)?.insert(FORMAT, format)?;
     Ok(transaction.commit()?)
@@ -150,9 +150,9 @@ pub(super) fn write(
     commit: u64,
 ) -> Result<Reserved, redb::Error> {
     let transaction = database.begin_write()?;
-    write_holds(&transaction, batch, commit)?;
+    write_grants(&transaction, batch, commit)?;
     write_sessions(&transaction, batch)?;
-    let last_token = batch.holds.keys().next_back().map(|token| token.0);
+    let last_token = batch.grants.keys().next_back().map(|token| token.0);
     let last_number = batch.sessions.keys().next_back().map(|number| number.0);
     let needed = Reserved {
         tokens: enough(reserved.tokens, last_token, TOKEN_BLOCK),
@@ -174,19 +174,19 @@ fn enough(reserved: u64, last: Option<u64>, block: u64) -> u64 {
     }
 }
 
-fn write_holds(
+fn write_grants(
     transaction: &WriteTransaction,
     batch: &Batch,
     commit: u64,
 ) -> Result<(), redb::Error> {
-    let mut holds = transaction.open_table(HOLDS)?;
-    for (token, hold) in &batch.holds {
-        match hold {
-            Some(hold) => drop(holds.insert(token.0, hold_row(hold))?),
-            None => drop(holds.remove(token.0)?),
+    let mut grants = transaction.open_table(GRANTS)?;
+    for (token, grant) in &batch.grants {
+        match grant {
+            Some(grant) => drop(grants.insert(token.0, grant_row(grant))?),
+            None => drop(grants.remove(token.0)?),
         }
     }
-    holds.insert(LAST_COMMIT, (&[][..], None, commit, None))?;
+    grants.insert(LAST_COMMIT, (&[][..], None, commit, None))?;
     Ok(())
 }
 
@@ -208,13 +208,13 @@ fn write_sessions(transaction: &WriteTransaction, batch: &Batch) -> Result<(), r
     Ok(())
 }
 
-fn hold_row(hold: &StoredHold) -> (&[u8], Option<&[u8]>, u64, Option<u64>) {
-    let value = match &hold.mode {
+fn grant_row(grant: &StoredGrant) -> (&[u8], Option<&[u8]>, u64, Option<u64>) {
+    let value = match &grant.mode {
         Mode::Exclusive => None,
         Mode::Shared(value) => Some(value.as_bytes()),
     };
-    let lease_ms = hold.lease.map(millis);
-    (hold.key.as_bytes(), value, hold.session.0, lease_ms)
+    let lease_ms = grant.lease.map(millis);
+    (grant.key.as_bytes(), value, grant.session.0, lease_ms)
 }
 
 /// Settings are bounded far below what this cuts off.
@@ -224,8 +224,8 @@ fn millis(time: Duration) -> u64 {
 
 /// The number of the last commit that is in there.
 pub(super) fn last_commit(database: &Database) -> Result<u64, Unusable> {
-    let holds = database.begin_read()?.open_table(HOLDS)?;
-    let row = holds.get(LAST_COMMIT)?;
+    let grants = database.begin_read()?.open_table(GRANTS)?;
+    let row = grants.get(LAST_COMMIT)?;
     Ok(row.map_or(0, |row| row.value().2))
 }
 
@@ -238,16 +238,16 @@ pub(super) fn read(database: &Database) -> Result<Restored, Unusable> {
         session_numbers_above: SessionNumber(reserved.session_numbers),
         ..Restored::default()
     };
-    for row in transaction.open_table(HOLDS)?.range(..LAST_COMMIT)? {
-        let (token, hold) = row?;
-        let (key, value, session, lease_ms) = hold.value();
-        let hold = StoredHold {
+    for row in transaction.open_table(GRANTS)?.range(..LAST_COMMIT)? {
+        let (token, grant) = row?;
+        let (key, value, session, lease_ms) = grant.value();
+        let grant = StoredGrant {
             session: SessionNumber(session),
             key: Key::new(key),
             mode: value.map_or(Mode::Exclusive, |value| Mode::Shared(Key::new(value))),
             lease: lease_ms.map(Duration::from_millis),
         };
-        restored.holds.push((Token(token.value()), hold));
+        restored.grants.push((Token(token.value()), grant));
     }
     for row in transaction.open_table(SESSIONS)?.iter()? {
         let (number, session) = row?;
