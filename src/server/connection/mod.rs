@@ -940,7 +940,7 @@ mod tests {
     async fn an_order_ends_a_connection_at_once() {
         for order in [Order::TakenOver, Order::Kill] {
             let server = Server::start();
-            let [mut a, b, mut c, mut d] = [(); 4].map(|()| server.connect());
+            let [mut a, b, mut c, mut d, mut e] = [(); 5].map(|()| server.connect());
             a.ask("lock k", "200 Acquired").await;
             c.ask("set_timeout 0", "200 timeout set").await;
             c.ask("lock l", "200 Acquired").await;
@@ -948,16 +948,19 @@ mod tests {
             server.until_waiting(1).await;
             d.ask("set_timeout 0", "200 timeout set").await;
             d.ask("lock m", "200 Acquired").await;
-            // Its answer is longer than the pipe, and nobody reads it.
+            // Its answer is longer than the pipe, and nobody reads the rest.
             d.send("help").await;
-            for number in [2, 3, 4] {
+            d.expect("200 HELP").await;
+            // Its answer is not written yet.
+            e.send("echo").await;
+            for number in [2, 3, 4, 5] {
                 assert!(server.shared.table.order(SessionNumber(number), order));
             }
             passes(Duration::ZERO, a.ask("lock l 3600", "200 Acquired")).await;
             passes(Duration::ZERO, a.ask("lock m 3600", "200 Acquired")).await;
             server.until_waiting(0).await;
             assert!(!server.shared.table.order(SessionNumber(3), order));
-            for mut client in [b, c] {
+            for mut client in [b, c, e] {
                 assert_eq!(client.answers.next_line().await.expect("an end"), None);
             }
             server.stop().await;
