@@ -14,7 +14,7 @@ use crate::table::{Detached, Grace, LockTable, Session};
 
 /// How many locks are released before others get their turn: a tenth of a millisecond's work, as
 /// there may be one worker for all.
-const SLICE: usize = 250;
+pub(super) const SLICE: usize = 250;
 
 /// How long a slice may wait for the store.
 const PATIENCE: Duration = Duration::from_millis(100);
@@ -47,6 +47,13 @@ pub(super) async fn unlock_all(shared: &Shared, session: &mut Session) -> Seq {
             return seq;
         }
         give_way(table, seq).await;
+    }
+}
+
+/// Frees what a session lists and has lost, in slices, for the same reason.
+pub(super) async fn tidy(shared: &Shared, session: &mut Session) {
+    while shared.table.tidy_some(session, SLICE) {
+        tokio::task::yield_now().await;
     }
 }
 

@@ -50,6 +50,9 @@ impl From<Token> for Tag {
 /// Among how many of the last grants one is looked for.
 const LAST: usize = 8;
 
+/// A list of no more than these is freed at once.
+const FREED_AT_ONCE: usize = 250;
+
 /// How many grants are looked at for one that comes or goes, while the list is too long. Two would
 /// find one that is over, and bring the last one to its place, where it will not be found.
 const TIDIED_AT_ONCE: usize = 4;
@@ -120,8 +123,7 @@ impl HeldKeys {
         debug_assert!(over <= self.count, "it held them");
         self.count = self.count.saturating_sub(over);
         if self.count == 0 {
-            self.keys.clear();
-            self.tags.clear();
+            self.free_some(FREED_AT_ONCE);
         }
         if let Some(capacity) = shrunk(self.keys.len(), self.keys.capacity()) {
             self.keys.shrink_to(capacity);
@@ -129,9 +131,39 @@ impl HeldKeys {
         }
     }
 
+    /// How many grants are listed, with those that are over.
+    pub(super) fn listed(&self) -> usize {
+        self.keys.len()
+    }
+
+    /// Whether the list is so much too long that it should be [tidied](HeldKeys::tidy_some) apart
+    /// from what comes and goes: a million locks may have been lost at once.
+    pub(super) fn is_overlong(&self) -> bool {
+        self.keys.len() > 3 * self.count + 2 * FREED_AT_ONCE
+    }
+
+    /// Looks at no more than `most`, if the list is too long.
+    pub(super) fn tidy_some(&mut self, most: usize, is_held: impl Fn(&LockKey, Tag) -> bool) {
+        match self.count {
+            0 => self.free_some(most),
+            _ => self.tidy_up_to(most, is_held),
+        }
+    }
+
+    /// For when nothing is held: takes the last grants off the list.
+    fn free_some(&mut self, most: usize) {
+        let left = self.keys.len().saturating_sub(most);
+        self.keys.truncate(left);
+        self.tags.truncate(left);
+    }
+
     /// Looks at some, if the list is too long.
     fn tidy(&mut self, is_held: impl Fn(&LockKey, Tag) -> bool) {
-        for _ in 0..TIDIED_AT_ONCE {
+        self.tidy_up_to(TIDIED_AT_ONCE, is_held);
+    }
+
+    fn tidy_up_to(&mut self, most: usize, is_held: impl Fn(&LockKey, Tag) -> bool) {
+        for _ in 0..most {
             if self.keys.len() <= 2 * self.count + LAST {
                 return;
             }
@@ -284,6 +316,36 @@ mod tests {
         }
         held.notice_losses();
         assert_eq!(held.count(), 1_000);
+    }
+
+    /// To free a million keys takes a tenth of a second, in which nobody else would have a turn.
+    #[test]
+    fn very_much_that_was_lost_at_once_is_freed_in_slices() {
+        for still_held in [0, 10] {
+            let lost = Arc::new(LostLocks::default());
+            let mut held = HeldKeys {
+                lost: Some(Arc::clone(&lost)),
+                ..HeldKeys::default()
+            };
+            (0..100_000).for_each(|taken| {
+                held.make_room(|_, _| true);
+                held.add(key(taken), Token(taken.into()));
+            });
+            (still_held..100_000).for_each(|taken| lost.add(taken.into(), Token(taken.into())));
+            let is_held = |key: &LockKey, _| number(key) < still_held;
+            let before = held.listed();
+            held.notice_losses();
+            assert_eq!(held.count(), still_held as usize);
+            assert!(before - held.listed() <= FREED_AT_ONCE);
+            while held.is_overlong() {
+                let before = held.listed();
+                held.tidy_some(FREED_AT_ONCE, is_held);
+                assert!(before - held.listed() <= FREED_AT_ONCE);
+            }
+            assert!(held.listed() <= 3 * still_held as usize + 2 * FREED_AT_ONCE);
+            let listed: Vec<u32> = held.keys.iter().map(number).collect();
+            assert!((0..still_held).all(|number| listed.contains(&number)));
+        }
     }
 
     #[test]

@@ -55,9 +55,10 @@ impl LockTable {
         })
     }
 
-    /// Releases at most `most` of the session's locks and returns how many are left. A caller
-    /// with many to release gives way to others in between. For a session's own request,
-    /// [`LockTable::accepts_changes`] is asked first; the end of a session asks nobody.
+    /// Releases at most `most` of the session's locks. Returns how many may be left: those, and locks
+    /// that it has lost and still has in its list. A caller with many to release gives way to others
+    /// in between. For a session's own request, [`LockTable::accepts_changes`] is asked first; the end
+    /// of a session asks nobody.
     pub fn unlock_some(&self, session: &mut Session, most: usize, now: Instant) -> Outcome<usize> {
         session.assert_idle();
         for key in session.held.take_some(most) {
@@ -67,7 +68,19 @@ impl LockTable {
             }
         }
         session.held.notice_losses();
-        Outcome::durable(session.held(), session.seq)
+        Outcome::durable(session.held.listed(), session.seq)
+    }
+
+    /// Looks at no more than `most` of what the session lists, if it lists far more than it holds, since
+    /// it lost very much; false once that is not so. Freeing takes time, too, so a caller gives way to
+    /// others in between.
+    pub fn tidy_some(&self, session: &mut Session, most: usize) -> bool {
+        session.held.notice_losses();
+        if session.held.is_overlong() {
+            let is_held = self.is_held_by(session.number);
+            session.held.tidy_some(most, is_held);
+        }
+        session.held.is_overlong()
     }
 
     /// Takes back a grant that the client was not told of. If the session has let go of it since,

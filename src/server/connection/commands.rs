@@ -10,7 +10,7 @@ use super::{Connection, Gone};
 use crate::config::{Compat, TEN_YEARS_MS};
 use crate::model::{Key, Limit, Mode, NotStored, SessionId};
 use crate::protocol::{BadRequest, Reply, Request, Stats};
-use crate::server::session_guard::unlock_all;
+use crate::server::session_guard::{tidy, unlock_all};
 use crate::server::transport::Transport;
 use crate::table::{Basis, Locked, NotHeld, Outcome, Unlocked};
 
@@ -25,6 +25,7 @@ pub(super) enum Pause {
         deadline: Instant,
     },
     UnlockAll,
+    Resume(SessionId),
     Debug,
     Quit,
     /// The client speaks another protocol.
@@ -46,7 +47,10 @@ impl<S: Transport> Connection<S> {
             Request::Expire { key, lease_ms } => self.expire(key, lease_ms),
             Request::SetTimeout { grace_ms } => self.set_timeout(grace_ms),
             Request::ConnId => self.conn_id(),
-            Request::Resume { id } => Ok(self.resume(id)),
+            Request::Resume { id } => match SessionId::parse(id) {
+                Some(id) => return ControlFlow::Break(Pause::Resume(id)),
+                None => Ok(free(Reply::CannotSetConnId)),
+            },
             Request::Stats => Ok(free(Reply::Stats(self.stats()))),
             Request::Debug => return ControlFlow::Break(Pause::Debug),
             Request::Echo { words } => Ok(free(Reply::Echo(words))),
@@ -78,6 +82,7 @@ impl<S: Transport> Connection<S> {
             Pause::Flush => {}
             Pause::Wait { deadline } => self.wait_for_lock(deadline).await?,
             Pause::UnlockAll => self.unlock_all().await?,
+            Pause::Resume(id) => self.resume(id).await,
             Pause::Debug => self.debug().await?,
             Pause::Quit => return Err(self.quit().await?),
             Pause::Foreign => {
@@ -226,10 +231,9 @@ impl<S: Transport> Connection<S> {
         })
     }
 
-    fn resume(&mut self, id: &[u8]) -> (Reply<'static>, Basis) {
-        let Some(id) = SessionId::parse(id) else {
-            return free(Reply::CannotSetConnId);
-        };
+    async fn resume(&mut self, id: SessionId) {
+        // What is left of the connection's own session goes, and may be much that it lost.
+        tidy(&self.shared, &mut self.session).await;
         let (table, now, own) = (
             &self.shared.table,
             self.shared.clock.now(),
@@ -245,8 +249,8 @@ impl<S: Transport> Connection<S> {
             info!(session = %id.number, peer, locks, left_out, "a session was resumed");
         }
         match value {
-            true => (Reply::ConnIdSet, basis),
-            false => (Reply::CannotSetConnId, basis),
+            true => self.answer(&Reply::ConnIdSet, basis),
+            false => self.answer(&Reply::CannotSetConnId, basis),
         }
     }
 

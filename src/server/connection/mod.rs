@@ -28,7 +28,7 @@ use tracing::debug;
 
 use super::Shared;
 use super::background;
-use super::session_guard::SessionGuard;
+use super::session_guard::{SLICE, SessionGuard, tidy};
 use super::transport::Transport;
 use crate::model::Peer;
 use crate::protocol::{Framing, Line, Lines, Reply, Request};
@@ -159,6 +159,9 @@ impl<S: Transport> Connection<S> {
             if self.input_ended {
                 return Err(Gone::InputEnded);
             }
+            if self.session.may_lose() && self.shared.table.tidy_some(&mut self.session, SLICE) {
+                Box::pin(tidy(&self.shared, &mut self.session)).await;
+            }
             self.read().await?;
         }
     }
@@ -276,6 +279,7 @@ impl<S: Transport> Connection<S> {
         // What the client was not told of it does not have. Nothing is unsent but where the
         // connection broke.
         self.give_back_unsent();
+        tidy(&self.shared, &mut self.session).await;
         // The session leaves first: a client that has read the goodbye finds it resumable, or its
         // locks free. And its time runs from here on, however long the goodbye takes.
         if let Some(grace) = self.session.detach().await {
@@ -846,6 +850,12 @@ mod tests {
         ] {
             a.expect(answer).await;
         }
+        for _ in 0..LINES_A_TURN {
+            a.expect("200 []").await;
+        }
+        a.send("lock z\nunlock_all").await;
+        a.expect("200 Acquired").await;
+        a.expect("200 OK").await;
         server.stop().await;
     }
 

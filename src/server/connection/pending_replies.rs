@@ -411,6 +411,7 @@ mod tests {
         assert_eq!(table.changes().durable(basis.seq).await, Ok(()));
         table.end(b, now);
         until_released(3).await;
+        assert_eq!(fake.state().stored.sessions[&SessionNumber(2)], None);
         server.stop().await;
         assert_eq!(writer.finish(), Ok(()));
     }
@@ -571,6 +572,12 @@ mod tests {
         a.ask("lock x", REFUSED).await;
         a.ask("token k", "200 1").await;
         a.ask("token x", REFUSED).await;
+        // It is known to fail, so nothing is done in memory either.
+        for command in ["unlock k", "unlock_all", "expire k 1", "set_timeout 5"] {
+            a.ask(command, REFUSED).await;
+        }
+        a.ask("token k", "200 1").await;
+        assert_eq!(server.shared.table.next_lease_end(), None);
         fake.state().is_broken = false;
         server.stop().await;
         assert_eq!(writer.finish(), Ok(()));
@@ -583,10 +590,17 @@ mod tests {
         a.ask("set_timeout 0", "200 timeout set").await;
         a.ask("lock k", "200 Acquired").await;
         let commits = fake.state().commits;
+        let (go, has_begun) = fake.gate();
         drop(a);
+        // Whatever came behind the first commit would be another.
+        let has_begun = begun(has_begun).await;
         while server.shared.table.session_counts().0 > 0 || server.shared.table.held() > 0 {
             tokio::task::yield_now().await;
         }
+        for _ in 0..10 {
+            tokio::task::yield_now().await;
+        }
+        drop((go, has_begun));
         server.stop().await;
         assert_eq!(writer.finish(), Ok(()));
         assert_eq!(fake.state().commits, commits + 1);
