@@ -1,4 +1,4 @@
-//! What happens without a connection: leases and grace periods end.
+//! The background tasks: they end leases and grace periods.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use super::clock::beat;
 use super::session_guard::{give_way, release_over};
 use crate::table::{EndedLease, Grace};
 
-/// How many leases are ended before others get their turn.
+/// How many leases are ended before other tasks get their turn.
 const SLICE: usize = 1000;
 
 /// How many keys a log line names.
@@ -69,8 +69,8 @@ pub(super) async fn keep_time(shared: Arc<Shared>, stop: CancellationToken) {
     }
 }
 
-/// Waits until the grace period ends and releases what the session held, unless it is resumed or
-/// the server stops before that.
+/// Waits until the grace period ends and then releases the session's locks, unless the session is
+/// resumed or the server stops before that.
 pub(super) async fn sit_out(shared: Arc<Shared>, grace: Grace, stop: CancellationToken) {
     tokio::select! {
         () = shared.clock.sleep_until(grace.ends) => {}
@@ -93,7 +93,7 @@ pub(super) async fn sit_out(shared: Arc<Shared>, grace: Grace, stop: Cancellatio
                 "a grace period ended, and its session's locks are released"
             );
         }
-        // Boxed: most of the time this task's future is one that waits.
+        // Boxed, to keep this task small: it waits most of the time, and there may be very many.
         Box::pin(release_over(&shared, session)).await;
     }
 }
