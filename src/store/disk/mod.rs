@@ -1,8 +1,8 @@
 //! The store on disk: one directory, and in it one file of an embedded database.
 //!
-//! [`open`](open()) finds the directory, claims it and says why it cannot be used; `database` commits and
-//! recovers from what fails; `format` is what the file holds. All of it works on `files`, which in
-//! tests are those of a disk that fails and loses its power.
+//! [`open`](open()) finds the directory, claims it and says why it cannot be used; `database`
+//! commits and recovers from failures; `format` defines the tables of the file. All of it works on
+//! `files`; in tests these are on a disk that fails and loses its power.
 
 mod database;
 #[cfg(test)]
