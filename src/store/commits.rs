@@ -492,7 +492,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn one_commit_serves_all_who_came_while_another_was_under_way() {
+    async fn one_commit_serves_all_changes_that_came_while_another_was_under_way() {
         let (fake, changes, writer) = start();
         let (go, has_begun) = fake.gate();
         let first = changes.push(released(0));
