@@ -29,7 +29,7 @@ impl Circle {
         &self.0
     }
 
-    /// The session whose request would close the circle.
+    /// The session that would close the circle by its request.
     pub fn requester(&self) -> SessionNumber {
         self.0.first().map_or(SessionNumber(0), |step| step.waiter)
     }

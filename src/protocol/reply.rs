@@ -14,7 +14,7 @@ pub struct Stats {
     pub clients: usize,
     /// Keys that are held.
     pub locks: usize,
-    /// All sessions, those in their grace period included.
+    /// All sessions, also the ones in their grace period.
     pub monitoring: usize,
 }
 
@@ -29,7 +29,7 @@ pub enum Reply<'a> {
     Unlocked,
     /// Another session holds the lock.
     NotYours,
-    /// Nobody holds the lock.
+    /// No session holds the lock.
     NotLocked,
     /// The session held the lock until its lease ended.
     Expired,

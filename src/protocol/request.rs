@@ -108,7 +108,7 @@ pub enum Request<'a> {
 pub enum BadRequest<'a> {
     /// The line is empty or has nothing but spaces.
     Empty,
-    /// No such command.
+    /// The first word is no command.
     Unknown(&'a [u8]),
     /// The command exists, but not with that many arguments.
     Usage(&'static Usage),

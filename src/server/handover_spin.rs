@@ -61,8 +61,9 @@ fn is_quick(last_ns: u64, now_ns: u64) -> bool {
     now_ns.saturating_sub(last_ns) <= QUICK_NS
 }
 
-/// Keeps a worker awake while the next hand-over is near, until `stop`. One such task is enough:
-/// while it runs, its worker looks for input again and again, and all others have their turn.
+/// Keeps a worker awake while the next hand-over is near, until `stop`. One task of this kind is
+/// enough: while it runs, its worker looks for input again and again, and all other tasks have
+/// their turn.
 pub(super) async fn keep_awake(shared: Arc<Shared>, stop: CancellationToken) {
     let spin = &shared.handover_spin;
     let watch = async {

@@ -136,8 +136,7 @@ async fn look_up(name: &str) -> io::Result<Vec<SocketAddr>> {
 /// Opens the `addresses` that one name stands for, each once: some hosts files give localhost the
 /// same address twice. An address that is open already, as one of the `others`, is not opened again
 /// either: where two settings overlap, as localhost:11400 and 127.0.0.1:11400 do, each gets the
-/// address it asks for, and a refusal to start would help nobody. Port 0 in two settings is two
-/// ports.
+/// address it asks for. Port 0 in two settings is two ports.
 ///
 /// An address that this machine does not have is left out as long as the name has another one:
 /// localhost has an IPv6 address in many hosts files of machines without IPv6.

@@ -84,7 +84,7 @@ impl SessionGuard {
             Detached::Over(session) => session,
             Detached::NoRoom { session, nth } => {
                 let (number, locks) = (session.number(), session.held());
-                // Where one finds no room thousands may, and the log must not drown in them.
+                // If one session finds no room, thousands may, and the log must not drown in them.
                 if nth.is_power_of_two() {
                     warn!(
                         session = %number, locks, turned_away = nth,
@@ -143,8 +143,8 @@ impl Drop for OverGuard<'_> {
     }
 }
 
-/// Ends a session whose task was torn down, perhaps by the panic of a broken invariant. `end` may
-/// meet the same invariant, and a second panic would end the whole server. A lock that is not
+/// Ends a session after its task was torn down, perhaps by the panic of a broken invariant. `end`
+/// may meet the same invariant, and a second panic would end the whole server. A lock that is not
 /// released then stays refused.
 fn unless_broken(end: impl FnOnce()) {
     if catch_unwind(AssertUnwindSafe(end)).is_err() {

@@ -90,7 +90,7 @@ fn lock(path: &Path) -> Result<File, AddressUnavailable> {
     })
 }
 
-/// Removes a socket that nobody listens on, and nothing else.
+/// Removes a socket that no server listens on, and nothing else.
 async fn remove_stale(path: &Path) -> io::Result<()> {
     let is_socket = std::fs::symlink_metadata(path).is_ok_and(|meta| meta.file_type().is_socket());
     if !is_socket {

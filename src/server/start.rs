@@ -36,8 +36,9 @@ pub(super) fn empty(config: &Config) -> Start {
 
 /// Opens the store and makes a table of what is in it.
 ///
-/// Tokens begin above all tokens of the store, and above those that a server without a store would
-/// give: so they go on growing even if the directory is lost, or an old copy of it was put back.
+/// Tokens begin above all tokens of the store, and above the tokens that a server without a store
+/// would give: so they go on growing even if the directory is lost, or an old copy of it was put
+/// back.
 #[cfg(feature = "store")]
 fn from_store(path: &Path, config: &Config, clock: &Clock) -> Result<Start, RunError> {
     let (storage, restored) = disk::open(path)?;

@@ -15,7 +15,7 @@ use super::{LockTable, interleave};
 use crate::model::{Change, Seq, StoredGrant};
 use crate::model::{Circle, Limit, Mode, NotStored, SessionNumber, Token};
 
-/// What a request came to under the guard of its key.
+/// The outcome of a request, as decided under the guard of its key.
 enum Placed {
     Acquired(Grant),
     Again(Grant),

@@ -97,7 +97,7 @@ impl Leases {
         Some(lease.since)
     }
 
-    /// At most `most` grants whose leases' ends have come, the first to end first.
+    /// At most `most` grants with leases that are over at `now`, the first to end first.
     pub(super) fn due(&self, now: Instant, most: usize) -> Vec<Grant> {
         let running = self.lock();
         let due = running
@@ -295,7 +295,7 @@ mod tests {
         assert!(table.resume(&mut holder, id, now + SECOND));
     }
 
-    /// At its limit a session finds room as soon as it has lost something.
+    /// At its limit a session finds room as soon as it has lost a lock.
     #[test]
     fn a_full_session_finds_room_when_it_has_lost_a_lock() {
         let limits = Limits {

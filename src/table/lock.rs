@@ -22,8 +22,8 @@ use crate::model::{Mode, SessionNumber, Token, Value};
 
 /// A held key.
 ///
-/// There may be millions of locks, and most are held by one session and waited for by none. Those
-/// are thin: two words. All others are [fat](FatLock).
+/// There may be millions of locks, and most are held by one session and waited for by none. These
+/// locks are thin: two words. All others are [fat](FatLock).
 #[derive(Debug)]
 pub(super) enum Lock {
     Thin(SessionNumber, GrantWord),
@@ -50,7 +50,7 @@ struct SharedHolders {
     grants: BTreeMap<SessionNumber, GrantWord>,
 }
 
-/// What a request for a held lock comes to.
+/// How a request for a held lock is decided.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Admission {
     /// The session holds the lock already, in this very mode, by the grant with this token.

@@ -51,7 +51,7 @@ pub(super) enum Place<'a> {
     Held(&'a LockKey, &'a mut Lock),
 }
 
-/// A key that nobody holds.
+/// A key that no session holds.
 pub(super) struct Free<'a> {
     locks: &'a Locks,
     entry: VacantEntry<'a, LockKey, ()>,
@@ -87,7 +87,7 @@ impl Locks {
         }
     }
 
-    /// Reads or changes a lock; `None` if nobody holds the key.
+    /// Reads or changes a lock; `None` if no session holds the key.
     pub(super) fn with<T>(
         &self,
         key: &[u8],

@@ -105,7 +105,7 @@ impl LockTable {
         }
     }
 
-    /// What became of the changes that were made here.
+    /// The changes that this table hands in: whether they can be stored, and which are durable.
     pub fn changes(&self) -> &Changes {
         &self.changes
     }
@@ -237,7 +237,7 @@ impl LockTable {
         detached
     }
 
-    /// Ends a session whose grace period is over at `now`, and returns it with the address that it
+    /// Ends a session if its grace period is over at `now`, and returns it with the address that it
     /// was connected from. The caller releases its locks by [`LockTable::unlock_some`]. `None` if
     /// the session was resumed, or ended before, or the server stops.
     pub fn end_grace(&self, number: SessionNumber, now: Instant) -> Option<(Session, Peer)> {
@@ -250,8 +250,7 @@ impl LockTable {
         Some((session, peer))
     }
 
-    /// Ends a session at once and releases its locks: for a connection whose task did not come to
-    /// its end.
+    /// Ends a session at once and releases its locks, because its task did not come to its end.
     pub fn end(&self, mut session: Session, now: Instant) {
         drop(self.wait(&mut session));
         if self.is_stopping() {
@@ -287,7 +286,8 @@ impl LockTable {
         }
     }
 
-    /// Tells of a key and a tag whether they are those of a grant that the session has.
+    /// Returns a test for entries of [`HeldKeys`](held_keys::HeldKeys): whether the session still
+    /// has the grant with this key and tag.
     fn is_held_by(&self, session: SessionNumber) -> impl Fn(&LockKey, Tag) -> bool {
         move |key, tag| {
             let token = |_: &LockKey, lock: &mut Lock| Some(lock.grant_mut(session)?.token());

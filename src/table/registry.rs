@@ -295,7 +295,7 @@ impl Registry {
         }
     }
 
-    /// Ends a session whose grace period is over at `now`, and returns it with the address that it
+    /// Ends a session if its grace period is over at `now`, and returns it with the address that it
     /// was connected from; `None` if the grace period is not over, or has not begun.
     pub(super) fn end_grace(&self, number: SessionNumber, now: Instant) -> Option<(Session, Peer)> {
         let (number, registered) = self

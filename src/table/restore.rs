@@ -15,7 +15,7 @@ use crate::model::{Change, Restored, RestoredSession, StoredGrant};
 use crate::model::{Limits, SessionNumber, Token};
 use crate::store::Changes;
 
-/// What was kept cannot be: a lock with two holders that exclude each other.
+/// The stored state contradicts itself: a lock has two holders that exclude each other.
 #[derive(Debug, thiserror::Error)]
 #[error("it contradicts itself: {first} and {second} both hold the lock {}", .key.as_bytes().escape_ascii())]
 pub struct Contradiction {

@@ -96,7 +96,7 @@ impl PendingReplies {
         (self.settled, self.sent, self.is_undurable) = (0, 0, false);
     }
 
-    /// The new grants whose replies were not sent whole.
+    /// The new grants that the client was not told of by a whole reply.
     fn unsent_grants(&mut self) -> impl Iterator<Item = Grant> {
         let sent = self.sent;
         let unsent = self.replies.drain(..).filter(move |reply| reply.end > sent);
