@@ -13,8 +13,8 @@
 //! is the health check. [`log`] and [`signals`] connect the program to its surroundings.
 //! `protocol.md` is the protocol's norm.
 //!
-//! The program uses `config`, `check`, `log`, `signals` and [`server`]. The other modules are
-//! public for the tests and benchmarks alone, and may change with every version.
+//! The program uses `config`, `check`, `log`, `signals`, `systemd` and [`server`]. The other
+//! modules are public for the tests and benchmarks alone, and may change with every version.
 
 #![forbid(unsafe_code)]
 #![warn(missing_docs, unreachable_pub)]

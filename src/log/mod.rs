@@ -29,7 +29,7 @@ use buffer::Buffer;
 /// How long the end of the process waits for its last lines to be written.
 const LAST_LINES: Duration = Duration::from_secs(1);
 
-/// The stack of that thread, which formats one kind of line and needs no more.
+/// The stack of the thread that carries the log. It formats one kind of line and needs no more.
 const STACK: usize = 256 * 1024;
 
 /// How log lines look.

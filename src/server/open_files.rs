@@ -3,7 +3,7 @@
 use rlimit::Resource;
 use tracing::warn;
 
-/// Open files that are no connections and come after the start: the store's when it writes itself
+/// Open files that are no connections and come after the start: the store's when it writes its file
 /// anew, the message to the service manager, connections that are accepted and not yet counted, or
 /// counted out and not yet closed. These are a handful.
 const RESERVE: u64 = 16;

@@ -36,7 +36,7 @@ struct OverGuard<'a> {
 
 /// Releases all locks of a session in slices, so that a million locks stall no other client:
 /// neither in memory nor in the store, where each slice is a commit shared with other clients'
-/// changes. Returns the change that is the last release.
+/// changes. Returns the number of the commit that the last release is part of.
 pub(super) async fn unlock_all(shared: &Shared, session: &mut Session) -> Seq {
     let table = &shared.table;
     loop {

@@ -1,6 +1,7 @@
 //! One connection: it reads a batch of lines, runs them, and writes their answers in one go.
 //!
-//! A request that can be answered at once is, without a future. Any other makes a [`Pause`].
+//! A request that can be answered at once is answered without a future. Any other makes a
+//! [`Pause`].
 //!
 //! Wherever the task waits, it listens to the connection's [`Signal`](crate::table::Signal).
 //!

@@ -2,9 +2,9 @@
 //! is checked here, just before it is sent:
 //!
 //! - Is every change that it rests on durable? If the store fails, the reply becomes a `500`, and a
-//! new grant is given back.
+//!   new grant is given back.
 //! - Does the session still have the grant that the reply speaks of? Its lease may have ended
-//! meanwhile, and another session may have been told that it holds the lock.
+//!   meanwhile, and another session may have been told that it holds the lock.
 //!
 //! And if the connection breaks before the reply is sent, a new grant is given back as well, as its
 //! client was not told of it.
