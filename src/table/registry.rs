@@ -82,8 +82,8 @@ struct InGrace {
 /// All living sessions, by number.
 ///
 /// Invariant: a session is in here as connected exactly while a connection owns its [`Session`],
-/// and as in its grace period exactly while none does and it may be resumed. The list of its locks
-/// is in here during the grace period alone.
+/// and as in its grace period from the end of that connection until it is resumed or ended. During
+/// the grace period the list of its keys is in here, too.
 #[derive(Debug)]
 pub(super) struct Registry {
     /// Boxed, as the map may have room for twice as many entries as there are.
