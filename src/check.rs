@@ -12,19 +12,19 @@ use crate::config::Address;
 
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// What a server says that has all the clients it takes.
+/// The answer of a server that has as many clients as it takes.
 const CROWDED: &str = "503 Too many connections";
 
 /// Why a server counts as not answering.
 #[derive(Debug, thiserror::Error)]
 pub enum CheckError {
-    /// Nothing came, or not all of it, be it for the network, a resolver or the server.
+    /// No answer came, or not all of it, be it for the network, a resolver or the server.
     #[error("no answer within {} s", PATIENCE.as_secs())]
     Silent,
-    /// No connection, or it broke.
+    /// The connection could not be made, or it broke.
     #[error(transparent)]
     Connection(#[from] io::Error),
-    /// Another protocol, or a server in trouble.
+    /// The answer is in another protocol, or of a server in trouble.
     #[error("unexpected answer: {0:?}")]
     Answer(String),
 }
@@ -41,14 +41,15 @@ fn list(failures: &[(Address, CheckError)]) -> String {
     failures.collect::<Vec<_>>().join("; ")
 }
 
-/// Asks the servers at all of `addresses` at the same time, for two seconds. Of an address that means
-/// all of this machine's, such as `0.0.0.0`, it asks the loopback one.
+/// Asks the servers at all of `addresses` at the same time, for two seconds. In place of an address
+/// that means all of this machine's, such as `0.0.0.0`, it asks the loopback address.
 ///
-/// Threads of addresses that do not answer are left behind, so this is for a process that ends soon.
+/// The threads of addresses that do not answer are left running, so this is for a process that ends
+/// soon.
 ///
 /// # Errors
 ///
-/// When not every one of them answered.
+/// When not all of them answered.
 pub fn check(addresses: &[Address]) -> Result<(), Failed> {
     let deadline = Instant::now() + PATIENCE;
     let asked: Vec<_> = addresses
@@ -67,12 +68,12 @@ pub fn check(addresses: &[Address]) -> Result<(), Failed> {
 
 type Answer = Result<(), CheckError>;
 
-/// Asks in a thread: a resolver and a full socket take their time, and no time limit.
+/// Asks in a thread, as a resolver and a full socket have no time limit.
 fn start(address: &Address) -> Result<Receiver<Answer>, CheckError> {
     let (answered, answer) = mpsc::channel();
     let address = address.clone();
     thread::Builder::new().spawn(move || {
-        // The other end has gone if it took too long.
+        // The receiver is gone if the answer took too long.
         let _ = answered.send(connect_and_ask(&address));
     })?;
     Ok(answer)
@@ -92,7 +93,8 @@ fn connect_and_ask(address: &Address) -> Answer {
     }
 }
 
-/// The loopback address in the place of all addresses, to which nobody can connect by the book.
+/// The address to connect to: the loopback address in place of an address that means all, to which
+/// a connection need not be possible.
 fn reachable(host: &str) -> Cow<'_, str> {
     match host.parse::<SocketAddr>() {
         Ok(mut address) if address.ip().is_unspecified() => {
@@ -110,7 +112,7 @@ fn ask(mut stream: impl Read + Write) -> Answer {
     stream.write_all(b"stats\r\n")?;
     let mut lines = BufReader::new(stream.take(1024)).lines();
     let first = lines.next().transpose()?.unwrap_or_default();
-    // A server with too many clients is not a sick one: restarting it would lose all locks.
+    // A server with too many clients works: a restart would lose all locks.
     if first.starts_with(CROWDED) {
         return Ok(());
     }

@@ -154,7 +154,7 @@ pub struct Config {
 /// Ten years: a bound that keeps every point in time representable.
 pub(crate) const TEN_YEARS_MS: u64 = 10 * 365 * 24 * 3600 * 1000;
 
-/// Whose answers to give where two servers differ and code may rely on it.
+/// The server to answer like, where two servers differ and code may rely on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Compat {
     /// The original server, in Erlang.
@@ -163,7 +163,7 @@ pub enum Compat {
     Nodejs,
 }
 
-/// A place to listen at or to connect to.
+/// An address to listen at or to connect to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Address {
     /// `HOST:PORT`; a host name means all its addresses.
@@ -181,7 +181,7 @@ impl FromStr for Address {
     type Err = BadAddress;
 
     fn from_str(text: &str) -> Result<Self, BadAddress> {
-        // In a list, spaces stand beside the commas.
+        // In a list, spaces may stand beside the commas.
         let text = text.trim();
         match text.strip_prefix("unix:") {
             Some("") => return Err(BadAddress),
@@ -207,8 +207,8 @@ impl fmt::Display for Address {
 }
 
 impl Config {
-    /// Reads the flags and the environment of this process. What is wrong with them, or asked for by
-    /// `--help` and `--version`, ends it with a message.
+    /// Reads the flags and the environment of this process. An error in them, `--help` and
+    /// `--version` end the process with a message.
     pub fn from_args() -> Self {
         let args: Vec<_> = std::env::args_os().collect();
         match Self::try_from_args(&args) {
@@ -230,7 +230,8 @@ impl Config {
         }
         #[cfg(not(feature = "store"))]
         if std::env::var_os("ELOCK_DATA_DIR").is_some_and(|path| !path.is_empty()) {
-            // To go on in memory alone would be what its user wants least.
+            // The user wants locks to survive a restart, so the server must not go on in memory
+            // alone.
             let message = "ELOCK_DATA_DIR is set, and this elockd was built without a store";
             return Err(command.error(ErrorKind::ValueValidation, message));
         }
@@ -260,17 +261,17 @@ impl Config {
         }
     }
 
-    /// Where locks and sessions are kept. An empty path is none, as an empty variable is.
+    /// The directory of the store, if there is one. An empty path is none, as an empty variable is.
     #[cfg(feature = "store")]
     pub fn data_dir(&self) -> Option<&Path> {
         let path = self.data_dir.as_deref();
         path.filter(|path| !path.as_os_str().is_empty())
     }
 
-    /// How many threads run connections. Not one for each core: most of what a command costs is
-    /// spent in the kernel, for either end of the connection, and workers that leave no core to that
-    /// wake and displace each other. On two cores, which the clients shared, one worker answered
-    /// 144,000 commands a second where two answered 114,000.
+    /// How many threads run connections. Not one for each core: most of the cost of a command is
+    /// spent in the kernel, for either end of the connection, and workers that leave no core to the
+    /// kernel wake and displace each other. On two cores, shared with the clients, one worker
+    /// answered 144,000 commands a second, and two answered 114,000.
     pub fn worker_threads(&self) -> usize {
         match self.threads {
             0 => std::thread::available_parallelism().map_or(1, |cores| cores.get().div_ceil(2)),
@@ -295,7 +296,7 @@ impl Config {
 }
 
 impl Default for Config {
-    /// The settings of a server that was given no flag, the environment left aside.
+    /// The settings of a server without flags; the environment is not read.
     fn default() -> Self {
         let command = Self::command().mut_args(|argument| argument.env(None::<&str>));
         let matches = command.get_matches_from(["elockd"]);

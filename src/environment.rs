@@ -7,7 +7,7 @@ use clap::error::{ContextKind, ContextValue, Error, ErrorKind};
 use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, Command};
 
-/// What `command` makes of `args` (the program's name first) and of this process's variables.
+/// Parses `args` (the program's name first) and this process's variables by `command`.
 ///
 /// # Errors
 ///
@@ -31,7 +31,7 @@ pub(crate) fn parse(command: &Command, args: &[OsString]) -> Result<ArgMatches, 
     Err(culprit.unwrap_or(error))
 }
 
-/// With the variables of only those arguments for which `is_read` says so.
+/// Parses with the variables of only the arguments for which `is_read` returns true.
 fn parse_with(
     command: &Command,
     args: &[OsString],

@@ -1,19 +1,20 @@
 //! elock: a lock server for the eLock text protocol.
 //!
-//! The way of a request, top to bottom:
+//! The way of a request, from top to bottom:
 //!
 //! 1. [`server`] accepts a connection and reads bytes;
-//! 2. [`protocol`] makes them lines and requests;
-//! 3. [`table`] answers: who holds what, who waits, who would wait for ever;
-//! 4. [`protocol`] makes the answer bytes, and [`server`] writes them.
+//! 2. [`protocol`] turns them into lines and requests;
+//! 3. [`table`] decides: which session holds a lock, which request waits, which wait would never
+//!    end;
+//! 4. [`protocol`] turns the answer into bytes, and [`server`] writes them.
 //!
-//! What must survive a restart goes from the table to the [`store`], and the answer waits for it.
-//! All of them speak in the values of [`model`]. [`config`] holds the settings, and [`check`] is the
-//! health check. [`log`] and [`signals`] stand between the program and its surroundings. `protocol.md`
-//! is the protocol's norm.
+//! The state that must survive a restart goes from the table to the [`store`], and the answer waits
+//! for it. All modules share the values of [`model`]. [`config`] holds the settings, and [`check`]
+//! is the health check. [`log`] and [`signals`] connect the program to its surroundings.
+//! `protocol.md` is the protocol's norm.
 //!
-//! The program uses these and [`server`]. The other rooms are public for the tests and benchmarks
-//! alone, and may change with every version.
+//! The program uses `config`, `check`, `log`, `signals`, `systemd` and [`server`]. The other
+//! modules are public for the tests and benchmarks alone, and may change with every version.
 
 #![forbid(unsafe_code)]
 #![warn(missing_docs, unreachable_pub)]

@@ -33,7 +33,7 @@ pub fn handle(end_at_once: impl FnOnce() + Send + 'static) -> io::Result<Cancell
         ("SIGUSR1", signal(SignalKind::user_defined1())?),
         ("SIGUSR2", signal(SignalKind::user_defined2())?),
     ];
-    // With a handler in place, to write beyond the limit is an error like that of a full disk.
+    // With a handler in place, a write beyond the limit is an error like that of a full disk.
     drop(signal(SignalKind::from_raw(SIGXFSZ))?);
     let stop = CancellationToken::new();
     let first = stop.clone();

@@ -1,6 +1,6 @@
-//! What systemd is told: that the server is ready, that it lives, that it stops.
+//! Tells systemd that the server is ready, that it lives, and that it stops.
 //!
-//! A systemd that stands still makes a notification block, so each is sent from a thread of its own.
+//! A notification blocks while systemd does not read it, so each is sent from a thread of its own.
 
 use std::time::Duration;
 
@@ -9,14 +9,14 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-/// How long the beginning of serving and of a stop wait for a notification to be sent.
+/// How long the start and a stop wait for a notification to be sent.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Tells systemd that the server is ready, and, when `stop` is cancelled, that it stops; returns
 /// then. Meanwhile it answers the watchdog, if the unit has one. Does nothing but wait for `stop`
 /// where systemd has not started this process. Must be called within a tokio runtime.
 pub async fn accompany(stop: CancellationToken) {
-    // If systemd takes longer, it learns of it later.
+    // A notification that takes longer is still sent.
     let _ = timeout(PATIENCE, tell(NotifyState::Ready)).await;
     if let Some(limit) = sd_notify::watchdog_enabled().filter(|limit| !limit.is_zero()) {
         tokio::spawn(answer_watchdog(limit));

@@ -37,9 +37,9 @@ fn main() -> ExitCode {
     }
 }
 
-/// For what goes wrong before there is a log.
+/// Reports an error from before there is a log.
 fn fail(message: &str) -> ExitCode {
-    // Nobody may be listening; then the exit code has to do.
+    // Standard error may be closed; then the exit code has to do.
     let _ = io::Write::write_all(&mut io::stderr(), format!("elockd: {message}\n").as_bytes());
     ExitCode::FAILURE
 }
@@ -55,7 +55,7 @@ enum ServeError {
 }
 
 impl ServeError {
-    /// 3 for a store, and 2 for a setting, that does not get better by another try.
+    /// 3 for a store, and 2 for a setting, for which another try would not help.
     fn exit_code(&self) -> ExitCode {
         match self {
             Self::Bind(error) if error.is_bad_setting() => ExitCode::from(2),
@@ -84,13 +84,13 @@ fn serve(config: Config, log: &Log) -> Result<(), ServeError> {
         };
         Ok(server::run(listeners, config, until_stopped(stop)).await?)
     });
-    // What is still busy had its time.
+    // Tasks that are still busy have had the time of the stop.
     runtime.shutdown_background();
     served
 }
 
-/// Ready when `stop` is cancelled. The server begins to wait for it when it serves, so here is where
-/// systemd can be told that it does.
+/// Ready when `stop` is cancelled. It is polled for the first time when the server serves, so it
+/// tells systemd so.
 async fn until_stopped(stop: CancellationToken) {
     #[cfg(feature = "systemd")]
     elock::systemd::accompany(stop).await;

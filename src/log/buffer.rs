@@ -1,4 +1,4 @@
-//! Log lines on their way to a reader that may stand still.
+//! A buffer for log lines whose reader may stand still.
 
 use std::io::{self, ErrorKind, Write};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -11,10 +11,10 @@ use tracing::error;
 /// and not lines, because a line may be as long as a key.
 const LIMIT: usize = 1 << 20;
 
-/// How long a pipe that takes nothing, and was set to say so at once, is left alone.
+/// How long to wait before trying a full non-blocking pipe again.
 const FULL_PIPE_PAUSE: Duration = Duration::from_millis(10);
 
-/// Takes lines without waiting for their reader, and drops and counts those that it has no room for.
+/// Takes lines without waiting for their reader; drops and counts lines that it has no room for.
 #[derive(Debug, Default)]
 pub(super) struct Buffer {
     state: Mutex<State>,
@@ -27,7 +27,7 @@ struct State {
     lines: Vec<u8>,
     /// How many lines were dropped since the start.
     dropped: u64,
-    /// Lines were taken out that may not be written yet.
+    /// Whether lines were taken out that may not be written yet.
     writing: bool,
 }
 
@@ -46,8 +46,8 @@ impl Buffer {
         }
     }
 
-    /// Writes to `sink` what comes into the buffer, for as long as the process lives. What was
-    /// dropped is logged after the next lines that could be written.
+    /// Writes the lines that come into the buffer to `sink`, for as long as the process lives.
+    /// Dropped lines are reported after the next lines that could be written.
     pub(super) fn carry_to(&self, mut sink: impl Write) -> ! {
         let mut reported = 0;
         loop {
@@ -66,7 +66,7 @@ impl Buffer {
         }
     }
 
-    /// Waits for lines and takes them all out, with the number of those dropped before.
+    /// Waits for lines and takes them all out, with the number of lines dropped before.
     fn take(&self) -> (Vec<u8>, u64) {
         let mut state = self.state();
         state.writing = false;
@@ -87,14 +87,14 @@ impl Buffer {
     /// Waits until every line is written, or for `patience`.
     pub(super) fn wait_until_written(&self, patience: Duration) {
         let is_busy = |state: &mut State| state.writing || !state.lines.is_empty();
-        // Either way the time is over.
+        // Written or not, the caller goes on.
         let _ = self
             .written
             .wait_timeout_while(self.state(), patience, is_busy);
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        // Nothing is half done where a holder could panic.
+        // Poisoning is ignored: nothing is half done where a thread could panic.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

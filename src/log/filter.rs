@@ -16,7 +16,7 @@ pub struct LogFilter(Targets);
 pub struct BadFilter(String);
 
 impl LogFilter {
-    /// The filter in the log library's words.
+    /// The filter as the log library takes it.
     pub(super) fn targets(&self) -> &Targets {
         &self.0
     }
@@ -37,9 +37,9 @@ impl FromStr for LogFilter {
     }
 }
 
-/// The level of this name, and that of errors for all below it.
+/// The level of this name, or `ERROR` for a level that would hide errors.
 fn level(name: &str) -> Result<LevelFilter, BadFilter> {
-    // The library takes nothing at all for a level.
+    // The library takes an empty text for a level.
     match name.parse::<LevelFilter>() {
         Ok(level) if !name.is_empty() => Ok(level.max(LevelFilter::ERROR)),
         _ => Err(BadFilter(name.to_owned())),

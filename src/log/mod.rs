@@ -1,7 +1,7 @@
 //! The log of the program, on standard error.
 //!
-//! A standard error that nobody reads must not stop the server. So the server's threads write to a
-//! buffer, and a thread of its own carries that to standard error.
+//! If nothing reads standard error, the server must not stop. So its threads write to a buffer, and
+//! a separate thread carries that to standard error.
 
 mod buffer;
 mod filter;
@@ -29,7 +29,7 @@ use buffer::Buffer;
 /// How long the end of the process waits for its last lines to be written.
 const LAST_LINES: Duration = Duration::from_secs(1);
 
-/// Enough for a thread that formats one kind of line, whatever other threads need.
+/// The stack of the thread that carries the log. It formats one kind of line and needs no more.
 const STACK: usize = 256 * 1024;
 
 /// How log lines look.
@@ -41,7 +41,7 @@ pub enum LogFormat {
     Json,
 }
 
-/// The running log. Its drop waits up to a second for what is not written yet.
+/// The running log. Its drop waits up to a second for lines that are not written yet.
 #[derive(Debug)]
 pub struct Log(Arc<Buffer>);
 
@@ -63,7 +63,8 @@ impl Log {
             LogFormat::Text => log.with(lines).init(),
             LogFormat::Json => log.with(lines.json()).init(),
         }
-        // A descriptor of its own: `io::stderr` has a mutex, which a write that rests would keep.
+        // A separate descriptor: `io::stderr` has a mutex, which a write that blocks would keep
+        // locked.
         let stderr = File::from(io::stderr().as_fd().try_clone_to_owned()?);
         let carried = Arc::clone(&buffer);
         thread::Builder::new()
@@ -78,11 +79,11 @@ impl Log {
 
     /// Writes `line` as it is, whatever the filter and the format.
     pub fn say(&self, line: &str) {
-        // A buffer takes every line, or counts it as dropped.
+        // A write to the buffer never fails: a line without room is counted as dropped.
         let _ = (&*self.0).write_all(format!("{line}\n").as_bytes());
     }
 
-    /// Does what the drop does, for a thread that ends the process by itself.
+    /// A function that waits as the drop does, for a thread that ends the process by itself.
     pub fn flusher(&self) -> impl Fn() + Send + Sync + use<> {
         let buffer = Arc::clone(&self.0);
         move || buffer.wait_until_written(LAST_LINES)
@@ -95,15 +96,15 @@ impl Drop for Log {
     }
 }
 
-/// Takes the place of the usual hook, which writes to standard error and waits for its reader.
+/// Logs a panic. Replaces the usual hook, which writes to standard error and waits for its reader.
 fn log_panic(panic: &PanicHookInfo<'_>, flush: impl Fn()) {
     let backtrace = Backtrace::capture();
     match backtrace.status() {
         BacktraceStatus::Captured => error!("{panic}\n{backtrace}"),
         _ => error!("{panic}"),
     }
-    // Without its main thread the process is over, but to unwind that waits for the threads of a
-    // runtime that is half built, for ever.
+    // After a panic of the main thread the process is over. It is ended here, since unwinding could
+    // wait for ever for the threads of a runtime that is half built.
     if thread::current().name() == Some("main") {
         flush();
         process::exit(1);

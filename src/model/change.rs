@@ -1,4 +1,5 @@
-//! What survives a restart, as values: changes on their way to a store, and what comes back.
+//! The state that survives a restart, as values: changes on their way to a store, and what a store
+//! gives back.
 
 use std::fmt;
 use std::sync::Arc;
@@ -15,7 +16,7 @@ use super::token::Token;
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Seq(pub(crate) u64);
 
-/// A change of what survives a restart.
+/// A change of the state that survives a restart.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
     /// A session holds a lock, by a new grant or with another lease than before.
@@ -24,8 +25,8 @@ pub enum Change {
     Released(Token),
     /// A session lives, newly or with another grace period or secret than before.
     Session(SessionNumber, StoredSession),
-    /// The session is over, and cannot be resumed. What it still holds then is on its way to be
-    /// released, and is released at once if the server starts anew meanwhile.
+    /// The session is over, and cannot be resumed. Its remaining grants are about to be released;
+    /// if the server restarts before that, they are released at the start.
     SessionOver(SessionNumber),
 }
 
@@ -38,7 +39,7 @@ pub struct StoredGrant {
     pub key: Key,
     /// How the session holds it.
     pub mode: Mode,
-    /// The whole length of the grant's lease, which begins anew at a restart.
+    /// The whole length of the grant's lease, which begins anew at a restart. `None`: no lease.
     pub lease: Option<Duration>,
 }
 
@@ -47,32 +48,32 @@ pub struct StoredGrant {
 pub struct StoredSession {
     /// Its grace period, which begins anew at a restart.
     pub grace: Duration,
-    /// Its secret, if it has one; of which the store keeps a digest alone.
+    /// Its secret, if it has one. The store keeps only its digest.
     pub secret: Option<Secret>,
 }
 
-/// What a store has kept.
+/// The state that a store has kept.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Restored {
-    /// No token above this was ever given to anyone.
+    /// No grant has ever had a token above this.
     pub tokens_above: Token,
     /// No session that the store knew of had a number above this.
     pub session_numbers_above: SessionNumber,
     /// All grants, in their order.
     pub grants: Vec<(Token, StoredGrant)>,
-    /// The sessions. One with grants may be missing: its first grant was not answered yet, or it
-    /// was over and not everything was released.
+    /// The sessions. One with grants may be missing: its first grant was not answered yet, or the
+    /// session was over and not all of its grants were released.
     pub sessions: Vec<RestoredSession>,
 }
 
-/// A session as it comes back.
+/// A session as it comes back from a store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RestoredSession {
     /// Its public number.
     pub number: SessionNumber,
     /// Its grace period, which begins now.
     pub grace: Duration,
-    /// What is left of its secret.
+    /// The digest of its secret, if it had one.
     pub secret: Option<SecretDigest>,
 }
 
@@ -82,7 +83,7 @@ pub struct RestoredSession {
 pub struct NotStored(Arc<str>);
 
 impl NotStored {
-    /// For this reason, which is made one line.
+    /// A refusal for this reason, in which control characters become spaces.
     pub fn new(reason: impl fmt::Display) -> Self {
         Self(reason.to_string().replace(char::is_control, " ").into())
     }

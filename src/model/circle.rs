@@ -1,4 +1,4 @@
-//! A deadlock, as it is told.
+//! A deadlock, as a client is told of it.
 
 use super::key::Key;
 use super::session_id::SessionNumber;
@@ -10,9 +10,9 @@ pub struct Circle(Vec<Step>);
 /// One edge: `waiter` waits for `key`, which the next step's waiter holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Step {
-    /// Who waits.
+    /// The session that waits.
     pub waiter: SessionNumber,
-    /// For what.
+    /// The key that it waits for.
     pub key: Key,
 }
 
@@ -29,7 +29,7 @@ impl Circle {
         &self.0
     }
 
-    /// Whose request would close the circle.
+    /// The session that would close the circle by its request.
     pub fn requester(&self) -> SessionNumber {
         self.0.first().map_or(SessionNumber(0), |step| step.waiter)
     }

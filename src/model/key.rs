@@ -5,7 +5,7 @@ use std::cmp::Ordering;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 
-/// One pointer where that is to be had.
+/// One pointer if the feature `tuned` is on, and two otherwise.
 #[cfg(feature = "tuned")]
 type Shared = triomphe::ThinArc<(), u8>;
 #[cfg(not(feature = "tuned"))]
@@ -15,7 +15,7 @@ type Shared = std::sync::Arc<[u8]>;
 #[derive(Clone)]
 pub struct Key(Shared);
 
-/// What all holders of a shared lock agree on; the same kind of bytes as a key.
+/// The value that all holders of a shared lock agree on; the same kind of bytes as a key.
 pub type Value = Key;
 
 impl Key {
@@ -45,7 +45,7 @@ impl Borrow<[u8]> for Key {
     }
 }
 
-/// As its bytes, and so are all comparisons.
+/// Hashed as its bytes, so that [`Borrow`] holds; compared as its bytes, too.
 impl Hash for Key {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.as_bytes().hash(state);

@@ -1,12 +1,13 @@
-//! How much the lock table takes.
+//! The limits of the lock table.
 
 use std::time::Duration;
 
-/// The bounds of a lock table. Each is an answer when it is reached.
+/// The bounds of a lock table. A request that reaches one is refused with an answer that names it;
+/// a session that finds no room for its grace period ends at once.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Locks in all: a shared one counts once for each holder, and a request that waits counts
-    /// as the lock that it may get.
+    /// Locks in all: a shared lock counts once for each holder, and a request that waits counts as
+    /// the lock that it may get.
     pub locks: usize,
     /// Keys held by one session.
     pub locks_per_session: usize,
@@ -14,7 +15,7 @@ pub struct Limits {
     pub waiters_per_key: usize,
     /// Sessions in their grace period.
     pub sessions_in_grace: usize,
-    /// The longest lease, which every grant begins with; `None`: a lock has no lease unless its
+    /// The longest lease, with which every grant begins; `None`: a lock has no lease unless its
     /// holder asks for one.
     pub max_hold: Option<Duration>,
 }

@@ -1,4 +1,4 @@
-//! The values that every room speaks of. Imports nothing of the other rooms.
+//! The values that all modules share. Imports nothing of the other modules.
 
 mod change;
 mod circle;

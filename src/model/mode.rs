@@ -7,6 +7,6 @@ use super::key::Value;
 pub enum Mode {
     /// Alone.
     Exclusive,
-    /// Together with everyone who names the same value.
+    /// Together with all sessions that name the same value.
     Shared(Value),
 }

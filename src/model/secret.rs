@@ -1,8 +1,8 @@
-//! What a session proves that it is itself by.
+//! The secret that proves the right to resume a session.
 
 use std::fmt;
 
-/// 128 random bits that only the session itself gets to know.
+/// 128 random bits that only the session's client gets to know.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Secret(pub u128);
 
@@ -12,8 +12,8 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// The SHA-256 of a secret: enough to know it again, of no use to a thief who reads it. A secret is
-/// random and long, so nothing slower is needed.
+/// The SHA-256 of a secret: enough to recognise the secret, and of no use to a reader of the store.
+/// A secret is random and long, so a slower hash is not needed.
 pub type SecretDigest = [u8; 32];
 
 /// The digest under which a store keeps a secret.

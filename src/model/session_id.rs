@@ -16,7 +16,7 @@ impl fmt::Display for SessionNumber {
     }
 }
 
-/// What `conn_id` shows and takes: `24-` and the secret in 32 hexadecimal digits.
+/// The id that `conn_id` shows and takes: `24-` and the secret in 32 hexadecimal digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SessionId {
     /// The public half.
@@ -26,10 +26,10 @@ pub struct SessionId {
 }
 
 impl SessionId {
-    /// Reads what [`Display`](fmt::Display) wrote; `None` for anything else.
+    /// Reads an id as [`Display`](fmt::Display) writes it; `None` for anything else.
     pub fn parse(id: &[u8]) -> Option<Self> {
         let (number, secret) = std::str::from_utf8(id).ok()?.split_once('-')?;
-        // The integer parsers allow a sign and missing digits, which an id has not.
+        // The integer parsers allow a sign and fewer digits, and an id has neither.
         let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_hexdigit());
         if !digits(number) || !digits(secret) || secret.len() != 32 {
             return None;
@@ -54,7 +54,7 @@ pub enum Peer {
     Tcp(SocketAddr),
     /// The unix socket, and the process behind it where the system tells.
     Unix(Option<i32>),
-    /// That was before the server started.
+    /// Not known: the session was connected before the server started.
     BeforeRestart,
 }
 

@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-/// A fencing token: the number of one grant, larger than that of every earlier one. What a lock
-/// protects can refuse a smaller token than one that it has seen.
+/// A fencing token: the number of one grant, larger than that of every earlier one. The resource
+/// that a lock protects can refuse a token that is smaller than one it has seen.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Token(pub u64);
 

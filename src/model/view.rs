@@ -1,4 +1,4 @@
-//! The state as it is shown to people.
+//! Sessions and locks as `debug` shows them.
 
 use std::time::{Duration, Instant};
 
@@ -24,9 +24,9 @@ pub struct SessionView {
 pub struct LockView {
     /// The holders, in the order of their numbers, each with its fencing token; perhaps not all.
     pub holders: Vec<(SessionNumber, Token)>,
-    /// How many there are.
+    /// How many holders there are.
     pub holders_in_all: usize,
-    /// In which mode they hold it.
+    /// The mode in which they hold it.
     pub mode: Mode,
     /// How many requests wait for it.
     pub waiters: usize,

@@ -6,7 +6,7 @@ use bytes::{Buf, BytesMut};
 
 use super::request::TLS_HELLO;
 
-/// What stood between two line ends.
+/// One line of input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Line<'a> {
     /// A line without its end and without spaces at either side; possibly empty.
@@ -15,14 +15,14 @@ pub enum Line<'a> {
     TooLong,
 }
 
-/// Whole lines that came together. They stay where they were read, and are looked at one by one.
+/// Whole lines that came together. They stay where they were read, and are taken one by one.
 #[derive(Debug)]
 pub struct Lines {
     bytes: BytesMut,
-    /// How much was looked at.
+    /// How many bytes belong to lines that were taken.
     start: usize,
     max_line: usize,
-    /// The beginning of the first one was too long to be kept.
+    /// The beginning of the first line was too long to be kept.
     first_is_cut: bool,
 }
 
@@ -30,7 +30,8 @@ impl Lines {
     /// The next line, if there is one more.
     pub fn next_line(&mut self) -> Option<Line<'_>> {
         let mut rest = &self.bytes[self.start..];
-        // The standard library's fast search for a byte, which from memory never fails.
+        // `skip_until` is the standard library's fast search for a byte, and from memory it never
+        // fails.
         let length = rest.skip_until(b'\n').ok().filter(|&length| length > 0)?;
         let line = &self.bytes[self.start..self.start + length - 1];
         self.start += length;
@@ -41,7 +42,7 @@ impl Lines {
         Some(Line::Text(trim(line)))
     }
 
-    /// True if all were looked at.
+    /// True if all lines were taken.
     pub fn is_empty(&self) -> bool {
         self.start == self.bytes.len()
     }
@@ -49,15 +50,15 @@ impl Lines {
 
 /// Splits input at LF; a CR before it is part of the line's end.
 ///
-/// Holds at most `max_line` + 1 bytes of an unfinished line: what is longer is dropped as it
-/// arrives and reported as one [`Line::TooLong`] when its end is seen, so that every line gets
-/// exactly one answer.
+/// Holds at most `max_line` + 1 bytes of an unfinished line: a longer line is dropped as it arrives
+/// and reported as one [`Line::TooLong`] when its end is seen, so that every line gets exactly one
+/// answer.
 #[derive(Debug)]
 pub struct Framing {
     max_line: usize,
-    /// How much of the buffer is known: to be whole lines, or to hold no LF.
+    /// How many bytes of the buffer are known to be whole lines, or to hold no LF.
     scanned: usize,
-    /// It is whole lines, which were put back.
+    /// The known bytes are whole lines, which were put back.
     are_lines: bool,
     discarding: bool,
 }
@@ -73,8 +74,9 @@ impl Framing {
         }
     }
 
-    /// Takes all whole lines that are in `src` at once, since to split a buffer costs more than to
-    /// look at a line. `None` if there is none; what there is of one stays, as long as it may be one.
+    /// Takes all whole lines of `src` at once, since to split a buffer costs more than to look at a
+    /// line. `None` if there is none; the beginning of a line stays in `src`, unless it is too long
+    /// already.
     pub fn take_lines(&mut self, src: &mut BytesMut) -> Option<Lines> {
         let Some(end) = self.end_of_lines(src) else {
             self.drop_unfinished_overlong_line(src);
@@ -93,8 +95,8 @@ impl Framing {
         })
     }
 
-    /// Gives the lines that were not looked at back to the buffer that all came from, and its room.
-    /// Nothing may have been read into it since.
+    /// Gives the lines that were not taken, and the buffer's room, back to the buffer that they
+    /// came from. Nothing may have been read into it since.
     pub fn put_back(&mut self, lines: Lines, src: &mut BytesMut) {
         self.discarding = lines.first_is_cut;
         let (is_empty, mut bytes) = (lines.is_empty(), lines.bytes);
@@ -116,7 +118,8 @@ impl Framing {
         let unseen = src.get(self.scanned..)?;
         match unseen.iter().rposition(|&byte| byte == b'\n') {
             Some(last) => Some(self.scanned + last + 1),
-            // It is taken for a line with its end, which is not looked at.
+            // A TLS client sends no line's end and waits, so its hello is taken for a whole line;
+            // its last byte, in place of the end, does not matter.
             None => {
                 (src.len() > TLS_HELLO.len() && src.starts_with(TLS_HELLO)).then_some(src.len())
             }
@@ -124,7 +127,7 @@ impl Framing {
     }
 
     fn drop_unfinished_overlong_line(&mut self, src: &mut BytesMut) {
-        // One byte of grace for the CR of a CRLF whose LF is still on its way.
+        // One byte more for the CR of a CRLF whose LF is still on its way.
         if self.discarding || src.len() > self.max_line + 1 {
             self.discarding = true;
             src.clear();
@@ -133,7 +136,7 @@ impl Framing {
     }
 }
 
-/// Spaces at either end are nothing, and so are CRs at the end; no other byte is special.
+/// Drops spaces at either end and CRs at the end; no other byte is special.
 fn trim(line: &[u8]) -> &[u8] {
     let end = line.iter().rposition(|&byte| byte != b' ' && byte != b'\r');
     let line = &line[..end.map_or(0, |last| last + 1)];

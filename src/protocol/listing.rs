@@ -38,7 +38,7 @@ pub fn put_session(out: &mut BytesMut, view: &SessionView, now: Instant) {
     }
 }
 
-/// `LOCK key #24, #25 (value) waiters=N token=T,T`. Holders that the view leaves out are counted.
+/// `LOCK key #24, #25 (value) waiters=N token=T,T`. Holders beyond the view's are only counted.
 pub fn put_lock(out: &mut BytesMut, key: &[u8], view: &LockView) {
     out.put_slice(b"LOCK ");
     put_visible(out, key);

@@ -1,6 +1,6 @@
 //! The protocol: bytes to values and back. Knows no sockets and takes no locks.
 //!
-//! `protocol.md` at the top of the repository is the norm that this room implements.
+//! `protocol.md` at the top of the repository is the norm that this module implements.
 
 mod framing;
 mod listing;

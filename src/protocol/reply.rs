@@ -1,4 +1,4 @@
-//! Replies to bytes. Every line ends in CRLF; the code alone is what clients decide on.
+//! Replies to bytes. Every line ends in CRLF; clients decide by the code alone.
 
 use std::io::Write;
 
@@ -7,14 +7,14 @@ use bytes::{BufMut, BytesMut};
 use super::request::{BadRequest, COMMANDS};
 use crate::model::{Circle, Limit, NotStored, SessionId, Token};
 
-/// The counters of `stats`. The PHP client breaks on a fourth, so there are three and no more.
+/// The counters of `stats`: three and no more, as the PHP client breaks on a fourth.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stats {
     /// Sessions with a connection.
     pub clients: usize,
     /// Keys that are held.
     pub locks: usize,
-    /// All sessions, those in their grace period included.
+    /// All sessions, also the ones in their grace period.
     pub monitoring: usize,
 }
 
@@ -23,13 +23,13 @@ pub struct Stats {
 pub enum Reply<'a> {
     /// The session holds the lock.
     Acquired,
-    /// It does not, and will not by this request.
+    /// The session does not hold the lock, and will not by this request.
     Unavailable,
     /// The lock is released.
     Unlocked,
-    /// Someone else holds the lock.
+    /// Another session holds the lock.
     NotYours,
-    /// Nobody holds the lock.
+    /// No session holds the lock.
     NotLocked,
     /// The session held the lock until its lease ended.
     Expired,
@@ -43,7 +43,7 @@ pub enum Reply<'a> {
     ConnId(SessionId),
     /// The connection now speaks for the session asked for.
     ConnIdSet,
-    /// It does not.
+    /// The session asked for cannot be resumed.
     CannotSetConnId,
     /// The counters.
     Stats(Stats),
@@ -64,7 +64,7 @@ pub enum Reply<'a> {
     },
     /// The server has no room for one more lock or waiter.
     Full(Limit),
-    /// The connection is one too many.
+    /// The server has no room for this connection.
     TooManyConnections {
         /// The limit.
         max: usize,
@@ -76,9 +76,9 @@ pub enum Reply<'a> {
         /// The limit in bytes.
         max_bytes: usize,
     },
-    /// The server itself failed at something; the text says at what.
+    /// The server itself failed; the text says at what.
     Failed(&'static str),
-    /// What the request changes could not be made durable.
+    /// The changes of the request could not be made durable.
     NotStored(NotStored),
 }
 
@@ -136,8 +136,8 @@ pub(super) fn put_fmt(out: &mut BytesMut, text: std::fmt::Arguments<'_>) {
     debug_assert!(written.is_ok(), "a growing buffer takes everything");
 }
 
-/// Writes bytes that came from a client into a line that a person may read in a terminal:
-/// control characters become `\xNN`, all else stays as it is, so that UTF-8 remains readable.
+/// Writes a client's bytes into a line that a person may read in a terminal: control characters
+/// become `\xNN`, all other bytes stay as they are, so that UTF-8 remains readable.
 pub(super) fn put_visible(out: &mut BytesMut, bytes: &[u8]) {
     for &byte in bytes {
         if byte.is_ascii_control() {
@@ -250,10 +250,10 @@ fn put_bad(out: &mut BytesMut, bad: BadRequest<'_>) {
     out.put_slice(after.as_bytes());
 }
 
-/// A circle longer than this many steps is shown by its two ends; so the line stays short.
+/// A circle longer than this many steps is shown by its two ends, so that the line stays short.
 const SHOWN_STEPS: usize = 32;
 
-/// For the same reason a key longer than this many bytes is shown by its beginning.
+/// A key longer than this many bytes is shown by its beginning, for the same reason.
 const SHOWN_KEY: usize = 128;
 
 fn put_deadlock(out: &mut BytesMut, circle: &Circle) {

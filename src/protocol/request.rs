@@ -1,4 +1,4 @@
-//! A line to a request, or to what is wrong with it.
+//! Parses a line to a request, or says what is wrong with it.
 
 use std::fmt;
 use std::time::Duration;
@@ -43,35 +43,35 @@ commands! {
 pub enum Request<'a> {
     /// Take `key` exclusively.
     Lock {
-        /// What to lock.
+        /// The key of the lock.
         key: &'a [u8],
-        /// How long to wait for it; zero: not at all.
+        /// How long to wait for the lock; zero: not at all.
         wait: Duration,
     },
-    /// Take `key` together with everyone who names the same `value`.
+    /// Take `key` together with all sessions that name the same `value`.
     LockValue {
-        /// What to lock.
+        /// The key of the lock.
         key: &'a [u8],
-        /// What all holders agree on.
+        /// The value that all holders agree on.
         value: &'a [u8],
-        /// How long to wait for it; zero: not at all.
+        /// How long to wait for the lock; zero: not at all.
         wait: Duration,
     },
     /// Release `key`.
     Unlock {
-        /// What to release.
+        /// The key of the lock.
         key: &'a [u8],
     },
-    /// Release everything that this session holds.
+    /// Release all locks of this session.
     UnlockAll,
     /// Ask for the fencing token of `key`.
     Token {
-        /// What the session holds.
+        /// The key of the lock.
         key: &'a [u8],
     },
     /// Let `key` end by itself.
     Expire {
-        /// What the session holds.
+        /// The key of the lock.
         key: &'a [u8],
         /// After how long, in milliseconds; 0: not at all. Saturates at `u64::MAX`.
         lease_ms: u64,
@@ -85,7 +85,7 @@ pub enum Request<'a> {
     ConnId,
     /// Resume the session with this id.
     Resume {
-        /// As `conn_id` gave it.
+        /// The id as `conn_id` gave it.
         id: &'a [u8],
     },
     /// Ask for the counters.
@@ -106,14 +106,14 @@ pub enum Request<'a> {
 /// Why a line is no request. Every one is a `400`, and the session goes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BadRequest<'a> {
-    /// Nothing but spaces.
+    /// The line is empty or has nothing but spaces.
     Empty,
-    /// No such command.
+    /// The first word is no command.
     Unknown(&'a [u8]),
     /// The command exists, but not with that many arguments.
     Usage(&'static Usage),
-    /// The beginning of another protocol, which this names. Its other lines are no requests either,
-    /// and some of them may look like one: so the connection must be closed.
+    /// The line begins another protocol, which this names. Its other lines are no requests either,
+    /// but some may look like one: so the connection must be closed.
     Foreign(&'static str),
     /// Not a number of seconds.
     Seconds(&'a [u8]),
@@ -126,7 +126,7 @@ pub enum BadRequest<'a> {
     },
 }
 
-/// As the line that it was, for the log; an id is a secret and not shown.
+/// The request's line, for the log, without the id of a resume, which is secret.
 impl fmt::Debug for Request<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -151,7 +151,7 @@ impl fmt::Debug for Request<'_> {
     }
 }
 
-/// The longest wait: the original server's limit, about 49.7 days. Longer ones are cut to it.
+/// The longest wait: the original server's limit, about 49.7 days. A longer wait is cut to it.
 const MAX_WAIT: Duration = Duration::from_millis(u32::MAX as u64);
 
 impl<'a> Request<'a> {
@@ -205,13 +205,13 @@ impl<'a> Request<'a> {
     }
 }
 
-/// What no command begins with, and a TLS client does, which then waits for an answer and sends no
-/// line's end.
+/// The first bytes of a TLS client. No command begins with them, and the client waits for an answer
+/// without sending a line's end.
 pub(super) const TLS_HELLO: &[u8] = &[0x16, 0x03];
 
-/// The protocol that a line with this first word begins, if it is one that clients are pointed here
-/// with by mistake, or by somebody's malice: a web page can have any browser send a request to this
-/// machine, with lines of the page's choice in its body.
+/// The foreign protocol that a line with this first word begins, if it is one that comes here by
+/// mistake or by malice: a web page can have any browser send a request to this machine, with lines
+/// of the page's choice in its body.
 fn foreign(command: &[u8]) -> Option<&'static str> {
     match command {
         b"GET" | b"POST" | b"PUT" | b"HEAD" | b"DELETE" | b"OPTIONS" | b"PATCH" | b"CONNECT"
@@ -235,8 +235,8 @@ fn usage_of(command: &[u8]) -> BadRequest<'_> {
     }
 }
 
-/// `1*DIGIT [ "." 1*DIGIT ]` in seconds; absent means no wait. What lies below a nanosecond is
-/// dropped, what lies above [`MAX_WAIT`] is cut to it.
+/// `1*DIGIT [ "." 1*DIGIT ]` in seconds; absent means no wait. A fraction of a nanosecond is
+/// dropped, and a wait above [`MAX_WAIT`] is cut to it.
 fn parse_wait(word: Option<&[u8]>) -> Result<Duration, BadRequest<'_>> {
     let Some(word) = word else {
         return Ok(Duration::ZERO);

@@ -1,4 +1,4 @@
-//! Admission: what stands between an open port and the tasks of its connections.
+//! Admission: accepts the connections of a port and starts a task for each, or refuses it.
 
 use std::io;
 use std::sync::Arc;
@@ -19,16 +19,16 @@ use super::transport::{self, Transport};
 use crate::model::Peer;
 use crate::protocol::Reply;
 
-/// How long accepting rests when there is no file descriptor left for a connection.
+/// How long accepting pauses when no file descriptor is left for a connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// The log says no more often than this that accepting rests.
+/// The log says at most this often that accepting pauses.
 const WARN_EVERY: Duration = Duration::from_secs(10);
 
-/// Connections that are refused and then closed with care, at one time; more are just closed.
+/// How many refused connections are closed gently at one time; more are closed at once.
 const REFUSALS_AT_ONCE: usize = 64;
 
-/// The places for connections, which all ports share.
+/// The places for connections, shared by all ports.
 #[derive(Debug)]
 pub(super) struct Places {
     connections: Arc<Semaphore>,
@@ -37,7 +37,8 @@ pub(super) struct Places {
 }
 
 impl Places {
-    /// Places for `wanted` connections, or as many as this process may have open, which the log says.
+    /// Places for `wanted` connections; if this process may not have that many open, for fewer, and
+    /// the log says so.
     pub(super) fn new(wanted: usize) -> Self {
         #[cfg(feature = "fd-limit")]
         if let Some(limit) = open_files::raise_for(wanted.saturating_add(REFUSALS_AT_ONCE)) {
@@ -71,9 +72,9 @@ impl Places {
     }
 }
 
-/// How many connections and how many refusals find room: a refusal keeps its file open, too, until
-/// its client has closed. Without any room there is one of each: an open port that serves nobody
-/// would only look like a server.
+/// How many connections and how many refusals there is room for: a refusal keeps its file open,
+/// too, until its client has closed. Without any room there is one of each, since an open port that
+/// serves no client would only look like a server.
 #[cfg(feature = "fd-limit")]
 fn share(room: usize, wanted: usize) -> (usize, usize) {
     let beyond = room.saturating_sub(wanted);
@@ -101,12 +102,12 @@ pub(super) async fn serve(listener: Listener, shared: Arc<Shared>) {
     }
 }
 
-/// What stands between an open port and the tasks of its connections.
+/// Admits the connections of one port.
 struct Door {
     shared: Arc<Shared>,
-    /// When the log last said that accepting rests, which may come and go many times a second.
+    /// When the log last said that accepting pauses, which may come and go many times a second.
     warned: Option<Instant>,
-    /// It has not said since that accepting goes on.
+    /// The log has not said since then that accepting goes on.
     paused: bool,
 }
 
@@ -164,7 +165,8 @@ impl Door {
         }
         let mut answer = BytesMut::new();
         Reply::TooManyConnections { max }.put(&mut answer);
-        // A new connection takes these few bytes; if it does not, it is being closed anyway.
+        // A new connection has room for these few bytes; if it takes none, it is being closed
+        // anyway.
         let written = stream.try_write(&answer);
         if let (Ok(_), Some(place)) = (written, self.shared.places.take_refusal()) {
             let stop = self.shared.stop.clone();
@@ -178,7 +180,8 @@ impl Door {
     }
 }
 
-/// Errors of a connection that ended before it was accepted; the next one may be fine.
+/// Whether the error is about one connection that ended before it was accepted; the next may be
+/// fine.
 fn is_about_one_connection(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted};
     matches!(

@@ -1,25 +1,29 @@
 //! The time by which grace periods and leases run.
 //!
-//! It is the monotonic clock less the time in which the server did not run: a process that was
-//! stopped, a virtual machine that was paused. In that time no client could renew a lease or come
-//! back to its session, so none of it may count: else all grace periods would be over the moment the
-//! server goes on, before it has read the first `conn_id`.
+//! It is the monotonic clock less the time in which the server did not run, because the process was
+//! stopped or its virtual machine paused. In that time no client could renew a lease or resume its
+//! session, so none of it counts. Otherwise all grace periods would be over the moment the server
+//! goes on, before it has read the first `conn_id`.
 //!
-//! A [beat](beat) says every quarter of a second that the server runs. Whoever asks for the time and
-//! finds the last beat longer ago than a second has found such a gap, and takes it out, before
-//! anything is decided by that time. Waits are not measured so: their clients' time went on.
+//! A [`beat`] says every quarter of a second that the server runs. A thread that asks for the
+//! time and finds the last beat more than a second old has found a gap, and takes it out before
+//! anything is decided by that time. Waits for locks do not run by this clock: their clients' time
+//! went on.
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant as StdInstant};
 
 use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
 use tracing::warn;
+
+use super::Shared;
 
 /// How often the server says that it runs.
 const BEAT: Duration = Duration::from_millis(250);
 
-/// A beat that is later than this was not just waiting for its turn.
+/// A beat that is later than this means that the server did not run: it was not just busy.
 const GAP: Duration = Duration::from_secs(1);
 
 /// The clock of one server. May be asked from any number of threads at once.
@@ -30,11 +34,11 @@ pub(super) struct Clock {
     beat_ns: AtomicU64,
     /// All gaps so far.
     gaps_ns: AtomicU64,
-    /// So that several who find a gap take it out once.
+    /// Locked to take out a gap, so that of several threads that find it, only one does.
     finding: Mutex<()>,
 }
 
-/// No gap is looked for: nothing says that the server runs.
+/// The value before the first beat: no gap is looked for, as nothing says that the server runs.
 const STILL: u64 = u64::MAX;
 
 impl Default for Clock {
@@ -49,8 +53,8 @@ impl Default for Clock {
 }
 
 impl Clock {
-    /// The time without the gaps. Where a gap is found it may step back, by no more than a beat or
-    /// two: so what runs by it ends later, and never too early.
+    /// The time without the gaps. When a gap is taken out, the time may step back by a beat or two
+    /// at most: so leases and grace periods may end later, but never too early.
     pub(super) fn now(&self) -> StdInstant {
         loop {
             let gaps_ns = self.gaps_ns.load(Ordering::Acquire);
@@ -102,13 +106,21 @@ impl Clock {
     }
 }
 
-/// Says all the time that the server runs.
-pub(super) async fn beat(clock: &Clock) {
+/// Keeps the clock of the server going, until `stop`.
+pub(super) async fn keep_time(shared: Arc<Shared>, stop: CancellationToken) {
+    tokio::select! {
+        () = stop.cancelled() => {}
+        () = beat(&shared.clock) => {}
+    }
+}
+
+/// Beats for ever.
+async fn beat(clock: &Clock) {
     let mut beats = interval(BEAT);
     beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         beats.tick().await;
-        // Finds a gap, if there was one, before it would be forgotten.
+        // A beat hides the gap before it, so the gap is taken out first.
         clock.now();
         clock.beat_ns.store(clock.real_ns(), Ordering::Release);
     }
@@ -132,7 +144,7 @@ mod tests {
         let begin = clock.now();
         after_beats(&clock, tokio::time::sleep(Duration::from_secs(10))).await;
         assert_eq!(clock.now() - begin, Duration::from_secs(10));
-        // Nothing runs meanwhile, and whoever asks first finds it.
+        // Nothing runs meanwhile, and the next question for the time finds the gap.
         advance(Duration::from_secs(40)).await;
         let passed = clock.now() - begin;
         assert!(passed <= Duration::from_secs(10) + BEAT, "{passed:?}");
@@ -156,7 +168,7 @@ mod tests {
         assert!(passed < Duration::from_secs(3), "{passed:?}");
     }
 
-    /// Sooner than its next second beat, so that it was just busy.
+    /// The beat comes before a second has passed, so the server was just busy.
     #[tokio::test(start_paused = true)]
     async fn a_beat_that_is_a_little_late_is_no_gap() {
         let clock = Clock::default();

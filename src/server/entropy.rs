@@ -1,4 +1,4 @@
-//! Where secrets come from.
+//! The source of session secrets.
 
 use std::fs::File;
 use std::io::{self, Read};

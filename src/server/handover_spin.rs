@@ -1,8 +1,8 @@
 //! Keeps a worker awake while locks pass from client to client in quick succession.
 //!
-//! A hand-over is a round trip: the new holder has to be told, and to unlock. Meanwhile there may be
-//! nothing else to do; but a worker that goes to sleep for these few microseconds takes longer to
-//! wake up again, and more of the processor's time, than all the rest of the round trip.
+//! A hand-over is a round trip: the new holder has to be told, and to unlock. The server may have
+//! nothing else to do meanwhile; but a worker that goes to sleep for these few microseconds takes
+//! longer to wake up again, and more of the processor's time, than all the rest of the round trip.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,16 +13,16 @@ use tokio_util::sync::CancellationToken;
 
 use super::Shared;
 
-/// Hand-overs no further apart than this are quick, and the next one is waited for as long: longer
-/// than a round trip on one machine or in one rack. Where they are slower, no processor time is
-/// spent on waiting.
+/// Hand-overs are quick if they are no further apart than this, and then the worker waits as long
+/// for the next one: longer than a round trip on one machine or in one rack. Where hand-overs are
+/// slower, no processor time is spent on waiting.
 const QUICK_NS: u64 = 100_000;
 
 /// When the last hand-over was, and how the task that keeps a worker awake learns of it.
 #[derive(Debug)]
 pub(super) struct HandoverSpin {
     start: Instant,
-    /// After the start.
+    /// When the last hand-over was, in nanoseconds after the start.
     last_ns: AtomicU64,
     quick: Notify,
 }
@@ -38,7 +38,7 @@ impl Default for HandoverSpin {
 }
 
 impl HandoverSpin {
-    /// A lock has passed on to a waiter.
+    /// Notes that a lock has passed to a waiter.
     pub(super) fn handed_over(&self) {
         let now_ns = self.now_ns();
         let last_ns = self.last_ns.swap(now_ns, Ordering::Relaxed);
@@ -57,12 +57,13 @@ impl HandoverSpin {
 }
 
 fn is_quick(last_ns: u64, now_ns: u64) -> bool {
-    // Of two threads, one may have come earlier and looked at the clock later.
+    // A thread may store its time after another thread that has read the clock later.
     now_ns.saturating_sub(last_ns) <= QUICK_NS
 }
 
-/// Keeps a worker awake while the next hand-over is near, until `stop`. One such task is enough:
-/// while it runs, its worker looks for input again and again, and all others have their turn.
+/// Keeps a worker awake while the next hand-over is near, until `stop`. One task of this kind is
+/// enough: while it runs, its worker looks for input again and again, and all other tasks have
+/// their turn.
 pub(super) async fn keep_awake(shared: Arc<Shared>, stop: CancellationToken) {
     let spin = &shared.handover_spin;
     let watch = async {
@@ -125,12 +126,12 @@ mod tests {
         let mut wants_another_turn = async || {
             let mut context = Context::from_waker(&waker);
             assert!(spin.as_mut().poll(&mut context).is_pending());
-            // The runtime wakes those who gave way when it has seen to all others.
+            // The runtime polls a task that yielded after all others.
             tokio::task::yield_now().await;
             woken.0.swap(false, Ordering::Relaxed)
         };
         assert!(!wants_another_turn().await);
-        // So far ahead that it stays near.
+        // A time so far ahead that the next hand-over stays near.
         shared
             .handover_spin
             .last_ns

@@ -8,9 +8,9 @@ use tokio::io::{BufReader, DuplexStream, Lines, ReadHalf, WriteHalf, split};
 use tokio::task::JoinHandle;
 
 use super::Shared;
-use super::background::end_leases;
 use super::clock::Clock;
 use super::connection::serve;
+use super::expiry::end_leases;
 use super::start;
 use crate::config::Config;
 use crate::model::{Peer, Token};
@@ -65,7 +65,7 @@ impl Server {
         self.connect_by(8)
     }
 
-    /// Through a pipe of so many bytes, which may bring several lines at once.
+    /// Connects by a pipe of so many bytes, which may bring several lines at once.
     pub(super) fn connect_by(&self, pipe_bytes: usize) -> Client {
         let (ours, theirs) = tokio::io::duplex(pipe_bytes);
         let shared = Arc::clone(&self.shared);
@@ -113,7 +113,7 @@ impl Client {
         self.text().await
     }
 
-    /// The number that the next answer tells.
+    /// The number in the next answer.
     pub(super) async fn number(&mut self) -> u64 {
         self.text().await.parse().expect("a number")
     }

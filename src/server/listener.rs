@@ -10,18 +10,19 @@ use tracing::info;
 use super::socket_file::SocketFile;
 use crate::config::{Address, PORT};
 
-/// How many connections the kernel may have ready for us, where it allows that many. A client that
-/// finds no room tries again only after a second, so a crowd that comes at once should fit.
+/// How many connections the kernel may keep ready for the server, where it allows that many. A
+/// client that finds no room tries again only after a second, so very many that come at once should
+/// fit.
 const BACKLOG: u32 = 4096;
 
-/// What is listened on by default.
+/// The addresses that a server listens on by default.
 const LOOPBACK: [SocketAddr; 2] = [
     SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), PORT),
     SocketAddr::new(IpAddr::V6(Ipv6Addr::LOCALHOST), PORT),
 ];
 
-/// The system has no IPv6, say. [`io::ErrorKind`] has no name for this error; its number is the same
-/// on all of Linux's common architectures.
+/// The error of a system without IPv6, for one. [`io::ErrorKind`] has no name for it; its number is
+/// the same on all of Linux's common architectures.
 const EAFNOSUPPORT: i32 = 97;
 
 /// An open port.
@@ -43,20 +44,20 @@ pub(super) enum Socket {
 #[derive(Debug, thiserror::Error)]
 #[error("cannot listen on {address}: {reason}")]
 pub struct BindError {
-    /// As it was asked for.
+    /// The address as it was asked for.
     pub address: Address,
-    /// What stands in the way.
+    /// Why it cannot be listened on.
     #[source]
     pub reason: AddressUnavailable,
 }
 
-/// What keeps an address from being listened on.
+/// Why an address is not available.
 #[derive(Debug, thiserror::Error)]
 pub enum AddressUnavailable {
-    /// Its name stands for no address.
+    /// The name stands for no address.
     #[error("{0}")]
     Unknown(io::Error),
-    /// It belongs to no interface of this machine.
+    /// The address belongs to no interface of this machine.
     #[error("this machine has no such address: {0}")]
     NotLocal(io::Error),
     /// Another server has locked the file beside the unix socket.
@@ -73,14 +74,14 @@ pub enum AddressUnavailable {
         /// What the system says.
         error: io::Error,
     },
-    /// Anything else that the system says, such as that it is in use.
+    /// Any other error of the system, for one that the address is in use.
     #[error("{0}")]
     System(#[from] io::Error),
 }
 
 impl BindError {
-    /// True if the name means nothing, so that trying again does not help. An address that this machine
-    /// does not have may come later: a floating one, or a tunnel's.
+    /// True if the name stands for no address, so that trying again does not help. An address that
+    /// this machine does not have may come later: a floating one, or a tunnel's.
     pub fn is_bad_setting(&self) -> bool {
         matches!(self.reason, AddressUnavailable::Unknown(_))
     }
@@ -91,7 +92,7 @@ impl BindError {
 ///
 /// # Errors
 ///
-/// The first address that cannot be had; the others are closed again.
+/// If an address is not available; the addresses opened before it are closed again.
 pub async fn bind(addresses: &[Address]) -> Result<Vec<Listener>, BindError> {
     let mut listeners = Vec::new();
     if addresses.is_empty() {
@@ -134,8 +135,8 @@ async fn look_up(name: &str) -> io::Result<Vec<SocketAddr>> {
 
 /// Opens the `addresses` that one name stands for, each once: some hosts files give localhost the
 /// same address twice. An address that is open already, as one of the `others`, is not opened again
-/// either. Of two settings that overlap, such as localhost:11400 and 127.0.0.1:11400, each has what
-/// it asks for then, and a refusal to start would help nobody. Port 0 in two settings is two ports.
+/// either: where two settings overlap, as localhost:11400 and 127.0.0.1:11400 do, each gets the
+/// address it asks for. Port 0 in two settings is two ports.
 ///
 /// An address that this machine does not have is left out as long as the name has another one:
 /// localhost has an IPv6 address in many hosts files of machines without IPv6.
@@ -180,7 +181,8 @@ fn listen(address: SocketAddr) -> io::Result<Listener> {
         SocketAddr::V4(_) => TcpSocket::new_v4()?,
         SocketAddr::V6(_) => TcpSocket::new_v6()?,
     };
-    // Otherwise `[::]` would take IPv4 connections as well, and `0.0.0.0` beside it be in use.
+    // Otherwise `[::]` would take IPv4 connections as well, and `0.0.0.0` beside it would be in
+    // use.
     #[cfg(feature = "dual-stack")]
     if address.is_ipv6() {
         socket2::SockRef::from(&socket).set_only_v6(true)?;
@@ -212,7 +214,7 @@ impl Listener {
         &self.address
     }
 
-    /// The same as a socket address, if it is one of TCP.
+    /// The address as a socket address, if it is one of TCP.
     pub fn tcp_address(&self) -> Option<SocketAddr> {
         match &self.socket {
             Socket::Tcp(listener) => listener.local_addr().ok(),
@@ -230,7 +232,7 @@ mod tests {
     use super::*;
 
     const LOCAL: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
-    /// Set aside for documents, so that no machine has it.
+    /// Reserved for documentation, so that no machine has it.
     const ELSEWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), 0);
 
     fn open(addresses: &[SocketAddr], others: &[Listener]) -> Vec<Listener> {

@@ -1,13 +1,13 @@
 //! Sockets, tasks and time around the [`LockTable`].
 //!
 //! One task serves one connection: it alone reads from, writes to and waits for its client. When
-//! the connection ends, a small task sits out the session's grace period.
+//! the connection ends, a small task waits for the end of the session's grace period.
 
 mod admission;
-mod background;
 mod clock;
 mod connection;
 mod entropy;
+mod expiry;
 mod handover_spin;
 #[cfg(test)]
 mod harness;
@@ -43,13 +43,13 @@ use entropy::Entropy;
 use handover_spin::HandoverSpin;
 use throttle::Throttle;
 
-/// What the store gets for its last commit if all the time of a stop is over.
+/// The time that the store has for its last commit when the time of a stop is over.
 const LAST_COMMIT: Duration = Duration::from_secs(1);
 
 /// How many `debug`s run at one time.
 const DEBUGS_AT_ONCE: usize = 8;
 
-/// What all connections share.
+/// The state that all tasks of a server share.
 #[derive(Debug)]
 struct Shared {
     table: LockTable,
@@ -60,13 +60,14 @@ struct Shared {
     throttles: Throttles,
     places: Places,
     debugs: Semaphore,
-    /// Everything that runs, so that a stop can wait for it.
+    /// All tasks of the server, so that a stop can wait for them.
     tasks: TaskTracker,
-    /// For what is no connection; those have their own [`Signal`](crate::table::Signal).
+    /// Tells the tasks that are no connections to stop; a connection has a
+    /// [`Signal`](crate::table::Signal) of its own.
     stop: CancellationToken,
 }
 
-/// Log lines that a crowd could bring.
+/// Limits log lines that many clients could cause at once.
 #[derive(Debug, Default)]
 struct Throttles {
     lease_ends: Throttle,
@@ -92,14 +93,14 @@ impl Shared {
         })
     }
 
-    /// Begins the stop: from here on nothing is granted, and everyone is told.
+    /// Begins the stop: from here on nothing is granted, and all tasks are told.
     fn begin_stop(&self) {
         self.table.stop();
         self.stop.cancel();
     }
 }
 
-/// Begins the stop also where [`run`] is dropped instead of being told to.
+/// Begins the stop, also if [`run`] is dropped before `shutdown` is ready.
 struct StopAtEnd(Arc<Shared>);
 
 impl Drop for StopAtEnd {
@@ -118,7 +119,7 @@ pub enum RunError {
     #[cfg(feature = "store")]
     #[error(transparent)]
     Store(#[from] crate::store::disk::OpenError),
-    /// The last changes are not on disk. Nobody was told that they are.
+    /// The last changes are not on disk. No client was told that they are.
     #[error("the last changes could not be stored: {0}")]
     NotStored(#[from] NotStored),
 }
@@ -128,14 +129,14 @@ pub enum RunError {
 /// and connections are closed. Returns when all that is done, or after
 /// [`Config::shutdown_time`], and a second for the store, at the latest.
 ///
-/// The caller owns the ports and decides about the end, so a test can bind port 0. It can also learn
-/// of the beginning: `shutdown` is polled for the first time when the ports are open and the store is
-/// restored. This process's limit of open files is raised for [`Config::max_connections`]; where that
-/// is not allowed, fewer connections are admitted.
+/// The caller owns the ports and decides about the end, so a test can bind port 0. The caller can
+/// also learn of the beginning: `shutdown` is polled for the first time when the ports are open and
+/// the store is restored. This process's limit of open files is raised for
+/// [`Config::max_connections`]; where that is not allowed, fewer connections are admitted.
 ///
 /// # Errors
 ///
-/// When it cannot start, or could not store everything. Nothing in between ends the server.
+/// When the server cannot start, or could not store everything. Nothing in between ends it.
 pub async fn run(
     listeners: Vec<Listener>,
     config: Config,
@@ -147,11 +148,11 @@ pub async fn run(
     let shared = Arc::new(Shared::new(config, table, clock)?);
     let stop_at_end = StopAtEnd(Arc::clone(&shared));
     let (tasks, stop) = (&shared.tasks, &shared.stop);
-    tasks.spawn(background::end_leases(Arc::clone(&shared), stop.clone()));
-    tasks.spawn(background::keep_time(Arc::clone(&shared), stop.clone()));
+    tasks.spawn(expiry::end_leases(Arc::clone(&shared), stop.clone()));
+    tasks.spawn(clock::keep_time(Arc::clone(&shared), stop.clone()));
     tasks.spawn(handover_spin::keep_awake(Arc::clone(&shared), stop.clone()));
     for grace in graces {
-        tasks.spawn(background::sit_out(
+        tasks.spawn(expiry::end_grace_period(
             Arc::clone(&shared),
             grace,
             stop.clone(),

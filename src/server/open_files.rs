@@ -3,13 +3,13 @@
 use rlimit::Resource;
 use tracing::warn;
 
-/// Open files that are no connections, beyond those that are open at start: what the store opens to
-/// write itself anew, a word to the service manager, connections that are accepted and not yet
-/// counted, or counted out and not yet closed. These are a handful.
+/// Open files that are no connections and come after the start: the store's when it writes its file
+/// anew, the message to the service manager, connections that are accepted and not yet counted, or
+/// counted out and not yet closed. These are a handful.
 const RESERVE: u64 = 16;
 
-/// Taken for open where the system does not show it, such as without a `/proc`: a server with a
-/// store and some ports has fewer.
+/// How many files are taken to be open where the system does not show it, as without a `/proc`: a
+/// server with a store and some ports has fewer.
 const OPEN_UNSEEN: u64 = 32;
 
 /// The limit of open files.
@@ -17,17 +17,18 @@ const OPEN_UNSEEN: u64 = 32;
 pub(super) struct Limit {
     /// The limit itself.
     pub(super) files: u64,
-    /// What it leaves for connections.
+    /// How many connections it has room for.
     pub(super) room: usize,
 }
 
-/// Raises this process's limit for so many connections, as far as that is allowed. The usual one is
-/// a thousand, for the sake of programs that cannot take more. `None` if there is no telling.
+/// Raises this process's limit for so many connections, as far as that is allowed. The usual limit
+/// is a thousand, for the sake of programs that cannot take more. `None` if the limit cannot be
+/// read.
 pub(super) fn raise_for(connections: usize) -> Option<Limit> {
     let open = open_numbers();
     let taken = |limit| match &open {
-        // One that the process got from its parent may have a number above the limit, and does not
-        // count then.
+        // A file that the process got from its parent may have a number above the limit, and does
+        // not count then.
         Some(open) => open.iter().filter(|number| **number < limit).count() as u64 + RESERVE,
         None => OPEN_UNSEEN + RESERVE,
     };
@@ -44,7 +45,7 @@ pub(super) fn raise_for(connections: usize) -> Option<Limit> {
     })
 }
 
-/// The numbers of what is open, and of the directory that is read for that.
+/// The numbers of the open files, and of the directory that is read for that.
 fn open_numbers() -> Option<Vec<u64>> {
     let entries = std::fs::read_dir("/proc/self/fd").ok()?;
     let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());

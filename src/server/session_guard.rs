@@ -1,4 +1,4 @@
-//! A session while a connection speaks for it, and its end.
+//! Ends a session in every case: when its connection ends, and when its task is torn down.
 
 use std::ops::{Deref, DerefMut};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -12,31 +12,31 @@ use super::Shared;
 use crate::model::{Peer, Seq};
 use crate::table::{Detached, Grace, LockTable, Session};
 
-/// How many locks are released before others get their turn: a tenth of a millisecond's work, as
-/// there may be one worker for all.
+/// How many locks are released before other tasks get their turn: a tenth of a millisecond's work,
+/// as one worker may run all tasks.
 pub(super) const SLICE: usize = 250;
 
-/// How long a slice may wait for the store.
+/// How long the next slice waits for the store at most.
 const PATIENCE: Duration = Duration::from_millis(100);
 
-/// A session in use. Should its task be torn down, wherever it is, the session ends with it: no
-/// lock is ever held by nobody.
+/// A session in use. If its task is torn down, wherever it is, the session ends with it: no lock
+/// stays held without a session that can release it.
 pub(super) struct SessionGuard {
     shared: Arc<Shared>,
     /// `None` only once detached.
     session: Option<Session>,
 }
 
-/// A session that is over, and holds what is not released yet. Should its task be torn down, the rest
-/// is released with it.
+/// A session that is over and not yet released. If its task is torn down, the rest of its locks are
+/// released at once.
 struct OverGuard<'a> {
     shared: &'a Shared,
     session: Session,
 }
 
-/// Releases all locks of a session, in slices, so that a million of them stall nobody: neither in
-/// memory nor in the store, where each slice is a commit that others' changes are part of. Returns
-/// what the last release is part of.
+/// Releases all locks of a session in slices, so that a million locks stall no other client:
+/// neither in memory nor in the store, where each slice is a commit shared with other clients'
+/// changes. Returns the number of the commit that the last release is part of.
 pub(super) async fn unlock_all(shared: &Shared, session: &mut Session) -> Seq {
     let table = &shared.table;
     loop {
@@ -50,15 +50,16 @@ pub(super) async fn unlock_all(shared: &Shared, session: &mut Session) -> Seq {
     }
 }
 
-/// Frees what a session lists and has lost, in slices, for the same reason.
+/// Frees the entries of locks that the session has lost, in slices, for the same reason.
 pub(super) async fn tidy(shared: &Shared, session: &mut Session) {
     while shared.table.tidy_some(session, SLICE) {
         tokio::task::yield_now().await;
     }
 }
 
-/// Lets others have their turn, in the store as well: but not for longer if the disk hangs. Whoever
-/// tells a client of the change looks once more whether it is durable.
+/// Lets other tasks have their turn, and the store write its changes up to `seq`, but does not wait
+/// for a disk that hangs. So a caller that answers a client looks again whether the change is
+/// durable.
 pub(super) async fn give_way(table: &LockTable, seq: Seq) {
     if seq > table.changes().durable_up_to() {
         let _ = timeout(PATIENCE, table.changes().durable(seq)).await;
@@ -66,7 +67,7 @@ pub(super) async fn give_way(table: &LockTable, seq: Seq) {
     tokio::task::yield_now().await;
 }
 
-/// Releases what a session that is over held.
+/// Releases all locks of a session that is over.
 pub(super) async fn release_over(shared: &Shared, session: Session) {
     let mut over = OverGuard { shared, session };
     unlock_all(shared, &mut over.session).await;
@@ -79,8 +80,8 @@ impl SessionGuard {
         Self { shared, session }
     }
 
-    /// Ends the session's connection. Without a grace period everything is released on return. While
-    /// the server stops nothing ends.
+    /// Ends the session's connection. Without a grace period all locks are released on return.
+    /// While the server stops no session ends.
     pub(super) async fn detach(&mut self) -> Option<Grace> {
         let shared = &self.shared;
         let session = self.session.take()?;
@@ -90,7 +91,7 @@ impl SessionGuard {
             Detached::Over(session) => session,
             Detached::NoRoom { session, nth } => {
                 let (number, locks) = (session.number(), session.held());
-                // Where there is one there are thousands, and a log must not drown in them.
+                // If one session finds no room, thousands may, and the log must not drown in them.
                 if nth.is_power_of_two() {
                     warn!(
                         session = %number, locks, turned_away = nth,
@@ -149,8 +150,9 @@ impl Drop for OverGuard<'_> {
     }
 }
 
-/// What is torn down may have come upon a broken invariant, and the same one may be met again here,
-/// where a panic would end the whole server. What is not released then stays refused.
+/// Ends a session after its task was torn down, perhaps by the panic of a broken invariant. `end`
+/// may meet the same invariant, and a second panic would end the whole server. A lock that is not
+/// released then stays refused.
 fn unless_broken(end: impl FnOnce()) {
     if catch_unwind(AssertUnwindSafe(end)).is_err() {
         error!("a session could not be ended: what it holds stays locked until a restart");
@@ -180,7 +182,7 @@ mod tests {
             assert_eq!(answer.expect("no store").value, Locked::Acquired);
         }
         let mut ending = pin!(unlock_all(shared, &mut session));
-        // Polled by hand: each time it gives way is somebody else's turn.
+        // Polled by hand: each time it yields is another task's turn.
         let mut context = Context::from_waker(Waker::noop());
         for turn in 1..50_000 / SLICE {
             assert!(ending.as_mut().poll(&mut context).is_pending());

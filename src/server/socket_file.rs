@@ -10,7 +10,7 @@ use tracing::debug;
 
 use super::listener::AddressUnavailable;
 
-/// Only its server's user may lock it.
+/// Only the user of the server may lock the file.
 const LOCK_FILE_MODE: u32 = 0o600;
 
 /// A bound socket's file, which is removed at the end. Drop this before the socket: as long as the
@@ -19,13 +19,13 @@ const LOCK_FILE_MODE: u32 = 0o600;
 pub(super) struct SocketFile {
     path: PathBuf,
     identity: Identity,
-    /// Held for longer than the file is there, so that nobody else starts on the path before this
-    /// server has left it.
+    /// Held for longer than the file is there, so that no other server starts on the path before
+    /// this one has left it.
     _lock: File,
 }
 
 impl SocketFile {
-    /// Binds a new socket to `path`, where a server that was killed may have left its socket's file.
+    /// Binds a new socket to `path`, where a killed server may have left the file of its socket.
     ///
     /// # Errors
     ///
@@ -67,13 +67,13 @@ fn identity(metadata: &Metadata) -> Identity {
     (metadata.dev(), metadata.ino())
 }
 
-/// Locks the file beside the socket at `path`. Of two servers that find the same stale socket, the
-/// slower one would otherwise remove the new socket of the faster one, and both would run. A server
-/// whose socket's file was removed keeps the lock, too: it may still have clients, and a second
-/// server would grant them the same keys.
+/// Locks the file beside the socket at `path`. Otherwise, of two servers that find the same stale
+/// socket, the slower one would remove the new socket of the faster one, and both would run. A
+/// server keeps the lock also if the file of its socket was removed: it may still have clients, and
+/// a second server would grant other clients the same keys.
 ///
-/// The lock file stays when the server ends. To remove it would be to pull it from under a server
-/// that has just opened it: the next one would make a new file, and both would have a lock.
+/// The lock file stays when the server ends. If it were removed, another server might have opened
+/// it just before; the next one would make a new file, and both would have a lock.
 fn lock(path: &Path) -> Result<File, AddressUnavailable> {
     let mut name = path.as_os_str().to_owned();
     name.push(".lock");
@@ -90,7 +90,7 @@ fn lock(path: &Path) -> Result<File, AddressUnavailable> {
     })
 }
 
-/// Removes a socket that nobody listens on, and nothing else.
+/// Removes a socket that no server listens on, and nothing else.
 async fn remove_stale(path: &Path) -> io::Result<()> {
     let is_socket = std::fs::symlink_metadata(path).is_ok_and(|meta| meta.file_type().is_socket());
     if !is_socket {

@@ -1,4 +1,4 @@
-//! How a server begins: with an empty table, or with what a store has kept.
+//! Makes the table of a new server: empty, or from what a store has kept.
 
 #[cfg(feature = "store")]
 use std::path::Path;
@@ -15,7 +15,7 @@ use crate::store::disk;
 use crate::store::{Changes, Writer};
 use crate::table::{Grace, LockTable};
 
-/// A table, the grace periods that run in it, and the thread that writes what changes.
+/// A table, the grace periods that run in it, and the thread that writes changes to the store.
 pub(super) type Start = (LockTable, Vec<Grace>, Option<Writer>);
 
 pub(super) fn start(config: &Config, clock: &Clock) -> Result<Start, RunError> {
@@ -36,8 +36,9 @@ pub(super) fn empty(config: &Config) -> Start {
 
 /// Opens the store and makes a table of what is in it.
 ///
-/// Tokens begin above those of the store, and above those of a server without one: so they go on
-/// even where the directory is lost, or an old copy of it was put back.
+/// Tokens begin above all tokens of the store, and above the tokens that a server without a store
+/// would give: so they go on growing even if the directory is lost, or an old copy of it was put
+/// back.
 #[cfg(feature = "store")]
 fn from_store(path: &Path, config: &Config, clock: &Clock) -> Result<Start, RunError> {
     let (storage, restored) = disk::open(path)?;

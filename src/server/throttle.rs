@@ -1,9 +1,9 @@
-//! Log lines about things that may come by the thousand.
+//! Limits log lines of a kind that may come by the thousand.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// So many lines of one kind are logged in each [`PERIOD`].
+/// How many lines of one kind are logged in each [`PERIOD`].
 const LINES: u32 = 20;
 const PERIOD: Duration = Duration::from_secs(10);
 
@@ -19,8 +19,8 @@ struct State {
 }
 
 impl Throttle {
-    /// If a line may be logged at `now`: how many were left out since the one before. `None` if it is
-    /// to be left out itself.
+    /// Whether a line may be logged at `now`: if so, how many lines were left out since the last
+    /// one; `None` if this line is to be left out, too.
     pub(super) fn pass(&self, now: Instant) -> Option<u64> {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let is_over = |begun| now.saturating_duration_since(begun) >= PERIOD;
@@ -41,7 +41,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_crowd_is_counted_and_told_with_the_next_line() {
+    fn lines_left_out_are_counted_and_told_with_the_next_line() {
         let (throttle, now) = (Throttle::default(), Instant::now());
         let passed = (0..1_000).filter(|_| throttle.pass(now) == Some(0));
         assert_eq!(passed.count(), LINES as usize);

@@ -1,5 +1,4 @@
-//! What a connection needs of the stream under it, beyond reading and writing, and how a socket is
-//! set up for it.
+//! The client's stream under a connection, and the options of its socket.
 
 use std::io;
 #[cfg(feature = "keepalive")]
@@ -37,7 +36,7 @@ impl Transport for tokio::io::DuplexStream {
     }
 }
 
-/// Sets the options of an accepted socket. One that refuses them is served all the same.
+/// Sets the options of an accepted socket. A connection that refuses them is served all the same.
 #[cfg_attr(not(feature = "keepalive"), expect(unused_variables))]
 pub(super) fn configure(stream: &TcpStream, config: &Config) {
     let configured = stream.set_nodelay(true);
@@ -48,9 +47,9 @@ pub(super) fn configure(stream: &TcpStream, config: &Config) {
     }
 }
 
-/// Makes the kernel end a connection whose peer has not been heard of for `seconds`: after half
-/// of that it asks, three times, and gives up. Answers that nobody acknowledges count, too, for
-/// which there would be no such limit otherwise.
+/// Makes the kernel end a connection if nothing was heard from its peer for `seconds`: after half
+/// of that time the kernel asks, three times, and gives up. Answers that the peer does not
+/// acknowledge are limited to the same time, as keepalive does not cover them.
 #[cfg(feature = "keepalive")]
 fn keep_alive(stream: &TcpStream, seconds: u32) -> io::Result<()> {
     if seconds == 0 {

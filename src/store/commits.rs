@@ -1,17 +1,17 @@
-//! Changes on their way to the store: ordered by those who make them, written by one thread.
+//! Changes on their way to the store: the table orders them, and one thread writes them.
 //!
-//! Changes collect while the commit before is under way, so one sync serves all connections that
-//! came meanwhile. A commit that fails is told to those who wait for it, and its changes stay, to
-//! be part of the next.
+//! Changes collect while the commit before is under way, so that one sync serves all connections
+//! that came meanwhile. If a commit fails, each connection that waits for it is told, and its
+//! changes stay, to be part of the next commit.
 //!
 //! Invariants:
 //!
 //! 1. A change is part of the commit whose number it got, or of a later one if that fails. So once
 //!    a number is durable, all changes up to it are.
-//! 2. That a number is durable never changes. One that is not may become so, also after its commit
-//!    has failed.
-//! 3. Once a change was refused for a commit that failed, it is written as soon as the store works
-//!    again, though nobody waits for it any more.
+//! 2. A number that is durable stays so. A number that is not may become durable, also after its
+//!    commit has failed.
+//! 3. A change that was refused because its commit failed is written as soon as the store works
+//!    again, although no connection waits for it any more.
 //! 4. A change that comes after the last commit gets a number that never becomes durable.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -26,19 +26,19 @@ use super::overdue::{OVERDUE, UnderWay};
 use super::{Batch, Storage};
 use crate::model::{Change, NotStored, Seq};
 
-/// How long to leave a store alone that has just failed, at first and at most.
+/// How long a store that has just failed is not tried again, at first and at most.
 const RETRY_FIRST: Duration = Duration::from_millis(100);
 const RETRY_LAST: Duration = Duration::from_secs(1);
 
-/// How long a commit may wait for more to come, however long the last one took.
+/// How long a commit may wait for more connections, however long the last commit took.
 const LONGEST_GATHERING: Duration = Duration::from_millis(1);
 
-/// Where changes of state are handed in. Without a store behind it, all of this does nothing and
-/// everything counts as durable.
+/// Takes the changes of state for the store. Without a store it drops them, and every change counts
+/// as durable.
 #[derive(Debug, Clone, Default)]
 pub struct Changes(Option<Arc<Queue>>);
 
-/// The thread that writes. Ends, with everything written, by [`Writer::finish`].
+/// The thread that writes. [`Writer::finish`] ends it, with everything written.
 #[derive(Debug)]
 pub struct Writer {
     queue: Arc<Queue>,
@@ -48,18 +48,19 @@ pub struct Writer {
 #[derive(Debug)]
 struct Queue {
     collecting: Mutex<Collecting>,
-    /// Notified when there is something to do for a writer that waits.
+    /// Notified when there is work for a writer that waits.
     work: Condvar,
     durable: AtomicU64,
-    /// The number of the last commit there is; as large as can be before that is known.
+    /// The number of the last commit; `u64::MAX` as long as that is not known.
     last: AtomicU64,
     under_way: UnderWay,
-    /// The last commit failed.
+    /// Whether the last commit failed.
     failing: AtomicBool,
-    /// Why; of the last failure.
+    /// Why the last failed commit failed.
     reason: Mutex<NotStored>,
-    /// Those who wait for a commit: even numbers and odd ones. The writer is never more than one
-    /// commit behind the one that collects, so each waiter is woken once.
+    /// Notified when a commit with an even number, or with an odd one, has ended. The writer is
+    /// never more than one commit behind the one that collects, so each waiting connection is woken
+    /// once.
     done: [Notify; 2],
 }
 
@@ -68,13 +69,13 @@ struct Collecting {
     /// The number of the commit that these changes will be part of.
     seq: u64,
     changes: Vec<Change>,
-    /// How many wait for this commit.
+    /// How many calls want this commit.
     wanted_by: usize,
-    /// At how many the writer begins, if it waits.
+    /// At how many of them the writer begins, if it waits.
     enough: usize,
     writer_waits: bool,
     finish: bool,
-    /// Changes came after the last commit.
+    /// Whether changes came after the last commit.
     came_late: bool,
 }
 
@@ -101,14 +102,15 @@ impl Changes {
         Ok((Self(Some(queue)), writer))
     }
 
-    /// True if changes go anywhere.
+    /// Whether there is a store.
     pub fn are_kept(&self) -> bool {
         self.0.is_some()
     }
 
     /// Hands in the change that `change` makes, behind all that were handed in before. Does not
-    /// wait, and may be called under a guard. It is written when someone waits for its number or
-    /// a later one; after the last commit it is not, and its number does not become durable.
+    /// wait for the store, and may be called under a guard. The change is written when a caller
+    /// wants its number or a later one written. After the last commit it is not written, and its
+    /// number does not become durable.
     pub fn push(&self, change: impl FnOnce() -> Change) -> Seq {
         let Some(queue) = &self.0 else {
             return Seq::default();
@@ -123,13 +125,13 @@ impl Changes {
         Seq(collecting.seq)
     }
 
-    /// The number of the commit that the next change will be part of: once it is durable, all that
-    /// were handed in so far are.
+    /// The number of the commit that the next change will be part of: once it is durable, all
+    /// changes handed in so far are.
     pub fn last(&self) -> Seq {
         Seq(self.0.as_ref().map_or(0, |queue| queue.last()))
     }
 
-    /// Up to where everything is on disk.
+    /// The last number up to which all changes are on disk.
     pub fn durable_up_to(&self) -> Seq {
         let durable = |queue: &Arc<Queue>| queue.durable.load(Ordering::Acquire);
         Seq(self.0.as_ref().map_or(u64::MAX, durable))
@@ -146,8 +148,8 @@ impl Changes {
     ///
     /// # Errors
     ///
-    /// When the commit failed, or those before it do. The changes are still there, and may become
-    /// durable later.
+    /// When the commit of `seq` failed, or the store fails before it. The changes are still there,
+    /// and may become durable later.
     pub async fn durable(&self, seq: Seq) -> Result<(), NotStored> {
         match &self.0 {
             Some(queue) if seq > self.durable_up_to() => queue.until_decided(seq).await,
@@ -155,26 +157,26 @@ impl Changes {
         }
     }
 
-    /// Whether a change can be made at this time. A client's request asks first; what ends by itself
-    /// asks nobody.
+    /// Whether a change can be made at this time. Asked before a client's request; grants and
+    /// sessions that end by themselves end without asking.
     ///
     /// # Errors
     ///
-    /// Why not: the last commit failed. All changes up to the last that was handed in before are
-    /// durable once this is `Ok` again.
+    /// The reason, if the last commit failed. Once this is `Ok` again, all changes that were
+    /// refused before are durable or about to be.
     pub fn accept(&self) -> Result<(), NotStored> {
         self.refusal().map_or(Ok(()), Err)
     }
 
-    /// Why no change can be made at this time; `None` if it can.
+    /// The reason why no change can be made at this time; `None` if changes can be made.
     pub fn refusal(&self) -> Option<NotStored> {
         self.0.as_ref()?.refusal()
     }
 }
 
 impl Writer {
-    /// Writes what is left and ends the thread. Blocks as long as the storage does. Changes that are
-    /// handed in too late are not stored: to wait for them is an error, at once.
+    /// Writes the remaining changes and ends the thread. Blocks as long as the storage does.
+    /// Changes that are handed in too late are not stored: waiting for them is an error at once.
     ///
     /// # Errors
     ///
@@ -216,7 +218,8 @@ impl Queue {
         lock(&self.collecting)
     }
 
-    /// All changes that are handed in from now on, where `seq` is what collects, come too late.
+    /// Whether changes that are handed in from now on come too late; `seq` is the commit that
+    /// collects.
     fn has_ended_before(&self, seq: u64) -> bool {
         seq > self.last.load(Ordering::Acquire)
     }
@@ -250,11 +253,12 @@ impl Queue {
     async fn until_decided(&self, seq: Seq) -> Result<(), NotStored> {
         let done = self.done(seq.0);
         loop {
-            // Made before the look, so it is told of a commit that ends in between.
+            // Made before the outcome is read, so that the end of a commit in between is not
+            // missed.
             let decided = done.notified();
             let outcome = self.outcome(seq);
             if !matches!(outcome, Some(Ok(()))) {
-                // Also what is refused: it is written when the store works again.
+                // A refused change is wanted, too: it is written when the store works again.
                 self.want(seq);
             }
             if let Some(outcome) = outcome {
@@ -268,9 +272,10 @@ impl Queue {
         &self.done[usize::from(seq % 2 == 1)]
     }
 
-    /// Whoever comes while the store fails is told so at once, and does not wait for the next try.
+    /// The outcome of `seq`; `None` as long as it is open. While the store fails it is a refusal at
+    /// once, not after the next try.
     fn outcome(&self, seq: Seq) -> Option<Result<(), NotStored>> {
-        // First whether it fails: what has become durable since then is.
+        // The refusal is read first: changes that have become durable since then count as durable.
         let refusal = self.refusal();
         if seq.0 <= self.durable.load(Ordering::Acquire) {
             return Some(Ok(()));
@@ -312,7 +317,7 @@ impl Queue {
                 Err(reason) => {
                     *lock(&self.reason) = reason;
                     self.failing.store(true, Ordering::Release);
-                    // Those who wait for the next commit, too: it has to wait for a while.
+                    // Waiting for the next commit ends as well, as that is not tried for a while.
                     self.done.iter().for_each(Notify::notify_waiters);
                 }
             }
@@ -334,13 +339,13 @@ impl Queue {
         });
     }
 
-    /// Waits until a commit is wanted, or until it is time to try again what failed; and then, a
-    /// little, for those who will want it, too.
+    /// Waits until a commit is wanted, and then a little for further connections that will want it;
+    /// after a failure, until it is time to try again. Takes its changes.
     fn take(&self, pace: &Pace) -> Taken {
         let mut collecting = self.collecting();
         collecting.writer_waits = true;
         if let Some(retry_after) = pace.retry_after() {
-            // However many come meanwhile.
+            // No number of waiting connections makes the next try come sooner.
             collecting.enough = usize::MAX;
             collecting = self.wait_for_enough(collecting, Some(retry_after));
         } else {
@@ -385,7 +390,7 @@ impl Queue {
     }
 }
 
-/// What the writer takes for one commit.
+/// The changes of one commit.
 struct Taken {
     seq: u64,
     wanted_by: usize,
@@ -393,11 +398,11 @@ struct Taken {
     finish: bool,
 }
 
-/// When the writer begins.
+/// Decides when the writer begins a commit.
 ///
-/// Those whom the last commit answered are likely to come again at once. A commit that waits for
-/// most of them serves all in one sync instead of a few in each of many. It never waits longer
-/// than that commit took; and one who is alone waits for nobody.
+/// The clients that the last commit answered are likely to come again at once. A commit that waits
+/// for most of them serves all in one sync, instead of a few in each of many. It never waits longer
+/// than the last commit took; and for a single client it does not wait.
 #[derive(Debug, Default)]
 struct Pace {
     last_commit: Duration,
@@ -443,7 +448,7 @@ impl Pace {
     }
 }
 
-/// A storage that panics has not stored.
+/// Commits a batch that is not empty. A storage that panics has not stored.
 fn commit(storage: &mut impl Storage, batch: &Batch) -> Result<(), NotStored> {
     if batch.is_empty() {
         return Ok(());
@@ -463,7 +468,7 @@ fn log_failure(reason: &NotStored, times: u32, changes: usize) {
     }
 }
 
-/// What these mutexes protect is whole between any two statements.
+/// Poisoning is ignored: the state in these mutexes is whole between any two statements.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -487,7 +492,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn one_commit_serves_all_who_came_while_another_was_under_way() {
+    async fn one_commit_serves_all_changes_that_came_while_another_was_under_way() {
         let (fake, changes, writer) = start();
         let (go, has_begun) = fake.gate();
         let first = changes.push(released(0));
@@ -525,7 +530,7 @@ mod tests {
         assert_eq!(changes.durable(second).await, Err(why.clone()));
         assert_eq!(changes.durable(first).await, Err(why));
         fake.state().is_broken = false;
-        // Nobody asks; it is tried again nevertheless.
+        // No caller asks, and the commit is tried again nevertheless.
         while changes.durable_up_to() < second {
             tokio::task::yield_now().await;
         }
@@ -560,8 +565,8 @@ mod tests {
         assert_eq!(writer.finish(), Err(NotStored::new("no space")));
     }
 
-    /// What is handed in during the retry that makes the store work again is part of no commit that
-    /// anyone waits for.
+    /// A change that is handed in during the retry that makes the store work again is part of a
+    /// commit that no caller waits for.
     #[tokio::test]
     async fn what_was_refused_is_written_when_the_store_works_again() {
         let (fake, changes, writer) = start();
@@ -635,8 +640,8 @@ mod tests {
         fake.state().stored.grants.contains_key(&Token(token))
     }
 
-    /// On real threads, with failures in between: whoever is told that a change is durable finds it
-    /// stored, and nobody waits for ever.
+    /// On real threads, with failures in between: each task that is told that a change is durable
+    /// finds it stored, and no task waits for ever.
     #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
     async fn what_is_said_to_be_durable_is_stored() {
         const TASKS: u64 = 16;

@@ -1,4 +1,4 @@
-//! A storage for tests: in memory, and it fails, or waits, when it is told to.
+//! A storage for tests: in memory, and it fails or waits on demand.
 
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -13,12 +13,12 @@ pub(crate) struct Fake(Arc<Mutex<State>>);
 
 #[derive(Debug, Default)]
 pub(crate) struct State {
-    /// Everything that was stored; what is over stays as `None`.
+    /// Everything that was stored; grants and sessions that are over stay as `None`.
     pub(crate) stored: Batch,
     pub(crate) commits: usize,
-    /// The first of them is the next commit's failure.
+    /// The last of them is the next commit's failure.
     pub(crate) failures: Vec<NotStored>,
-    /// All commits fail.
+    /// Whether all commits fail.
     pub(crate) is_broken: bool,
     pub(crate) panics: bool,
     gate: Option<(Sender<()>, Receiver<()>)>,
@@ -29,7 +29,7 @@ impl Fake {
         self.0.lock().expect("no test panics in here")
     }
 
-    /// What a server would find that starts now.
+    /// The state that a server started now would find.
     #[cfg(feature = "store")]
     pub(crate) fn restored(&self) -> Restored {
         let stored = &self.state().stored;

@@ -1,11 +1,12 @@
-//! What survives a restart.
+//! The state that survives a restart.
 //!
-//! The table hands each change of state to [`Changes`] under the guard that orders it, and waits
-//! for nothing there; it gets a [`Seq`](crate::model::Seq) back. Whoever tells a client of the change waits until
-//! that number is durable. Between the two, [`Changes`] collects what all connections do and
-//! gives it to the [`Storage`] in one commit.
+//! The table hands each change of state to [`Changes`] under the guard that orders it, without
+//! waiting, and gets a [`Seq`](crate::model::Seq) back. A connection that answers a client with the
+//! change waits until its number is durable. Meanwhile [`Changes`] collects the changes of all
+//! connections and gives them to the [`Storage`] in one commit.
 //!
-//! What is kept is the state and not its history: who holds what, and the sessions that do.
+//! The state is kept and not its history: the grants, and the sessions that have them or can be
+//! resumed.
 
 mod commits;
 #[cfg(feature = "store")]
@@ -20,7 +21,7 @@ use crate::model::{Change, NotStored, SessionNumber, StoredGrant, StoredSession,
 
 pub use commits::{Changes, Writer};
 
-/// The changes of one commit, by what they are about: of several to the same, the last.
+/// The changes of one commit, by token and by session: of several changes to the same, the last.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Batch {
     /// Grants; `None`: over.
@@ -53,11 +54,11 @@ impl Batch {
     }
 }
 
-/// Where the state is kept.
+/// A storage that keeps the state.
 pub trait Storage: Send + 'static {
-    /// Makes all changes of `batch` durable, or none of them; returns when they are. After an
-    /// error it is open which. The same batch, perhaps grown, is then tried again, and what of it
-    /// is there already changes nothing.
+    /// Makes all changes of `batch` durable, or none of them; returns when they are. After an error
+    /// it is open which. The same batch, perhaps grown, is then tried again; its changes that are
+    /// stored already change nothing.
     ///
     /// # Errors
     ///

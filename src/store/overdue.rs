@@ -1,22 +1,23 @@
-//! Says in the log that a commit takes very long, while it does.
+//! Reports a commit that takes very long, while it does.
 //!
-//! A disk that hangs fails nothing: the thread that writes waits in the kernel, and whatever needs
-//! it waits as well. So another thread looks at the clock.
+//! A disk that hangs makes no error: the thread that writes waits in the kernel, and every answer
+//! that needs it waits as well. So another thread looks at the clock.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// How long a commit may take before it is worth a line.
+/// How long a commit may take before it is reported.
 pub(super) const OVERDUE: Duration = Duration::from_secs(5);
 
-/// The longest time between two lines about one commit.
+/// The longest time between two reports of one commit.
 const LONGEST_SILENCE: Duration = Duration::from_secs(60);
 
-/// The commit that is under way, as the thread that writes and the one that watches share it.
+/// The commit that is under way, shared by the thread that writes and the one that watches.
 #[derive(Debug, Default)]
 pub(super) struct UnderWay {
     state: Mutex<State>,
-    /// Notified when there is a commit for a watcher that has none to watch, and in the end.
+    /// Notified when a commit begins while the watcher has none to watch, and by
+    /// [`UnderWay::finish`].
     begun: Condvar,
 }
 
@@ -29,7 +30,7 @@ struct State {
 }
 
 impl UnderWay {
-    /// A commit begins.
+    /// Notes that a commit begins.
     pub(super) fn begin(&self, now: Instant) {
         let mut state = self.state();
         state.since = Some(now);
@@ -40,21 +41,21 @@ impl UnderWay {
         }
     }
 
-    /// It ends. True if it was reported.
+    /// Notes that the commit has ended. True if it was reported.
     pub(super) fn end(&self) -> bool {
         let mut state = self.state();
         state.since = None;
         state.is_reported
     }
 
-    /// There will be no more. The watcher ends.
+    /// Notes that no commit will follow, and ends the watcher.
     pub(super) fn finish(&self) {
         self.state().is_over = true;
         self.begun.notify_one();
     }
 
-    /// Calls `report` with the time that a commit has taken, for each that takes longer than
-    /// `overdue`: then, and again and again while it goes on, in growing steps. Returns after
+    /// Calls `report` with the time that a commit has taken, for each commit that takes longer than
+    /// `overdue`: once then, and again in growing steps while it goes on. Returns after
     /// [`UnderWay::finish`].
     pub(super) fn watch(&self, overdue: Duration, report: impl Fn(Duration)) {
         let mut state = self.state();
@@ -72,8 +73,8 @@ impl UnderWay {
             if watched.replace(since) != Some(since) {
                 patience = overdue;
             }
-            // Commits are not announced to a watcher that waits for the end of one: most are over
-            // long before, and it looks at the next one then.
+            // The beginning of a commit does not wake a watcher that waits here: most commits end
+            // long before their time, and then the watcher looks at the current one.
             let left = patience.saturating_sub(since.elapsed());
             let ends = |state: &mut State| !state.is_over;
             let waited = self.begun.wait_timeout_while(state, left, ends);
@@ -88,7 +89,7 @@ impl UnderWay {
         }
     }
 
-    /// Every statement leaves it whole.
+    /// Poisoning is ignored: every statement leaves the state whole.
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -132,7 +133,7 @@ mod tests {
             under_way.begin(Instant::now());
             assert!(!under_way.end());
         }
-        // Also in the middle of one.
+        // Also if it ends in the middle of a commit.
         under_way.begin(Instant::now());
         under_way.finish();
         watcher.join().expect("no assertion failed");

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::grant::{Grant, GrantWord};
 use super::lock::{Admission, Lock};
 use super::lock_key::LockKey;
-use super::lost::LostLocks;
+use super::lost_locks::LostLocks;
 use super::map::{Free, Place};
 use super::outcome::{Basis, Claim, Locked, Outcome};
 use super::session::Session;
@@ -15,7 +15,7 @@ use super::{LockTable, interleave};
 use crate::model::{Change, Seq, StoredGrant};
 use crate::model::{Circle, Limit, Mode, NotStored, SessionNumber, Token};
 
-/// What came of a request at the place of its key.
+/// The outcome of a request, as decided under the guard of its key.
 enum Placed {
     Acquired(Grant),
     Again(Grant),
@@ -23,7 +23,7 @@ enum Placed {
     Busy,
     Conflict,
     Full(Limit),
-    /// Others hold the lock, and there is no room in its queue.
+    /// Other sessions hold the lock, and there is no room in its queue.
     QueueFull(Limit),
     Stopping,
 }
@@ -94,14 +94,15 @@ impl LockTable {
     /// it waited.
     pub(super) fn circle(&self, session: &Session, key: &[u8]) -> Option<Circle> {
         if session.held() == 0 {
-            // Without the graph's mutex, which every refusal would take otherwise.
+            // A session that holds nothing closes no circle, and need not take the graph's mutex.
             return None;
         }
         let waits = interleave::lock(&self.waits);
         self.find_circle(&waits, session, &LockKey::new(key))
     }
 
-    /// The one look-up of a request. `busy` says what becomes of it if others hold the lock.
+    /// Looks up the key, once for each request, and decides under its guard. `busy` decides if
+    /// other sessions hold the lock.
     fn place(
         &self,
         session: &mut Session,
@@ -184,8 +185,8 @@ impl LockTable {
         Placed::Acquired(self.keep(session, key.clone(), word.token(), seq))
     }
 
-    /// A grant. Called under the key's guard, so that the tokens of one key only grow, and that
-    /// their order is the order in which they are stored.
+    /// Makes a new grant. Called under the key's guard, so that the tokens of one key only grow,
+    /// and are stored in the order of their numbers.
     pub(super) fn new_grant(
         &self,
         session: SessionNumber,
@@ -208,7 +209,7 @@ impl LockTable {
         (self.leased(grant, lost, lease, now), seq)
     }
 
-    /// The grant with a lease that begins now, or without one.
+    /// The word of a grant. Its lease, if it has one, begins `now`.
     pub(super) fn leased(
         &self,
         grant: Grant,
@@ -240,7 +241,7 @@ impl LockTable {
         })
     }
 
-    /// The session knows of its grant.
+    /// Adds a grant to the session's list.
     pub(super) fn keep(
         &self,
         session: &mut Session,
@@ -274,7 +275,7 @@ impl LockTable {
         }
     }
 
-    /// The same for one more request that waits for this lock.
+    /// `None` if one more request of the session may wait for this lock, and is counted then.
     fn full_for_waiter(&self, session: &Session, lock: &Lock) -> Option<Limit> {
         let max = self.limits.waiters_per_key;
         if lock.waiters() >= max {

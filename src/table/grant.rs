@@ -1,4 +1,4 @@
-//! One grant: a session's hold of a key from the moment it was given.
+//! One grant of a lock to a session.
 
 use std::fmt;
 use std::num::NonZeroU64;
@@ -6,9 +6,9 @@ use std::num::NonZeroU64;
 use super::lock_key::LockKey;
 use crate::model::{SessionNumber, Token};
 
-/// A grant by its name. Whatever is undone, checked or taken away later is told by this, never by
-/// "the session's lock of that key": the session may have released the key and taken it again, or
-/// the connection may speak for another session by then.
+/// The name of one grant. A caller that later checks, undoes or ends the grant names it by this,
+/// not by its session and key: the session may have released the key and taken it again, or the
+/// connection may speak for another session by then.
 #[derive(Debug, Clone)]
 pub struct Grant {
     pub(super) session: SessionNumber,
@@ -24,9 +24,9 @@ impl Grant {
 }
 
 /// What the lock of a key keeps of a grant: its token, and whether it has an entry among the
-/// [`Leases`](super::lease::Leases), so that the others need not be looked for there. One word, as
-/// there are millions: the token, a bit for the lease, and one that is always set, so that no grant
-/// is the word 0.
+/// [`Leases`](super::lease::Leases), so that grants without a lease need not be looked for there.
+/// One word, as there are millions: the token, a bit for the lease, and a bit that is always set,
+/// so that no grant is the word 0.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct GrantWord(NonZeroU64);
 

@@ -1,43 +1,46 @@
-//! The list of what a session holds.
+//! The list of the keys that a session holds.
 
 use std::sync::Arc;
 
 use super::lock_key::LockKey;
-use super::lost::LostLocks;
+use super::lost_locks::LostLocks;
 use super::shrunk;
 use crate::model::{Seq, Token};
 
-/// The keys that a session holds, and what else of it outlives its connection.
+/// The keys that a session holds, and the rest of its state that outlives its connection.
 ///
-/// The list is there to find them again in the end, and to count them; whether it holds a key, the
-/// table knows. So a grant that is over need not be found in here: if it is not among the last, it
-/// stays for a while and is tidied away later. That takes less room than a set.
+/// The list serves to count the keys and to release them when the session ends; whether the session
+/// holds a key, the table knows. So the key of a released grant may stay in the list: a release
+/// looks for it among the last entries only, and otherwise it is tidied away later. A list takes
+/// less room than a set.
 ///
 /// Invariants:
 ///
 /// 1. Every grant that the session holds and knows of is in the list, once.
-/// 2. The list is never more than three times as long as what was held at one time since it was
-///    last empty, and a few.
+/// 2. The list has at most three times as many entries as the session held keys at one time since
+///    the list was last empty, and a few more.
 #[derive(Debug, Default)]
 pub(super) struct HeldKeys {
     keys: Vec<LockKey>,
-    /// Of each key's grant. Beside the keys, as both in one entry would take a word for half of one.
+    /// The tag of each key's grant. In a list of its own, because padding would make half a word a
+    /// whole one beside its key.
     tags: Vec<Tag>,
-    /// How many it holds, with those whose loss it has not noticed.
+    /// How many keys the session holds, with the lost ones until it notices their loss.
     count: usize,
-    /// Where tidying goes on. Half a word, as every connection has one.
+    /// The index at which tidying goes on. Half a word, as every connection has one.
     tidy_at: u32,
-    /// Where it is told of what it loses; `None` if none of its locks had a lease so far.
+    /// Where the losses of the session are noted. If it is `None`, none of its locks has had a
+    /// lease.
     pub(super) lost: Option<Arc<LostLocks>>,
-    /// The store knows of the session.
+    /// Whether the store knows of the session.
     pub(super) stored: bool,
-    /// The last change of the session's that was answered. If the store failed, it may not be durable
-    /// yet, and was answered so.
+    /// The session's last change that was answered. If the store failed, the change may not be
+    /// durable yet, and the answer said so.
     pub(super) settled: Seq,
 }
 
-/// By this the grant of a key is known from an earlier one of the same key: the lower half of its
-/// token. Two that are alike by chance cost an entry that stays longer.
+/// Tells a grant from an earlier one of the same key: the lower half of its token. Two grants with
+/// the same tag by chance cost an entry that stays longer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Tag(u32);
 
@@ -47,14 +50,15 @@ impl From<Token> for Tag {
     }
 }
 
-/// Among how many of the last grants one is looked for.
+/// How many of the last entries a release searches for its key.
 const LAST: usize = 8;
 
-/// A list of no more than these is freed at once.
+/// How many entries are freed at once at most: to free a million takes a tenth of a second.
 const FREED_AT_ONCE: usize = 250;
 
-/// How many grants are looked at for one that comes or goes, while the list is too long. Two would
-/// find one that is over, and bring the last one to its place, where it will not be found.
+/// How many entries are looked at for each grant and each release while the list is too long. Two
+/// would not do: they find about one entry to take out, and the last entry moves to its place,
+/// where its release will not find it.
 const TIDIED_AT_ONCE: usize = 4;
 
 impl HeldKeys {
@@ -62,12 +66,13 @@ impl HeldKeys {
         self.count
     }
 
-    /// Makes room for one more. Not under a guard: there may be a million to be moved. `is_held`
-    /// says whether a grant is not over.
+    /// Makes room for one more entry. Not under a guard: there may be a million entries to move.
+    /// `is_held` says whether a grant is not over.
     pub(super) fn make_room(&mut self, is_held: impl Fn(&LockKey, Tag) -> bool) {
         self.tidy(is_held);
         if self.keys.len() == self.keys.capacity() {
-            // In small steps, as there may be very many; but not too small.
+            // In small steps, as room for millions of keys would be wasted otherwise; but not too
+            // small.
             let more = (self.keys.len() / 8).max(4);
             self.keys.reserve_exact(more);
             self.tags.reserve_exact(more);
@@ -80,7 +85,7 @@ impl HeldKeys {
         self.count += 1;
     }
 
-    /// A key was let go of.
+    /// Counts a release, and takes the key out if it is among the last entries.
     pub(super) fn remove(&mut self, key: &[u8], is_held: impl Fn(&LockKey, Tag) -> bool) {
         let from = self.keys.len().saturating_sub(LAST);
         let is_it = |last: &LockKey| last.as_bytes() == key;
@@ -91,7 +96,7 @@ impl HeldKeys {
         self.tidy(is_held);
     }
 
-    /// Some of what it holds, `most` at the most, found among the first in the list.
+    /// Some of the keys that the session holds, `most` at the most, found among the first entries.
     pub(super) fn some(
         &self,
         most: usize,
@@ -102,7 +107,7 @@ impl HeldKeys {
         held.map(|(key, _)| key.clone()).take(most).collect()
     }
 
-    /// Counts what it has lost since it last noticed.
+    /// Takes the losses since the last call off the count.
     pub(super) fn notice_losses(&mut self) {
         if let Some(losses) = &self.lost {
             let lost = losses.notice();
@@ -110,15 +115,15 @@ impl HeldKeys {
         }
     }
 
-    /// Takes out at most `most` keys, some of which it may hold no more. Those that it lets go of
-    /// are to be [uncounted](HeldKeys::uncount).
+    /// Takes at most `most` keys out of the list, held or not. The caller
+    /// [uncounts](HeldKeys::uncount) the keys that it releases.
     pub(super) fn take_some(&mut self, most: usize) -> Vec<LockKey> {
         let from = self.keys.len().saturating_sub(most);
         self.tags.truncate(from);
         self.keys.split_off(from)
     }
 
-    /// So many are held no more.
+    /// Takes `over` keys off the count.
     pub(super) fn uncount(&mut self, over: usize) {
         debug_assert!(over <= self.count, "it held them");
         self.count = self.count.saturating_sub(over);
@@ -131,18 +136,18 @@ impl HeldKeys {
         }
     }
 
-    /// How many grants are listed, with those that are over.
+    /// How many entries the list has, with those of grants that are over.
     pub(super) fn listed(&self) -> usize {
         self.keys.len()
     }
 
-    /// Whether the list is so much too long that it should be [tidied](HeldKeys::tidy_some) apart
-    /// from what comes and goes: a million locks may have been lost at once.
+    /// Whether the list is so long that it needs [`tidy_some`](HeldKeys::tidy_some): a million locks
+    /// may have been lost at once.
     pub(super) fn is_overlong(&self) -> bool {
         self.keys.len() > 3 * self.count + 2 * FREED_AT_ONCE
     }
 
-    /// Looks at no more than `most`, if the list is too long.
+    /// If the list is too long, looks at `most` entries at the most.
     pub(super) fn tidy_some(&mut self, most: usize, is_held: impl Fn(&LockKey, Tag) -> bool) {
         match self.count {
             0 => self.free_some(most),
@@ -150,14 +155,14 @@ impl HeldKeys {
         }
     }
 
-    /// For when nothing is held: takes the last grants off the list.
+    /// Takes the last `most` entries off the list of a session that holds nothing.
     fn free_some(&mut self, most: usize) {
         let left = self.keys.len().saturating_sub(most);
         self.keys.truncate(left);
         self.tags.truncate(left);
     }
 
-    /// Looks at some, if the list is too long.
+    /// If the list is too long, looks at a few entries and takes out the keys that are not held.
     fn tidy(&mut self, is_held: impl Fn(&LockKey, Tag) -> bool) {
         self.tidy_up_to(TIDIED_AT_ONCE, is_held);
     }
@@ -202,7 +207,7 @@ mod tests {
         LockKey::new(&number.to_ne_bytes())
     }
 
-    /// What a session holds, with a table that knows keys by their numbers.
+    /// A list under test, and what the session truly holds.
     #[derive(Default)]
     struct Holding {
         held: HeldKeys,
@@ -264,8 +269,8 @@ mod tests {
         }
     }
 
-    /// So that none is among the last: those that it took first it lets go of first, for good or to
-    /// take them again at once.
+    /// The key that was taken first is released first, for good or to be taken again at once, so
+    /// that no released key is among the last entries.
     #[test]
     fn a_session_that_lets_go_in_order_keeps_no_more_than_it_holds() {
         for again in [false, true] {
@@ -282,7 +287,8 @@ mod tests {
         }
     }
 
-    /// Half of all behind the back of the tidying, and then the others, each of which is the last.
+    /// Half of the keys are released before the list is too long, and then the others, each as the
+    /// last entry.
     #[test]
     fn a_session_that_lets_go_of_nearly_all_keeps_nearly_nothing() {
         let mut holding = Holding::default();
@@ -297,7 +303,7 @@ mod tests {
         assert!(holding.held.keys.is_empty());
     }
 
-    /// It holds a thousand all the time, and whatever else it takes it loses.
+    /// The session holds a thousand keys all the time, and loses every other key that it takes.
     #[test]
     fn a_session_that_loses_very_much_does_not_keep_it() {
         let lost = Arc::new(LostLocks::default());
@@ -361,8 +367,8 @@ mod tests {
         assert!(holding.held.tags.capacity() <= 1024);
     }
 
-    /// The table's own word for what is held: what is taken again, alone or by a hand-over, is not
-    /// listed twice for long.
+    /// The table says here what is held: a key that is taken again, directly or by a hand-over, is
+    /// not listed twice for long.
     #[test]
     fn a_session_that_takes_again_what_it_let_go_of_lists_it_once() {
         let (table, mode, now) = (test_table(), Mode::Exclusive, Instant::now());

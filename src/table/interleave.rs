@@ -1,10 +1,10 @@
-//! Where a thread of the table can be overtaken: between two guards. Nothing but a plain mutex
-//! lock in a real build; the unit tests' model checks make their scheduler choose at these places.
+//! The places where one thread can overtake another in the table: between two guards. Nothing but a
+//! plain mutex lock in a real build; the unit tests' model checks make their scheduler choose at
+//! these places.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Takes the mutex. A panic while it was held leaves the graph as whole as any moment between
-/// two of its operations, so poisoning says nothing here.
+/// Takes the mutex. Poisoning is ignored: no operation panics with the graph half changed.
 #[cfg(not(test))]
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)

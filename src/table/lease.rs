@@ -1,4 +1,4 @@
-//! The leases after which a lock ends by itself.
+//! The leases: how long a lock is held before it ends by itself.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,7 +8,7 @@ use tokio::sync::Notify;
 
 use super::grant::Grant;
 use super::lock_key::LockKey;
-use super::lost::LostLocks;
+use super::lost_locks::LostLocks;
 use super::shrunk;
 use crate::model::{Key, SessionNumber, Token};
 
@@ -17,23 +17,25 @@ use crate::model::{Key, SessionNumber, Token};
 pub struct EndedLease {
     /// The session that held it.
     pub session: SessionNumber,
-    /// What was held.
+    /// The key that was held.
     pub key: Key,
     /// The fencing token of the grant.
     pub token: Token,
-    /// For how long the grant had a lease: with a longest hold, since it was given.
+    /// For how long the grant had a lease: if every grant has one by
+    /// [`Limits::max_hold`](crate::model::Limits::max_hold), since the lock was granted.
     pub held: Duration,
 }
 
 /// All running leases, by the grant that they limit.
 ///
-/// Taken under a key's guard, and a session's losses under it, never the other way round. A lease is
-/// here exactly as long as its grant's word says so; both change under that guard. So a renewal, a
-/// release and the end that meet have one winner, and a lease that was renewed in time does not end.
+/// The mutex may be taken under a key's guard, and that of a session's losses under it, never the
+/// other way round. A lease is in here exactly as long as its grant's word says so; both change
+/// under the key's guard. So where a renewal, a release and the end of a lease meet, one wins, and
+/// a lease that was renewed in time does not end.
 #[derive(Debug, Default)]
 pub(super) struct Leases {
     running: Mutex<Running>,
-    /// Notified when there is a lease that ends before all others did.
+    /// Notified when a lease is set that ends before all others.
     sooner: Notify,
 }
 
@@ -95,7 +97,7 @@ impl Leases {
         Some(lease.since)
     }
 
-    /// At most `most` grants whose leases' ends have come, the first to end first.
+    /// At most `most` grants with leases that are over at `now`, the first to end first.
     pub(super) fn due(&self, now: Instant, most: usize) -> Vec<Grant> {
         let running = self.lock();
         let due = running
@@ -121,7 +123,8 @@ impl Leases {
         self.sooner.notified().await;
     }
 
-    /// A panic while it was held leaves one lease half removed at worst, which is then not found.
+    /// Poisoning is ignored: a panic leaves one lease half removed at worst, which is then not
+    /// found.
     fn lock(&self) -> MutexGuard<'_, Running> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -153,7 +156,7 @@ mod tests {
     const KEY: &[u8] = b"k";
     const SECOND: Duration = Duration::from_secs(1);
 
-    /// A lock with a lease of a second, and one who waits for it.
+    /// The holder of a lock with a lease of a second, and a waiter for it.
     fn leased(table: &PlainTable, now: Instant) -> (Session, Session) {
         let mut holder = table.open(Peer::Unix(None), Duration::ZERO);
         let mut waiter = table.open(Peer::Unix(None), Duration::ZERO);
@@ -247,7 +250,7 @@ mod tests {
         );
     }
 
-    /// Its task is late: the lease that it was granted with is over when it hears of the grant.
+    /// The waiter's task is late: the lease of the grant is over when the task hears of the grant.
     #[test]
     fn a_waiter_that_lost_the_lock_before_it_knew_of_it_is_told_so() {
         let limits = Limits {
@@ -292,7 +295,7 @@ mod tests {
         assert!(table.resume(&mut holder, id, now + SECOND));
     }
 
-    /// At its limit a session finds room as soon as it has lost something.
+    /// At its limit a session finds room as soon as it has lost a lock.
     #[test]
     fn a_full_session_finds_room_when_it_has_lost_a_lock() {
         let limits = Limits {

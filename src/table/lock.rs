@@ -1,16 +1,17 @@
-//! One key: who holds it, in which mode, and who waits. Pure transitions.
+//! The lock of one key: its holders, its mode and its waiters. Pure transitions.
 //!
-//! A `Lock` exists only while somebody holds it; the table drops it with its last holder.
+//! A `Lock` exists only while a session holds it; the table drops it with its last holder.
 //! Everything here runs under the guard of the key's shard.
 //!
-//! Invariants, asserted where a transition could break them. What they guard is that one session
-//! alone has an exclusive lock, so a release build asserts them, too: the panic ends the task of the
-//! one connection, before a second session is let in, and the lock stays as it was.
+//! Invariants, asserted where a transition could break them. They ensure that an exclusive lock has
+//! one holder, so a release build asserts them, too: the panic ends the task of one connection
+//! before a second session has the lock, and the lock stays as it was.
 //!
 //! 1. There is at least one holder. Exclusive: exactly one. Shared: any number, one value.
 //! 2. A session that holds the key does not wait for it.
-//! 3. While anyone waits, the lock is held (follows from 1: a lock without holders is not there),
-//!    so a release with waiters hands over in the same step and nobody can slip in between.
+//! 3. While a request waits, the lock is held (follows from 1, as a lock without holders is
+//!    dropped). So a release hands the lock to the next waiter in the same step, and no other
+//!    request can slip in between.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -21,22 +22,22 @@ use crate::model::{Mode, SessionNumber, Token, Value};
 
 /// A held key.
 ///
-/// Most are held by one session and waited for by none; there may be millions, so such a lock is
-/// thin: two words. All others are [fat](FatLock).
+/// There may be millions of locks, and most are held by one session and waited for by none. These
+/// locks are thin: two words. All others are [fat](FatLock).
 #[derive(Debug)]
 pub(super) enum Lock {
     Thin(SessionNumber, GrantWord),
     Fat(Box<FatLock>),
 }
 
-/// A key that is shared or waited for.
+/// A lock that is shared or waited for.
 #[derive(Debug)]
 pub(super) struct FatLock {
     holders: Holders,
     waiters: Waiters,
 }
 
-/// Who holds a key.
+/// The sessions that hold a key.
 #[derive(Debug)]
 enum Holders {
     Exclusive(SessionNumber, GrantWord),
@@ -49,25 +50,26 @@ struct SharedHolders {
     grants: BTreeMap<SessionNumber, GrantWord>,
 }
 
-/// What a held lock says to a session that wants it.
+/// How a request for a held lock is decided.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Admission {
-    /// It holds the lock already, in this very mode, by the grant with this token.
+    /// The session holds the lock already, in this very mode, by the grant with this token.
     Mine(Token),
-    /// It may join the holders.
+    /// The session may join the holders.
     Joinable,
-    /// It holds the lock in another mode or with another value: waiting would be for itself.
+    /// The session holds the lock in another mode or with another value, and would wait for itself.
     Conflict,
-    /// Others hold the lock.
+    /// Other sessions hold the lock, and the request would have to wait.
     Busy,
 }
 
-/// What became of a lock when a session let go of it.
+/// What became of a lock when a session released it.
 #[derive(Debug)]
 pub(super) enum Released {
-    /// It lives on, with the holders that remain or with these new ones, who must be woken.
+    /// It is still held, by the remaining holders, or by the sessions of these waiters, which the
+    /// caller must wake.
     Held(Vec<Arc<Waiter>>),
-    /// Nobody holds it now and nobody waits.
+    /// No session holds it, and no request waits for it.
     Free,
 }
 
@@ -94,7 +96,7 @@ impl Lock {
         }
     }
 
-    /// Adds a holder to a shared lock whose value it named ([`Admission::Joinable`]).
+    /// Adds a holder that named the value of this shared lock ([`Admission::Joinable`]).
     pub(super) fn join(&mut self, session: SessionNumber, grant: GrantWord) {
         let fat = self.inflate();
         fat.holders.join(session, grant);
@@ -102,8 +104,8 @@ impl Lock {
     }
 
     /// Takes `session`, which must be a holder, off the holders. If it was the last, the lock
-    /// passes to the next waiter, and, where that one names a value, to every waiter who names the
-    /// same. `grant` makes the grant of each new holder, in the order of the queue.
+    /// passes to the next waiter, and, if that waiter names a value, to all waiters with the same
+    /// value. `grant` makes the grant of each new holder, in the order of the queue.
     pub(super) fn release(
         &mut self,
         session: SessionNumber,
@@ -119,7 +121,7 @@ impl Lock {
         released
     }
 
-    /// What the session has of the lock, to be read or changed.
+    /// The session's grant, to be read or changed.
     pub(super) fn grant_mut(&mut self, session: SessionNumber) -> Option<&mut GrantWord> {
         match self {
             Self::Thin(holder, grant) => (*holder == session).then_some(grant),
@@ -141,7 +143,7 @@ impl Lock {
         fat.check();
     }
 
-    /// Takes a waiter out of the queue; false if it had been granted the lock before.
+    /// Takes a waiter out of the queue; false if it was granted the lock or refused before.
     pub(super) fn leave(&mut self, waiter: &Waiter) -> bool {
         let left = match self {
             Self::Thin(..) => false,
@@ -151,8 +153,8 @@ impl Lock {
         left
     }
 
-    /// Takes all waiters out of the queue, none of which gets the lock any more, and returns how many
-    /// those were. They are not woken.
+    /// Takes all waiters out of the queue, without the lock, and returns their number. They are not
+    /// woken.
     pub(super) fn refuse_waiters(&mut self) -> usize {
         let refused = match self {
             Self::Thin(..) => 0,
@@ -169,7 +171,7 @@ impl Lock {
         }
     }
 
-    /// Who holds it, in the order of their numbers, with the token of each.
+    /// The holders, in the order of their numbers, each with its token.
     pub(super) fn holders(&self) -> impl Iterator<Item = (SessionNumber, Token)> {
         let (thin, fat) = match self {
             Self::Thin(holder, grant) => (Some((*holder, grant.token())), None),
@@ -206,7 +208,7 @@ impl Lock {
         }
     }
 
-    /// Back to the small form if one holds it alone and nobody waits any more.
+    /// Back to the thin form, if one session holds the lock exclusively and no request waits.
     fn deflate(&mut self) {
         if let Self::Fat(fat) = self
             && let Holders::Exclusive(holder, grant) = fat.holders
@@ -323,7 +325,7 @@ impl Holders {
         }
     }
 
-    /// In the order of their numbers, with the token of each.
+    /// The holders, in the order of their numbers, each with its token.
     fn iter(&self) -> impl Iterator<Item = (SessionNumber, Token)> {
         let (one, many) = match self {
             Self::Exclusive(holder, grant) => (Some((*holder, grant.token())), None),
@@ -349,7 +351,7 @@ mod tests {
         GrantWord::new(Token(token), false)
     }
 
-    /// A token by which a test sees whose it is.
+    /// A token that tells a test which session it was given to.
     fn next_grant(next: &Waiter) -> GrantWord {
         grant(next.session().0 * 100)
     }

@@ -1,33 +1,33 @@
 //! A key of the lock map, with room beside its bytes for the lock in its compact form.
 //!
-//! There may be millions of locks, and nearly all are held by one session and awaited by none. Such
-//! a lock is two words, and they stand in the allocation of the key, which the map and the holder's
-//! list share. Only [`Locks`](super::map::Locks) reads and writes them.
+//! There may be millions of locks, and nearly all are held by one session and awaited by none. The
+//! two words of a lock of this kind stand in the allocation of its key, which the map and the
+//! holder's list share. Only [`Locks`](super::map::Locks) reads and writes them.
 
 use std::borrow::Borrow;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::atomic::AtomicU64;
 
-/// How keys are hashed: with a seed of this process, since clients choose them, and fast.
+/// How keys are hashed: fast, and with a seed of this process, since clients choose the keys.
 #[cfg(feature = "tuned")]
 pub(super) type Seed = ahash::RandomState;
 #[cfg(not(feature = "tuned"))]
 pub(super) type Seed = std::collections::hash_map::RandomState;
 
-/// Bytes and words; in one allocation where that is to be had.
+/// The bytes of a key and its words, in one allocation if the feature `tuned` is on.
 #[cfg(feature = "tuned")]
 type Shared = triomphe::ThinArc<Words, u8>;
 #[cfg(not(feature = "tuned"))]
 type Shared = std::sync::Arc<(Words, Box<[u8]>)>;
 
-/// The lock of a key in the map. They are atomics because a key is shared, not because they are
-/// raced for: see the invariants of [`Locks`](super::map::Locks).
+/// The lock of a key in the map. The words are atomics because threads share a key; but no two
+/// access them at once: see the invariants of [`Locks`](super::map::Locks).
 #[derive(Debug, Default)]
 pub(super) struct Words {
     /// The number of the one session that holds the key, or that of a fat lock.
     pub(super) holder_or_fat: AtomicU64,
-    /// That session's grant; 0 for a fat lock.
+    /// The grant of that session; 0 for a fat lock.
     pub(super) grant: AtomicU64,
 }
 

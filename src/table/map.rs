@@ -1,14 +1,15 @@
 //! The map from key to lock.
 //!
-//! A lock takes one word of the map: a thin one stands in the words of its [`LockKey`], and a
-//! [`FatLock`] is kept elsewhere, by a number that stands there.
+//! A lock takes one word of the map, its [`LockKey`]. A thin lock stands in the two words of the
+//! key; for a [`FatLock`] they hold a number, by which it is found beside the map.
 //!
 //! Invariants:
 //!
-//! 1. A key's words are read and written under the exclusive guard of its shard alone.
-//! 2. They are the number and the grant of the one session that holds the key; or the number of a
-//!    fat lock, and 0, which is no grant.
-//! 3. While nobody has the guard, a fat lock is kept exactly if the words of a key in the map name it.
+//! 1. A key's words are read and written only under the exclusive guard of its shard.
+//! 2. The words are the number and the grant of the one session that holds the key; or the number
+//!    of a fat lock, and 0, which is no grant.
+//! 3. While no thread has the guard, a fat lock is kept exactly if the words of a key in the map
+//!    hold its number.
 
 use std::collections::HashMap;
 use std::hash::BuildHasher;
@@ -24,8 +25,8 @@ use super::lock_key::{LockKey, Seed};
 use super::shrunk;
 use crate::model::{SessionNumber, Token};
 
-/// How many shards the map has: enough that a walk over one shard, which stalls those who need it,
-/// stays well under a millisecond with a million locks.
+/// How many shards the map has: enough that a walk over one shard, which stalls all requests for
+/// its keys, stays well under a millisecond with a million locks.
 const SHARDS: usize = 256;
 
 /// How many mutexes the fat locks are spread over.
@@ -50,13 +51,13 @@ pub(super) enum Place<'a> {
     Held(&'a LockKey, &'a mut Lock),
 }
 
-/// A key that nobody holds.
+/// A key that no session holds.
 pub(super) struct Free<'a> {
     locks: &'a Locks,
     entry: VacantEntry<'a, LockKey, ()>,
 }
 
-/// A lock that was read from its words and is written back in the end, also in that of a panic.
+/// A lock that was read from its words, and is written back when this is dropped, also by a panic.
 struct Loaded<'a> {
     locks: &'a Locks,
     key: &'a LockKey,
@@ -74,7 +75,8 @@ impl Default for Locks {
 }
 
 impl Locks {
-    /// Acts on what there is for a key. `key` becomes the map's own if it is free and is filled.
+    /// Calls `act` with the place of a key, under the key's guard. `key` becomes the map's own if
+    /// the place is free and is filled.
     pub(super) fn at<T>(&self, key: LockKey, act: impl FnOnce(Place<'_>) -> T) -> T {
         match self.keys.entry(key) {
             Entry::Vacant(entry) => act(Place::Free(Free { locks: self, entry })),
@@ -85,7 +87,7 @@ impl Locks {
         }
     }
 
-    /// Reads or changes a lock; `None` if nobody holds the key.
+    /// Reads or changes a lock; `None` if no session holds the key.
     pub(super) fn with<T>(
         &self,
         key: &[u8],
@@ -96,7 +98,8 @@ impl Locks {
         Some(act(loaded.key, &mut loaded.lock))
     }
 
-    /// Changes a lock, if anybody holds the key, and takes it away if `is_over` says so.
+    /// Calls `is_over` with a lock, which it may change, if the key is held; removes the lock if it
+    /// returns true.
     pub(super) fn remove_if(&self, key: &[u8], is_over: impl FnOnce(&LockKey, &mut Lock) -> bool) {
         self.keys.remove_if_mut(key, |key, ()| {
             let mut loaded = self.load(key);
@@ -132,8 +135,9 @@ impl Locks {
             Some(grant) => Lock::Thin(SessionNumber(number), grant),
             None => {
                 let fat = self.fat_locks(number).remove(&number);
-                // Without it nobody knows who holds the key. It stays in the map, so that everyone is
-                // refused from now on, each with the end of their connection's task, until a restart.
+                // Without the fat lock the holders of the key are not known. The key stays in the
+                // map, so that until a restart no session is granted it: each request ends here,
+                // and its connection's task with it.
                 assert!(
                     fat.is_some(),
                     "invariant 3: a fat lock that is named is kept"
@@ -160,7 +164,8 @@ impl Locks {
         words.grant.store(grant, Ordering::Relaxed);
     }
 
-    /// The fat locks among which this one is. A panic cannot leave them half changed.
+    /// The fat locks of the shard that this number belongs to. Poisoning is ignored: a panic cannot
+    /// leave them half changed.
     fn fat_locks(&self, number: u64) -> MutexGuard<'_, FatLocks> {
         let shard = number as usize % FAT_SHARDS;
         let mut fat = self.fat[shard]
@@ -180,7 +185,7 @@ impl Drop for Loaded<'_> {
     }
 }
 
-/// What stands in for a lock that is not there.
+/// A placeholder for a lock that was moved away or removed.
 fn vacated() -> Lock {
     Lock::Thin(SessionNumber(0), GrantWord::new(Token(0), false))
 }
@@ -247,7 +252,7 @@ mod tests {
         assert_eq!(locks.with(b"k", |_, lock| lock.mode()), Some(shared(b"v")));
     }
 
-    /// Nobody is let in to a key of which it is not known any more who holds it.
+    /// A key is granted to no session once its holders are not known any more.
     #[test]
     fn a_lock_whose_holders_are_not_known_stays_refused() {
         let locks = Locks::default();

@@ -1,18 +1,20 @@
-//! Who holds what and who waits. No sockets, no tasks, no clock: the time comes in.
+//! Which session holds which lock, and which requests wait. The table opens no socket, starts no
+//! task and reads no clock (but where a [`Wait`] is dropped): its callers bring the time.
 //!
-//! [`LockTable`] keeps a sharded map from key to lock. The uncontended [`LockTable::try_acquire`] and
-//! [`LockTable::unlock`] take one shard guard, and where a session does not let go of what it took
-//! last, a few more, one after the other, to tidy its list. Two guards are never held at once (but
-//! by the map's own iterator, for reading).
+//! [`LockTable`] keeps a sharded map from key to lock. The uncontended [`LockTable::try_acquire`]
+//! and [`LockTable::unlock`] take one shard guard. A session that releases older locks before
+//! younger ones takes a few more guards, one after the other, to tidy its list of keys. Two guards
+//! are never held at once, except by the map's own iterator, for reading.
 //!
-//! Under a guard, and for a moment, these mutexes are taken, in this order: that of some fat locks,
-//! for a lock that is shared or waited for; that of the leases, if there is one; that of a session's
-//! losses; the store's, if there is a store. The mutex of the wait-for graph is taken before a
-//! guard, never under one; and wake-ups are sent after the guard is gone.
+//! Under a guard these mutexes are taken, each for a moment: that of some fat locks, if the lock is
+//! shared or waited for; that of the leases, if the grant has a lease; that of a session's losses;
+//! and the store's, if there is a store. Where two of them are held at once, they were taken in
+//! this order. The mutex of the wait-for graph is taken before a guard, never under one. Wake-ups
+//! are sent after the guard is gone.
 //!
-//! From [`LockTable::stop`] on nothing is granted and nothing passes on. A stop is nobody's
-//! disconnect: [`LockTable::detach`] and [`LockTable::end`] change nothing then, so what is held stays
-//! held on disk, as after a crash.
+//! From [`LockTable::stop`] on nothing is granted and no lock passes to a waiter. The end of a
+//! connection releases nothing then, neither in [`LockTable::detach`] nor in [`LockTable::end`], so
+//! its locks stay held on disk, as after a crash.
 
 mod acquire;
 mod grant;
@@ -21,7 +23,7 @@ pub(crate) mod interleave;
 mod lease;
 mod lock;
 mod lock_key;
-mod lost;
+mod lost_locks;
 mod map;
 mod outcome;
 #[cfg(test)]
@@ -71,8 +73,8 @@ use crate::store::Changes;
 #[derive(Debug)]
 pub struct LockTable {
     locks: Locks,
-    /// How many locks are held or waited for; never above the limit. A grant changes nothing: the
-    /// waiter's place becomes its lock's.
+    /// The number of grants and of waiting requests together; never above the limit. A grant to a
+    /// waiter leaves it as it is: the request's claim becomes the grant's.
     claims: AtomicUsize,
     sessions: Registry,
     waits: Mutex<WaitGraph>,
@@ -86,8 +88,8 @@ pub struct LockTable {
 }
 
 impl LockTable {
-    /// An empty table, which hands in what survives a restart as `changes`. Its first grant's token is
-    /// above `tokens_above`.
+    /// An empty table, which hands every change that is to survive a restart to `changes`. Its
+    /// first grant's token is above `tokens_above`.
     pub fn new(limits: Limits, tokens_above: Token, changes: Changes) -> Self {
         Self {
             locks: Locks::default(),
@@ -103,15 +105,15 @@ impl LockTable {
         }
     }
 
-    /// What became of the changes that were made here.
+    /// The changes that this table hands in: whether they can be stored, and which are durable.
     pub fn changes(&self) -> &Changes {
         &self.changes
     }
 
-    /// From here on nothing is granted and nothing passes on; every connection is told to stop, also
-    /// one that begins later. Sessions and leases do not end any more.
+    /// From here on nothing is granted and no lock passes to a waiter. Every connection is told to
+    /// stop, also one that begins later. Sessions and leases do not end any more.
     pub fn stop(&self) {
-        // Before anyone is told: so whatever ends by the stop finds that it is one.
+        // Set before the orders are given, so that a connection which ends by the stop sees it.
         self.stopping.store(true, Ordering::SeqCst);
         self.sessions.order_all(Order::Stop);
     }
@@ -132,7 +134,7 @@ impl LockTable {
             session.held.lost = Some(Arc::default());
         }
         if self.is_stopping() {
-            // The stop may have been before the session was registered.
+            // The stop may have given its orders before this session was registered.
             session.signal.give(Order::Stop);
         }
         session
@@ -143,11 +145,11 @@ impl LockTable {
         self.sessions.peer(number)
     }
 
-    /// Whether anything can be stored at this time, for a request that changes something.
+    /// Whether changes can be stored at this time. Asked by a request before it changes something.
     ///
     /// # Errors
     ///
-    /// If not.
+    /// If nothing can be stored at this time.
     pub fn accepts_changes(&self) -> Result<(), NotStored> {
         self.changes.accept()
     }
@@ -193,16 +195,17 @@ impl LockTable {
                 Err(error) => return Ok(Outcome::free(Err(error))),
             },
         };
-        Ok(Outcome::durable(Ok(id), session.seq))
+        // An id that was answered as not stored is not told before it is.
+        Ok(Outcome::durable(Ok(id), session.last_change()))
     }
 
-    /// Makes the session in its grace period that has this id the one that `session` stands for,
-    /// with its number, its locks and its grace period. Also true for the session's own id.
+    /// Resumes the session in its grace period that has this id: from then on `session` stands for
+    /// it, with its number, its locks and its grace period. Also true for the session's own id.
     ///
-    /// False, with nothing changed, if there is no such session, if it is connected, if its grace
-    /// period is over at `now`, or if `session` itself holds locks. Of several that resume one
-    /// session at once, one succeeds. Possible also while nothing can be stored: to come back to a
-    /// session needs no storing.
+    /// False, with nothing changed, if no session has this id, if it is connected, if its grace
+    /// period is over at `now`, or if `session` itself holds locks. Of several connections that
+    /// resume one session at once, one succeeds. Possible also while nothing can be stored, because
+    /// the resumed session needs no storing.
     pub fn resume(&self, session: &mut Session, id: SessionId, now: Instant) -> Outcome<bool> {
         session.assert_idle();
         session.held.notice_losses();
@@ -210,17 +213,21 @@ impl LockTable {
         if !self.sessions.resume(session, id, now) {
             return Outcome::free(false);
         }
-        // What the resumed session did before is durable, or was taken back: its connection saw to
-        // that before it ended.
-        if stored && session.number != own {
+        // The earlier changes of the resumed session need not be waited for: before its last
+        // connection ended, they were durable or taken back.
+        if session.number == own {
+            // That the id will do after a restart, too.
+            return Outcome::durable(true, session.last_change());
+        }
+        if stored {
             session.seq = self.changes.push(|| Change::SessionOver(own));
         }
         Outcome::durable(true, session.seq)
     }
 
-    /// Ends the session's connection. Whoever gets a [`Session`] back releases what it holds by
-    /// [`LockTable::unlock_some`]; whoever gets a [`Grace`] calls [`LockTable::end_grace`] when that
-    /// is over. A wait ends by a disconnect.
+    /// Ends the session's connection. If the session waits, the wait ends by a disconnect. A caller
+    /// that gets a [`Session`] back releases its locks by [`LockTable::unlock_some`]; a caller that
+    /// gets a [`Grace`] calls [`LockTable::end_grace`] when the grace period is over.
     pub fn detach(&self, mut session: Session, now: Instant) -> Detached {
         drop(self.wait(&mut session));
         if self.is_stopping() {
@@ -235,9 +242,9 @@ impl LockTable {
         detached
     }
 
-    /// Ends a session whose grace period is over at `now` and hands out what it held, to be
-    /// released by [`LockTable::unlock_some`], and where it was connected from. `None` if it was
-    /// resumed, or ended before, or the server stops.
+    /// Ends a session if its grace period is over at `now`, and returns it with the address that it
+    /// was connected from. The caller releases its locks by [`LockTable::unlock_some`]. `None` if
+    /// the session was resumed, or ended before, or the server stops.
     pub fn end_grace(&self, number: SessionNumber, now: Instant) -> Option<(Session, Peer)> {
         if self.is_stopping() {
             return None;
@@ -248,7 +255,7 @@ impl LockTable {
         Some((session, peer))
     }
 
-    /// Ends a session at once, whatever it is doing: for one whose task did not come to its end.
+    /// Ends a session at once and releases its locks, because its task did not come to its end.
     pub fn end(&self, mut session: Session, now: Instant) {
         drop(self.wait(&mut session));
         if self.is_stopping() {
@@ -260,7 +267,7 @@ impl LockTable {
         self.changes.write(released.basis.seq);
     }
 
-    /// Has the store know a session that holds something. Not under a guard.
+    /// Stores a session that holds a lock and is not stored yet. Not under a guard.
     fn store_new(&self, session: &mut Session) {
         if self.changes.are_kept() && !session.held.stored && session.held() > 0 {
             self.store(session);
@@ -274,8 +281,9 @@ impl LockTable {
         session.seq = self.changes.push(change);
     }
 
-    /// Before what the session holds is released: if the server ends in between, nobody can come back
-    /// to a session of which only a part is left, and the rest is released at the next start.
+    /// Stores that the session is over, before its locks are released: if the server ends in
+    /// between, no client resumes a session that has only a part of its locks left, and the next
+    /// start releases the rest.
     fn store_over(&self, session: &mut Session) {
         if session.held.stored {
             let number = session.number;
@@ -283,7 +291,8 @@ impl LockTable {
         }
     }
 
-    /// Whether a grant of the session's is not over.
+    /// Returns a test for entries of [`HeldKeys`](held_keys::HeldKeys): whether the session still
+    /// has the grant with this key and tag.
     fn is_held_by(&self, session: SessionNumber) -> impl Fn(&LockKey, Tag) -> bool {
         move |key, tag| {
             let token = |_: &LockKey, lock: &mut Lock| Some(lock.grant_mut(session)?.token());
@@ -293,8 +302,9 @@ impl LockTable {
     }
 }
 
-/// The capacity to which a map should shrink, if it should, to give back what it no longer needs: at
-/// a quarter full and by half, which spreads the cost over what was removed.
+/// The capacity to which a collection shrinks that is less than a quarter full; `None` if it keeps
+/// what it has. It keeps room for twice its entries, so that the cost of shrinking is spread over
+/// the removals.
 fn shrunk(len: usize, capacity: usize) -> Option<usize> {
     (capacity > 1024 && len < capacity / 4).then_some(2 * len)
 }

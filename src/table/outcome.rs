@@ -1,23 +1,23 @@
-//! What the table answers, together with what the answer rests on.
+//! The answers of the table, each with what must be true when it is sent.
 
 use super::grant::Grant;
 use crate::model::Seq;
 use crate::model::{Circle, Limit, Token};
 
-/// An answer of the table. Only by its [`Basis`] can it be told whether the answer may be sent.
+/// An answer of the table. It may be sent only while its [`Basis`] is true.
 #[derive(Debug)]
 #[must_use = "an answer is sent only while its basis holds"]
 pub struct Outcome<T> {
     /// The answer.
     pub value: T,
-    /// What it rests on.
+    /// What the answer rests on.
     pub basis: Basis,
 }
 
 /// What must be true when an answer leaves the server.
 #[derive(Debug, Default)]
 pub struct Basis {
-    /// Everything up to here is durable.
+    /// All changes up to this one are durable.
     pub seq: Seq,
     /// What the answer says of a grant.
     pub claim: Option<Claim>,
@@ -26,11 +26,12 @@ pub struct Basis {
 /// What an answer says of a grant.
 #[derive(Debug)]
 pub enum Claim {
-    /// The request was granted this. If the client is never told, the grant is given back.
+    /// The request was granted the lock by this grant, which is given back if the client is never
+    /// told of it.
     New(Grant),
-    /// The session holds this.
+    /// The session has this grant.
     Held(Grant),
-    /// The session itself let go of the grant with this token, and had it until then.
+    /// The session released the grant with this token, and had it until then.
     Released(Token),
 }
 
@@ -41,13 +42,13 @@ impl<T> Outcome<T> {
         Self { value, basis }
     }
 
-    /// An answer about a change.
+    /// An answer that rests on all changes up to `seq`.
     pub(super) fn durable(value: T, seq: Seq) -> Self {
         let basis = Basis { seq, claim: None };
         Self { value, basis }
     }
 
-    /// The same with another value.
+    /// The same answer with its value changed.
     pub fn map<U>(self, change: impl FnOnce(T) -> U) -> Outcome<U> {
         Outcome {
             value: change(self.value),
@@ -61,9 +62,9 @@ impl<T> Outcome<T> {
 pub enum Locked {
     /// The session has been granted the lock.
     Acquired,
-    /// It holds the lock already, in this mode.
+    /// The session holds the lock already, in this mode.
     Again,
-    /// Others hold it.
+    /// Other sessions hold the lock.
     Busy,
     /// The session itself holds it in another mode or with another value.
     Conflict,
@@ -82,20 +83,20 @@ pub enum Locked {
 pub enum Unlocked {
     /// The session held the lock and holds it no more.
     Released {
-        /// It passed on to waiters, and is not free.
+        /// Whether the lock passed to waiters.
         passed_on: bool,
     },
-    /// It did not.
+    /// The session did not hold the lock.
     NotHeld(NotHeld),
 }
 
 /// Why a session cannot do something with a lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NotHeld {
-    /// The session held it until its lease ended.
+    /// The session held the lock until its lease ended.
     Expired,
-    /// Others hold it.
+    /// Other sessions hold the lock.
     NotYours,
-    /// Nobody holds it.
+    /// No session holds the lock.
     NotLocked,
 }

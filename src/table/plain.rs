@@ -1,5 +1,5 @@
-//! For tests: the table as it is without a store, where every change is accepted and every answer
-//! may be told, so that only the answers are of interest.
+//! For tests: the table without a store, where every change is accepted and every answer may be
+//! sent, so that only the values of the answers matter.
 
 use std::ops::Deref;
 use std::time::{Duration, Instant};

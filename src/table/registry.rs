@@ -1,5 +1,5 @@
-//! All living sessions: what others see of them, how their connections are reached, and what they
-//! hold while nobody speaks for them.
+//! All living sessions: what is shown of them, how their connections are reached, and which locks
+//! they hold while they have no connection.
 
 use std::collections::hash_map::RandomState;
 use std::sync::Arc;
@@ -24,21 +24,21 @@ pub enum Detached {
     InGrace(Grace),
     /// It is over, and what it holds is to be released.
     Over(Session),
-    /// As `Over`, because no more sessions may be in their grace period than there are.
+    /// As `Over`, because as many sessions are in their grace period as may be.
     NoRoom {
         /// The session whose grace period does not begin.
         session: Session,
-        /// How many times that has come about, this one included.
+        /// How often this has happened, this time included.
         nth: usize,
     },
-    /// Nothing: the server stops, which is nobody's disconnect.
+    /// Nothing: the server stops, and the session lives on in the store.
     Stopping,
 }
 
 /// A running grace period.
 #[derive(Debug)]
 pub struct Grace {
-    /// Whose.
+    /// The session.
     pub number: SessionNumber,
     /// When it ends.
     pub ends: Instant,
@@ -48,7 +48,8 @@ pub struct Grace {
 
 #[derive(Debug)]
 struct Registered {
-    /// Drawn when first asked for. A session that nobody asked cannot be resumed.
+    /// Drawn when the client first asks for the session's id. Without it the session cannot be
+    /// resumed.
     secret: Option<Box<Known>>,
     grace: Duration,
     peer: Peer,
@@ -80,11 +81,12 @@ struct InGrace {
 
 /// All living sessions, by number.
 ///
-/// Invariant: a number is in here, connected, exactly while a [`Session`] with it is in use; and
-/// in its grace period, exactly while nobody has one. What a session in grace holds is in here.
+/// Invariant: a session is in here as connected exactly while a connection owns its [`Session`],
+/// and as in its grace period from the end of that connection until it is resumed or ended. During
+/// the grace period the list of its keys is in here, too.
 #[derive(Debug)]
 pub(super) struct Registry {
-    /// Boxed, as the map has room for twice as many entries as there are.
+    /// Boxed, as the map may have room for twice as many entries as there are.
     sessions: DashMap<SessionNumber, Box<Registered>, RandomState>,
     last_number: AtomicU64,
     in_grace: AtomicUsize,
@@ -177,7 +179,7 @@ impl Registry {
         self.last_number.fetch_max(above.0, Ordering::Relaxed);
     }
 
-    /// Puts in a session that was kept. Its grace period begins.
+    /// Adds a session that a store has kept. Its grace period begins.
     #[cfg(feature = "store")]
     pub(super) fn restore(
         &self,
@@ -200,8 +202,8 @@ impl Registry {
         running
     }
 
-    /// Starts the grace period. A session with nothing to survive is over at once: one without a
-    /// grace period, and one that holds nothing and whose id nobody knows.
+    /// Starts the grace period. A session is over at once if its grace period is zero, or if it
+    /// holds nothing and its client never asked for its id.
     pub(super) fn detach(&self, session: Session, now: Instant) -> Detached {
         let Session {
             number,
@@ -234,8 +236,8 @@ impl Registry {
         }
     }
 
-    /// Sessions that hold nothing get no more than half of the room: so nobody can make those
-    /// that do lose their locks by leaving very many empty ones.
+    /// Sessions that hold nothing get no more than half of the room, so that a client that leaves
+    /// very many of them behind cannot cost other sessions their locks.
     fn enter_grace(&self, holds_nothing: bool) -> bool {
         let max = if holds_nothing {
             self.max_in_grace / 2
@@ -248,8 +250,8 @@ impl Registry {
             .is_ok()
     }
 
-    /// Takes over a session in its grace period: its number and its locks become `session`'s,
-    /// whose own number ends. False, and nothing changed, if that cannot be.
+    /// Takes over a session in its grace period: its number and its locks become `session`'s, and
+    /// `session`'s own number ends. False, with nothing changed, if the session cannot be resumed.
     pub(super) fn resume(&self, session: &mut Session, id: SessionId, now: Instant) -> bool {
         if id.number == session.number {
             let registered = self.sessions.get(&id.number);
@@ -293,8 +295,8 @@ impl Registry {
         }
     }
 
-    /// Ends a grace period that is over at `now`, and says where the session was connected from;
-    /// `None` if it is not over, or there is none.
+    /// Ends a session if its grace period is over at `now`, and returns it with the address that it
+    /// was connected from; `None` if the grace period is not over, or has not begun.
     pub(super) fn end_grace(&self, number: SessionNumber, now: Instant) -> Option<(Session, Peer)> {
         let (number, registered) = self
             .sessions
@@ -315,7 +317,7 @@ impl Registry {
 
     /// All sessions, and how many of them have a connection.
     pub(super) fn counts(&self) -> (usize, usize) {
-        // Read in this order, a session that resumes in between cannot push the sum below zero.
+        // The two are not read at one moment, so the difference may fall below zero.
         let in_grace = self.in_grace.load(Ordering::Relaxed);
         let all = self.sessions.len();
         (all, all.saturating_sub(in_grace))

@@ -1,5 +1,5 @@
-//! The one way out of a lock: released by its holder, given back, ended by a lease, or with its
-//! session.
+//! How a grant ends: it is released by its holder, given back, ended by its lease, or released with
+//! its session.
 
 use std::time::{Duration, Instant};
 
@@ -16,7 +16,7 @@ use crate::model::{Key, NotStored, SessionNumber, Token};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-/// A grant that is over.
+/// The end of a grant.
 struct Release {
     token: Token,
     seq: Seq,
@@ -24,7 +24,7 @@ struct Release {
 }
 
 impl LockTable {
-    /// Releases a lock; with waiters, it passes to the next in the same step.
+    /// Releases a lock, which passes to the next waiter, if there is one, in the same step.
     ///
     /// # Errors
     ///
@@ -55,10 +55,10 @@ impl LockTable {
         })
     }
 
-    /// Releases at most `most` of the session's locks. Returns how many may be left: those, and locks
-    /// that it has lost and still has in its list. A caller with many to release gives way to others
-    /// in between. For a session's own request, [`LockTable::accepts_changes`] is asked first; the end
-    /// of a session asks nobody.
+    /// Releases at most `most` of the session's locks. Returns how many entries its list still has:
+    /// locks that are left, and locks that it has lost. A caller with many locks to release yields to
+    /// other tasks between two calls. A session's own request asks [`LockTable::accepts_changes`]
+    /// first; at the end of a session, locks are released also while nothing can be stored.
     pub fn unlock_some(&self, session: &mut Session, most: usize, now: Instant) -> Outcome<usize> {
         session.assert_idle();
         for key in session.held.take_some(most) {
@@ -71,9 +71,9 @@ impl LockTable {
         Outcome::durable(session.held.listed(), session.seq)
     }
 
-    /// Looks at no more than `most` of what the session lists, if it lists far more than it holds, since
-    /// it lost very much; false once that is not so. Freeing takes time, too, so a caller gives way to
-    /// others in between.
+    /// If the session's list is much longer than what it holds, since it has lost many locks, looks at
+    /// `most` entries and frees those of lost locks. Returns whether the list is still too long. A
+    /// caller yields to other tasks between two calls, since freeing takes time, too.
     pub fn tidy_some(&self, session: &mut Session, most: usize) -> bool {
         session.held.notice_losses();
         if session.held.is_overlong() {
@@ -83,9 +83,10 @@ impl LockTable {
         session.held.is_overlong()
     }
 
-    /// Takes back a grant that the client was not told of. If the session has let go of it since,
-    /// nothing happens, though it may hold the key by another grant; and `session` may be another one
-    /// than that of the grant by now. Nobody waits for the release; it is written all the same.
+    /// Takes back a grant that the client was not told of. Nothing happens if the session has
+    /// released it since, even if it holds the key by another grant. `session` is the one that the
+    /// connection speaks for now, which may be another than the grant's. The release is written
+    /// although no answer waits for it.
     pub fn give_back(&self, session: &mut Session, grant: &Grant, now: Instant) {
         let key = grant.key.as_bytes();
         let is_it = |word: &GrantWord| word.token() == grant.token && self.unlease(*word);
@@ -129,9 +130,9 @@ impl LockTable {
     }
 
     /// Makes a lock that the session holds end by itself, `lease` from `now`, unless this is called
-    /// again before; `None` takes the limit off. [`Limits::max_hold`](crate::model::Limits::max_hold)
-    /// goes first. Refused as not held if the session does not hold it: a lease that has ended cannot
-    /// be renewed.
+    /// again before; `None` takes the lease off. Either way
+    /// [`Limits::max_hold`](crate::model::Limits::max_hold) is the longest lease. Refused as not
+    /// held if the session does not hold the lock: a lease that has ended cannot be renewed.
     ///
     /// # Errors
     ///
@@ -171,9 +172,10 @@ impl LockTable {
         })
     }
 
-    /// Looks at no more than `most` of the leases that are over at `now`, and ends those that are
-    /// neither renewed nor released meanwhile. Returns how many it looked at, and what ended; the
-    /// locks pass to the next waiters. While the server stops no lease ends.
+    /// Looks at no more than `most` of the leases that are over at `now`, and ends the grants of
+    /// all leases among them that are neither renewed nor released meanwhile; the locks pass to the
+    /// next waiters. Returns how many leases it looked at, and the ended ones. While the server
+    /// stops no lease ends.
     pub fn end_leases(&self, now: Instant, most: usize) -> (usize, Vec<EndedLease>) {
         if self.is_stopping() {
             return (0, Vec::new());
@@ -216,12 +218,14 @@ impl LockTable {
         lease.into_iter().chain(self.limits.max_hold).min()
     }
 
-    /// Takes the session off the lock's holders; `None` if its lease had ended before.
+    /// Takes the session off the lock's holders; `None` if it is not among them, perhaps because
+    /// its lease has ended.
     fn release(&self, session: SessionNumber, key: &[u8], now: Instant) -> Option<Release> {
         self.release_if(session, key, now, |word| self.unlease(*word))
     }
 
-    /// Ends the lease of a grant that is let go of, if it has one.
+    /// Removes the lease of a released grant, if it has one. Always true, as an answer to
+    /// [`LockTable::release_if`].
     fn unlease(&self, word: GrantWord) -> bool {
         if word.is_leased() {
             self.leases.remove(word.token());
@@ -229,9 +233,10 @@ impl LockTable {
         true
     }
 
-    /// The one place where a lock is let go of: the session's grant ends if there is one and `ends`
-    /// says so, which is asked under the guard and must have taken the grant's lease away then. The
-    /// next waiters have the lock in the same step, except while the server stops: then nobody has.
+    /// The one place where a grant ends: if the session holds the key and `ends` returns true.
+    /// `ends` is called under the guard, and has removed the grant's lease when it returns true.
+    /// The next waiters have the lock in the same step; while the server stops they are refused
+    /// instead.
     fn release_if(
         &self,
         session: SessionNumber,

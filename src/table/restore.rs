@@ -1,4 +1,4 @@
-//! The table as a store has kept it.
+//! The table, made from what a store has kept.
 
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
@@ -15,7 +15,7 @@ use crate::model::{Change, Restored, RestoredSession, StoredGrant};
 use crate::model::{Limits, SessionNumber, Token};
 use crate::store::Changes;
 
-/// What was kept cannot be: a lock with two holders that exclude each other.
+/// The stored state contradicts itself: a lock has two holders that exclude each other.
 #[derive(Debug, thiserror::Error)]
 #[error("it contradicts itself: {first} and {second} both hold the lock {}", .key.as_bytes().escape_ascii())]
 pub struct Contradiction {
@@ -25,19 +25,19 @@ pub struct Contradiction {
 }
 
 impl LockTable {
-    /// A table in which everything is held that was, by sessions whose grace periods begin at
-    /// `now`: to be ended by [`LockTable::end_grace`], as after [`LockTable::detach`]. Leases begin
-    /// anew, too. Bounds hold for what comes, not for what is there.
+    /// A table with all locks that the store has kept, held by sessions whose grace periods begin
+    /// at `now`: the caller ends them by [`LockTable::end_grace`], as after [`LockTable::detach`].
+    /// Leases begin anew, too. The limits apply to new requests, not to what is restored.
     ///
     /// The grants of a session that the store does not know are over. Either no client was told of
-    /// them, since an answer rests on the session being stored, too; or the session was over, and the
-    /// last server did not come to release them all.
+    /// them, since an answer rests on the session being stored, too; or the session was over, and
+    /// the last server ended before it had released them all.
     ///
-    /// Tokens are above `tokens_above` and all that the store knows of.
+    /// The tokens of new grants are above `tokens_above` and all that the store knows of.
     ///
     /// # Errors
     ///
-    /// If two hold what one can have.
+    /// If two sessions hold a lock that only one can hold.
     pub fn restore(
         limits: Limits,
         tokens_above: Token,
@@ -83,7 +83,7 @@ impl LockTable {
             held.lost.get_or_insert_default();
         }
         if held.count() == 0 && session.secret.is_none() {
-            // It has nothing, and nobody can come back to it.
+            // It holds nothing, and without a secret no client can resume it.
             let over = self.changes.push(|| Change::SessionOver(session.number));
             self.changes.write(over);
             return None;
@@ -134,7 +134,7 @@ impl LockTable {
                 }
             },
         })?;
-        // It is new, so there is nothing to tidy.
+        // A new list needs no tidying.
         held.make_room(|_, _| true);
         held.add(key, token);
         Ok(())
@@ -178,7 +178,8 @@ mod tests {
         assert_eq!(table.next_lease_end(), Some(now + second));
     }
 
-    /// Its connection was never told, or it was over already when the last server ended.
+    /// The client was never told of them, or the session was over already when the last server
+    /// ended.
     #[test]
     fn the_grants_of_a_session_that_the_store_does_not_know_are_over() {
         let now = Instant::now();

@@ -1,9 +1,9 @@
 //! The running half of a session.
 //!
-//! What changes with every command (the keys held, the request that waits) is owned by the one
-//! connection that runs the session's commands, as a [`Session`]. So `&mut Session` is the proof that
-//! a session runs one request at a time, and no lock is needed for it. What others must see lives in
-//! the [`Registry`](super::registry::Registry).
+//! The state that changes with every command (the keys held, the request that waits) is owned by
+//! the one connection that runs the session's commands, as a [`Session`]. So `&mut Session` is the
+//! proof that a session runs one request at a time, and no lock is needed for it. The state that
+//! other tasks must see is in the [`Registry`](super::registry::Registry).
 
 use std::sync::Arc;
 
@@ -21,8 +21,8 @@ pub struct Session {
     pub(super) held: HeldKeys,
     /// The request that waits.
     pub(super) waiting: Option<Arc<Waiter>>,
-    /// The last change that the session made, or was granted a lock by, since all of them were
-    /// [settled](Session::settled).
+    /// The last change that the session made, or was granted a lock by, since [`Session::settled`]
+    /// was last called.
     pub(super) seq: Seq,
     /// How the session's connection is reached.
     pub(super) signal: Arc<Signal>,
@@ -44,13 +44,13 @@ impl Session {
         self.number
     }
 
-    /// How many locks it holds, those included that it has lost since and has not noticed yet.
+    /// How many locks the session holds, with the lost ones until it notices their loss.
     pub fn held(&self) -> usize {
         self.held.count()
     }
 
-    /// How the session's connection is reached. Another session's after a resume, of which this
-    /// connection is the one from then on.
+    /// How the session's connection is reached. The signal stays with the connection when it
+    /// resumes another session.
     pub fn signal(&self) -> &Arc<Signal> {
         &self.signal
     }
@@ -61,21 +61,22 @@ impl Session {
         self.seq
     }
 
-    /// From now on what the session has been granted so far need not be waited for: it is durable, or
-    /// was given back. What else it has done is durable, or the store fails and refuses all changes
-    /// until it is.
+    /// Says that the session's grants so far need not be waited for any more: each is durable or
+    /// was given back. Its other changes are durable, or the store fails and refuses all changes
+    /// until they are.
     pub fn settled(&mut self) {
         let seq = std::mem::take(&mut self.seq);
         self.held.settled = self.held.settled.max(seq);
     }
 
-    /// The last change that the session ever made. That it does not hold a lock rests on this: it may
-    /// have released it, and the release may not be stored yet.
+    /// The last change that the session ever made. An answer that the session does not hold a lock
+    /// rests on it: the session may have released the lock, and the release may not be stored yet.
     pub(super) fn last_change(&self) -> Seq {
         self.seq.max(self.held.settled)
     }
 
-    /// Whether the session has ever held a lock with a lease, and so may lose one without its doing.
+    /// Whether the session may lose a lock without its doing: it has held a lock with a lease, or
+    /// all its locks have one.
     pub fn may_lose(&self) -> bool {
         self.held.lost.is_some()
     }

@@ -1,5 +1,5 @@
-//! How a connection is reached from outside: one signal for each, that its task listens to wherever
-//! it rests.
+//! How the task of a connection is told to stop or to close: it has one signal, to which it listens
+//! wherever it waits.
 
 use std::sync::atomic::{AtomicU8, Ordering};
 

@@ -1,18 +1,18 @@
-//! Waiting for a lock. The whole way, which all of it follows:
+//! Waiting for a lock. Every wait goes these four steps:
 //!
-//! 1. [`LockTable::acquire`] finds the lock busy and, under the same guard, puts a
-//!    [`Waiter`] at the end of its queue; the session keeps the other end.
+//! 1. [`LockTable::acquire`] finds the lock busy and, under the same guard, puts a [`Waiter`] at
+//!    the end of the lock's queue; the session shares the waiter.
 //! 2. The request enters the [wait-for graph](super::wait_graph) and walks it. If it closed a
-//!    circle, it leaves queue and graph again and is told so.
+//!    circle, it leaves queue and graph again and is refused with the circle.
 //! 3. The connection asks for the [`Wait`], which borrows the session: until it ends, the session
 //!    can do nothing else. The connection listens to [`Wait::granted`], and to all else that may end
 //!    the wait.
-//! 4. [`Wait::end`] says why it ended and learns whether the session has the lock. A [`Wait`] that is
-//!    dropped instead ends by a disconnect.
+//! 4. [`Wait::end`] is told why the wait ends and returns whether the session has the lock. A
+//!    [`Wait`] that is dropped instead ends by a disconnect.
 //!
-//! The waiter's state changes under the key's guard alone, from waiting to granted or to left. So
-//! where a grant, a deadline, a disconnect and a stop meet, exactly one wins, and all others find out
-//! by looking at it.
+//! The waiter's state changes only under the key's guard, from waiting to granted or to left. So
+//! where a grant, a deadline, a disconnect and a stop meet, exactly one wins, and the others see
+//! that in the state.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -34,9 +34,9 @@ use crate::model::{Circle, Mode};
 pub enum Ending {
     /// The lock was granted.
     Granted,
-    /// The time is over.
+    /// The time for which the request may wait is over.
     Deadline,
-    /// The session's connection ended, so that nobody would learn of a grant.
+    /// The session's connection ended, so that no client would learn of a grant.
     Disconnect,
     /// The server stops.
     Shutdown,
@@ -68,8 +68,8 @@ impl Wait<'_> {
     /// Ends the wait, for whatever reason: [`Locked::Acquired`] if the session holds the lock,
     /// [`Locked::Busy`] if not.
     ///
-    /// A grant that came first wins over a deadline, a stop and an overrun: the session has the lock.
-    /// Over a grant that nobody was told of, a disconnect wins: the lock passes on.
+    /// A grant that came first wins over a deadline, a stop and an overrun: the session has the
+    /// lock. A disconnect wins over a grant, as no client was told of it: the lock is given back.
     pub fn end(self, ending: Ending, now: Instant) -> Outcome<Locked> {
         self.table.end_wait(self.session, ending, now)
     }
@@ -78,7 +78,7 @@ impl Wait<'_> {
 impl Drop for Wait<'_> {
     fn drop(&mut self) {
         if self.session.waiting.is_some() {
-            // No time can come in here.
+            // A drop gets no time from its caller.
             let ended = self
                 .table
                 .end_wait(self.session, Ending::Disconnect, Instant::now());
@@ -103,7 +103,7 @@ impl LockTable {
         session.waiting.is_some()
     }
 
-    /// Under the key's guard.
+    /// Puts the request at the end of the lock's queue. Called under the key's guard.
     pub(super) fn queue_up(
         &self,
         session: &mut Session,
@@ -128,7 +128,7 @@ impl LockTable {
         let mut waits = interleave::lock(&self.waits);
         waits.insert(Arc::clone(&waiter));
         let circle = self.find_circle(&waits, session, waiter.key())?;
-        // If it was granted the lock meanwhile, it has it.
+        // A request that was granted the lock meanwhile keeps it, whatever the walk found.
         if !self.leave(&waiter) {
             return None;
         }
@@ -190,8 +190,8 @@ impl LockTable {
         let key = waiter.key().as_bytes();
         let left = self.locks.with(key, |_, lock| lock.leave(waiter));
         let left = left.unwrap_or(false);
-        // Whether it has the lock is not known otherwise. Its connection's task ends; the lock is
-        // with whom it is.
+        // Otherwise it is not known whether the waiter has the lock. The panic ends its
+        // connection's task, and the lock stays with its holders.
         assert!(!waiter.is_waiting(), "a waiter waits for a held lock");
         if left {
             self.claims.fetch_sub(1, Ordering::Relaxed);

@@ -1,21 +1,22 @@
-//! Who waits for whom.
+//! The wait-for graph, in which deadlocks are found.
 //!
-//! Only a request that must wait can close a circle, so only those come here. A request queues up
-//! under the guard of its key, and then takes the graph's mutex, enters the graph and walks; it
-//! holds the mutex from its entry to the end of its walk, and leaves queue and graph again if it
-//! found a circle. The mutex is taken before the guard of any key, never under one.
+//! Only a request that waits can close a circle, so the graph has no other requests. A request
+//! queues up under the guard of its key, and then takes the graph's mutex, enters the graph and
+//! walks it; it holds the mutex from its entry to the end of its walk, and leaves queue and graph
+//! again if it found a circle. The mutex is taken before the guard of any key, never under one.
 //!
 //! Why the walks find every circle: of the sessions in a circle one enters the graph last, and its
 //! walk sees all the others in place.
 //!
-//! Why they find no false one: while the mutex is held nobody enters the graph, and a session that
-//! is in the graph and waits does nothing, because it runs one request at a time; the requester
-//! stands still, too. So every edge that the walk reads was there from its first step on. Deadlines,
-//! disconnects and leases only take edges away. A grant takes the new holder's edge away and leads
-//! others to it; but the new holder does not wait any more, and cannot enter the graph while the
-//! mutex is held, so no path goes on from there. All of these come about without the mutex: an edge
-//! whose waiter no longer waits does not count. If the requester itself is granted the lock while it
-//! walks, it cannot leave the queue any more, and has the lock whatever it found.
+//! Why the walks find no false circle: while the mutex is held no request enters the graph, and a
+//! session that is in the graph and waits does nothing else, because it runs one request at a time;
+//! the requester stands still, too. So every edge that the walk reads was there from its first step
+//! on. Deadlines, disconnects and leases only take edges away. A grant takes the new holder's edge
+//! away and turns the edges of other waiters to it; but the new holder does not wait any more, and
+//! cannot enter the graph while the mutex is held, so no path goes on from there. All of this
+//! happens without the mutex, so an edge does not count if its waiter no longer waits. If the
+//! requester itself is granted the lock while it walks, it cannot leave the queue any more, and has
+//! the lock whatever its walk found.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -38,11 +39,11 @@ pub(super) struct WaitGraph {
 pub(super) enum Beyond {
     /// The requester itself is among the holders.
     Requester,
-    /// These of the holders wait themselves, or did a moment ago.
+    /// The holders that wait themselves, or did a moment ago.
     Waiting(Vec<SessionNumber>),
 }
 
-/// A waiting session met on the walk, and whose key led to it.
+/// A waiting session that the walk has met, its key, and the visit that led to it.
 struct Visit {
     waiter: SessionNumber,
     key: LockKey,
@@ -73,9 +74,9 @@ impl WaitGraph {
 
     /// The shortest circle that `requester` would close by waiting for `key`.
     ///
-    /// `beyond` reads a key's holders under one short guard, and says which of them go on. Breadth
-    /// first, without recursion; each key is looked at once, so this costs what waits and not what
-    /// is held.
+    /// `beyond` reads a key's holders under one short guard, and says which of them wait
+    /// themselves. The walk is breadth first, without recursion, and looks at each key once, so
+    /// that its cost grows with what waits and not with what is held.
     #[allow(
         clippy::mutable_key_type,
         reason = "the words beside a key are no part of what keys are compared by"
@@ -112,8 +113,8 @@ impl WaitGraph {
         None
     }
 
-    /// What lies beyond a key that is locked so, for a walk that looks for `requester`. Looks at
-    /// the holders or at the waiting sessions, whichever are fewer.
+    /// Where a walk that looks for `requester` goes on from the key of this lock. Looks at the
+    /// holders or at the waiting sessions, whichever are fewer.
     pub(super) fn beyond(&self, requester: SessionNumber, lock: &Lock) -> Beyond {
         if lock.is_held_by(requester) {
             return Beyond::Requester;
@@ -131,7 +132,7 @@ impl WaitGraph {
                 .filter(|waiter| lock.is_held_by(*waiter))
                 .collect(),
         };
-        // So that of several circles of one length, always the same one is told.
+        // Sorted, so that of several circles of one length the client is always told the same one.
         waiting.sort_unstable();
         Beyond::Waiting(waiting)
     }
@@ -195,8 +196,8 @@ mod tests {
         Locked::Acquired
     }
 
-    /// Each of three sessions holds a key and asks for the next one's. Whoever comes last is
-    /// told; the others get what they wait for once it gives up.
+    /// Each of three sessions holds a key and asks for the next session's. The request that comes
+    /// last is refused; the others get their locks once its session ends.
     fn ring() {
         interleave::yield_with(thread::yield_now);
         let (table, deadlocks) = (table(), Arc::new(AtomicUsize::new(0)));
@@ -232,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn who_closes_a_circle_is_told_whatever_the_interleaving() {
+    fn the_request_that_closes_a_circle_is_refused_whatever_the_interleaving() {
         shuttle::check_random(ring, 3_000);
         shuttle::check_pct(ring, 3_000, 3);
     }
@@ -309,8 +310,9 @@ mod tests {
         assert_eq!(circle.steps().len(), 10_000);
     }
 
-    /// Two sessions are let in together; one of them asks for what the other holds before that one
-    /// has found out. It does not wait any more, whatever the graph still says of it.
+    /// Two waiters are granted a shared lock together, and one of them asks for a key of the other
+    /// before the other's task knows of the grant. The other does not wait any more, although it is
+    /// still in the graph.
     #[test]
     fn a_grant_that_its_session_has_not_noticed_yet_is_no_edge() {
         let table = table();

@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 
 use super::grant::Grant;
 use super::lock_key::LockKey;
-use super::lost::LostLocks;
+use super::lost_locks::LostLocks;
 use crate::model::Seq;
 use crate::model::{Mode, SessionNumber, Token, Value};
 
@@ -20,8 +20,8 @@ const LEFT: u8 = 2;
 /// A request that waits, shared by its session, the key's queue and the wait-for graph.
 ///
 /// Its state changes only under the guard of the key's shard, from waiting to granted or to left
-/// and never again. So where a grant, a deadline and a disconnect meet, exactly one wins, and
-/// whoever loses finds out by looking.
+/// and never again. So where a grant, a deadline and a disconnect meet, exactly one wins, and the
+/// others see that in the state.
 #[derive(Debug)]
 pub struct Waiter {
     session: SessionNumber,
@@ -31,7 +31,8 @@ pub struct Waiter {
     since: Instant,
     arrival: u64,
     state: AtomicU8,
-    /// Its fencing token and the change by which it was granted; set before the state says so.
+    /// The fencing token of its grant, and in `seq` the change that the grant is; both are set
+    /// before the state says granted.
     token: AtomicU64,
     seq: AtomicU64,
     granted: Notify,
@@ -60,27 +61,27 @@ impl Waiter {
         }
     }
 
-    /// Who waits.
+    /// The session that waits.
     pub fn session(&self) -> SessionNumber {
         self.session
     }
 
-    /// Where its session is told of the end of its lease.
+    /// Where a loss of the lock by the end of its lease is noted for the session.
     pub(super) fn lost(&self) -> Option<&Arc<LostLocks>> {
         self.lost.as_ref()
     }
 
-    /// What it waits for.
+    /// The key that it waits for.
     pub fn key(&self) -> &LockKey {
         &self.key
     }
 
-    /// How it wants to hold it.
+    /// The mode in which it asks for the lock.
     pub fn mode(&self) -> &Mode {
         &self.mode
     }
 
-    /// Since when.
+    /// Since when it waits.
     pub fn since(&self) -> Instant {
         self.since
     }
@@ -118,13 +119,14 @@ impl Waiter {
         (grant, Seq(self.seq.load(Ordering::Relaxed)))
     }
 
-    /// To be told before it is granted.
+    /// Sets the token and the change of its grant. Called before the state says granted.
     pub(super) fn granted_by(&self, token: Token, seq: Seq) {
         self.token.store(token.0, Ordering::Relaxed);
         self.seq.store(seq.0, Ordering::Relaxed);
     }
 
-    /// Wakes a waiter that was granted the lock. Not under a guard: it runs foreign code.
+    /// Wakes a waiter that was granted the lock. Not under a guard, as a waker runs code that is
+    /// not the table's.
     pub(super) fn wake(&self) {
         self.granted.notify_one();
     }
@@ -132,28 +134,28 @@ impl Waiter {
     /// Under the key's guard only.
     fn change(&self, state: u8) {
         let before = self.state.swap(state, Ordering::AcqRel);
-        // Hit before a grant is made of it, so nobody has the lock who did not have it before.
+        // A panic here comes before the lock has new holders, so no second session gets it.
         assert_eq!(before, WAITING, "a wait ends once");
     }
 }
 
 /// The waiters of one key.
 ///
-/// A waiter that leaves is only marked and skipped later, and a grant to all who named a value
-/// takes them out of the middle the same way. Once most entries are such, they are swept out.
-/// That makes every operation O(1) amortised per waiter, however long the queue.
+/// A waiter that leaves is only marked, and skipped later; so is a waiter in the middle of the
+/// queue that is granted the lock together with the first. Once most entries are marked, they are
+/// swept out. That makes every operation O(1) amortised per waiter, however long the queue.
 #[derive(Debug, Default)]
 pub(super) struct Waiters {
     order: VecDeque<Arc<Waiter>>,
-    /// Those in `order` who named a value, by value and in the same order: whom to let in
-    /// together, without a walk over everyone.
+    /// The waiters in `order` that named a value, by value and in the same order: all of one value
+    /// are granted the lock together, without a walk over the queue.
     by_value: HashMap<Value, Vec<Arc<Waiter>>>,
     /// How many entries all lists of `by_value` have together.
     by_value_len: usize,
     waiting: usize,
 }
 
-/// Below this a sweep saves nothing.
+/// A shorter queue is not swept: that would save nothing.
 const SWEEP_FROM: usize = 32;
 
 impl Waiters {
@@ -178,8 +180,9 @@ impl Waiters {
         true
     }
 
-    /// Grants the lock to those who come next, by `grant` and in the order of the queue, and returns
-    /// them: the first waiter, and all with its value if it named one. Empty if nobody waits.
+    /// Grants the lock to the first waiter and, if it named a value, to all waiters with this
+    /// value, and returns them. `grant` is called for each, in the order of the queue. Empty if no
+    /// request waits.
     pub(super) fn grant_next(&mut self, mut grant: impl FnMut(&Waiter)) -> Vec<Arc<Waiter>> {
         let Some(first) = self.first_waiting() else {
             return Vec::new();
@@ -202,7 +205,7 @@ impl Waiters {
         granted
     }
 
-    /// Ends all waits, without the lock, and returns how many those were.
+    /// Ends all waits, without the lock, and returns their number.
     pub(super) fn refuse_all(&mut self) -> usize {
         let refused = std::mem::take(self);
         let waiting = refused.order.iter().filter(|waiter| waiter.is_waiting());
@@ -282,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn those_who_left_take_no_room_for_long() {
+    fn waiters_that_left_take_no_room_for_long() {
         let mut queue = Waiters::default();
         for round in 0..100_u64 {
             let waiters: Vec<_> = (0..100)
@@ -300,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn those_who_left_and_were_passed_over_take_no_room_either() {
+    fn waiters_that_left_and_were_passed_over_take_no_room_either() {
         let mut queue = Waiters::default();
         for number in 0..10_000 {
             let gone = valued(number);

@@ -1,4 +1,4 @@
-//! What each request does: one arm a command.
+//! Runs requests: one arm for each command.
 
 use std::ops::ControlFlow;
 use std::time::Duration;
@@ -14,11 +14,11 @@ use crate::server::session_guard::{tidy, unlock_all};
 use crate::server::transport::Transport;
 use crate::table::{Basis, Locked, NotHeld, Outcome, Unlocked};
 
-/// What must happen before the connection's next line is looked at.
+/// What must be done before the connection's next line is looked at.
 pub(super) enum Pause {
-    /// Others get their turn.
+    /// Other tasks get their turn.
     Turn,
-    /// There are enough answers to be sent.
+    /// The answers so far are sent, as there are enough of them.
     Flush,
     /// The request waits for a lock, no longer than this.
     Wait {
@@ -70,15 +70,16 @@ impl<S: Transport> Connection<S> {
         }
     }
 
-    /// Makes the pause, with all that the request asks for.
+    /// Does what the pause asks for.
     ///
     /// # Errors
     ///
-    /// When the connection is over: by `quit`, or because it failed meanwhile.
+    /// When the connection is over: by `quit`, because the client speaks another protocol, or
+    /// because the connection failed.
     pub(super) async fn pause(&mut self, pause: Pause) -> Result<(), Gone> {
         match pause {
             Pause::Turn => tokio::task::yield_now().await,
-            // All pauses end so.
+            // The caller flushes after every pause.
             Pause::Flush => {}
             Pause::Wait { deadline } => self.wait_for_lock(deadline).await?,
             Pause::UnlockAll => self.unlock_all().await?,
@@ -124,7 +125,7 @@ impl<S: Transport> Connection<S> {
             _ => false,
         };
         self.answer_lock(outcome);
-        // A walk of the wait-for graph may be long, and a client may ask for many.
+        // A walk of the wait-for graph may be long, and a client may cause many.
         match is_refused && has_locks {
             true => ControlFlow::Break(Pause::Turn),
             false => ControlFlow::Continue(()),
@@ -168,7 +169,7 @@ impl<S: Transport> Connection<S> {
         match passed_on {
             true => {
                 self.shared.handover_spin.handed_over();
-                // The new holder should be told first: all others wait for it.
+                // The new holder is answered first, as all other waiters wait for it.
                 ControlFlow::Break(Pause::Turn)
             }
             false => ControlFlow::Continue(()),
@@ -180,7 +181,8 @@ impl<S: Transport> Connection<S> {
             self.reply(&Reply::NotStored(why));
             return Ok(());
         }
-        // What was granted before is looked at while it is held.
+        // Earlier grants in this batch are checked while they are still held: afterwards they would
+        // look lost.
         if self.pending.are_unsettled(self.session.may_lose()) {
             self.settle_pending().await?;
         }
@@ -264,7 +266,7 @@ impl<S: Transport> Connection<S> {
         }
     }
 
-    /// The end that `quit` makes of the connection, once all that came before is answered.
+    /// Ends the connection by `quit`, once all earlier requests are answered.
     async fn quit(&mut self) -> Result<Gone, Gone> {
         self.flush().await?;
         let mut last_answer = Reply::Bye;
@@ -278,7 +280,7 @@ impl<S: Transport> Connection<S> {
     }
 }
 
-/// A reply that rests on nothing.
+/// A reply that may be sent at any time.
 fn free(reply: Reply<'_>) -> (Reply<'_>, Basis) {
     (reply, Basis::default())
 }

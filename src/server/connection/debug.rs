@@ -14,15 +14,15 @@ use crate::server::transport::Transport;
 /// How long one `debug` may take until the client has read it.
 pub(super) const DEBUG_TIME: Duration = Duration::from_secs(300);
 
-/// More holders of one key than these are only counted.
+/// How many holders of one key are shown; more are only counted.
 const SHOWN_HOLDERS: usize = 1000;
 
 impl<S: Transport> Connection<S> {
-    /// Writes sessions, locks and waiting requests as they are when each line is written; while
-    /// others go on, that is not one moment for all lines.
+    /// Writes sessions, locks and waiting requests, each as it is when its line is written: other
+    /// clients go on meanwhile, so the lines do not show one moment.
     ///
-    /// What it lists takes memory, so only so many run at one time and none for ever; the others
-    /// wait for their turn.
+    /// The lists take memory, so only [`DEBUGS_AT_ONCE`](crate::server::DEBUGS_AT_ONCE) run at one
+    /// time, and each for a limited time; the others wait for their turn.
     pub(super) async fn debug(&mut self) -> Result<(), Gone> {
         self.flush().await?;
         let shared = Arc::clone(&self.shared);
@@ -48,7 +48,7 @@ impl<S: Transport> Connection<S> {
     }
 
     async fn write_debug(&mut self) -> Result<(), Gone> {
-        // Listing and sorting a million keys takes a while, which no other connection should feel.
+        // Listing and sorting a million keys takes a while, and must not hold up other connections.
         let shared = Arc::clone(&self.shared);
         let listed = tokio::task::spawn_blocking(move || {
             let table = &shared.table;

@@ -1,10 +1,11 @@
-//! One connection: read a batch of lines, run them, write their answers in one go.
+//! One connection: it reads a batch of lines, runs them, and writes their answers in one go.
 //!
-//! What can be answered at once is, without a future in between. What cannot makes a [`Pause`].
+//! A request that can be answered at once is answered without a future. Any other makes a
+//! [`Pause`].
 //!
-//! Wherever the task rests it listens to the connection's [`Signal`](crate::table::Signal).
+//! Wherever the task waits, it listens to the connection's [`Signal`](crate::table::Signal).
 //!
-//! Generic over the stream, so that TCP, unix sockets and in-memory pipes are all the same.
+//! Generic over the stream, so that TCP, unix sockets and in-memory pipes share the code.
 
 mod commands;
 mod debug;
@@ -27,7 +28,7 @@ use tokio::time::{sleep, timeout};
 use tracing::debug;
 
 use super::Shared;
-use super::background;
+use super::expiry;
 use super::session_guard::{SLICE, SessionGuard, tidy};
 use super::transport::Transport;
 use crate::model::Peer;
@@ -39,23 +40,24 @@ use pending_replies::PendingReplies;
 /// How much is read at once.
 const READ_SIZE: usize = 8 * 1024;
 
-/// How many lines of one client are answered before others get their turn, however they come.
+/// How many lines of one client are answered before other tasks get their turn, however the lines
+/// come.
 const LINES_A_TURN: u32 = 128;
 
-/// Buffers of this size or above are given back once they are empty: those that stay are enough for
-/// a client that sends one command at a time.
+/// An empty buffer of this size or above is freed: a smaller one is enough for a client that sends
+/// one command at a time.
 const KEEP_BUFFER: usize = 256;
 
 /// How long a closed connection waits for its client to close, too.
 const LINGER: Duration = Duration::from_secs(1);
 
-/// The same when the server stops, where nobody wants to wait.
+/// How long a closed connection waits for its client when the server stops, where time is short.
 const LINGER_AT_STOP: Duration = Duration::from_millis(100);
 
 /// Why a connection is over.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Gone {
-    /// With the last answer.
+    /// With the answer to `quit`.
     #[error("the client said quit")]
     Quit(Reply<'static>),
     #[error("the client speaks another protocol")]
@@ -86,27 +88,27 @@ impl From<Order> for Gone {
     }
 }
 
-/// One client's connection and what it is in the middle of.
+/// One client's connection and its state.
 pub(super) struct Connection<S> {
     shared: Arc<Shared>,
     session: SessionGuard,
     output: BytesMut,
-    /// What the replies in `output` rest on.
+    /// The replies in `output` that may have to be replaced before they are sent.
     pending: PendingReplies,
     stream: S,
     input: BytesMut,
     framing: Framing,
-    /// Before others get their turn.
+    /// How many more lines are answered before other tasks get their turn.
     lines_left: u32,
-    /// When its turn began.
+    /// The time when the connection's turn began.
     now: std::time::Instant,
-    /// There is nothing more to read. What was read is answered, but nothing waits any more, since
-    /// nobody would be told.
+    /// The client has ended its input. Lines that were read are answered, but no request waits any
+    /// more, since the client may not learn of a grant.
     input_ended: bool,
 }
 
 /// Serves one client until its connection ends, gives `slot` back, and leaves the session to its
-/// grace period. The session begins now, and all else with the first poll.
+/// grace period. The session begins with the call, everything else with the first poll.
 pub(super) fn serve<S: Transport, P>(
     stream: S,
     peer: Peer,
@@ -115,11 +117,11 @@ pub(super) fn serve<S: Transport, P>(
 ) -> impl Future<Output = ()> {
     let mut connection = Connection::new(stream, peer, shared);
     debug!(%peer, session = %connection.session.number(), "connected");
-    // Not an `async fn`, which would keep the room of its arguments beside that of the connection.
+    // Not an `async fn`, as its future would keep room for the arguments beside the connection.
     async move {
         let Err(gone) = connection.converse().await;
-        // Boxed, as are all rare and large futures here: a connection takes the room of its largest
-        // one for as long as it lives.
+        // Boxed, as are all rare and large futures here: the task of a connection takes the room of
+        // its largest future for as long as it lives.
         Box::pin(connection.end(gone)).await;
         // The connection's file is closed before its slot is free.
         drop(connection);
@@ -166,7 +168,7 @@ impl<S: Transport> Connection<S> {
         }
     }
 
-    /// Answers all lines that are here, or those up to one that makes a pause.
+    /// Answers all lines that were read, or up to one that makes a pause.
     fn answer_lines(&mut self) -> ControlFlow<Pause> {
         while let Some(mut lines) = self.framing.take_lines(&mut self.input) {
             let answered = self.answer_these(&mut lines);
@@ -202,12 +204,12 @@ impl<S: Transport> Connection<S> {
         }
     }
 
-    /// A reply that rests on nothing that could change or get lost before it is sent.
+    /// Appends a reply that stays true until it is sent.
     fn reply(&mut self, reply: &Reply<'_>) {
         reply.put(&mut self.output);
     }
 
-    /// A reply that is sent only if its basis holds then.
+    /// Appends a reply that is sent only if its basis is true then.
     fn answer(&mut self, reply: &Reply<'_>, basis: Basis) {
         let start = self.output.len();
         reply.put(&mut self.output);
@@ -223,7 +225,7 @@ impl<S: Transport> Connection<S> {
             read = read_some(&mut self.stream, &mut self.input, READ_SIZE) => {
                 self.input_ended = read? == 0;
             }
-            // It is looked at once all is answered.
+            // An order is looked at in `converse`, once all lines are answered.
             _ = self.session.signal().any() => {}
         }
         Ok(())
@@ -240,9 +242,9 @@ impl<S: Transport> Connection<S> {
         }
     }
 
-    /// Writes all answers that are due: the one place where answers leave. While a client does not
-    /// take them nothing else happens for it, so what is kept for it stays bounded; but not for
-    /// longer than it may.
+    /// Writes all answers: the one place where answers leave. While the client does not read them
+    /// nothing else is done for it, so that its answers stay bounded; after a time without progress
+    /// the connection ends.
     async fn flush(&mut self) -> Result<(), Gone> {
         if self.pending.are_unsettled(self.session.may_lose()) {
             Box::pin(self.settle_pending()).await?;
@@ -254,7 +256,8 @@ impl<S: Transport> Connection<S> {
             }
             tokio::select! {
                 biased;
-                // Not `write_buf`, whose system call for several buffers costs more for this one.
+                // Not `write_buf`: its system call for several buffers costs more for this one
+                // buffer.
                 written = self.stream.write(&self.output) => {
                     match written? {
                         0 => return Err(io::Error::from(io::ErrorKind::WriteZero).into()),
@@ -273,20 +276,21 @@ impl<S: Transport> Connection<S> {
         Ok(self.stream.flush().await?)
     }
 
-    /// What is left to do once nothing more is read.
+    /// Ends the session's connection and says goodbye, once nothing more is read.
     async fn end(&mut self, gone: Gone) {
         debug!(session = %self.session.number(), "disconnected: {gone}");
-        // What the client was not told of it does not have. Nothing is unsent but where the
+        // The client does not have a lock that it was not told of. Answers are unsent only if the
         // connection broke.
         self.give_back_unsent();
         tidy(&self.shared, &mut self.session).await;
-        // The session leaves first: a client that has read the goodbye finds it resumable, or its
-        // locks free. And its time runs from here on, however long the goodbye takes.
+        // The session is detached first: a client that has read the goodbye can resume it, or finds
+        // its locks free. And the grace period runs from here on, however long the goodbye takes.
         if let Some(grace) = self.session.detach().await {
-            // In a small task of its own: there may be very many, and this one's memory is free then.
+            // In a small task of its own: there may be very many, and this task's memory is freed
+            // meanwhile.
             let (shared, stop) = (Arc::clone(&self.shared), self.shared.stop.clone());
             let tasks = &self.shared.tasks;
-            tasks.spawn(background::sit_out(shared, grace, stop));
+            tasks.spawn(expiry::end_grace_period(shared, grace, stop));
         }
         self.say_goodbye(gone).await;
     }
@@ -307,8 +311,8 @@ impl<S: Transport> Connection<S> {
 }
 
 /// Says that nothing more will be written and waits a little until the client has closed, too; less
-/// long after `stop`. What still comes in is dropped. Closing at once would make the kernel throw the
-/// last answer away if something unread is still coming in.
+/// long after `stop`. What still comes in is dropped: with unread input, closing at once would make
+/// the kernel throw the last answer away.
 pub(super) async fn close_gently(stream: &mut impl Transport, stop: impl Future<Output = ()>) {
     let drain = async {
         stream.shutdown().await?;
@@ -318,23 +322,23 @@ pub(super) async fn close_gently(stream: &mut impl Transport, stop: impl Future<
     };
     let patience = async {
         sleep(LINGER_AT_STOP).await;
-        // Stopped or not, the time is over then.
+        // The wait is over either way: by the time or by the stop.
         let _ = timeout(LINGER, stop).await;
     };
     tokio::select! {
-        // Whether the client closed or failed: the connection is over.
+        // The client has closed or its connection failed: either way it is over.
         _ = drain => {}
         () = patience => {}
     }
 }
 
-/// Sleeps, by a timer that exists only once this is waited for.
+/// Sleeps, by a timer that is made only when it is polled, as most writes need none.
 async fn lazy_sleep(time: Duration) {
     Box::pin(sleep(time)).await;
 }
 
-/// Reads what is there, but at most `most` bytes and [`READ_SIZE`]; 0 is the end. There is no buffer
-/// before something has come, so that an idle connection has none.
+/// Reads what is there, at most `most` bytes and [`READ_SIZE`]; 0 is the end. The buffer gets its
+/// memory only when bytes have come, so that an idle connection has none.
 fn read_some(
     stream: &mut impl Transport,
     input: &mut BytesMut,
@@ -351,13 +355,13 @@ fn read_some(
 
 /// Frees an empty buffer that has grown large.
 fn give_back(buffer: &mut BytesMut) {
-    // Its capacity says how much is left of it behind what was consumed, which may be little.
+    // `try_reclaim`, as the capacity alone leaves out the room of bytes that were consumed.
     if buffer.is_empty() && buffer.try_reclaim(KEEP_BUFFER) {
         *buffer = BytesMut::new();
     }
 }
 
-/// Over in-memory pipes of eight bytes, on a clock that stands still until everyone waits for it:
+/// Over in-memory pipes of eight bytes, on a clock that stands still until every task waits for it:
 /// so every time below is exact.
 #[cfg(test)]
 mod tests {
@@ -446,7 +450,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_waits_for_its_turn_to_debug_may_leave() {
+    async fn a_client_that_waits_for_its_turn_to_debug_may_leave() {
         let server = Server::start();
         let (mut a, mut b) = (server.connect(), server.connect());
         let all = super::super::DEBUGS_AT_ONCE as u32;
@@ -477,7 +481,7 @@ mod tests {
         };
         let begin = Instant::now();
         read_slowly.await;
-        // It ends somewhere between two looks of this slow reader, after eight bytes on the way.
+        // The debug ends between two reads of this slow client, with eight bytes still in the pipe.
         let took = begin.elapsed();
         let due = debug::DEBUG_TIME;
         assert!(
@@ -596,7 +600,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_client_that_reads_slowly_is_not() {
+    async fn a_client_that_reads_slowly_is_not_given_up() {
         let server = Server::start();
         let mut a = server.connect();
         a.ask("lock k", "200 Acquired").await;
@@ -621,7 +625,7 @@ mod tests {
         a.ask("lock k", "200 Acquired").await;
         b.send("lock k 3600").await;
         server.until_waiting(1).await;
-        // Sending ahead is read and kept, within bounds, and not run.
+        // Input sent ahead is read and kept, within bounds, and not run.
         b.send(&"x".repeat(server.shared.config.max_ahead as usize / 2))
             .await;
         drop(b);
@@ -631,7 +635,7 @@ mod tests {
         server.stop().await;
     }
 
-    /// So an end behind it is noticed at once, whatever the kernel would have kept of it.
+    /// Otherwise the end of the connection behind it would not be noticed at once.
     #[tokio::test(start_paused = true)]
     async fn a_request_that_waits_is_refused_when_too_much_is_sent_ahead() {
         let server = Server::start_with(|config| config.max_ahead = 100);
@@ -654,11 +658,11 @@ mod tests {
         server.stop().await;
     }
 
-    /// What another is granted says how many were granted to this one before.
+    /// The tokens of b's two grants say how many grants a had between them.
     #[tokio::test]
     async fn however_much_a_client_sends_ahead_others_get_their_turn() {
         let lines = |line: &str| -> String { (0..1_000).map(|_| line).collect() };
-        // The last with more in one line than the runtime counts for a read of it.
+        // The last line has more bytes than the runtime counts for one read.
         for ahead in [
             lines("lock k\nunlock k\n"),
             lines("lock k\nunlock_all\n"),
@@ -678,7 +682,7 @@ mod tests {
         }
     }
 
-    /// Answers that come with a turn for others count, too.
+    /// Answers before a turn for other tasks count, too.
     #[tokio::test]
     async fn no_more_is_done_for_a_client_that_does_not_read() {
         let server = Server::start_with(|config| config.max_unsent = 1);
@@ -733,7 +737,8 @@ mod tests {
         server.stop().await;
     }
 
-    /// Whatever learns of it first: the holder's end, a release that was read before, or a waiter.
+    /// Whichever learns of the stop first: the holder's end, a release that was read before, or a
+    /// waiter.
     #[tokio::test(start_paused = true)]
     async fn a_stop_is_nobodys_disconnect_and_grants_nothing() {
         let server = Server::start();
@@ -749,7 +754,7 @@ mod tests {
         d.send("lock l 3600\nunlock own\nlock own\nlock free\nlock free 5\nlock_value shared v")
             .await;
         server.until_waiting(2).await;
-        // Before the connections' tasks have their turn.
+        // The stop begins before the connections' tasks have their turn.
         server.shared.begin_stop();
         drop((a, c));
         let mut late = server.connect();
@@ -777,7 +782,7 @@ mod tests {
         assert_eq!(shared.table.held(), 3, "nothing ends after a stop either");
     }
 
-    /// A release that comes after the stop, with waiters behind it that have not heard of it yet.
+    /// A release that comes after the stop, when the lock's waiters have not heard of the stop yet.
     #[tokio::test]
     async fn what_is_released_during_a_stop_passes_to_nobody() {
         let server = Server::start();
@@ -798,7 +803,8 @@ mod tests {
         server.stop().await;
     }
 
-    /// Its lease was over before its task had its turn, and the lock is the next one's by then.
+    /// The lease is over before the waiter's task has its turn, and the lock is the next waiter's
+    /// then.
     #[tokio::test]
     async fn a_waiter_is_not_told_of_a_lock_that_it_has_lost_since() {
         let hour = Duration::from_secs(3600);
@@ -822,7 +828,8 @@ mod tests {
         server.stop().await;
     }
 
-    /// The same for what it holds by an earlier request; what it let go of itself it had.
+    /// Also for a lock held by an earlier request; a lock that the session released itself was its
+    /// own.
     #[tokio::test]
     async fn what_a_packet_says_of_a_lock_is_true_when_it_is_sent() {
         let server = Server::start();
@@ -830,7 +837,7 @@ mod tests {
         let mut a = server.connect_by(1 << 16);
         a.ask("lock k", "200 Acquired").await;
         a.ask("expire k 3600000", "200 OK").await;
-        // So many lines that others have a turn before they are answered.
+        // So many lines that other tasks have a turn before they are answered.
         let echoes = "\necho".repeat(LINES_A_TURN as usize);
         a.send(&format!(
             "lock x\nlock k\ntoken k\nunlock x\nlock y{echoes}"
@@ -859,7 +866,7 @@ mod tests {
         server.stop().await;
     }
 
-    /// A lock that was granted at once, to a client that is not there any more to be told.
+    /// The lock is granted at once, but the client is gone before it can be told.
     #[tokio::test(start_paused = true)]
     async fn a_grant_whose_answer_cannot_be_sent_is_given_back() {
         let server = Server::start();
@@ -881,7 +888,7 @@ mod tests {
 
     /// The connection ends when the first answer and a part of the second are sent.
     #[tokio::test(start_paused = true)]
-    async fn of_several_grants_those_are_given_back_whose_answers_were_not_sent() {
+    async fn of_several_grants_only_the_unsent_ones_are_given_back() {
         let server = Server::start();
         let (mut a, mut b) = (server.connect_by(24), server.connect());
         a.send("lock x\nlock y\nlock z").await;
@@ -901,7 +908,7 @@ mod tests {
         server.stop().await;
     }
 
-    /// What it was told of it keeps.
+    /// The session keeps a grant that its client was told of.
     #[tokio::test(start_paused = true)]
     async fn a_grant_whose_answer_was_sent_is_not_given_back() {
         let server = Server::start();
@@ -923,7 +930,7 @@ mod tests {
     async fn time_in_which_the_server_did_not_run_ends_neither_session_nor_lease() {
         let server = Server::start();
         let (shared, stop) = (Arc::clone(&server.shared), server.shared.stop.clone());
-        let beats = tokio::spawn(background::keep_time(shared, stop));
+        let beats = tokio::spawn(crate::server::clock::keep_time(shared, stop));
         let (mut a, mut c) = (server.connect(), server.connect());
         a.ask("lock k", "200 Acquired").await;
         let id = a.id().await;
@@ -945,7 +952,7 @@ mod tests {
         beats.await.expect("no panic");
     }
 
-    /// Wherever its task rests.
+    /// Wherever the connection's task waits.
     #[tokio::test(start_paused = true)]
     async fn an_order_ends_a_connection_at_once() {
         for order in [Order::TakenOver, Order::Kill] {
@@ -958,7 +965,7 @@ mod tests {
             server.until_waiting(1).await;
             d.ask("set_timeout 0", "200 timeout set").await;
             d.ask("lock m", "200 Acquired").await;
-            // Its answer is longer than the pipe, and nobody reads the rest.
+            // The answer is longer than the pipe, and the client does not read the rest.
             d.send("help").await;
             d.expect("200 HELP").await;
             // The server's task fills the pipe again, and rests.

@@ -1,16 +1,17 @@
-//! Replies that are written but not sent, with what they rest on. Everything that may forbid an
-//! answer is looked at here, at the moment when it is about to leave:
+//! Replies that are written but not sent, each with its basis. Everything that may forbid a reply
+//! is checked here, just before it is sent:
 //!
-//! - Is what it says durable? If the store fails, it becomes `500`, and a new grant is given back.
-//! - Is the grant that it speaks of still the session's? Meanwhile a lease may have ended, and another
-//!   session may have been told that it holds the lock.
+//! - Is every change that it rests on durable? If the store fails, the reply becomes a `500`, and a
+//!   new grant is given back.
+//! - Does the session still have the grant that the reply speaks of? Its lease may have ended
+//!   meanwhile, and another session may have been told that it holds the lock.
 //!
-//! And if the connection breaks before it is sent, a new grant is given back as well: nobody was told
-//! of it.
+//! And if the connection breaks before the reply is sent, a new grant is given back as well, as its
+//! client was not told of it.
 //!
-//! A grant is named by its session and its token, never by "the session's lock of that key": behind
-//! the request that it came by, the client may have released the key, taken it again, or resumed
-//! another session, in the same packet.
+//! A grant is named by its session and its token, never by "the session's lock of that key": later
+//! requests in the same packet may have released the key, taken it again, or resumed another
+//! session.
 
 use std::collections::HashSet;
 use std::ops::Range;
@@ -23,23 +24,24 @@ use crate::protocol::Reply;
 use crate::server::transport::Transport;
 use crate::table::{Basis, Claim, Grant, LockTable, Session};
 
-/// The replies in a connection's output that rest on something, in the order of their places in it.
+/// The replies in a connection's output that must be checked before they are sent, in the order of
+/// their places in the output.
 #[derive(Debug, Default)]
 pub(super) struct PendingReplies {
     replies: Vec<PendingReply>,
-    /// How many of them were looked at.
+    /// How many of the replies were checked.
     settled: usize,
-    /// What all of them rest on is not durable yet.
+    /// Whether a change that they rest on may not be durable yet.
     is_undurable: bool,
-    /// How much of the output has been sent since it was last empty.
+    /// How many bytes of the output have been sent since it was last empty.
     sent: u32,
 }
 
 #[derive(Debug)]
 struct PendingReply {
     basis: Basis,
-    /// Where it begins and ends in the output, counted from where that was last empty. It has less
-    /// than 4 GiB, by the bounds of what may be unsent.
+    /// Where the reply begins and ends in the output, counted from where the output was last empty.
+    /// It has less than 4 GiB, by the limit of unsent answers.
     start: u32,
     end: u32,
 }
@@ -55,9 +57,10 @@ impl PendingReplies {
     ) {
         let is_durable = basis.seq <= durable;
         match basis.claim {
-            // Until it is sent, it may have to be given back.
+            // A new grant may have to be given back until its reply is sent.
             Some(Claim::New(_)) => {}
-            // It matters to claims before it.
+            // A release explains why the session no longer has a grant that an earlier reply speaks
+            // of.
             Some(Claim::Released(_)) if !self.replies.is_empty() => {}
             _ if !is_durable => {}
             Some(Claim::Held(_)) if session.may_lose() => {}
@@ -67,24 +70,24 @@ impl PendingReplies {
         let at = |offset: usize| self.sent.wrapping_add(offset as u32);
         let (start, end) = (at(place.start), at(place.end));
         if self.replies.capacity() == 0 {
-            // Most often there is one alone, and it is kept with the connection.
+            // Most often there is only one, and its room is kept with the connection.
             self.replies.reserve_exact(1);
         }
         self.replies.push(PendingReply { basis, start, end });
     }
 
-    /// Whether any of them has to be looked at before it is sent, by a session that can lose locks
-    /// without its doing or cannot.
+    /// Whether any reply has to be checked before it is sent. `may_lose` says whether the session
+    /// can lose locks without its doing.
     pub(super) fn are_unsettled(&self, may_lose: bool) -> bool {
         (self.is_undurable || may_lose) && self.settled < self.replies.len()
     }
 
-    /// So many more bytes were sent.
+    /// Notes that so many more bytes were sent.
     pub(super) fn sent(&mut self, bytes: usize) {
         self.sent = self.sent.wrapping_add(bytes as u32);
     }
 
-    /// All of the output was sent.
+    /// Notes that all of the output was sent.
     pub(super) fn all_sent(&mut self) {
         match self.replies.capacity() {
             0..=1 => self.replies.clear(),
@@ -93,7 +96,7 @@ impl PendingReplies {
         (self.settled, self.sent, self.is_undurable) = (0, 0, false);
     }
 
-    /// The grants of which no reply was sent whole.
+    /// The new grants that the client was not told of by a whole reply.
     fn unsent_grants(&mut self) -> impl Iterator<Item = Grant> {
         let sent = self.sent;
         let unsent = self.replies.drain(..).filter(move |reply| reply.end > sent);
@@ -103,7 +106,7 @@ impl PendingReplies {
         })
     }
 
-    /// What the last of them rests on, and so all.
+    /// The last change that any of the unchecked replies rests on.
     fn last_seq(&self) -> Seq {
         let seqs = self.replies[self.settled..]
             .iter()
@@ -111,7 +114,8 @@ impl PendingReplies {
         seqs.max().unwrap_or_default()
     }
 
-    /// Puts other replies in the places of those for which `instead` has one. All are settled then.
+    /// Replaces each unchecked reply for which `instead` returns another. All replies are settled
+    /// then.
     fn settle(
         &mut self,
         output: &mut BytesMut,
@@ -137,8 +141,8 @@ impl PendingReplies {
 }
 
 impl<S: Transport> Connection<S> {
-    /// Waits until what the pending replies say is durable, and makes errors of those that are not,
-    /// or not true any more.
+    /// Waits until the pending replies are durable, and replaces the ones that are not, or that are
+    /// no longer true, by errors.
     ///
     /// # Errors
     ///
@@ -166,7 +170,7 @@ impl<S: Transport> Connection<S> {
         Ok(())
     }
 
-    /// Gives back the grants of which the client was not told.
+    /// Gives back the grants that the client was not told of.
     pub(super) fn give_back_unsent(&mut self) {
         let (table, now) = (&self.shared.table, self.shared.clock.now());
         let session = &mut *self.session;
@@ -177,7 +181,7 @@ impl<S: Transport> Connection<S> {
 }
 
 impl PendingReplies {
-    /// The grants that the session itself let go of behind the requests that are answered here.
+    /// The grants that the session itself released by later requests of this batch.
     fn released(&self) -> HashSet<Token> {
         let released = self
             .replies
@@ -190,7 +194,7 @@ impl PendingReplies {
     }
 }
 
-/// The reply in place of one that could not be stored. A new grant is given back, before anyone is
+/// The reply instead of one that could not be stored. A new grant is given back, before a client is
 /// told of it.
 fn undo(
     table: &LockTable,
@@ -205,8 +209,8 @@ fn undo(
     Reply::NotStored(why.clone())
 }
 
-/// The reply in place of one that claims a grant which the session has lost. What it let go of itself
-/// it had until then.
+/// The reply instead of one that speaks of a grant which the session has lost. A grant that the
+/// session released itself was its own until then.
 fn lost(table: &LockTable, basis: &mut Basis, released: &HashSet<Token>) -> Option<Reply<'static>> {
     let (grant, reply) = match &basis.claim {
         Some(Claim::New(grant)) => (grant, Reply::Unavailable),
@@ -222,7 +226,8 @@ fn lost(table: &LockTable, basis: &mut Basis, released: &HashSet<Token>) -> Opti
     }
 }
 
-/// The store's writer is a thread, so these run on the real clock; what they wait for is answers.
+/// The store's writer is a thread, so these tests run on the real clock; they wait for answers
+/// alone.
 #[cfg(test)]
 mod tests {
     use std::sync::mpsc::Receiver;
@@ -231,7 +236,7 @@ mod tests {
     use crate::server::harness::Server;
     use crate::table::Locked;
 
-    /// Waits until a commit begins, which then waits for the gate.
+    /// Waits until a commit begins; the commit then waits for the gate.
     async fn begun(has_begun: Receiver<()>) -> Receiver<()> {
         let begun = tokio::task::spawn_blocking(move || has_begun.recv().map(|()| has_begun));
         begun.await.expect("no panic").expect("a commit begins")
@@ -267,14 +272,15 @@ mod tests {
     async fn a_lock_that_cannot_be_stored_is_taken_back_and_the_next_ones_turn_comes() {
         let (server, fake, writer) = Server::start_stored();
         let (mut a, mut b) = (server.connect(), server.connect());
-        // So that the store knows of b, and b's grant alone is to be stored.
+        // The store knows of b from here on, so that later b's grant alone is to be stored.
         b.ask("lock other", "200 Acquired").await;
         b.ask("unlock other", "200 Unlocked").await;
         a.ask("lock k", "200 Acquired").await;
         b.send("lock k 3600").await;
         server.until_waiting(1).await;
         fake.state().is_broken = true;
-        // Nobody knows of it yet, so it is tried; and the waiter's grant after it.
+        // The server does not know yet that the store is broken, so it tries the release; and then
+        // the waiter's grant.
         a.ask("unlock k", REFUSED).await;
         b.expect(REFUSED).await;
         assert_eq!(server.shared.table.held(), 0);
@@ -289,7 +295,7 @@ mod tests {
         ] {
             a.ask(command, REFUSED).await;
         }
-        // That it released the lock is not stored, and so may not be so after a restart.
+        // The release is not stored, so it may not be true after a restart.
         a.ask("token k", REFUSED).await;
         a.ask("echo", "200 []").await;
         fake.state().is_broken = false;
@@ -306,9 +312,9 @@ mod tests {
         assert!(held.map(|(token, _)| token.0).eq([4]));
     }
 
-    /// While the disk took its time the lease ended, and another has the lock.
+    /// The lease ended while the disk was slow, and another session may have the lock.
     #[tokio::test]
-    async fn a_lock_that_was_lost_before_it_was_stored_is_not_promised() {
+    async fn a_lock_that_was_lost_before_it_was_stored_is_not_acquired() {
         let (server, fake, writer) = Server::start_stored();
         let (mut a, mut b) = (server.connect_by(1024), server.connect());
         b.ask("lock other", "200 Acquired").await;
@@ -335,13 +341,13 @@ mod tests {
         assert_eq!(writer.finish(), Ok(()));
     }
 
-    /// More of them than a session remembers for long.
+    /// More locks than a session remembers losses.
     #[tokio::test]
-    async fn very_many_locks_that_were_lost_before_they_were_stored_are_not_promised() {
+    async fn very_many_locks_that_were_lost_before_they_were_stored_are_not_acquired() {
         let (server, fake, writer) = Server::start_stored_with(|config| config.max_hold_ms = 1);
         let mut a = server.connect_by(1 << 14);
         let (go, has_begun) = fake.gate();
-        // No more than are granted in one turn, so that they are part of one commit.
+        // No more locks than are granted in one turn, so that they are part of one commit.
         let locks: Vec<String> = (0..120).map(|key| format!("lock {key}")).collect();
         a.send(&locks.join("\n")).await;
         let _has_begun = begun(has_begun).await;
@@ -356,8 +362,8 @@ mod tests {
         assert_eq!(writer.finish(), Ok(()));
     }
 
-    /// Its disconnect came between the grant and its learning of it. Nobody waits for the release
-    /// that this makes, and it is written nevertheless.
+    /// The waiter's disconnect came between the grant and the waiter's notice of it. No answer
+    /// waits for the release that this makes; it is written nevertheless.
     #[tokio::test]
     async fn what_a_waiter_got_when_it_was_gone_is_released_on_disk() {
         let (server, fake, writer) = Server::start_stored();
@@ -384,7 +390,8 @@ mod tests {
         assert_eq!(writer.finish(), Ok(()));
     }
 
-    /// Ends of leases, of grace periods and of sessions that were torn down: nobody waits for these.
+    /// Ends of leases, of grace periods and of sessions that were torn down: no answer waits for
+    /// these.
     #[tokio::test]
     async fn what_ends_by_itself_is_written_too() {
         let (server, fake, writer) = Server::start_stored();
@@ -429,9 +436,9 @@ mod tests {
         assert_eq!(writer.finish(), Ok(()));
     }
 
-    /// A failing disk is left alone for a while, however many clients come.
+    /// A failing disk is not tried for each client, however many come.
     #[tokio::test]
-    async fn who_comes_while_nothing_can_be_stored_does_not_wait_for_the_disk() {
+    async fn a_client_that_comes_while_nothing_can_be_stored_does_not_wait_for_the_disk() {
         let (server, fake, writer) = Server::start_stored();
         let mut a = server.connect();
         a.ask("lock k", "200 Acquired").await;
@@ -442,7 +449,7 @@ mod tests {
         fake.state().is_broken = true;
         b.ask("unlock x", REFUSED).await;
         let (go, has_begun) = fake.gate();
-        // From here on an attempt is under way that does not end.
+        // From here on the store is in the middle of a commit that does not end.
         let _has_begun = begun(has_begun).await;
         for _ in 0..3 {
             let mut c = server.connect();
@@ -466,10 +473,10 @@ mod tests {
             "200 []",
             REFUSED,
             REFUSED,
-            // It is held; but a promise made behind others waits for them.
+            // The lock is held and stored; but the reply waits for the session's changes before it.
             REFUSED,
             REFUSED,
-            // What it does not hold it may have released just now.
+            // The session may have released the lock just now.
             REFUSED,
             "400 Unknown command: \"bogus\"",
             REFUSED,
@@ -505,7 +512,7 @@ mod tests {
         assert_eq!(writer.finish(), Ok(()));
     }
 
-    /// A refused lock, and what only looks, touches no disk.
+    /// A refused lock, and requests that only look, touch no disk.
     #[tokio::test]
     async fn what_changes_nothing_is_not_stored() {
         let (server, fake, writer) = Server::start_stored();
@@ -533,8 +540,8 @@ mod tests {
         assert_eq!(writer.finish(), Ok(()));
     }
 
-    /// The session of the grant is not the connection's any more, and holds nothing; the one that it
-    /// speaks for now holds the same key since long.
+    /// The session of the grant is not the connection's any more, and holds nothing; the one that
+    /// the connection speaks for now has held the same key for long.
     #[tokio::test]
     async fn what_is_undone_is_the_grant_and_not_the_key() {
         let (server, fake, writer) = Server::start_stored();
@@ -562,7 +569,7 @@ mod tests {
         assert_eq!(writer.finish(), Ok(()));
     }
 
-    /// It was stored long ago, and nothing changes it.
+    /// The grant was stored long ago, and nothing changes it.
     #[tokio::test]
     async fn a_stored_token_is_told_while_nothing_can_be_stored() {
         let (server, fake, writer) = Server::start_stored();
@@ -608,8 +615,8 @@ mod tests {
         assert_eq!(fake.state().stored.grants[&Token(1)], None);
     }
 
-    /// Whatever was written when the server ended: either the session is there with all that it
-    /// held, or it is over with all of it.
+    /// Whatever was written when the server ended: either the session is there with all its locks,
+    /// or it is over and all are released.
     #[cfg(feature = "store")]
     #[tokio::test]
     async fn a_restart_within_the_end_of_a_session_brings_nothing_back() {
@@ -656,7 +663,7 @@ mod tests {
         assert_eq!(writer.finish(), Ok(()));
     }
 
-    /// What it was told of as not stored is not forgotten with the connection.
+    /// A change that the client was told is not stored is not forgotten with the connection.
     #[tokio::test]
     async fn that_a_resumed_session_does_not_hold_a_lock_is_told_when_it_is_stored() {
         let (server, fake, writer) = Server::start_stored();
@@ -677,6 +684,30 @@ mod tests {
             tokio::task::yield_now().await;
         }
         b.ask("token k", "403 not_locked").await;
+        server.stop().await;
+        assert_eq!(writer.finish(), Ok(()));
+    }
+
+    /// The id is drawn in memory, and its commit fails; then the store works again, but what was
+    /// answered so is part of a later commit.
+    #[tokio::test]
+    async fn an_id_is_told_when_it_is_stored() {
+        let (server, fake, writer) = Server::start_stored();
+        let mut a = server.connect();
+        a.ask("lock k", "200 Acquired").await;
+        fake.state().is_broken = true;
+        a.ask("conn_id", REFUSED).await;
+        assert!(server.shared.table.changes().refusal().is_some());
+        let number = fake.state().stored.sessions[&SessionNumber(1)].clone();
+        assert_eq!(number.expect("it lives").secret, None);
+        fake.state().is_broken = false;
+        while server.shared.table.changes().refusal().is_some() {
+            tokio::task::yield_now().await;
+        }
+        let id = a.id().await;
+        let stored = fake.state().stored.sessions[&SessionNumber(1)].clone();
+        assert!(stored.expect("it lives").secret.is_some());
+        a.ask(&format!("conn_id {id}"), "200 conn id set").await;
         server.stop().await;
         assert_eq!(writer.finish(), Ok(()));
     }

@@ -1,4 +1,4 @@
-//! Where a connection waits for something that is neither input nor output.
+//! Waits of a connection: for a lock, or for another event that is neither input nor output.
 
 use std::future::Future;
 use std::io;
@@ -11,7 +11,7 @@ use crate::protocol::Reply;
 use crate::server::transport::Transport;
 use crate::table::{Ending, Locked, Order};
 
-/// Why something was not waited for any longer.
+/// Why a wait ended before its event.
 pub(super) enum Interrupted {
     /// The client ended its input.
     ClientLeft,
@@ -21,22 +21,22 @@ pub(super) enum Interrupted {
     Stopping,
 }
 
-/// What came from the client while something was waited for.
+/// How reading ahead ended while a connection waits.
 enum Ahead {
-    /// The end of its input.
+    /// The client ended its input.
     Ended,
-    /// More than it may send.
+    /// The client sent more than it may.
     TooMuch,
 }
 
 impl<S: Transport> Connection<S> {
-    /// Sits out the session's wait, and answers the request.
+    /// Waits until the session's wait for a lock ends, and answers the request.
     ///
     /// # Errors
     ///
-    /// When the connection is over. A wait that is left so has ended by a disconnect.
+    /// When the connection is over. The session's wait has ended by a disconnect then.
     pub(super) async fn wait_for_lock(&mut self, deadline: Instant) -> Result<(), Gone> {
-        // Nobody should wait for answers that are ready.
+        // The answers before this one are ready and should not wait for the lock.
         self.flush().await?;
         let max_ahead = self.shared.config.max_ahead as usize;
         let signal = std::sync::Arc::clone(self.session.signal());
@@ -52,7 +52,7 @@ impl<S: Transport> Connection<S> {
         let (order, deadline) = (signal.any(), sleep_until(deadline));
         let mut ending = first_of(disconnect, wait.granted(), order, deadline).await;
         if let Some(order) = signal.is_cut_off() {
-            // The wait ends by a disconnect, since nobody will be told of a grant.
+            // Dropped here, the wait ends by a disconnect, since no client will be told of a grant.
             return Err(order.into());
         }
         match (ending, &ahead) {
@@ -65,13 +65,14 @@ impl<S: Transport> Connection<S> {
         match (&outcome.value, ending) {
             (Locked::Busy, Ending::Shutdown) => self.reply(&Reply::ShuttingDown),
             (Locked::Busy, Ending::Overrun) => self.refuse_overrun(),
-            // It has waited; and there was no circle when it began to.
+            // `Busy` is an ordinary `409` here: a circle would have been found before the wait.
             _ => self.answer_lock(outcome),
         }
         Ok(())
     }
 
-    /// Waits for an event, unless something else comes before that.
+    /// Waits for an event, unless the client's input ends, the client sends too much ahead, or the
+    /// server stops before that.
     ///
     /// # Errors
     ///
@@ -104,9 +105,8 @@ impl<S: Transport> Connection<S> {
     }
 }
 
-/// Reads ahead until the client has ended its input, or has sent more than `most` bytes: so an end is
-/// always noticed at once. An end that came behind more than that would stay in the kernel, which
-/// takes no more than its buffers hold.
+/// Reads ahead until the client has ended its input, or has sent more than `most` bytes. So the end
+/// of the input is noticed at once; unread input before it would hide it in the kernel's buffers.
 async fn read_ahead(
     stream: &mut impl Transport,
     input: &mut BytesMut,
@@ -122,10 +122,10 @@ async fn read_ahead(
 
 /// Waits for the first of the four and says which it was.
 ///
-/// Where several are ready, the end of the connection is looked at first, so that a lock is not
-/// granted to a client that is known to be gone; then the grant, so that neither the deadline
-/// nor an order takes away what was given. Whatever this returns, the waiter's state under
-/// the key's guard decides: [`Wait::end`](crate::table::Wait::end).
+/// Where several are ready, the end of the connection comes first, so that a lock is not granted to
+/// a client that is known to be gone; then the grant, so that neither the deadline nor an order
+/// takes the lock away. Whatever this returns, the waiter's state under the key's guard decides:
+/// [`Wait::end`](crate::table::Wait::end).
 async fn first_of<T>(
     disconnect: impl Future<Output = ()>,
     granted: impl Future<Output = ()>,
@@ -211,12 +211,13 @@ mod tests {
         }
     }
 
-    /// A holder releases while the first waiter's deadline, disconnect and shutdown all come, and
-    /// a second waiter stands behind it. Whatever the order, the lock is with who was told so,
-    /// and the second waiter gets it in the end; if it did not, this would hang, which the
-    /// scheduler reports.
+    /// A holder releases while the first waiter's deadline, disconnect and shutdown all come, and a
+    /// second waiter stands behind it. Whatever the order, the first waiter has the lock exactly if
+    /// its wait's end said so, and the second waiter gets it in the end; if it did not, this would
+    /// hang, which the scheduler reports.
     ///
-    /// `has_lock` is how the first waiter concludes from the ending and from what `settle` said.
+    /// `has_lock` is how the first waiter concludes whether it has the lock, from the ending and
+    /// from the answer of `settle`.
     fn race(has_lock: fn(Ending, bool) -> bool) {
         interleave::yield_with(thread::yield_now);
         let race = Race {

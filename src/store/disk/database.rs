@@ -1,4 +1,4 @@
-//! The store in one file of an embedded database, and what happens when that fails.
+//! The store in one file of an embedded database, and its recovery from failures.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -12,23 +12,24 @@ use crate::store::{Batch, Storage};
 /// The file with everything in it.
 pub(super) const FILE: &str = "elockd.redb";
 
-/// A file that is being made to take its place. One that is found was never finished.
+/// A new store while it is being made. A file that is found under this name was never finished.
 const NEW_FILE: &str = "elockd.redb.new";
 
-/// Commits touch few pages, and those again and again.
+/// A small cache is enough, as commits touch few pages, and the same ones again and again.
 const CACHE_BYTES: usize = 32 << 20;
 
 /// A store on a set of [`Files`].
 ///
-/// Every commit has a number, kept within the database; and the number of the last one that was
-/// durable is noted beside it. If a page of the last commit is damaged, the database falls back to
-/// the one before, as it must after a crash in the middle of a commit, and cannot tell the two
-/// apart. The note can: a commit is noted once it is durable, and answered after that. To have the
-/// database sync twice in each commit would tell most of it as well, for a third of all commits.
+/// Every commit has a number, kept within the database; and the number of the last durable commit
+/// is noted beside it. If a page of the last commit is damaged, the database falls back to the
+/// commit before, as it must after a crash in the middle of a commit, and cannot tell the two cases
+/// apart. The note can: a commit is noted once it is durable, and answered after that. If the
+/// database synced twice in each commit, it could tell most of these cases as well, but that would
+/// cost a third of all commits.
 #[derive(Debug)]
 pub(super) struct RedbStorage<F> {
     files: F,
-    /// `None` after a failure: what became of the commit, only the file itself can tell.
+    /// `None` after a failure: only the file itself can tell then whether the commit is in it.
     database: Option<Database>,
     reserved: Reserved,
     last_commit: u64,
@@ -87,7 +88,8 @@ impl<F: Files> Storage for RedbStorage<F> {
     }
 }
 
-/// Opens the store that is there, and says with which commit it ends: not before `noted`.
+/// Opens the store that is there, and returns the number of its last commit, which must not be
+/// below `noted`.
 fn open_existing(
     files: &impl Files,
     migrations: &[Migration],
@@ -96,7 +98,7 @@ fn open_existing(
     let backend = files.open(FILE)?;
     unless_damaged(|| {
         let database = open(backend)?;
-        // Also finds a file that is empty, of which the database makes a new one without tables.
+        // An empty file is found here, too: the database has made a new one of it, without tables.
         format::migrate(&database, migrations)?;
         match format::last_commit(&database)? {
             found if found < noted => Err(Unusable::Behind { found, noted }),
@@ -112,7 +114,7 @@ fn open(backend: Backend) -> Result<Database, Unusable> {
     Ok(builder.create_with_backend(backend)?)
 }
 
-/// Of a file that something else has changed, the database does not promise an error.
+/// The database may panic on a file that something else has changed.
 fn unless_damaged<T>(read: impl FnOnce() -> Result<T, Unusable>) -> Result<T, Unusable> {
     catch_unwind(AssertUnwindSafe(read)).unwrap_or(Err(Unusable::Damaged))
 }
@@ -132,7 +134,7 @@ mod tests {
     };
     use crate::store::disk::faulty::{Dice, FaultyDisk};
 
-    /// What a store should hold: a batch in which nothing is over.
+    /// The state that a store should hold: a batch in which nothing is over.
     type Expected = Batch;
 
     fn apply(expected: &mut Expected, batch: &Batch) {
@@ -238,8 +240,8 @@ mod tests {
             }
         }
 
-        /// The power goes at any write or sync, of the first start, of a commit, of the repair; or
-        /// the process does, and what it wrote is there.
+        /// The power is lost at any write or sync, of the first start, of a commit, of the repair;
+        /// or the process is killed, and its writes are there.
         #[test]
         fn a_crash_loses_nothing_that_was_committed(seed in 1..u64::MAX) {
             let (mut dice, mut disk, mut next_token) = (Dice(seed), FaultyDisk::default(), 0);
@@ -261,7 +263,7 @@ mod tests {
                     0 => disk.after_kill(),
                     _ => disk.after_power_loss(&mut dice),
                 };
-                // What was not answered may be either.
+                // A commit that was not answered may be there or not.
                 let (_, restored) = open_all(&disk);
                 if !holds_all_of(&expected, &restored) {
                     apply(&mut expected, &last);
@@ -296,13 +298,13 @@ mod tests {
             }
         }
 
-        /// Everything at once, as it comes: syncs that fail and lose what they were to write, a process
-        /// that ends and one that goes on, and the power that goes, also while all that is mended.
+        /// All faults in any order: syncs that fail and lose their writes, a process that ends or
+        /// goes on, and losses of power, also during a recovery.
         #[test]
         fn faults_that_come_together_lose_nothing_that_was_committed(seed in 1..u64::MAX) {
             let (mut dice, mut disk, mut next_token) = (Dice(seed), FaultyDisk::default(), 0);
             let mut expected = Expected::default();
-            // What was tried and failed may be there or not, until a commit decides it.
+            // A failed commit may be there or not, until another commit decides it.
             let mut open_tries = vec![Batch::default()];
             let mut store = None;
             for _ in 0..40 {
@@ -318,7 +320,7 @@ mod tests {
                 }
                 if store.is_none() {
                     let Ok((opened, restored)) = RedbStorage::open(disk.clone()) else {
-                        // It fails for a reason that passes.
+                        // The open fails for a reason that passes.
                         continue;
                     };
                     let fits = open_tries.iter().position(|tried| {
@@ -380,7 +382,7 @@ mod tests {
             }
         }
 
-        /// Two steps of a format's history, and the power goes in between or within.
+        /// Two steps of migration, and the power is lost between or within them.
         #[test]
         fn an_old_format_is_migrated_once(seed in 1..u64::MAX) {
             const COUNT: TableDefinition<'_, u64, u64> = TableDefinition::new("count");
@@ -422,7 +424,7 @@ mod tests {
         }
     }
 
-    /// A disk with a store on it that was killed after its last commit, and what should be there.
+    /// A disk with a store whose server was killed after its last commit, and the expected state.
     fn killed() -> (FaultyDisk, Expected) {
         let (mut dice, disk, mut next_token) = (Dice(187), FaultyDisk::default(), 0);
         let mut expected = Expected::default();
@@ -437,7 +439,7 @@ mod tests {
         (disk.after_kill(), expected)
     }
 
-    /// The database alone would fall back to the commit before, and say nothing.
+    /// The database alone would fall back to the commit before, without an error.
     #[test]
     fn after_a_kill_a_flipped_bit_is_refused_or_does_not_matter() {
         const HEADER: usize = 320;
@@ -482,7 +484,8 @@ mod tests {
         ));
     }
 
-    /// State and not history: a hundred thousand locks come and go, and a thousand stay.
+    /// The state is kept and not its history: a hundred thousand locks come and go, and a thousand
+    /// stay.
     #[test]
     fn the_file_does_not_grow_with_what_was_done() {
         let (disk, mut dice) = (FaultyDisk::default(), Dice(1));

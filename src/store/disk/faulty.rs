@@ -1,8 +1,8 @@
-//! A disk for tests, which loses its power, its writes or its space when it is told to.
+//! A disk for tests, which loses its power, its writes or its space on demand.
 //!
-//! What was written but not synced may be there after a loss of power or not, each write for
-//! itself and each sector of it. A sync that fails loses what was to be written, although it still
-//! reads as if it were there: so do real systems.
+//! Writes that were not synced may be there after a loss of power or not, each write and each of
+//! its sectors by itself. A failed sync loses its writes, although they can still be read until the
+//! file is opened again: so do real systems.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -20,14 +20,14 @@ pub(super) struct FaultyDisk(Arc<Mutex<State>>);
 #[derive(Debug, Clone, Default)]
 struct State {
     files: BTreeMap<String, Contents>,
-    /// Its power goes after this many more writes and syncs.
+    /// The power is lost after this many more writes and syncs.
     power_for: Option<u32>,
     sync_fails: bool,
     /// One sync fails after this many others.
     one_sync_fails_in: Option<u32>,
-    /// The names as they are on disk, if they are to be other ones: `from` and `to`.
+    /// A rename from the first name to the second that is not on disk yet.
     unsynced_name: Option<(String, String)>,
-    /// A file cannot grow by more than this at a time.
+    /// How many bytes a file can grow by at a time.
     bytes_free: Option<usize>,
     noted: Option<u64>,
 }
@@ -45,7 +45,7 @@ enum Unsynced {
     Bytes(usize, Vec<u8>),
 }
 
-/// A random number generator that is good enough for this.
+/// A random number generator, good enough for tests.
 #[derive(Debug)]
 pub(super) struct Dice(pub(super) u64);
 
@@ -117,7 +117,7 @@ impl FaultyDisk {
         })))
     }
 
-    /// Changes what is on the disk, behind everyone's back.
+    /// Changes a file on the disk without the store's knowledge.
     pub(super) fn tamper(&self, name: &str, change: impl FnOnce(&mut Vec<u8>)) {
         self.with(|state| {
             let contents = state.files.get_mut(name).expect("it is there");
@@ -315,7 +315,7 @@ impl StorageBackend for OpenFile {
             if fails {
                 return Err(io::Error::other("a bad sector"));
             }
-            // What an earlier, failed sync lost is not among these.
+            // Writes that an earlier, failed sync lost are not among these.
             for change in unsynced {
                 change.apply(&mut file.synced);
             }

@@ -1,4 +1,4 @@
-//! Where the bytes of a store are: files with names, of which one can take another's place.
+//! The files of a store, by name; one can take another's place.
 
 use std::fmt;
 use std::io;
@@ -10,14 +10,14 @@ pub(super) trait Files: fmt::Debug + Send + 'static {
     /// Whether there is a file of this name.
     fn exists(&self, name: &str) -> io::Result<bool>;
 
-    /// Opens the file of this name. What is read from it is what is on disk: nothing that only seems
-    /// to be there since a sync of it failed.
+    /// Opens the file of this name. It reads as it is on disk, without writes that were lost when a
+    /// sync failed.
     fn open(&self, name: &str) -> io::Result<Backend>;
 
-    /// Makes a new, empty file of this name. One that was there is gone.
+    /// Makes a new, empty file of this name, in place of an older one.
     fn create(&self, name: &str) -> io::Result<Backend>;
 
-    /// Gives the file `from` the name `to`, and what had that name is gone; all or nothing, and
+    /// Gives the file `from` the name `to`, in place of the file that had it; all or nothing, and
     /// durable on return.
     fn replace(&self, from: &str, to: &str) -> io::Result<()>;
 
@@ -25,15 +25,15 @@ pub(super) trait Files: fmt::Debug + Send + 'static {
     /// process; a loss of power may bring an earlier one back.
     fn note_commit(&self, number: u64) -> io::Result<()>;
 
-    /// The last number that was noted; `None` if there is no note that can be read.
+    /// The last noted number; `None` if there is no note that can be read.
     fn noted_commit(&self) -> io::Result<Option<u64>>;
 
     /// Removes the note; durable on return.
     fn forget_commits(&self) -> io::Result<()>;
 }
 
-/// An open file of any of these. Without the locks of ranges, which default to "not supported": the
-/// directory locks what is to be locked.
+/// An open file of any [`Files`]. Without range locks, which default to "not supported": the
+/// directory has its own locks.
 #[derive(Debug)]
 pub(super) struct Backend(pub(super) Box<dyn StorageBackend>);
 

@@ -1,7 +1,7 @@
 //! The tables of the store, and their formats.
 //!
-//! Grants are kept by token. Tokens only grow, so what is granted and released all the time stays
-//! together in a few pages at the end, whatever the keys are and however many locks are held.
+//! Grants are kept by token. Tokens only grow, so grants that come and go all the time stay
+//! together in a few pages at the end, whatever their keys and however many locks are held.
 
 use std::io;
 use std::time::Duration;
@@ -25,32 +25,33 @@ const GRANTS: TableDefinition<'_, u64, GrantRow> = TableDefinition::new("holds")
 const SESSIONS: TableDefinition<'_, u64, SessionRow> = TableDefinition::new("sessions");
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 
-/// The row of [`GRANTS`] with the number of the last commit in the place of the session. No token is
-/// so large. Here it shares a page with the newest grants, which most commits write anyway; in a
-/// table of its own it would cost each of them a page.
+/// The row of [`GRANTS`] with the number of the last commit in the place of the session. No token
+/// is so large. Here the row shares a page with the newest grants, which most commits write anyway;
+/// in a table of its own it would cost each commit a page.
 const LAST_COMMIT: u64 = u64::MAX;
 
 /// The format's number in [`META`].
 const FORMAT: &str = "format";
 
-/// No token or session number above this was ever given to anyone.
+/// No token and no session number above these was ever given out.
 const TOKENS: &str = "tokens reserved";
 const SESSION_NUMBERS: &str = "session numbers reserved";
 
-/// How many are reserved at a time, so that few commits have to write that. People read the numbers
-/// of sessions, so those make smaller steps.
+/// How many numbers are reserved at a time, so that few commits have to write a reservation. People
+/// read session numbers, so these grow in smaller steps.
 const TOKEN_BLOCK: u64 = 1 << 20;
 const SESSION_BLOCK: u64 = 1000;
 
-/// What brings a store from one format to the next, the first from 1 to 2, in the transaction
-/// that also writes the new number. To change a format, add a step; it never goes away again.
+/// A step that brings a store from one format to the next, the first from 1 to 2, in the
+/// transaction that also writes the new number. To change a format, add a step; it never goes away
+/// again.
 pub(super) type Migration = fn(&WriteTransaction) -> Result<(), redb::Error>;
 
-/// All of them, so that the format of this program is their number and one.
+/// All steps. The format of this program is their number plus one.
 pub(super) const MIGRATIONS: &[Migration] = &[commits_are_counted];
 
-/// A store without the row is at commit 0. The step is there since earlier programs would take the
-/// row for a lock.
+/// A store without the row [`LAST_COMMIT`] is at commit 0, so there is nothing to do. The step is
+/// there because earlier programs would take the row for a lock.
 fn commits_are_counted(_: &WriteTransaction) -> Result<(), redb::Error> {
     Ok(())
 }
@@ -81,7 +82,7 @@ pub(super) enum Unusable {
 }
 
 impl Unusable {
-    /// Parts an error of the system, which says nothing of the store, from all others.
+    /// Separates an error of the system, which says nothing about the store, from all others.
     pub(super) fn into_io(self) -> Result<io::Error, Self> {
         let is_of_contents = |error: &io::Error| {
             matches!(
@@ -114,7 +115,7 @@ pub(super) fn create(database: &Database, format: u64) -> Result<(), Unusable> {
     Ok(transaction.commit()?)
 }
 
-/// Brings the store to the newest format, if it is of an older one. All or nothing.
+/// Brings an older store to the newest format, completely or not at all.
 pub(super) fn migrate(database: &Database, migrations: &[Migration]) -> Result<(), Unusable> {
     let known = migrations.len() as u64 + 1;
     let found = match database.begin_read()?.open_table(META) {
@@ -133,7 +134,7 @@ pub(super) fn migrate(database: &Database, migrations: &[Migration]) -> Result<(
     }
     tracing::info!("migrating the store from format {found} to {known}");
     let transaction = database.begin_write()?;
-    // Below the length of a slice, as it is not above the number of migrations.
+    // `found` fits a `usize`, as it is not above the number of migrations.
     for migration in migrations.iter().skip(found as usize - 1) {
         migration(&transaction)?;
     }
@@ -142,7 +143,7 @@ pub(super) fn migrate(database: &Database, migrations: &[Migration]) -> Result<(
 }
 
 /// Writes the changes of `batch` as the commit with this number and reserves the numbers that it
-/// needs, in one step, which the database makes durable unless told otherwise.
+/// needs, in one transaction, which the database makes durable by default.
 pub(super) fn write(
     database: &Database,
     batch: &Batch,
@@ -217,19 +218,19 @@ fn grant_row(grant: &StoredGrant) -> (&[u8], Option<&[u8]>, u64, Option<u64>) {
     (grant.key.as_bytes(), value, grant.session.0, lease_ms)
 }
 
-/// Settings are bounded far below what this cuts off.
+/// Saturates, which no setting reaches.
 fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// The number of the last commit that is in there.
+/// The number of the last commit in the store; 0 if it has none.
 pub(super) fn last_commit(database: &Database) -> Result<u64, Unusable> {
     let grants = database.begin_read()?.open_table(GRANTS)?;
     let row = grants.get(LAST_COMMIT)?;
     Ok(row.map_or(0, |row| row.value().2))
 }
 
-/// Reads everything.
+/// Reads the whole state.
 pub(super) fn read(database: &Database) -> Result<Restored, Unusable> {
     let transaction = database.begin_read()?;
     let reserved = read_reserved(&transaction)?;

@@ -1,15 +1,15 @@
 //! The store on disk: one directory, and in it one file of an embedded database.
 //!
-//! [`open`](open()) finds the directory, claims it and says why it cannot be used; `database` commits and
-//! recovers from what fails; `format` is what the file holds. All of it works on `files`, which in
-//! tests are those of a disk that fails and loses its power.
+//! `directory` finds the directory, claims it and says why it cannot be used; `database`
+//! commits and recovers from failures; `format` defines the tables of the file. All of it works on
+//! `files`; in tests these are on a disk that fails and loses its power.
 
 mod database;
+mod directory;
 #[cfg(test)]
 mod faulty;
 mod files;
 mod format;
-mod open;
 
-pub(crate) use open::contradictory;
-pub use open::{OpenError, open};
+pub(crate) use directory::contradictory;
+pub use directory::{OpenError, open};

@@ -1,27 +1,28 @@
-//! What a session has lost by the end of a lease.
+//! The locks that a session has lost because their leases ended.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::model::Token;
 
-/// How many losses a session remembers: those of the last keys.
+/// How many losses a session remembers: the last ones.
 const REMEMBERED: usize = 100;
 
-/// The losses of one session: noted by whatever ends a lease, read by the session.
+/// The losses of one session: noted where a lease ends, read by the session.
 ///
-/// Bounded at all times, and each operation is O(1): they come under the guard of a key's shard.
+/// Bounded at all times, and each operation is O(1), as losses are noted and forgotten under the
+/// guard of a key's shard.
 #[derive(Debug, Default)]
 pub(super) struct LostLocks(Mutex<Lost>);
 
 #[derive(Debug, Default)]
 struct Lost {
-    /// By the hash of the key, the token of the grant that was lost. Two keys of one hash cost no
-    /// more than a wrong reason for a refusal.
+    /// The token of the lost grant, by the hash of its key. Two keys with one hash cost a wrong
+    /// reason for a refusal and no more.
     by_hash: HashMap<u64, Token>,
-    /// In the order in which they came, with those that were forgotten since.
+    /// The losses in their order, with the ones that `by_hash` has forgotten since.
     order: VecDeque<(u64, Token)>,
-    /// How many came since the session last looked.
+    /// How many losses came since the session last noticed its losses.
     unnoticed: usize,
 }
 
@@ -39,7 +40,7 @@ impl LostLocks {
         }
     }
 
-    /// The session holds this key again.
+    /// Forgets the loss of a key that the session holds again.
     pub(super) fn forget(&self, hash: u64) {
         self.lock().by_hash.remove(&hash);
     }
@@ -48,12 +49,12 @@ impl LostLocks {
         self.lock().by_hash.contains_key(&hash)
     }
 
-    /// How many came since this was last asked.
+    /// How many losses came since the last call.
     pub(super) fn notice(&self) -> usize {
         std::mem::take(&mut self.lock().unnoticed)
     }
 
-    /// A panic cannot leave it half changed.
+    /// Poisoning is ignored: a panic cannot leave the losses half changed.
     fn lock(&self) -> MutexGuard<'_, Lost> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -76,7 +77,7 @@ mod tests {
         assert_eq!((lost.notice(), lost.notice()), (10_000, 0));
     }
 
-    /// Its earlier loss falls out of the memory, and its later one stays.
+    /// The earlier loss is forgotten, and the later one stays.
     #[test]
     fn a_key_that_was_lost_twice_is_remembered_by_the_later_loss() {
         let lost = LostLocks::default();

@@ -1,4 +1,4 @@
-//! A directory of files, used by one server at a time.
+//! Opens the directory of a store, which one server uses at a time.
 
 use std::fmt;
 use std::fs::{DirBuilder, File, Metadata, OpenOptions};
@@ -18,17 +18,18 @@ use super::format::Unusable;
 use crate::model::Restored;
 use crate::store::Storage;
 
-/// Locked for as long as a server uses the directory. It stays there, with a [`Note`] in it.
+/// The file that is locked for as long as a server uses the directory. It stays there, with a
+/// [`Note`] in it.
 const LOCK_FILE: &str = "elockd.lock";
 
-/// Keys may be nobody else's business.
+/// Only the server's user may read the keys.
 const DIRECTORY_MODE: u32 = 0o700;
 const FILE_MODE: u32 = 0o600;
 
 /// Why a directory cannot be used. The texts say what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// It cannot be created, read or written.
+    /// The directory cannot be created, read or written.
     #[error("cannot use the data directory {path}: {error}")]
     Directory {
         /// The directory.
@@ -36,7 +37,7 @@ pub enum OpenError {
         /// What the system said.
         error: io::Error,
     },
-    /// Another server uses it.
+    /// Another server uses the directory.
     #[error(
         "the data directory {path} is in use: another elockd runs on it. \
          Stop that one, or give this one a directory of its own"
@@ -45,7 +46,7 @@ pub enum OpenError {
         /// The directory.
         path: PathBuf,
     },
-    /// The store in it is no store, or damaged.
+    /// The file in it is no store, or a damaged one.
     #[error(
         "cannot read the store {file}: {reason}. Nothing is served, because locks that are held could \
          be given away. When no client works under a lock any more, move the file away to start \
@@ -62,24 +63,25 @@ pub enum OpenError {
     Newer {
         /// The store's file.
         file: PathBuf,
-        /// Which versions those are.
+        /// The formats of the store and of this program.
         reason: String,
     },
 }
 
 impl OpenError {
-    /// True if it will be the same at the next try.
+    /// True if another try would end the same way.
     pub fn is_final(&self) -> bool {
         matches!(self, Self::Unreadable { .. } | Self::Newer { .. })
     }
 }
 
-/// Opens the store in the directory `path`, which is created if it is not there, and reads what was
-/// kept. Nobody else can open it until the storage is dropped.
+/// Opens the store in the directory `path`, which is created if it is not there, and reads the
+/// state that it has kept. No other server can open it until the storage is dropped.
 ///
 /// # Errors
 ///
-/// When it is in use, or cannot be created, read or written.
+/// When the directory is in use, or cannot be created, read or written, or its store cannot be
+/// read.
 pub fn open(path: &Path) -> Result<(impl Storage + use<>, Restored), OpenError> {
     let failed = |error| failed(path, error);
     make(path).map_err(failed)?;
@@ -93,7 +95,7 @@ pub fn open(path: &Path) -> Result<(impl Storage + use<>, Restored), OpenError> 
     })
 }
 
-/// What the system said of a directory or of the files in it.
+/// The error that the system gave for a directory or the files in it.
 fn failed(path: &Path, error: io::Error) -> OpenError {
     let path = path.to_owned();
     match error.kind() {
@@ -110,7 +112,7 @@ fn unreadable(path: &Path, unusable: &Unusable) -> OpenError {
     }
 }
 
-/// What to say of a store in `path` that was read, and contradicts itself.
+/// The error for a store in `path` that was read, and contradicts itself.
 pub(crate) fn contradictory(path: &Path, contradiction: &impl std::fmt::Display) -> OpenError {
     OpenError::Unreadable {
         file: path.join(FILE),
@@ -120,9 +122,9 @@ pub(crate) fn contradictory(path: &Path, contradiction: &impl std::fmt::Display)
 
 /// A directory that this server alone uses.
 ///
-/// Two files are locked for that, for as long as this lives. Before there is a database,
-/// [`LOCK_FILE`] alone tells two first starts apart. But it looks as if it could be removed, and
-/// somebody does: so the database is locked as well.
+/// Two files are locked for that, for as long as this lives. Before there is a database, only
+/// [`LOCK_FILE`] keeps two servers apart that start at the same time. But somebody may remove that
+/// file, as it looks superfluous: so the database is locked as well.
 #[derive(Debug)]
 struct Directory {
     path: PathBuf,
@@ -130,14 +132,14 @@ struct Directory {
     database: OnceLock<Claimed>,
 }
 
-/// The database file that was found at first. No other can take its place: it would lack what was
-/// written since.
+/// The database file that was found at first. No other file can take its place: it would lack the
+/// later commits.
 #[derive(Debug)]
 struct Claimed {
     identity: Identity,
     /// A lock belongs to the open file that took it. After a failure the database is opened anew,
-    /// and this stays open: so there is no moment without the lock, and it never conflicts with
-    /// itself, as what is read and written takes none.
+    /// and this file stays open. So there is no moment without the lock; and the lock conflicts
+    /// with none of this server's own, as the files for reading and writing are not locked.
     _locked: File,
 }
 
@@ -153,7 +155,7 @@ impl Directory {
         })
     }
 
-    /// Locks the database, or finds that it is still the one that was locked.
+    /// Locks the database, or checks that it is still the locked one.
     fn claim_database(&self, path: &Path, file: &File) -> io::Result<()> {
         let found = identity(&file.metadata()?);
         let claimed = match self.database.get() {
@@ -176,8 +178,9 @@ impl Directory {
         self.lock.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Makes and locks [`LOCK_FILE`] again if somebody has removed it. The database's own lock keeps
-    /// others out meanwhile; one that is about to find that out may have the new file for a moment.
+    /// Makes and locks [`LOCK_FILE`] again if somebody has removed it. The database's own lock
+    /// keeps other servers out meanwhile; a server that is just about to find that lock may hold
+    /// the new file for a moment.
     fn kept_lock_file(&self) -> io::Result<MutexGuard<'_, File>> {
         let mut lock = self.lock_file();
         if is_at(&self.path.join(LOCK_FILE), identity(&lock.metadata()?)) {
@@ -203,14 +206,14 @@ fn lock_file(directory: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-/// The text of [`LOCK_FILE`]: the number of the last commit, twice, so that one that is damaged or
-/// half written is not believed.
+/// The text of [`LOCK_FILE`]: the number of the last commit, twice, so that a text that is damaged
+/// or half written is not believed.
 #[derive(Debug, PartialEq, Eq)]
 struct Note(u64);
 
 impl fmt::Display for Note {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // All are of one length, so that each takes the place of the one before.
+        // All notes have one length, so that each overwrites the one before.
         writeln!(f, "{:020} {:020}", self.0, self.0)
     }
 }
@@ -238,7 +241,7 @@ fn is_at(path: &Path, expected: Identity) -> bool {
     std::fs::metadata(path).is_ok_and(|found| identity(&found) == expected)
 }
 
-/// Makes the directory if it is not there, and those above it. Their names are on disk on return.
+/// Makes the directory and its parents if they are not there. Their names are on disk on return.
 fn make(path: &Path) -> io::Result<()> {
     let is_missing = |path: &&Path| !path.as_os_str().is_empty() && !path.exists();
     let missing: Vec<&Path> = path.ancestors().take_while(is_missing).collect();
@@ -248,7 +251,7 @@ fn make(path: &Path) -> io::Result<()> {
     above.chain([path]).try_for_each(sync)
 }
 
-/// Has the names in a directory on disk.
+/// Writes the names in a directory to disk.
 fn sync(directory: &Path) -> io::Result<()> {
     let here = directory.as_os_str().is_empty();
     let directory = if here { Path::new(".") } else { directory };
@@ -273,8 +276,8 @@ impl Files for Directory {
         self.path.join(name).try_exists()
     }
 
-    /// After a sync that failed, the system may keep pages that it could not write, marked as if it
-    /// had. They are dropped here, so that what is read next comes from the disk.
+    /// After a failed sync, the system may keep pages that it could not write as if it had written
+    /// them. They are dropped here, so that later reads come from the disk.
     fn open(&self, name: &str) -> io::Result<Backend> {
         let path = self.path.join(name);
         let file = private(&mut OpenOptions::new()).open(&path)?;
@@ -290,7 +293,7 @@ impl Files for Directory {
         let mut options = OpenOptions::new();
         let path = self.path.join(name);
         let file = private(options.create(true)).open(&path)?;
-        // Not emptied under the hands of another server that makes it.
+        // Locked before it is emptied, as another server may just be making it.
         file.try_lock()?;
         file.set_len(0)?;
         backend(file, path)
@@ -310,7 +313,7 @@ impl Files for Directory {
         let mut note = String::new();
         let mut lock = self.lock_file();
         lock.rewind()?;
-        // One that is damaged may not even be text.
+        // A damaged note may not even be text.
         let read = lock.read_to_string(&mut note);
         let Note(number) = match (read, note.parse()) {
             (Ok(0), _) => return Ok(None),
@@ -335,8 +338,8 @@ fn moved() -> io::Error {
     io::Error::other("somebody has moved, removed or replaced the store's file")
 }
 
-/// A file that somebody may move away while it is in use. What is written to it then would not be
-/// found at the next start.
+/// A file that somebody may move away while it is in use. Later writes to it would not be found at
+/// the next start, so they are errors.
 #[derive(Debug)]
 struct StoreFile {
     inner: FileBackend,

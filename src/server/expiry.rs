@@ -1,4 +1,4 @@
-//! What happens without a connection: leases and grace periods end.
+//! The tasks that end leases and grace periods when their time is over.
 
 use std::sync::Arc;
 
@@ -6,11 +6,10 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use super::Shared;
-use super::clock::beat;
 use super::session_guard::{give_way, release_over};
 use crate::table::{EndedLease, Grace};
 
-/// How many leases are ended before others get their turn.
+/// How many leases are ended before other tasks get their turn.
 const SLICE: usize = 1000;
 
 /// How many keys a log line names.
@@ -61,17 +60,9 @@ fn log_lease(shared: &Shared, lease: &EndedLease) {
     }
 }
 
-/// Keeps the server's [clock](super::clock) going, until `stop`.
-pub(super) async fn keep_time(shared: Arc<Shared>, stop: CancellationToken) {
-    tokio::select! {
-        () = stop.cancelled() => {}
-        () = beat(&shared.clock) => {}
-    }
-}
-
-/// Waits until the grace period ends and releases what the session held, unless it is resumed or
-/// the server stops before that.
-pub(super) async fn sit_out(shared: Arc<Shared>, grace: Grace, stop: CancellationToken) {
+/// Waits until the grace period ends and then releases the session's locks, unless the session is
+/// resumed or the server stops before that.
+pub(super) async fn end_grace_period(shared: Arc<Shared>, grace: Grace, stop: CancellationToken) {
     tokio::select! {
         () = shared.clock.sleep_until(grace.ends) => {}
         () = grace.resumed.notified() => return,
@@ -93,7 +84,7 @@ pub(super) async fn sit_out(shared: Arc<Shared>, grace: Grace, stop: Cancellatio
                 "a grace period ended, and its session's locks are released"
             );
         }
-        // Boxed: most of the time this task's future is one that waits.
+        // Boxed, to keep this task small: it waits most of the time, and there may be very many.
         Box::pin(release_over(&shared, session)).await;
     }
 }
