@@ -7,7 +7,7 @@ use std::time::Instant;
 use bytes::BytesMut;
 use divan::Bencher;
 use elock::model::Mode;
-use elock::protocol::{Framing, Line, Reply, Request};
+use elock::protocol::{Framing, Line, Request, StateReply};
 use elock::table::Ending;
 use load::{open, table};
 
@@ -45,7 +45,7 @@ fn encode(bencher: Bencher<'_, '_>) {
     let mut output = BytesMut::with_capacity(64);
     bencher.bench_local(|| {
         output.clear();
-        Reply::Acquired.put(&mut output);
+        StateReply::Acquired.put(&mut output);
     });
 }
 

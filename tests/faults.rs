@@ -148,6 +148,10 @@ fn another_protocol_runs_no_command() {
         ("POST / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n", "HTTP"),
         ("GET / HTTP/1.1\r\n\r\n", "HTTP"),
         ("host: 127.0.0.1\r\n", "HTTP"),
+        (
+            &format!("GET /{} HTTP/1.0\r\n\r\n", "x".repeat(20_000)),
+            "HTTP",
+        ),
         ("\x16\x03\x01\x02\0\x01\0\x01\u{7f}", "TLS"),
         ("SSH-2.0-OpenSSH_9.2\r\n", "SSH"),
         ("PROXY TCP4 10.0.0.1 10.0.0.2 1 2\r\n", "the PROXY protocol"),

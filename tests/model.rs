@@ -582,7 +582,7 @@ impl Both {
             Step::AskId { .. } => {
                 let secret = Secret(self.ids.len() as u128);
                 let id = self.table.session_id(&mut session, || Ok::<_, ()>(secret));
-                let id = id.expect(STORED).value.expect("it was drawn");
+                let id = id.expect(STORED).expect("it was drawn").value;
                 self.model
                     .sessions
                     .get_mut(&number)
@@ -774,10 +774,10 @@ impl Both {
         let guessed = id.to_string().replace('-', "-f").into_bytes();
         let guessed = SessionId::parse(&guessed[..guessed.len() - 1]).expect("an id by its form");
         assert!(
-            !self.table.resume(session, guessed, self.now()).value,
+            self.table.resume(session, guessed, self.now()).is_none(),
             "a guess is refused"
         );
-        let resumed = self.table.resume(session, id, self.now()).value;
+        let resumed = self.table.resume(session, id, self.now()).is_some();
         assert_eq!(
             resumed,
             self.model.resume(own, wanted),

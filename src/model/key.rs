@@ -72,8 +72,39 @@ impl PartialOrd for Key {
     }
 }
 
+/// Shows bytes to people, as `debug` does: control characters and what is no UTF-8 as `\xNN`.
+pub struct Visible<'a>(pub &'a [u8]);
+
+impl fmt::Display for Visible<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for chunk in self.0.utf8_chunks() {
+            for character in chunk.valid().chars() {
+                match character.is_ascii_control() {
+                    true => write!(f, "\\x{:02X}", u32::from(character))?,
+                    false => write!(f, "{character}")?,
+                }
+            }
+            for byte in chunk.invalid() {
+                write!(f, "\\x{byte:02X}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
 impl fmt::Debug for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.as_bytes().escape_ascii())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_shown_is_one_line_of_text() {
+        let shown = Visible(b"a\"\\\r\x1b\xc3\xa9\xff").to_string();
+        assert_eq!(shown, "a\"\\\\x0D\\x1B\u{e9}\\xFF");
     }
 }

@@ -1,5 +1,6 @@
 //! The limits of the lock table.
 
+use std::fmt;
 use std::time::Duration;
 
 /// The bounds of a lock table. A request that reaches one is refused with an answer that names it;
@@ -18,6 +19,28 @@ pub struct Limits {
     /// The longest lease, with which every grant begins; `None`: a lock has no lease unless its
     /// holder asks for one.
     pub max_hold: Option<Duration>,
+}
+
+impl Limit {
+    /// The flag that sets the bound.
+    pub fn flag(&self) -> &'static str {
+        match self {
+            Self::Locks { .. } => "--max-locks",
+            Self::LocksPerSession { .. } => "--max-session-locks",
+            Self::WaitersPerKey { .. } => "--max-key-waiters",
+        }
+    }
+}
+
+impl fmt::Display for Limit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (what, max) = match self {
+            Self::Locks { max } => ("locks in this server", max),
+            Self::LocksPerSession { max } => ("locks in this session", max),
+            Self::WaitersPerKey { max } => ("waiters for this key", max),
+        };
+        write!(f, "Too many {what}: at most {max}")
+    }
 }
 
 /// A bound that was reached.

@@ -12,7 +12,7 @@ mod view;
 
 pub use change::{Change, NotStored, Restored, RestoredSession, Seq, StoredGrant, StoredSession};
 pub use circle::{Circle, Step};
-pub use key::{Key, Value};
+pub use key::{Key, Value, Visible};
 pub use limits::{Limit, Limits};
 pub use mode::Mode;
 #[cfg(feature = "store")]

@@ -4,7 +4,7 @@ use std::io::BufRead;
 
 use bytes::{Buf, BytesMut};
 
-use super::request::TLS_HELLO;
+use super::request::{TLS_HELLO, foreign_line};
 
 /// One line of input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -12,7 +12,10 @@ pub enum Line<'a> {
     /// A line without its end and without spaces at either side; possibly empty.
     Text(&'a [u8]),
     /// A line longer than the limit.
-    TooLong,
+    TooLong {
+        /// The foreign protocol that it begins, if it does.
+        foreign: Option<&'static str>,
+    },
 }
 
 /// Whole lines that came together. They stay where they were read, and are taken one by one.
@@ -23,7 +26,13 @@ pub struct Lines {
     start: usize,
     max_line: usize,
     /// The beginning of the first line was too long to be kept.
-    first_is_cut: bool,
+    first_is_cut: Option<Cut>,
+}
+
+/// What is known of a line that was too long to be kept.
+#[derive(Debug, Clone, Copy)]
+struct Cut {
+    foreign: Option<&'static str>,
 }
 
 impl Lines {
@@ -36,10 +45,14 @@ impl Lines {
         let line = &self.bytes[self.start..self.start + length - 1];
         self.start += length;
         let too_long = line.strip_suffix(b"\r").unwrap_or(line).len() > self.max_line;
-        if std::mem::take(&mut self.first_is_cut) || too_long {
-            return Some(Line::TooLong);
+        match self.first_is_cut.take() {
+            Some(Cut { foreign }) => Some(Line::TooLong { foreign }),
+            None if too_long => {
+                let foreign = foreign_line(line);
+                Some(Line::TooLong { foreign })
+            }
+            None => Some(Line::Text(trim(line))),
         }
-        Some(Line::Text(trim(line)))
     }
 
     /// True if all lines were taken.
@@ -60,7 +73,8 @@ pub struct Framing {
     scanned: usize,
     /// The known bytes are whole lines, which were put back.
     are_lines: bool,
-    discarding: bool,
+    /// The unfinished line is too long, and dropped as it arrives.
+    discarding: Option<Cut>,
 }
 
 impl Framing {
@@ -70,7 +84,7 @@ impl Framing {
             max_line,
             scanned: 0,
             are_lines: false,
-            discarding: false,
+            discarding: None,
         }
     }
 
@@ -91,7 +105,7 @@ impl Framing {
             bytes,
             start: 0,
             max_line: self.max_line,
-            first_is_cut: std::mem::take(&mut self.discarding),
+            first_is_cut: self.discarding.take(),
         })
     }
 
@@ -120,16 +134,22 @@ impl Framing {
             Some(last) => Some(self.scanned + last + 1),
             // A TLS client sends no line's end and waits, so its hello is taken for a whole line;
             // its last byte, in place of the end, does not matter.
-            None => {
-                (src.len() > TLS_HELLO.len() && src.starts_with(TLS_HELLO)).then_some(src.len())
-            }
+            None => self.is_tls_hello(src).then_some(src.len()),
         }
+    }
+
+    /// Only where a line begins: the rest of an overlong line is any bytes.
+    fn is_tls_hello(&self, src: &[u8]) -> bool {
+        self.discarding.is_none() && src.len() > TLS_HELLO.len() && src.starts_with(TLS_HELLO)
     }
 
     fn drop_unfinished_overlong_line(&mut self, src: &mut BytesMut) {
         // One byte more for the CR of a CRLF whose LF is still on its way.
-        if self.discarding || src.len() > self.max_line + 1 {
-            self.discarding = true;
+        if self.discarding.is_none() && src.len() > self.max_line + 1 {
+            let foreign = foreign_line(src);
+            self.discarding = Some(Cut { foreign });
+        }
+        if self.discarding.is_some() {
             src.clear();
         }
         self.scanned = src.len();
@@ -162,7 +182,7 @@ mod tests {
                 while let Some(line) = lines.next_line() {
                     seen.push(match line {
                         Line::Text(text) => Some(text.to_vec()),
-                        Line::TooLong => None,
+                        Line::TooLong { .. } => None,
                     });
                 }
             }
@@ -207,7 +227,8 @@ mod tests {
         let lines = framing.take_lines(&mut buffer).expect("two lines");
         framing.put_back(lines, &mut buffer);
         let mut lines = framing.take_lines(&mut buffer).expect("the same");
-        assert_eq!(lines.next_line(), Some(Line::TooLong));
+        let cut = Line::TooLong { foreign: None };
+        assert_eq!(lines.next_line(), Some(cut));
         framing.put_back(lines, &mut buffer);
         buffer.extend_from_slice(b"d\n");
         for expected in [b"ab", b"cd"] {
@@ -224,6 +245,33 @@ mod tests {
         assert_eq!(lines(4, &[b"1234\r", b"\n"]), [text(b"1234")]);
         assert_eq!(lines(4, &[b"12345\n"]), [None]);
         assert_eq!(lines(4, &[b"12345\r\n"]), [None]);
+    }
+
+    /// In the middle of a line it is neither a hello nor the end of the line.
+    #[test]
+    fn no_command_is_smuggled_out_of_an_overlong_line() {
+        let chunks: [&[u8]; 3] = [&[b'x'; 1000], b"\x16\x03zzzz", b"unlock_all\nnext\n"];
+        assert_eq!(lines(16, &chunks), [None, text(b"next")]);
+        let chunks: [&[u8]; 2] = [b"lock ", b"\x16\x03zzzz\n"];
+        assert_eq!(lines(16, &chunks), [text(b"lock \x16\x03zzzz")]);
+    }
+
+    #[test]
+    fn an_overlong_line_tells_whether_it_begins_another_protocol() {
+        let request = [b"GET /".to_vec(), vec![b'x'; 100], b"\n".to_vec()].concat();
+        for cut in [3, 50, 105] {
+            let mut framing = Framing::new(16);
+            let mut buffer = BytesMut::from(&request[..cut]);
+            assert!(framing.take_lines(&mut buffer).is_none());
+            buffer.extend_from_slice(&request[cut..]);
+            let mut lines = framing.take_lines(&mut buffer).expect("a line");
+            let foreign = Some("HTTP");
+            assert_eq!(
+                lines.next_line(),
+                Some(Line::TooLong { foreign }),
+                "cut at {cut}"
+            );
+        }
     }
 
     #[test]

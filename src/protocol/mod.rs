@@ -9,5 +9,5 @@ mod request;
 
 pub use framing::{Framing, Line, Lines};
 pub use listing::{put_debug_end, put_debug_start, put_lock, put_request, put_session};
-pub use reply::{Reply, Stats};
+pub use reply::{Reply, StateReply, Stats};
 pub use request::{BadRequest, COMMANDS, Request, Usage};

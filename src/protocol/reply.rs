@@ -18,13 +18,12 @@ pub struct Stats {
     pub monitoring: usize,
 }
 
-/// One answer to one request.
+/// An answer that says what a session has, or has not any more. It is true only together with what
+/// it rests on, so it is a type of its own, which cannot be sent without.
 #[derive(Debug)]
-pub enum Reply<'a> {
+pub enum StateReply {
     /// The session holds the lock.
     Acquired,
-    /// The session does not hold the lock, and will not by this request.
-    Unavailable,
     /// The lock is released.
     Unlocked,
     /// Another session holds the lock.
@@ -35,7 +34,7 @@ pub enum Reply<'a> {
     Expired,
     /// The fencing token of a lock.
     Token(Token),
-    /// Done.
+    /// All locks are released, or the lease is set.
     Ok,
     /// The grace period is set.
     TimeoutSet,
@@ -43,6 +42,13 @@ pub enum Reply<'a> {
     ConnId(SessionId),
     /// The connection now speaks for the session asked for.
     ConnIdSet,
+}
+
+/// An answer that is true whatever happens before it is sent.
+#[derive(Debug)]
+pub enum Reply<'a> {
+    /// The session does not hold the lock, and will not by this request.
+    Unavailable,
     /// The session asked for cannot be resumed.
     CannotSetConnId,
     /// The counters.
@@ -82,12 +88,11 @@ pub enum Reply<'a> {
     NotStored(NotStored),
 }
 
-impl Reply<'_> {
-    /// Appends the reply's lines to `out`.
+impl StateReply {
+    /// Appends the reply's line to `out`.
     pub fn put(&self, out: &mut BytesMut) {
         match self {
             Self::Acquired => out.put_slice(b"200 Acquired\r\n"),
-            Self::Unavailable => out.put_slice(b"409 Unavailable\r\n"),
             Self::Unlocked => out.put_slice(b"200 Unlocked\r\n"),
             Self::NotYours => out.put_slice(b"403 not_yours\r\n"),
             Self::NotLocked => out.put_slice(b"403 not_locked\r\n"),
@@ -97,6 +102,15 @@ impl Reply<'_> {
             Self::TimeoutSet => out.put_slice(b"200 timeout set\r\n"),
             Self::ConnId(id) => put_fmt(out, format_args!("200 {id}\r\n")),
             Self::ConnIdSet => out.put_slice(b"200 conn id set\r\n"),
+        }
+    }
+}
+
+impl Reply<'_> {
+    /// Appends the reply's lines to `out`.
+    pub fn put(&self, out: &mut BytesMut) {
+        match self {
+            Self::Unavailable => out.put_slice(b"409 Unavailable\r\n"),
             Self::CannotSetConnId => out.put_slice(b"403 cannot set conn id\r\n"),
             Self::Stats(stats) => put_stats(out, *stats),
             Self::Echo(words) => put_echo(out, words),
@@ -110,7 +124,7 @@ impl Reply<'_> {
                     format_args!("413 Line too long: at most {max_bytes} bytes\r\n"),
                 );
             }
-            Self::Full(limit) => put_full(out, *limit),
+            Self::Full(limit) => put_fmt(out, format_args!("507 {limit}\r\n")),
             Self::TooManyConnections { max } => {
                 put_fmt(
                     out,
@@ -161,15 +175,6 @@ fn put_quoted(out: &mut BytesMut, word: &[u8]) {
         }
     }
     out.put_u8(b'"');
-}
-
-fn put_full(out: &mut BytesMut, limit: Limit) {
-    let (what, max) = match limit {
-        Limit::Locks { max } => ("locks in this server", max),
-        Limit::LocksPerSession { max } => ("locks in this session", max),
-        Limit::WaitersPerKey { max } => ("waiters for this key", max),
-    };
-    put_fmt(out, format_args!("507 Too many {what}: at most {max}\r\n"));
 }
 
 fn put_echo(out: &mut BytesMut, words: &[&[u8]]) {
@@ -302,7 +307,7 @@ mod tests {
     #[test]
     fn a_reply_is_a_code_and_a_text_and_ends_in_crlf() {
         let replies = [
-            Reply::Acquired,
+            Reply::Unavailable,
             Reply::Echo(vec![]),
             Reply::Bad(BadRequest::Empty),
             Reply::Bad(BadRequest::Usage(COMMANDS[0])),

@@ -200,6 +200,9 @@ impl<'a> Request<'a> {
                 let words = first.into_iter().flatten().chain(words).collect();
                 Ok(Self::Echo { words })
             }
+            (_, [_, Some(version), None, None]) if is_http_version(version) => {
+                Err(BadRequest::Foreign("HTTP"))
+            }
             _ => Err(usage_of(command)),
         }
     }
@@ -213,16 +216,32 @@ pub(super) const TLS_HELLO: &[u8] = &[0x16, 0x03];
 /// mistake or by malice: a web page can have any browser send a request to this machine, with lines
 /// of the page's choice in its body.
 fn foreign(command: &[u8]) -> Option<&'static str> {
+    let begins_with = |name: &[u8]| {
+        let begin = command.get(..name.len());
+        begin.is_some_and(|begin| begin.eq_ignore_ascii_case(name))
+    };
     match command {
         b"GET" | b"POST" | b"PUT" | b"HEAD" | b"DELETE" | b"OPTIONS" | b"PATCH" | b"CONNECT"
         | b"TRACE" | b"PRI" => Some("HTTP"),
-        b"PROXY" => Some("the PROXY protocol"),
+        // The second version begins with two empty lines and a zero byte.
+        b"PROXY" | b"\0" => Some("the PROXY protocol"),
         [b'*', count @ ..] if parse_digits(count).is_some() => Some("the protocol of Redis"),
-        _ if command.eq_ignore_ascii_case(b"host:") => Some("HTTP"),
+        _ if begins_with(b"host:") => Some("HTTP"),
         _ if command.starts_with(b"SSH-") => Some("SSH"),
         _ if command.starts_with(TLS_HELLO) => Some("TLS"),
         _ => None,
     }
+}
+
+/// The foreign protocol that a line begins, which may be longer than a request.
+pub(super) fn foreign_line(line: &[u8]) -> Option<&'static str> {
+    let mut words = line.split(|&byte| byte == b' ');
+    foreign(words.find(|word| !word.is_empty())?)
+}
+
+/// Whether the last word of a line says that it is a request of HTTP, whatever its method is.
+fn is_http_version(word: &[u8]) -> bool {
+    word.starts_with(b"HTTP/")
 }
 
 fn usage_of(command: &[u8]) -> BadRequest<'_> {
@@ -241,7 +260,10 @@ fn parse_wait(word: Option<&[u8]>) -> Result<Duration, BadRequest<'_>> {
     let Some(word) = word else {
         return Ok(Duration::ZERO);
     };
-    let bad = BadRequest::Seconds(word);
+    let bad = match is_http_version(word) {
+        true => BadRequest::Foreign("HTTP"),
+        false => BadRequest::Seconds(word),
+    };
     let mut parts = word.splitn(2, |&byte| byte == b'.');
     let seconds = parse_digits(parts.next().unwrap_or_default()).ok_or(bad)?;
     let nanos = parts.next().map_or(Some(0), parse_fraction).ok_or(bad)?;
@@ -331,6 +353,11 @@ mod tests {
             (b"POST", "HTTP"),
             (b"host: 127.0.0.1:11400", "HTTP"),
             (b"PRI * HTTP/2.0", "HTTP"),
+            (b"Host:\t127.0.0.1", "HTTP"),
+            (b"PROPFIND /lock HTTP/1.1", "HTTP"),
+            (b"lock /k HTTP/1.1", "HTTP"),
+            (b"unlock /k HTTP/1.1", "HTTP"),
+            (b"\0", "the PROXY protocol"),
             (b"\x16\x03\x01\x02\0\x01", "TLS"),
             (b"SSH-2.0-OpenSSH_9.2", "SSH"),
             (b"PROXY TCP4 10.0.0.1 10.0.0.2 1 2", "the PROXY protocol"),

@@ -159,9 +159,13 @@ impl Door {
 
     fn refuse(&self, mut stream: impl Transport, peer: Peer) {
         let max = self.shared.places.max_connections;
-        let throttle = &self.shared.throttles.refusals;
-        if let Some(left_out) = throttle.pass(self.shared.clock.now()) {
-            info!(%peer, max, left_out, "refused: too many connections");
+        if self
+            .shared
+            .throttles
+            .refusals
+            .passes(self.shared.clock.now())
+        {
+            info!(%peer, max, "refused: too many connections");
         }
         let mut answer = BytesMut::new();
         Reply::TooManyConnections { max }.put(&mut answer);

@@ -11,14 +11,11 @@
 //! went on.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant as StdInstant};
 
 use tokio::time::{Instant, MissedTickBehavior, interval};
-use tokio_util::sync::CancellationToken;
 use tracing::warn;
-
-use super::Shared;
 
 /// How often the server says that it runs.
 const BEAT: Duration = Duration::from_millis(250);
@@ -89,40 +86,52 @@ impl Clock {
     }
 
     fn take_out_gap(&self) {
-        let finding = self.finding.lock();
-        let real_ns = self.real_ns();
-        if !self.is_gap(real_ns) {
-            return;
-        }
-        let gap_ns = real_ns - self.beat_ns.load(Ordering::Acquire);
-        self.gaps_ns.fetch_add(gap_ns, Ordering::AcqRel);
-        self.beat_ns.store(real_ns, Ordering::Release);
+        let finding = self.lock();
+        let gap_ns = self.take_out(&finding);
         drop(finding);
-        let seconds = Duration::from_nanos(gap_ns).as_secs_f32();
-        warn!(
-            "the server did not run for {seconds:.1} s: grace periods and leases go on from where \
-             they were"
-        );
+        if let Some(gap_ns) = gap_ns {
+            let seconds = Duration::from_nanos(gap_ns).as_secs_f32();
+            warn!(
+                "the server did not run for {seconds:.1} s: grace periods and leases go on from \
+                 where they were"
+            );
+        }
+    }
+
+    /// Takes out the time since the last beat, if that is a gap, and returns its length.
+    fn take_out(&self, _finding: &MutexGuard<'_, ()>) -> Option<u64> {
+        let real_ns = self.real_ns();
+        self.is_gap(real_ns).then(|| {
+            let gap_ns = real_ns - self.beat_ns.load(Ordering::Acquire);
+            self.gaps_ns.fetch_add(gap_ns, Ordering::AcqRel);
+            self.beat_ns.store(real_ns, Ordering::Release);
+            gap_ns
+        })
+    }
+
+    /// A beat hides the gap before it, so the gap is taken out first; and in one step, since the
+    /// server may stand still between any two.
+    fn beat(&self) {
+        self.take_out_gap();
+        let finding = self.lock();
+        if self.take_out(&finding).is_none() {
+            self.beat_ns.store(self.real_ns(), Ordering::Release);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, ()> {
+        self.finding.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Keeps the clock of the server going, until `stop`.
-pub(super) async fn keep_time(shared: Arc<Shared>, stop: CancellationToken) {
-    tokio::select! {
-        () = stop.cancelled() => {}
-        () = beat(&shared.clock) => {}
-    }
-}
-
-/// Beats for ever.
-async fn beat(clock: &Clock) {
+/// Keeps the clock going, for ever, and calls `each` at every beat.
+pub(super) async fn keep_time(clock: &Clock, each: impl Fn()) {
     let mut beats = interval(BEAT);
     beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         beats.tick().await;
-        // A beat hides the gap before it, so the gap is taken out first.
-        clock.now();
-        clock.beat_ns.store(clock.real_ns(), Ordering::Release);
+        clock.beat();
+        each();
     }
 }
 
@@ -133,7 +142,7 @@ mod tests {
 
     async fn after_beats<T>(clock: &Clock, act: impl Future<Output = T>) -> T {
         tokio::select! {
-            () = beat(clock) => unreachable!("it beats for ever"),
+            () = keep_time(clock, || {}) => unreachable!("it beats for ever"),
             done = act => done,
         }
     }

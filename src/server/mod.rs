@@ -12,6 +12,7 @@ mod handover_spin;
 #[cfg(test)]
 mod harness;
 mod listener;
+mod log_lines;
 #[cfg(feature = "fd-limit")]
 mod open_files;
 mod session_guard;
@@ -28,7 +29,7 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use tracing::{info, warn};
 
 pub use listener::{AddressUnavailable, BindError, Listener, bind};
@@ -41,7 +42,7 @@ use admission::Places;
 use clock::Clock;
 use entropy::Entropy;
 use handover_spin::HandoverSpin;
-use throttle::Throttle;
+use throttle::Throttles;
 
 /// The time that the store has for its last commit when the time of a stop is over.
 const LAST_COMMIT: Duration = Duration::from_secs(1);
@@ -65,16 +66,6 @@ struct Shared {
     /// Tells the tasks that are no connections to stop; a connection has a
     /// [`Signal`](crate::table::Signal) of its own.
     stop: CancellationToken,
-}
-
-/// Limits log lines that many clients could cause at once.
-#[derive(Debug, Default)]
-struct Throttles {
-    lease_ends: Throttle,
-    grace_ends: Throttle,
-    resumes: Throttle,
-    limits: Throttle,
-    refusals: Throttle,
 }
 
 impl Shared {
@@ -149,7 +140,12 @@ pub async fn run(
     let stop_at_end = StopAtEnd(Arc::clone(&shared));
     let (tasks, stop) = (&shared.tasks, &shared.stop);
     tasks.spawn(expiry::end_leases(Arc::clone(&shared), stop.clone()));
-    tasks.spawn(clock::keep_time(Arc::clone(&shared), stop.clone()));
+    // Also during a stop: time in which the server stops is no gap.
+    let timed = Arc::clone(&shared);
+    let _time = AbortOnDropHandle::new(tokio::spawn(async move {
+        let report = || timed.throttles.report(timed.clock.now());
+        clock::keep_time(&timed.clock, report).await;
+    }));
     tasks.spawn(handover_spin::keep_awake(Arc::clone(&shared), stop.clone()));
     for grace in graces {
         tasks.spawn(expiry::end_grace_period(
@@ -170,7 +166,9 @@ pub async fn run(
         tasks.spawn(admission::serve(listener, Arc::clone(&shared)));
     }
     shutdown.await;
-    info!("stopping");
+    let (sessions, connections) = shared.table.session_counts();
+    let locks = shared.table.held();
+    info!(locks, sessions, connections, "stopping");
     drop(stop_at_end);
     tasks.close();
     let deadline = Instant::now() + shutdown_time;
@@ -181,6 +179,7 @@ pub async fn run(
         let (busy, ms) = (tasks.len(), shutdown_time.as_millis());
         warn!("stopped after {ms} ms with {busy} connections still busy");
     }
+    shared.throttles.report_rest();
     match writer {
         Some(writer) => Ok(finish(writer, deadline.max(Instant::now() + LAST_COMMIT)).await?),
         None => Ok(()),

@@ -9,8 +9,10 @@ use tokio::time::timeout;
 use tracing::{error, warn};
 
 use super::Shared;
+use super::connection::Gone;
+use super::log_lines;
 use crate::model::{Peer, Seq};
-use crate::table::{Detached, Grace, LockTable, Session};
+use crate::table::{Basis, Detached, Grace, LockTable, Session};
 
 /// How many locks are released before other tasks get their turn: a tenth of a millisecond's work,
 /// as one worker may run all tasks.
@@ -37,14 +39,14 @@ struct OverGuard<'a> {
 /// Releases all locks of a session in slices, so that a million locks stall no other client:
 /// neither in memory nor in the store, where each slice is a commit shared with other clients'
 /// changes. Returns the number of the commit that the last release is part of.
-pub(super) async fn unlock_all(shared: &Shared, session: &mut Session) -> Seq {
+pub(super) async fn unlock_all(shared: &Shared, session: &mut Session) -> Basis {
     let table = &shared.table;
     loop {
         let left = table.unlock_some(session, SLICE, shared.clock.now());
-        let seq = left.basis.seq;
+        let seq = left.basis.seq();
         if left.value == 0 {
             table.changes().write(seq);
-            return seq;
+            return left.basis;
         }
         give_way(table, seq).await;
     }
@@ -82,21 +84,30 @@ impl SessionGuard {
 
     /// Ends the session's connection. Without a grace period all locks are released on return.
     /// While the server stops no session ends.
-    pub(super) async fn detach(&mut self) -> Option<Grace> {
+    pub(super) async fn detach(&mut self, gone: &Gone) -> Option<Grace> {
         let shared = &self.shared;
         let session = self.session.take()?;
+        let peer = shared.table.peer(session.number());
         let over = match shared.table.detach(session, shared.clock.now()) {
             Detached::InGrace(grace) => return Some(grace),
             Detached::Stopping => return None,
-            Detached::Over(session) => session,
+            Detached::Over(session) => {
+                if let (Some(peer), true) = (peer, gone.is_not_the_clients_will()) {
+                    log_lines::session_ended(shared, &session, peer, &gone.to_string());
+                }
+                session
+            }
             Detached::NoRoom { session, nth } => {
-                let (number, locks) = (session.number(), session.held());
-                // If one session finds no room, thousands may, and the log must not drown in them.
+                // Where there is one there are thousands, and a log must not drown in them.
                 if nth.is_power_of_two() {
                     warn!(
-                        session = %number, locks, turned_away = nth,
-                        "no room for a grace period: a session's locks are released at once"
+                        turned_away = nth,
+                        "no room for a grace period (--max-grace-sessions)"
                     );
+                }
+                if let Some(peer) = peer {
+                    let why = "there was no room for a grace period";
+                    log_lines::session_ended(shared, &session, peer, why);
                 }
                 session
             }
@@ -144,7 +155,7 @@ impl Drop for OverGuard<'_> {
             let session = &mut self.session;
             unless_broken(|| {
                 let released = table.unlock_some(session, usize::MAX, clock.now());
-                table.changes().write(released.basis.seq);
+                table.changes().write(released.basis.seq());
             });
         }
     }

@@ -1,15 +1,20 @@
-//! Limits log lines of a kind that may come by the thousand.
+//! Log lines about things that may come by the thousand.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// How many lines of one kind are logged in each [`PERIOD`].
+use tracing::info;
+
+/// So many lines of one kind are logged in each [`PERIOD`].
 const LINES: u32 = 20;
 const PERIOD: Duration = Duration::from_secs(10);
 
 /// Lets the first lines of each period pass, and counts the others.
-#[derive(Debug, Default)]
-pub(super) struct Throttle(Mutex<State>);
+#[derive(Debug)]
+pub(super) struct Throttle {
+    kind: &'static str,
+    state: Mutex<State>,
+}
 
 #[derive(Debug, Default)]
 struct State {
@@ -18,21 +23,96 @@ struct State {
     left_out: u64,
 }
 
+/// The throttles of one server.
+#[derive(Debug)]
+pub(super) struct Throttles {
+    pub(super) lease_ends: Throttle,
+    pub(super) session_ends: Throttle,
+    pub(super) resumes: Throttle,
+    pub(super) limits: Throttle,
+    pub(super) refusals: Throttle,
+}
+
+impl Default for Throttles {
+    fn default() -> Self {
+        Self {
+            lease_ends: Throttle::new("leases ended"),
+            session_ends: Throttle::new("sessions with locks ended"),
+            resumes: Throttle::new("sessions were resumed"),
+            limits: Throttle::new("requests reached a limit"),
+            refusals: Throttle::new("connections were refused"),
+        }
+    }
+}
+
+impl Throttles {
+    /// Logs how many lines were left out, of the kinds whose period is over at `now`.
+    pub(super) fn report(&self, now: Instant) {
+        self.all().iter().for_each(|throttle| throttle.report(now));
+    }
+
+    /// Logs how many lines were left out, of all kinds.
+    pub(super) fn report_rest(&self) {
+        self.all()
+            .iter()
+            .for_each(|throttle| throttle.report_rest());
+    }
+
+    fn all(&self) -> [&Throttle; 5] {
+        let Self {
+            lease_ends,
+            session_ends,
+            resumes,
+            limits,
+            refusals,
+        } = self;
+        [lease_ends, session_ends, resumes, limits, refusals]
+    }
+}
+
 impl Throttle {
-    /// Whether a line may be logged at `now`: if so, how many lines were left out since the last
-    /// one; `None` if this line is to be left out, too.
-    pub(super) fn pass(&self, now: Instant) -> Option<u64> {
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_over = |begun| now.saturating_duration_since(begun) >= PERIOD;
-        if state.begun.is_none_or(is_over) {
+    fn new(kind: &'static str) -> Self {
+        let state = Mutex::default();
+        Self { kind, state }
+    }
+
+    /// Whether a line may be logged at `now`; else it is counted.
+    pub(super) fn passes(&self, now: Instant) -> bool {
+        let mut state = self.state();
+        if state.is_over(now) {
             (state.begun, state.lines) = (Some(now), 0);
         }
-        if state.lines >= LINES {
-            state.left_out += 1;
-            return None;
+        let passes = state.lines < LINES;
+        match passes {
+            true => state.lines += 1,
+            false => state.left_out += 1,
         }
-        state.lines += 1;
-        Some(std::mem::take(&mut state.left_out))
+        passes
+    }
+
+    fn report(&self, now: Instant) {
+        if self.state().is_over(now) {
+            self.report_rest();
+        }
+    }
+
+    fn report_rest(&self) {
+        let left_out = std::mem::take(&mut self.state().left_out);
+        if left_out > 0 {
+            info!("{left_out} more {}, each without a line", self.kind);
+        }
+    }
+
+    /// Nothing is half done where a holder could panic.
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn is_over(&self, now: Instant) -> bool {
+        let is_over = |begun| now.saturating_duration_since(begun) >= PERIOD;
+        self.begun.is_none_or(is_over)
     }
 }
 
@@ -41,13 +121,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_left_out_are_counted_and_told_with_the_next_line() {
-        let (throttle, now) = (Throttle::default(), Instant::now());
-        let passed = (0..1_000).filter(|_| throttle.pass(now) == Some(0));
+    fn lines_left_out_are_counted_until_they_are_reported() {
+        let (throttle, now) = (Throttle::new("things came"), Instant::now());
+        let passed = (0..1_000).filter(|_| throttle.passes(now));
         assert_eq!(passed.count(), LINES as usize);
-        assert_eq!(throttle.pass(now + PERIOD / 2), None);
-        let left_out = 1_001 - u64::from(LINES);
-        assert_eq!(throttle.pass(now + PERIOD), Some(left_out));
-        assert_eq!(throttle.pass(now + PERIOD), Some(0));
+        throttle.report(now + PERIOD / 2);
+        assert_eq!(throttle.state().left_out, 1_000 - u64::from(LINES));
+        throttle.report(now + PERIOD);
+        assert_eq!(throttle.state().left_out, 0);
+        assert!(throttle.passes(now + PERIOD));
     }
 }

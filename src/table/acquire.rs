@@ -70,7 +70,7 @@ impl LockTable {
             if self.is_stopping() {
                 return Placed::Stopping;
             }
-            match self.full_for_waiter(session, lock) {
+            match self.claim_for_waiter(session, lock) {
                 Some(full) => Placed::QueueFull(full),
                 None => {
                     self.queue_up(session, mode, now, key, lock);
@@ -135,7 +135,7 @@ impl LockTable {
     fn told(&self, session: &Session, placed: Placed) -> Outcome<Locked> {
         let (value, claim) = match placed {
             Placed::Acquired(grant) => (Locked::Acquired, Claim::New(grant)),
-            Placed::Again(grant) => (Locked::Again, Claim::Held(grant)),
+            Placed::Again(grant) => (Locked::Again, Claim::Again(grant)),
             Placed::Queued => return Outcome::free(Locked::Waiting),
             Placed::Busy => return Outcome::free(Locked::Busy),
             Placed::Conflict => return Outcome::free(Locked::Conflict),
@@ -144,10 +144,7 @@ impl LockTable {
             }
             Placed::Stopping => return Outcome::free(Locked::Stopping),
         };
-        let basis = Basis {
-            seq: session.seq,
-            claim: Some(claim),
-        };
+        let basis = Basis::new(session.seq, Some(claim));
         Outcome { value, basis }
     }
 
@@ -155,7 +152,7 @@ impl LockTable {
         if self.is_stopping() {
             return Placed::Stopping;
         }
-        if let Some(full) = self.full_for_holder(session) {
+        if let Some(full) = self.claim_for_holder(session) {
             return Placed::Full(full);
         }
         let (number, key) = (session.number, free.key().clone());
@@ -176,7 +173,7 @@ impl LockTable {
         if self.is_stopping() {
             return Placed::Stopping;
         }
-        if let Some(full) = self.full_for_holder(session) {
+        if let Some(full) = self.claim_for_holder(session) {
             return Placed::Full(full);
         }
         let (number, lost) = (session.number, session.held.lost.as_ref());
@@ -258,8 +255,8 @@ impl LockTable {
         }
     }
 
-    /// `None` if the session may hold one lock more, which is counted then.
-    fn full_for_holder(&self, session: &Session) -> Option<Limit> {
+    /// Claims a place for one more lock of the session, or returns the limit that forbids it.
+    fn claim_for_holder(&self, session: &Session) -> Option<Limit> {
         let max = self.limits.locks_per_session;
         if session.held() >= max {
             return Some(Limit::LocksPerSession { max });
@@ -276,11 +273,11 @@ impl LockTable {
     }
 
     /// `None` if one more request of the session may wait for this lock, and is counted then.
-    fn full_for_waiter(&self, session: &Session, lock: &Lock) -> Option<Limit> {
+    fn claim_for_waiter(&self, session: &Session, lock: &Lock) -> Option<Limit> {
         let max = self.limits.waiters_per_key;
         if lock.waiters() >= max {
             return Some(Limit::WaitersPerKey { max });
         }
-        self.full_for_holder(session)
+        self.claim_for_holder(session)
     }
 }

@@ -10,7 +10,7 @@ use super::grant::Grant;
 use super::lock_key::LockKey;
 use super::lost_locks::LostLocks;
 use super::shrunk;
-use crate::model::{Key, SessionNumber, Token};
+use crate::model::{SessionNumber, Token};
 
 /// A lock that ended by its lease.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,7 +18,7 @@ pub struct EndedLease {
     /// The session that held it.
     pub session: SessionNumber,
     /// The key that was held.
-    pub key: Key,
+    pub key: LockKey,
     /// The fencing token of the grant.
     pub token: Token,
     /// For how long the grant had a lease: if every grant has one by

@@ -34,7 +34,7 @@ mod release;
 mod restore;
 mod session;
 mod signal;
-mod view;
+mod snapshot;
 mod wait;
 mod wait_graph;
 mod waiters;
@@ -182,7 +182,7 @@ impl LockTable {
         &self,
         session: &mut Session,
         draw: impl FnOnce() -> Result<Secret, E>,
-    ) -> Result<Outcome<Result<SessionId, E>>, NotStored> {
+    ) -> Result<Result<Outcome<SessionId>, E>, NotStored> {
         self.changes.accept()?;
         let id = match self.sessions.id(session.number) {
             Some(id) => id,
@@ -192,48 +192,59 @@ impl LockTable {
                     self.store(session);
                     id
                 }
-                Err(error) => return Ok(Outcome::free(Err(error))),
+                Err(error) => return Ok(Err(error)),
             },
         };
         // An id that was answered as not stored is not told before it is.
-        Ok(Outcome::durable(Ok(id), session.last_change()))
+        Ok(Ok(Outcome::durable(id, session.last_change())))
     }
 
     /// Resumes the session in its grace period that has this id: from then on `session` stands for
-    /// it, with its number, its locks and its grace period. Also true for the session's own id.
+    /// it, with its number, its locks and its grace period. Nothing changes for the session's own id.
     ///
-    /// False, with nothing changed, if no session has this id, if it is connected, if its grace
+    /// `None`, with nothing changed, if no session has this id, if it is connected, if its grace
     /// period is over at `now`, or if `session` itself holds locks. Of several connections that
     /// resume one session at once, one succeeds. Possible also while nothing can be stored, because
     /// the resumed session needs no storing.
-    pub fn resume(&self, session: &mut Session, id: SessionId, now: Instant) -> Outcome<bool> {
+    pub fn resume(
+        &self,
+        session: &mut Session,
+        id: SessionId,
+        now: Instant,
+    ) -> Option<Outcome<()>> {
         session.assert_idle();
         session.held.notice_losses();
         let (own, stored) = (session.number, session.held.stored);
         if !self.sessions.resume(session, id, now) {
-            return Outcome::free(false);
+            return None;
+        }
+        if self.is_stopping() {
+            // While the session's number changed, the stop may have found the connection by neither.
+            session.signal.give(Order::Stop);
         }
         // The earlier changes of the resumed session need not be waited for: before its last
         // connection ended, they were durable or taken back.
         if session.number == own {
             // That the id will do after a restart, too.
-            return Outcome::durable(true, session.last_change());
+            return Some(Outcome::durable((), session.last_change()));
         }
         if stored {
             session.seq = self.changes.push(|| Change::SessionOver(own));
         }
-        Outcome::durable(true, session.seq)
+        Some(Outcome::durable((), session.seq))
     }
 
     /// Ends the session's connection. If the session waits, the wait ends by a disconnect. A caller
     /// that gets a [`Session`] back releases its locks by [`LockTable::unlock_some`]; a caller that
     /// gets a [`Grace`] calls [`LockTable::end_grace`] when the grace period is over.
     pub fn detach(&self, mut session: Session, now: Instant) -> Detached {
-        drop(self.wait(&mut session));
+        self.stop_waiting(&mut session, now);
         if self.is_stopping() {
             return Detached::Stopping;
         }
         session.held.notice_losses();
+        // Its next connection must know of a release that is not durable yet.
+        session.settled();
         let mut detached = self.sessions.detach(session, now);
         match &mut detached {
             Detached::InGrace(_) | Detached::Stopping => {}
@@ -257,14 +268,14 @@ impl LockTable {
 
     /// Ends a session at once and releases its locks, because its task did not come to its end.
     pub fn end(&self, mut session: Session, now: Instant) {
-        drop(self.wait(&mut session));
+        self.stop_waiting(&mut session, now);
         if self.is_stopping() {
             return;
         }
         self.sessions.remove(session.number);
         self.store_over(&mut session);
         let released = self.unlock_some(&mut session, usize::MAX, now);
-        self.changes.write(released.basis.seq);
+        self.changes.write(released.basis.seq());
     }
 
     /// Stores a session that holds a lock and is not stored yet. Not under a guard.

@@ -1,8 +1,7 @@
 //! The answers of the table, each with what must be true when it is sent.
 
 use super::grant::Grant;
-use crate::model::Seq;
-use crate::model::{Circle, Limit, Token};
+use crate::model::{Circle, Limit, Seq, Token};
 
 /// An answer of the table. It may be sent only while its [`Basis`] is true.
 #[derive(Debug)]
@@ -14,13 +13,32 @@ pub struct Outcome<T> {
     pub basis: Basis,
 }
 
-/// What must be true when an answer leaves the server.
+/// What must be true when an answer leaves the server. Only the table makes one.
 #[derive(Debug, Default)]
 pub struct Basis {
+    seq: Seq,
+    claim: Option<Claim>,
+}
+
+impl Basis {
+    pub(super) fn new(seq: Seq, claim: Option<Claim>) -> Self {
+        Self { seq, claim }
+    }
+
     /// All changes up to this one are durable.
-    pub seq: Seq,
+    pub fn seq(&self) -> Seq {
+        self.seq
+    }
+
     /// What the answer says of a grant.
-    pub claim: Option<Claim>,
+    pub fn claim(&self) -> Option<&Claim> {
+        self.claim.as_ref()
+    }
+
+    /// The same, for an answer that does not say it any more.
+    pub fn take_claim(&mut self) -> Option<Claim> {
+        self.claim.take()
+    }
 }
 
 /// What an answer says of a grant.
@@ -29,6 +47,8 @@ pub enum Claim {
     /// The request was granted the lock by this grant, which is given back if the client is never
     /// told of it.
     New(Grant),
+    /// The request asked for the lock that the session has by this grant already.
+    Again(Grant),
     /// The session has this grant.
     Held(Grant),
     /// The session released the grant with this token, and had it until then.
@@ -44,7 +64,7 @@ impl<T> Outcome<T> {
 
     /// An answer that rests on all changes up to `seq`.
     pub(super) fn durable(value: T, seq: Seq) -> Self {
-        let basis = Basis { seq, claim: None };
+        let basis = Basis::new(seq, None);
         Self { value, basis }
     }
 

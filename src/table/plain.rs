@@ -90,11 +90,11 @@ impl PlainTable {
 
     pub(crate) fn set_secret(&self, session: &mut Session, secret: Secret) -> SessionId {
         let id = self.0.session_id(session, || Ok::<_, ()>(secret));
-        id.expect(STORED).value.expect("it was drawn")
+        id.expect(STORED).expect("it was drawn").value
     }
 
     pub(crate) fn resume(&self, session: &mut Session, id: SessionId, now: Instant) -> bool {
-        self.0.resume(session, id, now).value
+        self.0.resume(session, id, now).is_some()
     }
 }
 

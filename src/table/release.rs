@@ -12,7 +12,7 @@ use super::session::Session;
 use super::waiters::Waiter;
 use super::{LockTable, interleave};
 use crate::model::{Change, Seq};
-use crate::model::{Key, NotStored, SessionNumber, Token};
+use crate::model::{NotStored, SessionNumber, Token};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -43,15 +43,12 @@ impl LockTable {
         };
         session.held.remove(key, self.is_held_by(session.number));
         session.seq = release.seq;
-        let claim = session.may_lose().then_some(Claim::Released(release.token));
+        let claim = Some(Claim::Released(release.token));
         Ok(Outcome {
             value: Unlocked::Released {
                 passed_on: release.passed_on,
             },
-            basis: Basis {
-                seq: session.seq,
-                claim,
-            },
+            basis: Basis::new(session.seq, claim),
         })
     }
 
@@ -68,7 +65,7 @@ impl LockTable {
             }
         }
         session.held.notice_losses();
-        Outcome::durable(session.held.listed(), session.seq)
+        Outcome::durable(session.held.listed(), session.last_change())
     }
 
     /// If the session's list is much longer than what it holds, since it has lost many locks, looks at
@@ -120,10 +117,7 @@ impl LockTable {
         match self.locks.with(key, grant).flatten() {
             Some(grant) => Outcome {
                 value: Ok(grant.token),
-                basis: Basis {
-                    seq: session.seq,
-                    claim: Some(Claim::Held(grant)),
-                },
+                basis: Basis::new(session.seq, Some(Claim::Held(grant))),
             },
             None => self.why_not_held(session, key).map(Err),
         }
@@ -148,9 +142,10 @@ impl LockTable {
         self.changes.accept()?;
         let lease = self.bounded(lease);
         let number = session.number;
-        let lost = lease.map(|_| Arc::clone(session.held.lost.get_or_insert_default()));
+        let losses = &mut session.held.lost;
         let set = |key: &LockKey, lock: &mut Lock| {
             let token = lock.grant_mut(number)?.token();
+            let lost = lease.map(|_| Arc::clone(losses.get_or_insert_default()));
             let grant = Grant {
                 session: number,
                 key: key.clone(),
@@ -174,14 +169,17 @@ impl LockTable {
 
     /// Looks at no more than `most` of the leases that are over at `now`, and ends the grants of
     /// all leases among them that are neither renewed nor released meanwhile; the locks pass to the
-    /// next waiters. Returns how many leases it looked at, and the ended ones. While the server
-    /// stops no lease ends.
+    /// next waiters. Returns how many leases it looked at, and the ended ones. From a stop on no lease
+    /// ends.
     pub fn end_leases(&self, now: Instant, most: usize) -> (usize, Vec<EndedLease>) {
         if self.is_stopping() {
             return (0, Vec::new());
         }
         let due = self.leases.due(now, most);
         let ended = due.iter().filter_map(|over| {
+            if self.is_stopping() {
+                return None;
+            }
             interleave::between_guards();
             let hash = self.locks.hash(over.key.as_bytes());
             let mut since = None;
@@ -194,7 +192,7 @@ impl LockTable {
             self.release_if(over.session, over.key.as_bytes(), now, is_over)?;
             Some(EndedLease {
                 session: over.session,
-                key: Key::new(over.key.as_bytes()),
+                key: over.key.clone(),
                 token: over.token,
                 held: now.saturating_duration_since(since?),
             })
@@ -203,9 +201,9 @@ impl LockTable {
         (due.len(), ended)
     }
 
-    /// When the next lease ends.
+    /// When the next lease ends; `None` if there is none, and while the server stops.
     pub fn next_lease_end(&self) -> Option<Instant> {
-        self.leases.next_end()
+        self.leases.next_end().filter(|_| !self.is_stopping())
     }
 
     /// Returns when there may be a lease that ends sooner than all others did. Cancel safe, for one

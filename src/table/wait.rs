@@ -78,7 +78,8 @@ impl Wait<'_> {
 impl Drop for Wait<'_> {
     fn drop(&mut self) {
         if self.session.waiting.is_some() {
-            // A drop gets no time from its caller.
+            // A drop gets no time from its caller. This one is never behind the server's clock, so
+            // the lease of the next holder is not too short.
             let ended = self
                 .table
                 .end_wait(self.session, Ending::Disconnect, Instant::now());
@@ -156,6 +157,14 @@ impl LockTable {
         })
     }
 
+    /// Ends the wait of a session whose connection has ended, if it waits.
+    pub(super) fn stop_waiting(&self, session: &mut Session, now: Instant) {
+        if self.is_waiting(session) {
+            let ended = self.end_wait(session, Ending::Disconnect, now);
+            debug_assert_eq!(ended.value, Locked::Busy);
+        }
+    }
+
     fn end_wait(&self, session: &mut Session, ending: Ending, now: Instant) -> Outcome<Locked> {
         let Some(waiter) = session.waiting.take() else {
             debug_assert!(false, "only a wait is ended");
@@ -174,10 +183,7 @@ impl LockTable {
             self.give_back(session, &grant, now);
             return Outcome::free(Locked::Busy);
         }
-        let basis = Basis {
-            seq: session.seq,
-            claim: Some(Claim::New(grant)),
-        };
+        let basis = Basis::new(session.seq, Some(Claim::New(grant)));
         Outcome {
             value: Locked::Acquired,
             basis,

@@ -4,15 +4,16 @@ use std::ops::ControlFlow;
 use std::time::Duration;
 
 use tokio::time::Instant;
-use tracing::{error, info, trace};
+use tracing::{error, trace};
 
 use super::{Connection, Gone};
 use crate::config::{Compat, TEN_YEARS_MS};
-use crate::model::{Key, Limit, Mode, NotStored, SessionId};
-use crate::protocol::{BadRequest, Reply, Request, Stats};
+use crate::model::{Key, Mode, NotStored, SessionId};
+use crate::protocol::{BadRequest, Reply, Request, StateReply, Stats};
+use crate::server::log_lines;
 use crate::server::session_guard::{tidy, unlock_all};
 use crate::server::transport::Transport;
-use crate::table::{Basis, Locked, NotHeld, Outcome, Unlocked};
+use crate::table::{Locked, NotHeld, Outcome, Unlocked};
 
 /// What must be done before the connection's next line is looked at.
 pub(super) enum Pause {
@@ -45,16 +46,16 @@ impl<S: Transport> Connection<S> {
             Request::UnlockAll => return ControlFlow::Break(Pause::UnlockAll),
             Request::Token { key } => Ok(self.token(key)),
             Request::Expire { key, lease_ms } => self.expire(key, lease_ms),
-            Request::SetTimeout { grace_ms } => self.set_timeout(grace_ms),
-            Request::ConnId => self.conn_id(),
+            Request::SetTimeout { grace_ms } => return self.set_timeout(grace_ms),
+            Request::ConnId => return self.conn_id(),
             Request::Resume { id } => match SessionId::parse(id) {
                 Some(id) => return ControlFlow::Break(Pause::Resume(id)),
-                None => Ok(free(Reply::CannotSetConnId)),
+                None => return self.free(&Reply::CannotSetConnId),
             },
-            Request::Stats => Ok(free(Reply::Stats(self.stats()))),
+            Request::Stats => return self.free(&Reply::Stats(self.stats())),
             Request::Debug => return ControlFlow::Break(Pause::Debug),
-            Request::Echo { words } => Ok(free(Reply::Echo(words))),
-            Request::Help => Ok(free(Reply::Help)),
+            Request::Echo { words } => return self.free(&Reply::Echo(words)),
+            Request::Help => return self.free(&Reply::Help),
             Request::Quit => return ControlFlow::Break(Pause::Quit),
         };
         self.tell(answer);
@@ -94,11 +95,16 @@ impl<S: Transport> Connection<S> {
         Ok(())
     }
 
-    fn tell(&mut self, answer: Result<(Reply<'_>, Basis), NotStored>) {
+    fn tell(&mut self, answer: Result<Outcome<StateReply>, NotStored>) {
         match answer {
-            Ok((reply, basis)) => self.answer(&reply, basis),
+            Ok(Outcome { value, basis }) => self.answer(&value, basis),
             Err(why) => self.reply(&Reply::NotStored(why)),
         }
+    }
+
+    fn free(&mut self, reply: &Reply<'_>) -> ControlFlow<Pause> {
+        self.reply(reply);
+        ControlFlow::Continue(())
     }
 
     fn lock(&mut self, key: &[u8], mode: &Mode, wait: Duration) -> ControlFlow<Pause> {
@@ -134,42 +140,37 @@ impl<S: Transport> Connection<S> {
 
     pub(super) fn answer_lock(&mut self, outcome: Outcome<Locked>) {
         let reply = match outcome.value {
-            Locked::Acquired | Locked::Again => Reply::Acquired,
+            Locked::Acquired | Locked::Again => {
+                return self.answer(&StateReply::Acquired, outcome.basis);
+            }
             Locked::Busy | Locked::Conflict | Locked::Waiting => Reply::Unavailable,
             Locked::Deadlock(circle) => Reply::Deadlock(circle),
             Locked::Full(limit) => {
-                self.log_limit(limit);
+                log_lines::limit_reached(&self.shared, self.session.number(), limit);
                 Reply::Full(limit)
             }
             Locked::Stopping => Reply::ShuttingDown,
         };
-        self.answer(&reply, outcome.basis);
-    }
-
-    fn log_limit(&self, limit: Limit) {
-        if let Some(left_out) = self.shared.throttles.limits.pass(self.now) {
-            info!(session = %self.session.number(), ?limit, left_out, "a limit is reached");
-        }
+        self.reply(&reply);
     }
 
     fn unlock(&mut self, key: &[u8]) -> ControlFlow<Pause> {
         let nodejs = self.shared.config.compat == Compat::Nodejs;
         let table = &self.shared.table;
         let released = table.unlock(&mut self.session, key, self.now);
-        let mut passed_on = false;
-        let answer = released.map(|Outcome { value, basis }| match value {
-            Unlocked::Released { passed_on: to_next } => {
-                passed_on = to_next;
-                (Reply::Unlocked, basis)
-            }
-            Unlocked::NotHeld(NotHeld::NotLocked) if nodejs => (Reply::Unlocked, basis),
-            Unlocked::NotHeld(why) => (not_held(why), basis),
-        });
-        self.tell(answer);
-        match passed_on {
+        let passes_on = released
+            .as_ref()
+            .is_ok_and(|outcome| outcome.value == Unlocked::Released { passed_on: true });
+        let reply = |unlocked| match unlocked {
+            Unlocked::Released { .. } => StateReply::Unlocked,
+            Unlocked::NotHeld(NotHeld::NotLocked) if nodejs => StateReply::Unlocked,
+            Unlocked::NotHeld(why) => not_held(why),
+        };
+        self.tell(released.map(|outcome| outcome.map(reply)));
+        match passes_on {
             true => {
                 self.shared.handover_spin.handed_over();
-                // The new holder is answered first, as all other waiters wait for it.
+                // The new holder should be told first: all others wait for it.
                 ControlFlow::Break(Pause::Turn)
             }
             false => ControlFlow::Continue(()),
@@ -181,79 +182,68 @@ impl<S: Transport> Connection<S> {
             self.reply(&Reply::NotStored(why));
             return Ok(());
         }
-        // Earlier grants in this batch are checked while they are still held: afterwards they would
-        // look lost.
-        if self.pending.are_unsettled(self.session.may_lose()) {
+        // What was granted before is checked while it is held.
+        if self.pending.has_unchecked() {
             self.settle_pending().await?;
         }
-        let seq = unlock_all(&self.shared, &mut self.session).await;
-        self.answer(&Reply::Ok, Basis { seq, claim: None });
+        let basis = unlock_all(&self.shared, &mut self.session).await;
+        self.answer(&StateReply::Ok, basis);
         Ok(())
     }
 
-    fn token(&self, key: &[u8]) -> (Reply<'static>, Basis) {
-        let Outcome { value, basis } = self.shared.table.token(&self.session, key);
-        (value.map_or_else(not_held, Reply::Token), basis)
+    fn token(&self, key: &[u8]) -> Outcome<StateReply> {
+        let token = self.shared.table.token(&self.session, key);
+        token.map(|token| token.map_or_else(not_held, StateReply::Token))
     }
 
-    fn expire(&mut self, key: &[u8], lease_ms: u64) -> Result<(Reply<'static>, Basis), NotStored> {
+    fn expire(&mut self, key: &[u8], lease_ms: u64) -> Result<Outcome<StateReply>, NotStored> {
         let lease = match lease_ms.min(TEN_YEARS_MS) {
             0 => None,
             ms => Some(Duration::from_millis(ms)),
         };
         let (table, now) = (&self.shared.table, self.shared.clock.now());
         let set = table.set_lease(&mut self.session, key, lease, now)?;
-        let Outcome { value, basis } = set.map(|set| set.map_or_else(not_held, |()| Reply::Ok));
-        Ok((value, basis))
+        Ok(set.map(|set| set.map_or_else(not_held, |()| StateReply::Ok)))
     }
 
-    fn set_timeout(&mut self, grace_ms: u64) -> Result<(Reply<'static>, Basis), NotStored> {
+    fn set_timeout(&mut self, grace_ms: u64) -> ControlFlow<Pause> {
         let max_ms = self.shared.config.max_grace_ms;
         if grace_ms > max_ms {
-            return Ok(free(Reply::Bad(BadRequest::GraceTooLong { max_ms })));
+            return self.free(&Reply::Bad(BadRequest::GraceTooLong { max_ms }));
         }
         let grace = Duration::from_millis(grace_ms);
-        let set = self.shared.table.set_grace(&mut self.session, grace)?;
-        Ok((Reply::TimeoutSet, set.basis))
+        let set = self.shared.table.set_grace(&mut self.session, grace);
+        self.tell(set.map(|set| set.map(|()| StateReply::TimeoutSet)));
+        ControlFlow::Continue(())
     }
 
-    fn conn_id(&mut self) -> Result<(Reply<'static>, Basis), NotStored> {
+    fn conn_id(&mut self) -> ControlFlow<Pause> {
         let Self {
             shared, session, ..
         } = self;
-        let id = shared
-            .table
-            .session_id(session, || shared.entropy.secret())?;
-        Ok(match id.value {
-            Ok(known) => (Reply::ConnId(known), id.basis),
-            Err(error) => {
+        match shared.table.session_id(session, || shared.entropy.secret()) {
+            Ok(Ok(id)) => self.tell(Ok(id.map(StateReply::ConnId))),
+            Ok(Err(error)) => {
                 error!("no randomness for a session id: {error}");
-                free(Reply::Failed("No randomness for a session id"))
+                self.reply(&Reply::Failed("No randomness for a session id"));
             }
-        })
+            Err(why) => self.reply(&Reply::NotStored(why)),
+        }
+        ControlFlow::Continue(())
     }
 
     async fn resume(&mut self, id: SessionId) {
-        // What is left of the connection's own session goes, and may be much that it lost.
+        // The connection's own session ends, and may still list many locks that it has lost.
         tidy(&self.shared, &mut self.session).await;
-        let (table, now, own) = (
-            &self.shared.table,
-            self.shared.clock.now(),
-            self.session.number(),
-        );
-        let Outcome { value, basis } = table.resume(&mut self.session, id, now);
-        if value
-            && id.number != own
-            && let Some(left_out) = self.shared.throttles.resumes.pass(now)
-        {
-            let (locks, peer) = (self.session.held(), table.peer(id.number));
-            let peer = peer.map_or_else(String::new, |peer| peer.to_string());
-            info!(session = %id.number, peer, locks, left_out, "a session was resumed");
+        let (table, own) = (&self.shared.table, self.session.number());
+        let from = log_lines::peer(&self.shared, id.number);
+        let Some(resumed) = table.resume(&mut self.session, id, self.shared.clock.now()) else {
+            return self.reply(&Reply::CannotSetConnId);
+        };
+        if id.number != own {
+            log_lines::resumed(&self.shared, &self.session, &from);
         }
-        match value {
-            true => self.answer(&Reply::ConnIdSet, basis),
-            false => self.answer(&Reply::CannotSetConnId, basis),
-        }
+        self.tell(Ok(resumed.map(|()| StateReply::ConnIdSet)));
     }
 
     fn stats(&self) -> Stats {
@@ -266,13 +256,18 @@ impl<S: Transport> Connection<S> {
         }
     }
 
-    /// Ends the connection by `quit`, once all earlier requests are answered.
+    /// The end that `quit` makes of the connection, once all that came before is answered.
     async fn quit(&mut self) -> Result<Gone, Gone> {
         self.flush().await?;
         let mut last_answer = Reply::Bye;
         if self.shared.config.compat == Compat::Nodejs {
-            let seq = unlock_all(&self.shared, &mut self.session).await;
-            if let Err(why) = self.shared.table.changes().durable(seq).await {
+            let released = unlock_all(&self.shared, &mut self.session).await;
+            let durable = tokio::select! {
+                biased;
+                durable = self.shared.table.changes().durable(released.seq()) => durable,
+                order = self.session.signal().cut_off() => return Err(order.into()),
+            };
+            if let Err(why) = durable {
                 last_answer = Reply::NotStored(why);
             }
         }
@@ -280,15 +275,10 @@ impl<S: Transport> Connection<S> {
     }
 }
 
-/// A reply that may be sent at any time.
-fn free(reply: Reply<'_>) -> (Reply<'_>, Basis) {
-    (reply, Basis::default())
-}
-
-fn not_held(why: NotHeld) -> Reply<'static> {
+fn not_held(why: NotHeld) -> StateReply {
     match why {
-        NotHeld::Expired => Reply::Expired,
-        NotHeld::NotYours => Reply::NotYours,
-        NotHeld::NotLocked => Reply::NotLocked,
+        NotHeld::Expired => StateReply::Expired,
+        NotHeld::NotYours => StateReply::NotYours,
+        NotHeld::NotLocked => StateReply::NotLocked,
     }
 }

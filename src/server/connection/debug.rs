@@ -7,7 +7,7 @@ use tokio::time::timeout;
 use tracing::error;
 
 use super::waiting::Interrupted;
-use super::{Connection, Gone};
+use super::{Connection, Gone, LINES_A_TURN};
 use crate::protocol::{Reply, put_debug_end, put_debug_start, put_lock, put_request, put_session};
 use crate::server::transport::Transport;
 
@@ -66,22 +66,33 @@ impl<S: Transport> Connection<S> {
         put_debug_start(&mut self.output);
         for view in &sessions {
             put_session(&mut self.output, view, now);
-            self.flush_if_full().await?;
+            self.give_way().await?;
         }
         for key in &keys {
             let key = key.as_bytes();
             if let Some(view) = self.shared.table.lock_view(key, SHOWN_HOLDERS) {
                 put_lock(&mut self.output, key, &view);
-                self.flush_if_full().await?;
             }
+            self.give_way().await?;
         }
         for waiter in waiters.iter().filter(|waiter| waiter.is_waiting()) {
             let waited = now.saturating_duration_since(waiter.since());
             let (session, key) = (waiter.session(), waiter.key().as_bytes());
             put_request(&mut self.output, session, key, waiter.mode(), waited);
-            self.flush_if_full().await?;
+            self.give_way().await?;
         }
         put_debug_end(&mut self.output);
         Ok(())
+    }
+
+    /// Counts a line of the listing, which may have millions, like one of a client's: others have
+    /// their turn in between.
+    async fn give_way(&mut self) -> Result<(), Gone> {
+        self.lines_left = self.lines_left.saturating_sub(1);
+        if self.lines_left == 0 {
+            self.lines_left = LINES_A_TURN;
+            tokio::task::yield_now().await;
+        }
+        self.flush_if_full().await
     }
 }

@@ -24,7 +24,7 @@ use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadBuf};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Sleep, sleep, timeout};
 use tracing::debug;
 
 use super::Shared;
@@ -32,7 +32,7 @@ use super::expiry;
 use super::session_guard::{SLICE, SessionGuard, tidy};
 use super::transport::Transport;
 use crate::model::Peer;
-use crate::protocol::{Framing, Line, Lines, Reply, Request};
+use crate::protocol::{BadRequest, Framing, Line, Lines, Reply, Request, StateReply};
 use crate::table::{Basis, Order};
 use commands::Pause;
 use pending_replies::PendingReplies;
@@ -76,6 +76,13 @@ pub(super) enum Gone {
     TakenOver,
     #[error("an operator has ended the session")]
     Killed,
+}
+
+impl Gone {
+    /// Whether the connection ended although the client may still be at work.
+    pub(super) fn is_not_the_clients_will(&self) -> bool {
+        !matches!(self, Self::Quit(_) | Self::InputEnded)
+    }
 }
 
 impl From<Order> for Gone {
@@ -148,6 +155,9 @@ impl<S: Transport> Connection<S> {
     /// Answers lines and reads more, until the connection is over.
     async fn converse(&mut self) -> Result<Infallible, Gone> {
         loop {
+            if let Some(order) = self.session.signal().is_cut_off() {
+                return Err(order.into());
+            }
             self.now = self.shared.clock.now();
             if let ControlFlow::Break(pause) = self.answer_lines() {
                 Box::pin(self.pause(pause)).await?;
@@ -193,7 +203,10 @@ impl<S: Transport> Connection<S> {
                     Ok(request) => self.run(request)?,
                     Err(bad) => self.refuse(bad)?,
                 },
-                Line::TooLong => {
+                Line::TooLong {
+                    foreign: Some(protocol),
+                } => self.refuse(BadRequest::Foreign(protocol))?,
+                Line::TooLong { foreign: None } => {
                     let max_bytes = self.shared.config.max_line as usize;
                     self.reply(&Reply::LineTooLong { max_bytes });
                 }
@@ -210,7 +223,7 @@ impl<S: Transport> Connection<S> {
     }
 
     /// Appends a reply that is sent only if its basis is true then.
-    fn answer(&mut self, reply: &Reply<'_>, basis: Basis) {
+    fn answer(&mut self, reply: &StateReply, basis: Basis) {
         let start = self.output.len();
         reply.put(&mut self.output);
         let durable = self.shared.table.changes().durable_up_to();
@@ -246,29 +259,37 @@ impl<S: Transport> Connection<S> {
     /// nothing else is done for it, so that its answers stay bounded; after a time without progress
     /// the connection ends.
     async fn flush(&mut self) -> Result<(), Gone> {
-        if self.pending.are_unsettled(self.session.may_lose()) {
-            Box::pin(self.settle_pending()).await?;
-        }
         let unsent_timeout = self.shared.config.unsent_timeout();
-        while !self.output.is_empty() {
+        // A timer that exists only while nothing goes.
+        let mut timer: Option<Pin<Box<Sleep>>> = None;
+        loop {
+            if self.pending.are_unsettled() {
+                Box::pin(self.settle_pending()).await?;
+            }
+            if self.output.is_empty() {
+                break;
+            }
             if let Some(order) = self.session.signal().is_cut_off() {
                 return Err(order.into());
             }
             tokio::select! {
                 biased;
-                // Not `write_buf`: its system call for several buffers costs more for this one
-                // buffer.
-                written = self.stream.write(&self.output) => {
-                    match written? {
-                        0 => return Err(io::Error::from(io::ErrorKind::WriteZero).into()),
-                        written => {
-                            self.output.advance(written);
-                            self.pending.sent(written);
-                        }
+                written = write_some(&mut self.stream, &self.output) => {
+                    let written = written?;
+                    self.output.advance(written);
+                    self.pending.sent(written);
+                    if written > 0 {
+                        timer = None;
                     }
                 }
                 order = self.session.signal().cut_off() => return Err(order.into()),
-                () = lazy_sleep(unsent_timeout) => return Err(Gone::Stalled),
+                () = poll_fn(|context| {
+                    let timer = timer.get_or_insert_with(|| Box::pin(sleep(unsent_timeout)));
+                    timer.as_mut().poll(context)
+                }) => return Err(Gone::Stalled),
+            }
+            if !self.output.is_empty() {
+                self.pending.look_again();
             }
         }
         self.pending.all_sent();
@@ -285,7 +306,7 @@ impl<S: Transport> Connection<S> {
         tidy(&self.shared, &mut self.session).await;
         // The session is detached first: a client that has read the goodbye can resume it, or finds
         // its locks free. And the grace period runs from here on, however long the goodbye takes.
-        if let Some(grace) = self.session.detach().await {
+        if let Some(grace) = self.session.detach(&gone).await {
             // In a small task of its own: there may be very many, and this task's memory is freed
             // meanwhile.
             let (shared, stop) = (Arc::clone(&self.shared), self.shared.stop.clone());
@@ -332,11 +353,6 @@ pub(super) async fn close_gently(stream: &mut impl Transport, stop: impl Future<
     }
 }
 
-/// Sleeps, by a timer that is made only when it is polled, as most writes need none.
-async fn lazy_sleep(time: Duration) {
-    Box::pin(sleep(time)).await;
-}
-
 /// Reads what is there, at most `most` bytes and [`READ_SIZE`]; 0 is the end. The buffer gets its
 /// memory only when bytes have come, so that an idle connection has none.
 fn read_some(
@@ -350,6 +366,24 @@ fn read_some(
         ready!(Pin::new(&mut *stream).poll_read(context, &mut read))?;
         input.extend_from_slice(read.filled());
         Poll::Ready(Ok(read.filled().len()))
+    })
+}
+
+/// Writes as much as goes. If nothing goes at once, returns 0 as soon as something may: so the caller
+/// looks again at what the bytes say, which may have become untrue while they could not be sent.
+fn write_some(
+    stream: &mut impl Transport,
+    bytes: &[u8],
+) -> impl Future<Output = io::Result<usize>> {
+    let mut has_waited = false;
+    poll_fn(move |context| {
+        if std::mem::replace(&mut has_waited, true) {
+            return Poll::Ready(Ok(0));
+        }
+        match ready!(Pin::new(&mut *stream).poll_write(context, bytes)) {
+            Ok(0) => Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+            written => Poll::Ready(written),
+        }
     })
 }
 
@@ -370,6 +404,7 @@ mod tests {
 
     use super::*;
     use crate::model::{Mode, SessionNumber};
+    use crate::server::clock::keep_time;
     use crate::server::harness::{Client, Server};
     use crate::table::{Locked, Unlocked};
 
@@ -850,7 +885,7 @@ mod tests {
         assert_eq!(table.end_leases(end, 10).1.len(), 1);
         for answer in [
             "200 Acquired",
-            "403 expired",
+            "409 Unavailable",
             "403 expired",
             "200 Unlocked",
             "200 Acquired",
@@ -929,8 +964,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn time_in_which_the_server_did_not_run_ends_neither_session_nor_lease() {
         let server = Server::start();
-        let (shared, stop) = (Arc::clone(&server.shared), server.shared.stop.clone());
-        let beats = tokio::spawn(crate::server::clock::keep_time(shared, stop));
+        let shared = Arc::clone(&server.shared);
+        let beats = tokio::spawn(async move { keep_time(&shared.clock, || {}).await });
         let (mut a, mut c) = (server.connect(), server.connect());
         a.ask("lock k", "200 Acquired").await;
         let id = a.id().await;
@@ -949,7 +984,7 @@ mod tests {
         )
         .await;
         server.stop().await;
-        beats.await.expect("no panic");
+        beats.abort();
     }
 
     /// Wherever the connection's task waits.
@@ -986,5 +1021,129 @@ mod tests {
             }
             server.stop().await;
         }
+    }
+
+    /// The connection speaks for another session when the answer is about to leave, which never had a
+    /// lease.
+    #[tokio::test]
+    async fn a_lost_lock_is_not_told_of_by_a_connection_that_resumed_another_session() {
+        let server = Server::start();
+        let table = &server.shared.table;
+        let mut r = server.connect();
+        let id = r.id().await;
+        drop(r);
+        let (mut a, mut c) = (server.connect_by(1 << 16), server.connect());
+        let echoes = "\necho".repeat(LINES_A_TURN as usize);
+        a.send(&format!("lock k\nexpire k 3600000{echoes}\nconn_id {id}"))
+            .await;
+        while table.held() < 1 {
+            tokio::task::yield_now().await;
+        }
+        let end = server.shared.clock.now() + Duration::from_secs(7200);
+        assert_eq!(table.end_leases(end, 10).1.len(), 1);
+        c.ask("lock k", "200 Acquired").await;
+        a.expect("409 Unavailable").await;
+        server.stop().await;
+    }
+
+    /// The lock has its first lease behind the requests that tell of it, in the same packet.
+    #[tokio::test]
+    async fn a_lease_makes_what_was_said_before_it_uncertain() {
+        let server = Server::start();
+        let table = &server.shared.table;
+        let (mut a, mut c) = (server.connect_by(1 << 16), server.connect());
+        a.ask("lock k", "200 Acquired").await;
+        let echoes = "\necho".repeat(LINES_A_TURN as usize);
+        a.send(&format!("lock k\ntoken k\nexpire k 3600000{echoes}"))
+            .await;
+        while table.next_lease_end().is_none() {
+            tokio::task::yield_now().await;
+        }
+        let end = server.shared.clock.now() + Duration::from_secs(7200);
+        assert_eq!(table.end_leases(end, 10).1.len(), 1);
+        c.ask("lock k", "200 Acquired").await;
+        a.expect("409 Unavailable").await;
+        a.expect("403 expired").await;
+        server.stop().await;
+    }
+
+    #[tokio::test]
+    async fn a_lock_that_was_released_before_another_got_a_lease_was_held() {
+        let server = Server::start();
+        let mut a = server.connect_by(1 << 16);
+        for release in ["unlock a", "unlock_all"] {
+            a.send(&format!(
+                "lock a\n{release}\nlock b\nexpire b 60000\nunlock b"
+            ))
+            .await;
+            let released = ["200 Unlocked", "200 OK"][usize::from(release == "unlock_all")];
+            for answer in [
+                "200 Acquired",
+                released,
+                "200 Acquired",
+                "200 OK",
+                "200 Unlocked",
+            ] {
+                a.expect(answer).await;
+            }
+        }
+        server.stop().await;
+    }
+
+    /// The pipe takes one answer and a part of the next, and nothing more until the client reads.
+    #[tokio::test]
+    async fn an_answer_that_could_not_be_sent_for_a_while_is_true_when_it_is() {
+        let server = Server::start_with(|config| config.max_hold_ms = 3_600_000);
+        let table = &server.shared.table;
+        let (mut a, mut c) = (server.connect_by(22), server.connect());
+        a.send("lock k\nlock l\nlock m").await;
+        while table.held() < 3 {
+            tokio::task::yield_now().await;
+        }
+        for _ in 0..10 {
+            tokio::task::yield_now().await;
+        }
+        let end = server.shared.clock.now() + Duration::from_secs(7200);
+        assert_eq!(table.end_leases(end, 10).1.len(), 3);
+        c.ask("lock m", "200 Acquired").await;
+        // Of the second answer a part is with the client already.
+        for answer in ["200 Acquired", "200 Acquired", "409 Unavailable"] {
+            a.expect(answer).await;
+        }
+        server.stop().await;
+    }
+
+    /// A lease that is due when the stop begins: the task that ends leases must not wait for it for
+    /// ever without a pause.
+    #[tokio::test(start_paused = true)]
+    async fn a_lease_that_is_due_does_not_hold_up_a_stop() {
+        let server = Server::start();
+        let mut a = server.connect();
+        a.ask("lock k", "200 Acquired").await;
+        a.ask("expire k 1000", "200 OK").await;
+        // The table stops, and the task that ends leases has not heard of it.
+        server.shared.table.stop();
+        sleep(Duration::from_secs(2)).await;
+        assert_eq!(server.shared.table.held(), 1);
+        server.stop().await;
+    }
+
+    /// The clock steps back between the end of the wait and the look at the grace period.
+    #[tokio::test(start_paused = true)]
+    async fn a_grace_period_ends_for_good_though_the_clock_steps_back() {
+        let server = Server::start();
+        let shared = Arc::clone(&server.shared);
+        let beats = tokio::spawn(async move { keep_time(&shared.clock, || {}).await });
+        let (mut a, mut b) = (server.connect(), server.connect());
+        a.ask("set_timeout 10000", "200 timeout set").await;
+        a.ask("lock k", "200 Acquired").await;
+        drop(a);
+        for _ in 0..20 {
+            sleep(Duration::from_millis(300)).await;
+            tokio::time::advance(Duration::from_millis(990)).await;
+        }
+        b.ask("lock k 3600", "200 Acquired").await;
+        beats.abort();
+        server.stop().await;
     }
 }

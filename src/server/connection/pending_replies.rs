@@ -20,7 +20,7 @@ use bytes::BytesMut;
 
 use super::{Connection, Gone};
 use crate::model::{NotStored, Seq, Token};
-use crate::protocol::Reply;
+use crate::protocol::{Reply, StateReply};
 use crate::server::transport::Transport;
 use crate::table::{Basis, Claim, Grant, LockTable, Session};
 
@@ -32,7 +32,10 @@ pub(super) struct PendingReplies {
     /// How many of the replies were checked.
     settled: usize,
     /// Whether a change that they rest on may not be durable yet.
-    is_undurable: bool,
+    are_undurable: bool,
+    /// Whether the session could lose locks without its doing when any of the replies was added. It
+    /// may be another session by now.
+    may_lose: bool,
     /// How many bytes of the output have been sent since it was last empty.
     sent: u32,
 }
@@ -47,7 +50,7 @@ struct PendingReply {
 }
 
 impl PendingReplies {
-    /// Adds the reply at `place` of the unsent output, if its basis may still fail.
+    /// Adds the reply at `place` of the unsent output, unless nothing can make it untrue.
     pub(super) fn add(
         &mut self,
         place: Range<usize>,
@@ -55,19 +58,22 @@ impl PendingReplies {
         session: &Session,
         durable: Seq,
     ) {
-        let is_durable = basis.seq <= durable;
-        match basis.claim {
+        let is_durable = basis.seq() <= durable;
+        // Also from a reply that is not kept: a lease makes what was said before it uncertain.
+        self.may_lose |= session.may_lose();
+        match basis.claim() {
             // A new grant may have to be given back until its reply is sent.
             Some(Claim::New(_)) => {}
+            // A later request of the batch may give the lock a lease, and then it may get lost.
+            Some(Claim::Again(_) | Claim::Held(_)) => {}
             // A release explains why the session no longer has a grant that an earlier reply speaks
             // of.
             Some(Claim::Released(_)) if !self.replies.is_empty() => {}
             _ if !is_durable => {}
-            Some(Claim::Held(_)) if session.may_lose() => {}
             _ => return,
         }
-        self.is_undurable |= !is_durable;
-        let at = |offset: usize| self.sent.wrapping_add(offset as u32);
+        self.are_undurable |= !is_durable;
+        let at = |offset: usize| self.sent + offset as u32;
         let (start, end) = (at(place.start), at(place.end));
         if self.replies.capacity() == 0 {
             // Most often there is only one, and its room is kept with the connection.
@@ -76,31 +82,47 @@ impl PendingReplies {
         self.replies.push(PendingReply { basis, start, end });
     }
 
-    /// Whether any reply has to be checked before it is sent. `may_lose` says whether the session
-    /// can lose locks without its doing.
-    pub(super) fn are_unsettled(&self, may_lose: bool) -> bool {
-        (self.is_undurable || may_lose) && self.settled < self.replies.len()
+    /// Whether any reply has to be checked before it is sent.
+    pub(super) fn are_unsettled(&self) -> bool {
+        (self.are_undurable || self.may_lose) && self.has_unchecked()
+    }
+
+    /// Whether any reply was not checked, though it may need no check so far.
+    pub(super) fn has_unchecked(&self) -> bool {
+        self.settled < self.replies.len()
     }
 
     /// Notes that so many more bytes were sent.
     pub(super) fn sent(&mut self, bytes: usize) {
-        self.sent = self.sent.wrapping_add(bytes as u32);
+        self.sent += bytes as u32;
+    }
+
+    /// Has the replies checked once more of which nothing was sent, because that took time.
+    pub(super) fn look_again(&mut self) {
+        let sent = self.sent;
+        self.settled = self.replies.partition_point(|reply| reply.start < sent);
     }
 
     /// Notes that all of the output was sent.
     pub(super) fn all_sent(&mut self) {
-        match self.replies.capacity() {
-            0..=1 => self.replies.clear(),
-            _ => self.replies = Vec::new(),
-        }
-        (self.settled, self.sent, self.is_undurable) = (0, 0, false);
+        let replies = match self.replies.capacity() {
+            0..=1 => {
+                self.replies.clear();
+                std::mem::take(&mut self.replies)
+            }
+            _ => Vec::new(),
+        };
+        *self = Self {
+            replies,
+            ..Self::default()
+        };
     }
 
     /// The new grants that the client was not told of by a whole reply.
     fn unsent_grants(&mut self) -> impl Iterator<Item = Grant> {
         let sent = self.sent;
         let unsent = self.replies.drain(..).filter(move |reply| reply.end > sent);
-        unsent.filter_map(|reply| match reply.basis.claim {
+        unsent.filter_map(|mut reply| match reply.basis.take_claim() {
             Some(Claim::New(grant)) => Some(grant),
             _ => None,
         })
@@ -108,35 +130,42 @@ impl PendingReplies {
 
     /// The last change that any of the unchecked replies rests on.
     fn last_seq(&self) -> Seq {
-        let seqs = self.replies[self.settled..]
-            .iter()
-            .map(|reply| reply.basis.seq);
+        let unchecked = self.replies[self.settled..].iter();
+        let seqs = unchecked.map(|reply| reply.basis.seq());
         seqs.max().unwrap_or_default()
     }
 
-    /// Replaces each unchecked reply for which `instead` returns another. All replies are settled
+    /// The grants that the session itself released by later requests of this batch.
+    fn released(&self) -> HashSet<Token> {
+        let claims = self.replies.iter().map(|reply| reply.basis.claim());
+        let released = claims.filter_map(|claim| match claim {
+            Some(Claim::Released(token)) => Some(*token),
+            _ => None,
+        });
+        released.collect()
+    }
+
+    /// Replaces each unchecked reply for which `instead` puts another one. All replies are checked
     /// then.
     fn settle(
         &mut self,
         output: &mut BytesMut,
-        mut instead: impl FnMut(&mut Basis) -> Option<Reply<'static>>,
+        mut instead: impl FnMut(&mut Basis, &mut BytesMut) -> bool,
     ) {
         let (sent, written) = (self.sent, output.split());
-        let (mut copied, mut moved) = (0, 0_u32);
+        let mut copied = 0;
         for reply in &mut self.replies[self.settled..] {
             let place = (reply.start - sent) as usize..(reply.end - sent) as usize;
-            if let Some(instead) = instead(&mut reply.basis) {
-                output.extend_from_slice(&written[copied..place.start]);
-                copied = place.end;
-                instead.put(output);
-                moved = (sent + output.len() as u32).wrapping_sub(reply.end);
-            } else {
-                reply.start = reply.start.wrapping_add(moved);
+            output.extend_from_slice(&written[copied..place.start]);
+            reply.start = sent + output.len() as u32;
+            if !instead(&mut reply.basis, output) {
+                output.extend_from_slice(&written[place.clone()]);
             }
-            reply.end = reply.end.wrapping_add(moved);
+            reply.end = sent + output.len() as u32;
+            copied = place.end;
         }
         output.extend_from_slice(&written[copied..]);
-        (self.settled, self.is_undurable) = (self.replies.len(), false);
+        (self.settled, self.are_undurable) = (self.replies.len(), false);
     }
 }
 
@@ -158,13 +187,15 @@ impl<S: Transport> Connection<S> {
         let (session, now) = (&mut *self.session, shared.clock.now());
         let durable = table.changes().durable_up_to();
         let released = self.pending.released();
-        self.pending.settle(&mut self.output, |basis| {
-            if let Err(why) = &stored
-                && basis.seq > durable
-            {
-                return Some(undo(table, session, basis, why, now));
+        self.pending.settle(&mut self.output, |basis, output| {
+            let instead = match &stored {
+                Err(why) if basis.seq() > durable => Some(undo(table, session, basis, why, now)),
+                _ => lost(table, basis, &released),
+            };
+            if let Some(instead) = &instead {
+                instead.put(output);
             }
-            lost(table, basis, &released)
+            instead.is_some()
         });
         session.settled();
         Ok(())
@@ -180,17 +211,18 @@ impl<S: Transport> Connection<S> {
     }
 }
 
-impl PendingReplies {
-    /// The grants that the session itself released by later requests of this batch.
-    fn released(&self) -> HashSet<Token> {
-        let released = self
-            .replies
-            .iter()
-            .filter_map(|reply| match reply.basis.claim {
-                Some(Claim::Released(token)) => Some(token),
-                _ => None,
-            });
-        released.collect()
+/// What is sent instead of a reply.
+enum Instead {
+    Free(Reply<'static>),
+    State(StateReply),
+}
+
+impl Instead {
+    fn put(&self, output: &mut BytesMut) {
+        match self {
+            Self::Free(reply) => reply.put(output),
+            Self::State(reply) => reply.put(output),
+        }
     }
 }
 
@@ -202,28 +234,26 @@ fn undo(
     basis: &mut Basis,
     why: &NotStored,
     now: std::time::Instant,
-) -> Reply<'static> {
-    if let Some(Claim::New(grant)) = basis.claim.take() {
+) -> Instead {
+    if let Some(Claim::New(grant)) = basis.take_claim() {
         table.give_back(session, &grant, now);
     }
-    Reply::NotStored(why.clone())
+    Instead::Free(Reply::NotStored(why.clone()))
 }
 
 /// The reply instead of one that speaks of a grant which the session has lost. A grant that the
 /// session released itself was its own until then.
-fn lost(table: &LockTable, basis: &mut Basis, released: &HashSet<Token>) -> Option<Reply<'static>> {
-    let (grant, reply) = match &basis.claim {
-        Some(Claim::New(grant)) => (grant, Reply::Unavailable),
-        Some(Claim::Held(grant)) => (grant, Reply::Expired),
+fn lost(table: &LockTable, basis: &mut Basis, released: &HashSet<Token>) -> Option<Instead> {
+    let (grant, instead) = match basis.claim() {
+        Some(Claim::New(grant) | Claim::Again(grant)) => (grant, Instead::Free(Reply::Unavailable)),
+        Some(Claim::Held(grant)) => (grant, Instead::State(StateReply::Expired)),
         Some(Claim::Released(_)) | None => return None,
     };
-    match table.is_granted(grant) || released.contains(&grant.token()) {
-        true => None,
-        false => {
-            basis.claim = None;
-            Some(reply)
-        }
+    if table.is_granted(grant) || released.contains(&grant.token()) {
+        return None;
     }
+    basis.take_claim();
+    Some(instead)
 }
 
 /// The store's writer is a thread, so these tests run on the real clock; they wait for answers
@@ -379,7 +409,7 @@ mod tests {
         let queued = table.acquire(&mut b, b"k", &mode, now);
         assert_eq!(queued.expect("it works").value, Locked::Waiting);
         let unlocked = table.unlock(&mut a, b"k", now).expect("it works");
-        assert_eq!(table.changes().durable(unlocked.basis.seq).await, Ok(()));
+        assert_eq!(table.changes().durable(unlocked.basis.seq()).await, Ok(()));
         drop(table.wait(&mut b));
         while fake.state().stored.grants.values().any(Option::is_some) {
             tokio::task::yield_now().await;
@@ -415,7 +445,7 @@ mod tests {
         let mut b = table.open(Peer::Unix(None), std::time::Duration::ZERO);
         let taken = table.try_acquire(&mut b, b"y", &Mode::Exclusive, now);
         let basis = taken.expect("it works").basis;
-        assert_eq!(table.changes().durable(basis.seq).await, Ok(()));
+        assert_eq!(table.changes().durable(basis.seq()).await, Ok(()));
         table.end(b, now);
         until_released(3).await;
         assert_eq!(fake.state().stored.sessions[&SessionNumber(2)], None);
@@ -708,6 +738,117 @@ mod tests {
         let stored = fake.state().stored.sessions[&SessionNumber(1)].clone();
         assert!(stored.expect("it lives").secret.is_some());
         a.ask(&format!("conn_id {id}"), "200 conn id set").await;
+        server.stop().await;
+        assert_eq!(writer.finish(), Ok(()));
+    }
+
+    /// Its own release is behind it in the packet, and not on disk either.
+    #[tokio::test]
+    async fn a_lock_that_is_released_in_the_same_packet_was_held() {
+        let (server, _fake, writer) = Server::start_stored();
+        let mut a = server.connect_by(1024);
+        a.ask("lock kept", "200 Acquired").await;
+        for (lines, answers) in [
+            ("lock k\nunlock k", &["200 Acquired", "200 Unlocked"][..]),
+            (
+                "lock k\nlock k\nunlock k\nlock k\nunlock_all",
+                &[
+                    "200 Acquired",
+                    "200 Acquired",
+                    "200 Unlocked",
+                    "200 Acquired",
+                    "200 OK",
+                ],
+            ),
+            (
+                "lock_value k v\nset_timeout 5000\nlock_value k v\nunlock k",
+                &[
+                    "200 Acquired",
+                    "200 timeout set",
+                    "200 Acquired",
+                    "200 Unlocked",
+                ],
+            ),
+        ] {
+            a.send(lines).await;
+            for answer in answers {
+                a.expect(answer).await;
+            }
+        }
+        server.stop().await;
+        assert_eq!(writer.finish(), Ok(()));
+    }
+
+    /// Its connection broke before it was told of the lock, and the next one resumes the session.
+    #[tokio::test]
+    async fn that_a_grant_was_given_back_is_told_when_it_is_stored() {
+        let (server, fake, writer) = Server::start_stored();
+        let mut a = server.connect();
+        let id = a.id().await;
+        let changes = server.shared.table.changes();
+        let before = changes.durable_up_to();
+        // The answer is longer than the pipe, and the client does not read it.
+        a.send("lock k").await;
+        while changes.durable_up_to() == before {
+            tokio::task::yield_now().await;
+        }
+        for _ in 0..10 {
+            tokio::task::yield_now().await;
+        }
+        let (go, has_begun) = fake.gate();
+        drop(a);
+        let has_begun = begun(has_begun).await;
+        let mut b = server.connect();
+        b.ask(&format!("conn_id {id}"), "200 conn id set").await;
+        b.send("token k").await;
+        for _ in 0..10 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(fake.restored().grants.len(), 1);
+        let mut byte = [0];
+        tokio::select! {
+            biased;
+            _ = tokio::io::AsyncReadExt::read(b.answers.get_mut(), &mut byte) => panic!("too soon"),
+            () = tokio::task::yield_now() => {}
+        }
+        drop((go, has_begun));
+        b.expect("403 not_locked").await;
+        server.stop().await;
+        assert_eq!(writer.finish(), Ok(()));
+    }
+
+    /// The store works again, by a commit that the last release is no part of.
+    #[tokio::test]
+    async fn what_was_released_is_told_when_it_is_stored_also_when_it_is_asked_again() {
+        let (server, fake, writer) = Server::start_stored();
+        let (table, now) = (&server.shared.table, std::time::Instant::now());
+        let mut a = table.open(Peer::Unix(None), std::time::Duration::from_secs(3600));
+        for key in [b"x", b"y"] {
+            let taken = table.try_acquire(&mut a, key, &Mode::Exclusive, now);
+            let basis = taken.expect("it works").basis;
+            assert_eq!(table.changes().durable(basis.seq()).await, Ok(()));
+        }
+        a.settled();
+        fake.state()
+            .failures
+            .push(crate::model::NotStored::new("once"));
+        let (go, has_begun) = fake.gate();
+        let first = table.unlock_some(&mut a, 1, now);
+        table.changes().write(first.basis.seq());
+        let has_begun = begun(has_begun).await;
+        go.send(()).expect("the writer waits");
+        // The retry is under way, and the release that comes now is answered as not stored.
+        let has_begun = begun(has_begun).await;
+        let last = table.unlock_some(&mut a, 1, now);
+        assert!(table.changes().durable(last.basis.seq()).await.is_err());
+        a.settled();
+        go.send(()).expect("the writer waits");
+        let has_begun = begun(has_begun).await;
+        assert_eq!(table.accepts_changes(), Ok(()));
+        let again = table.unlock_some(&mut a, usize::MAX, now);
+        assert!(again.basis.seq() > table.changes().durable_up_to());
+        drop((go, has_begun));
+        table.end(a, now);
         server.stop().await;
         assert_eq!(writer.finish(), Ok(()));
     }

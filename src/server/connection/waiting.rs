@@ -52,7 +52,9 @@ impl<S: Transport> Connection<S> {
         let (order, deadline) = (signal.any(), sleep_until(deadline));
         let mut ending = first_of(disconnect, wait.granted(), order, deadline).await;
         if let Some(order) = signal.is_cut_off() {
-            // Dropped here, the wait ends by a disconnect, since no client will be told of a grant.
+            // By a disconnect, since nobody will be told of a grant.
+            let ended = wait.end(Ending::Disconnect, self.shared.clock.now());
+            debug_assert_eq!(ended.value, Locked::Busy);
             return Err(order.into());
         }
         match (ending, &ahead) {
