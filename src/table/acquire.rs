@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use super::grant::{Grant, GrantWord};
+use super::grant::{Grant, GrantRef, GrantWord};
 use super::lock::{Admission, Lock};
 use super::lock_key::LockKey;
 use super::lost_locks::LostLocks;
@@ -196,20 +196,20 @@ impl LockTable {
             lost.forget(self.locks.hash(key.as_bytes()));
         }
         let token = Token(self.last_token.fetch_add(1, Ordering::Relaxed) + 1);
-        let grant = Grant {
+        let grant = GrantRef {
             session,
-            key: key.clone(),
+            key,
             token,
         };
         let lease = self.limits.max_hold;
-        let seq = self.store_grant(&grant, mode, lease);
+        let seq = self.store_grant(grant, mode, lease);
         (self.leased(grant, lost, lease, now), seq)
     }
 
     /// The word of a grant. Its lease, if it has one, begins `now`.
     pub(super) fn leased(
         &self,
-        grant: Grant,
+        grant: GrantRef<'_>,
         lost: Option<&Arc<LostLocks>>,
         lease: Option<Duration>,
         now: Instant,
@@ -221,12 +221,18 @@ impl LockTable {
         let (token, lease) = (grant.token, lease.zip(lost));
         let is_leased = lease.is_some();
         if let Some((lease, lost)) = lease {
-            self.leases.set(grant, Arc::clone(lost), lease, now);
+            self.leases
+                .set(grant.to_grant(), Arc::clone(lost), lease, now);
         }
         GrantWord::new(token, is_leased)
     }
 
-    pub(super) fn store_grant(&self, grant: &Grant, mode: &Mode, lease: Option<Duration>) -> Seq {
+    pub(super) fn store_grant(
+        &self,
+        grant: GrantRef<'_>,
+        mode: &Mode,
+        lease: Option<Duration>,
+    ) -> Seq {
         self.changes.push(|| {
             let stored = StoredGrant {
                 session: grant.session,

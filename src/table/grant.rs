@@ -23,6 +23,24 @@ impl Grant {
     }
 }
 
+/// A grant whose key is borrowed: most grants are made and ended without another owner of the key.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct GrantRef<'a> {
+    pub(super) session: SessionNumber,
+    pub(super) key: &'a LockKey,
+    pub(super) token: Token,
+}
+
+impl GrantRef<'_> {
+    pub(super) fn to_grant(self) -> Grant {
+        Grant {
+            session: self.session,
+            key: self.key.clone(),
+            token: self.token,
+        }
+    }
+}
+
 /// What the lock of a key keeps of a grant: its token, and whether it has an entry among the
 /// [`Leases`](super::lease::Leases), so that grants without a lease need not be looked for there.
 /// One word, as there are millions: the token, a bit for the lease, and a bit that is always set,

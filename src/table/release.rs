@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::grant::{Grant, GrantWord};
+use super::grant::{Grant, GrantRef, GrantWord};
 use super::lease::EndedLease;
 use super::lock::{Lock, Released};
 use super::lock_key::LockKey;
@@ -146,15 +146,15 @@ impl LockTable {
         let set = |key: &LockKey, lock: &mut Lock| {
             let token = lock.grant_mut(number)?.token();
             let lost = lease.map(|_| Arc::clone(losses.get_or_insert_default()));
-            let grant = Grant {
+            let grant = GrantRef {
                 session: number,
-                key: key.clone(),
+                key,
                 token,
             };
             if lease.is_none() {
                 self.leases.remove(token);
             }
-            let seq = self.store_grant(&grant, &lock.mode(), lease);
+            let seq = self.store_grant(grant, &lock.mode(), lease);
             *lock.grant_mut(number)? = self.leased(grant, lost.as_ref(), lease, now);
             Some(seq)
         };

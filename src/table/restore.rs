@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use super::LockTable;
-use super::grant::Grant;
+use super::grant::GrantRef;
 use super::held_keys::HeldKeys;
 use super::lock::{Admission, Lock};
 use super::lock_key::LockKey;
@@ -106,14 +106,15 @@ impl LockTable {
         let StoredGrant { session, mode, .. } = stored;
         let lease = self.bounded(stored.lease);
         let lost = lease.map(|_| &*held.lost.get_or_insert_default());
-        let grant = Grant {
+        let key = LockKey::new(stored.key.as_bytes());
+        let grant = GrantRef {
             session,
-            key: LockKey::new(stored.key.as_bytes()),
+            key: &key,
             token,
         };
-        let word = self.leased(grant.clone(), lost, lease, now);
+        let word = self.leased(grant, lost, lease, now);
         self.claims.fetch_add(1, Ordering::Relaxed);
-        let key = self.locks.at(grant.key, |place| match place {
+        let key = self.locks.at(key, |place| match place {
             Place::Free(free) => {
                 let key = free.key().clone();
                 free.fill(Lock::new(session, mode, word));

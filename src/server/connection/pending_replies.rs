@@ -66,8 +66,13 @@ impl PendingReplies {
             Some(Claim::New(_)) => {}
             // A later request of the batch may give the lock a lease, and then it may get lost.
             Some(Claim::Again(_) | Claim::Held(_)) => {}
-            // A release explains why the session no longer has a grant that an earlier reply speaks
-            // of.
+            // Most often the released lock was granted just before. Nothing can make the two replies
+            // untrue, or be given back.
+            Some(Claim::Released(token)) if is_durable && self.is_last_new(*token, durable) => {
+                self.replies.pop();
+                return;
+            }
+            // Else it explains why the session no longer has a grant that an earlier reply speaks of.
             Some(Claim::Released(_)) if !self.replies.is_empty() => {}
             _ if !is_durable => {}
             _ => return,
@@ -80,6 +85,16 @@ impl PendingReplies {
             self.replies.reserve_exact(1);
         }
         self.replies.push(PendingReply { basis, start, end });
+    }
+
+    /// Whether the last reply tells of this new grant, was not checked, and is durable.
+    fn is_last_new(&self, token: Token, durable: Seq) -> bool {
+        let unchecked = &self.replies[self.settled..];
+        unchecked.last().is_some_and(|last| {
+            let is_new =
+                matches!(last.basis.claim(), Some(Claim::New(grant)) if grant.token() == token);
+            is_new && last.basis.seq() <= durable
+        })
     }
 
     /// Whether any reply has to be checked before it is sent.
