@@ -1,9 +1,8 @@
 //! Framing: lines out of a byte stream.
 
-use std::io::BufRead;
-
 use bytes::{Buf, BytesMut};
 
+use super::find;
 use super::request::{TLS_HELLO, foreign_line};
 
 /// One line of input.
@@ -38,12 +37,14 @@ struct Cut {
 impl Lines {
     /// The next line, if there is one more.
     pub fn next_line(&mut self) -> Option<Line<'_>> {
-        let mut rest = &self.bytes[self.start..];
-        // `skip_until` is the standard library's fast search for a byte, and from memory it never
-        // fails.
-        let length = rest.skip_until(b'\n').ok().filter(|&length| length > 0)?;
-        let line = &self.bytes[self.start..self.start + length - 1];
-        self.start += length;
+        let rest = self.bytes.get(self.start..)?;
+        if rest.is_empty() {
+            return None;
+        }
+        // Only the hello of a TLS client has no end.
+        let length = find::first(b'\n', rest).unwrap_or(rest.len() - 1);
+        let line = &rest[..length];
+        self.start += length + 1;
         let too_long = line.strip_suffix(b"\r").unwrap_or(line).len() > self.max_line;
         match self.first_is_cut.take() {
             Some(Cut { foreign }) => Some(Line::TooLong { foreign }),
@@ -130,7 +131,7 @@ impl Framing {
             return Some(self.scanned);
         }
         let unseen = src.get(self.scanned..)?;
-        match unseen.iter().rposition(|&byte| byte == b'\n') {
+        match find::last(b'\n', unseen) {
             Some(last) => Some(self.scanned + last + 1),
             // A TLS client sends no line's end and waits, so its hello is taken for a whole line;
             // its last byte, in place of the end, does not matter.

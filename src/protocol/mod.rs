@@ -2,6 +2,7 @@
 //!
 //! `protocol.md` at the top of the repository is the norm that this module implements.
 
+mod find;
 mod framing;
 mod listing;
 mod reply;

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use super::find;
+
 /// A command's name, arguments and purpose, as `help` and the `400` answers show them.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Usage {
@@ -161,9 +163,7 @@ impl<'a> Request<'a> {
     ///
     /// A [`BadRequest`] that says what a client should change; it borrows from `line`.
     pub fn parse(line: &'a [u8]) -> Result<Self, BadRequest<'a>> {
-        let mut words = line
-            .split(|&byte| byte == b' ')
-            .filter(|word| !word.is_empty());
+        let mut words = Words(line);
         let Some(command) = words.next() else {
             return Err(BadRequest::Empty);
         };
@@ -235,13 +235,31 @@ fn foreign(command: &[u8]) -> Option<&'static str> {
 
 /// The foreign protocol that a line begins, which may be longer than a request.
 pub(super) fn foreign_line(line: &[u8]) -> Option<&'static str> {
-    let mut words = line.split(|&byte| byte == b' ');
-    foreign(words.find(|word| !word.is_empty())?)
+    foreign(Words(line).next()?)
 }
 
 /// Whether the last word of a line says that it is a request of HTTP, whatever its method is.
 fn is_http_version(word: &[u8]) -> bool {
     word.starts_with(b"HTTP/")
+}
+
+/// The words of a line, which one or more spaces separate.
+struct Words<'a>(&'a [u8]);
+
+impl<'a> Iterator for Words<'a> {
+    type Item = &'a [u8];
+
+    fn next(&mut self) -> Option<&'a [u8]> {
+        while !self.0.is_empty() {
+            let end = find::first(b' ', self.0).unwrap_or(self.0.len());
+            let (word, rest) = self.0.split_at(end);
+            self.0 = rest.get(1..).unwrap_or_default();
+            if !word.is_empty() {
+                return Some(word);
+            }
+        }
+        None
+    }
 }
 
 fn usage_of(command: &[u8]) -> BadRequest<'_> {
