@@ -17,7 +17,7 @@ use crate::model::{Circle, Limit, Mode, NotStored, SessionNumber, Token};
 
 /// The outcome of a request, as decided under the guard of its key.
 enum Placed {
-    Acquired(Grant),
+    Acquired(Claim),
     Again(Grant),
     Queued,
     Busy,
@@ -134,7 +134,7 @@ impl LockTable {
 
     fn told(&self, session: &Session, placed: Placed) -> Outcome<Locked> {
         let (value, claim) = match placed {
-            Placed::Acquired(grant) => (Locked::Acquired, Claim::New(grant)),
+            Placed::Acquired(claim) => (Locked::Acquired, claim),
             Placed::Again(grant) => (Locked::Again, Claim::Again(grant)),
             Placed::Queued => return Outcome::free(Locked::Waiting),
             Placed::Busy => return Outcome::free(Locked::Busy),
@@ -251,14 +251,40 @@ impl LockTable {
         key: LockKey,
         token: Token,
         granted: Seq,
-    ) -> Grant {
-        session.held.add(key.clone(), token);
+    ) -> Claim {
         session.seq = granted.max(session.seq);
-        Grant {
+        let claim = match session.may_lose() || self.changes.are_kept() {
+            true => Claim::New(Grant {
+                session: session.number,
+                key: key.clone(),
+                token,
+            }),
+            false => Claim::Listed(token),
+        };
+        session.held.add(key, token);
+        claim
+    }
+
+    /// Makes grants that are told apart by their keys of those that are [listed](Claim::Listed) so
+    /// far. To be called when the session has its first lease, before it releases anything.
+    pub fn name_grants<'a>(&self, session: &Session, bases: impl Iterator<Item = &'a mut Basis>) {
+        for basis in bases {
+            if let Some(Claim::Listed(token)) = basis.claim()
+                && let Some(grant) = self.listed_grant(session, *token)
+            {
+                basis.set_claim(Claim::New(grant));
+            }
+        }
+    }
+
+    /// The grant with this token that is in the session's list.
+    pub fn listed_grant(&self, session: &Session, token: Token) -> Option<Grant> {
+        let key = session.held.key_of(token)?;
+        Some(Grant {
             session: session.number,
             key,
             token,
-        }
+        })
     }
 
     /// Claims a place for one more lock of the session, or returns the limit that forbids it.

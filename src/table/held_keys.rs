@@ -97,6 +97,14 @@ impl HeldKeys {
     }
 
     /// Some of the keys that the session holds, `most` at the most, found among the first entries.
+    /// The key of the listed grant with this token: the last one, most often. Two tokens that are
+    /// alike by chance are told apart by whoever looks at the lock.
+    pub(super) fn key_of(&self, token: Token) -> Option<LockKey> {
+        let tag = Tag::from(token);
+        let at = self.tags.iter().rposition(|other| *other == tag)?;
+        self.keys.get(at).cloned()
+    }
+
     pub(super) fn some(
         &self,
         most: usize,

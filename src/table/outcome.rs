@@ -35,6 +35,10 @@ impl Basis {
         self.claim.as_ref()
     }
 
+    pub(super) fn set_claim(&mut self, claim: Claim) {
+        self.claim = Some(claim);
+    }
+
     /// The same, for an answer that does not say it any more.
     pub fn take_claim(&mut self) -> Option<Claim> {
         self.claim.take()
@@ -47,12 +51,27 @@ pub enum Claim {
     /// The request was granted the lock by this grant, which is given back if the client is never
     /// told of it.
     New(Grant),
+    /// As `New`, by the grant with this token, whose key stands in the session's list. The session
+    /// cannot lose it without its doing so far, and it is not stored; most grants are such, and
+    /// another owner of the key would be a good part of what they cost.
+    Listed(Token),
     /// The request asked for the lock that the session has by this grant already.
     Again(Grant),
     /// The session has this grant.
     Held(Grant),
     /// The session released the grant with this token, and had it until then.
     Released(Token),
+}
+
+impl Claim {
+    /// The token of a new grant.
+    pub fn new_token(&self) -> Option<Token> {
+        match self {
+            Self::New(grant) => Some(grant.token()),
+            Self::Listed(token) => Some(*token),
+            Self::Again(_) | Self::Held(_) | Self::Released(_) => None,
+        }
+    }
 }
 
 impl<T> Outcome<T> {

@@ -23,7 +23,7 @@ use super::interleave;
 use super::lock::Lock;
 use super::lock_key::LockKey;
 use super::map::Locks;
-use super::outcome::{Basis, Claim, Locked, Outcome};
+use super::outcome::{Basis, Locked, Outcome};
 use super::session::Session;
 use super::wait_graph::{Beyond, WaitGraph};
 use super::waiters::Waiter;
@@ -177,13 +177,13 @@ impl LockTable {
             return Outcome::free(Locked::Busy);
         }
         let (grant, seq) = waiter.grant();
-        let grant = self.keep(session, grant.key, grant.token, seq);
+        let claim = self.keep(session, grant.key.clone(), grant.token, seq);
         self.store_new(session);
         if ending == Ending::Disconnect {
             self.give_back(session, &grant, now);
             return Outcome::free(Locked::Busy);
         }
-        let basis = Basis::new(session.seq, Some(Claim::New(grant)));
+        let basis = Basis::new(session.seq, Some(claim));
         Outcome {
             value: Locked::Acquired,
             basis,

@@ -202,7 +202,12 @@ impl<S: Transport> Connection<S> {
             ms => Some(Duration::from_millis(ms)),
         };
         let (table, now) = (&self.shared.table, self.shared.clock.now());
+        let could_lose = self.session.may_lose();
         let set = table.set_lease(&mut self.session, key, lease, now)?;
+        if !could_lose && self.session.may_lose() {
+            // From now on the session may lose what earlier replies tell of.
+            table.name_grants(&self.session, self.pending.unchecked());
+        }
         Ok(set.map(|set| set.map_or_else(not_held, |()| StateReply::Ok)))
     }
 

@@ -302,7 +302,7 @@ impl<S: Transport> Connection<S> {
         debug!(session = %self.session.number(), "disconnected: {gone}");
         // The client does not have a lock that it was not told of. Answers are unsent only if the
         // connection broke.
-        self.give_back_unsent();
+        self.give_back_unsent().await;
         tidy(&self.shared, &mut self.session).await;
         // The session is detached first: a client that has read the goodbye can resume it, or finds
         // its locks free. And the grace period runs from here on, however long the goodbye takes.

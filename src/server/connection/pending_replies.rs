@@ -22,7 +22,10 @@ use super::{Connection, Gone};
 use crate::model::{NotStored, Seq, Token};
 use crate::protocol::{Reply, StateReply};
 use crate::server::transport::Transport;
-use crate::table::{Basis, Claim, Grant, LockTable, Session};
+use crate::table::{Basis, Claim, LockTable, Session};
+
+/// How many unsent grants are given back before others get their turn.
+const UNSENT_A_TURN: usize = 16;
 
 /// The replies in a connection's output that must be checked before they are sent, in the order of
 /// their places in the output.
@@ -63,7 +66,7 @@ impl PendingReplies {
         self.may_lose |= session.may_lose();
         match basis.claim() {
             // A new grant may have to be given back until its reply is sent.
-            Some(Claim::New(_)) => {}
+            Some(Claim::New(_) | Claim::Listed(_)) => {}
             // A later request of the batch may give the lock a lease, and then it may get lost.
             Some(Claim::Again(_) | Claim::Held(_)) => {}
             // Most often the released lock was granted just before. Nothing can make the two replies
@@ -91,9 +94,8 @@ impl PendingReplies {
     fn is_last_new(&self, token: Token, durable: Seq) -> bool {
         let unchecked = &self.replies[self.settled..];
         unchecked.last().is_some_and(|last| {
-            let is_new =
-                matches!(last.basis.claim(), Some(Claim::New(grant)) if grant.token() == token);
-            is_new && last.basis.seq() <= durable
+            let new = last.basis.claim().and_then(Claim::new_token);
+            new == Some(token) && last.basis.seq() <= durable
         })
     }
 
@@ -133,14 +135,17 @@ impl PendingReplies {
         };
     }
 
-    /// The new grants that the client was not told of by a whole reply.
-    fn unsent_grants(&mut self) -> impl Iterator<Item = Grant> {
+    /// What the replies rest on of which nothing was checked yet.
+    pub(super) fn unchecked(&mut self) -> impl Iterator<Item = &mut Basis> {
+        let unchecked = self.replies[self.settled..].iter_mut();
+        unchecked.map(|reply| &mut reply.basis)
+    }
+
+    /// What the replies rest on that were not sent whole.
+    fn take_unsent(&mut self) -> Vec<Basis> {
         let sent = self.sent;
-        let unsent = self.replies.drain(..).filter(move |reply| reply.end > sent);
-        unsent.filter_map(|mut reply| match reply.basis.take_claim() {
-            Some(Claim::New(grant)) => Some(grant),
-            _ => None,
-        })
+        let unsent = self.replies.drain(..).filter(|reply| reply.end > sent);
+        unsent.map(|reply| reply.basis).collect()
     }
 
     /// The last change that any of the unchecked replies rests on.
@@ -217,11 +222,27 @@ impl<S: Transport> Connection<S> {
     }
 
     /// Gives back the grants that the client was not told of.
-    pub(super) fn give_back_unsent(&mut self) {
-        let (table, now) = (&self.shared.table, self.shared.clock.now());
-        let session = &mut *self.session;
-        for grant in self.pending.unsent_grants() {
-            table.give_back(session, &grant, now);
+    pub(super) async fn give_back_unsent(&mut self) {
+        let Self {
+            shared,
+            session,
+            pending,
+            ..
+        } = self;
+        let (table, session) = (&shared.table, &mut **session);
+        for (index, mut basis) in pending.take_unsent().into_iter().enumerate() {
+            let grant = match basis.take_claim() {
+                Some(Claim::New(grant)) => Some(grant),
+                Some(Claim::Listed(token)) => table.listed_grant(session, token),
+                _ => None,
+            };
+            if let Some(grant) = grant {
+                table.give_back(session, &grant, shared.clock.now());
+            }
+            // The list may be long.
+            if index % UNSENT_A_TURN == UNSENT_A_TURN - 1 {
+                tokio::task::yield_now().await;
+            }
         }
     }
 }
@@ -262,7 +283,8 @@ fn lost(table: &LockTable, basis: &mut Basis, released: &HashSet<Token>) -> Opti
     let (grant, instead) = match basis.claim() {
         Some(Claim::New(grant) | Claim::Again(grant)) => (grant, Instead::Free(Reply::Unavailable)),
         Some(Claim::Held(grant)) => (grant, Instead::State(StateReply::Expired)),
-        Some(Claim::Released(_)) | None => return None,
+        // A listed grant cannot be lost.
+        Some(Claim::Released(_) | Claim::Listed(_)) | None => return None,
     };
     if table.is_granted(grant) || released.contains(&grant.token()) {
         return None;
