@@ -10,8 +10,8 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use common::failing_disk::{FailingDisk, Fault};
-use common::process::{ELOCKD, Process};
-use common::{Client, address_in_log};
+use common::process::{ELOCKD, Process, run};
+use common::{Client, address_in_log, next_line_with};
 
 /// With grace periods so long that none ends by itself.
 fn start(directory: &Path) -> Process {
@@ -430,11 +430,21 @@ fn nobody_else_can_read_it() {
 }
 
 #[test]
-fn an_empty_setting_is_none() {
+fn an_empty_variable_is_none() {
     let mut command = Command::new(ELOCKD);
     command
         .args(["--listen", "127.0.0.1:0"])
         .env("ELOCK_DATA_DIR", "");
     let process = Process::spawn(&mut command);
     process.connect().ask("lock k", "200 Acquired");
+}
+
+/// An empty flag comes from a script whose own variable is empty: its user wants a directory.
+#[test]
+fn an_empty_flag_is_refused() {
+    // A check ends soon, whatever the settings.
+    let output = run(&["--check", "unix:/nobody", "--data-dir", ""]);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{stderr}");
+    assert!(stderr.contains("'--data-dir <DIR>'"), "{stderr}");
 }
