@@ -280,6 +280,12 @@ impl Config {
     pub fn data_dir(&self) -> Option<&Path> {
         self.data_dir.as_deref()
     }
+
+    /// The variables of this process whose names begin with `ELOCK_` and that are neither settings
+    /// nor a client's: typing errors, most likely. In the order of their names, and without those
+    /// that are empty, and so not set.
+    pub fn unknown_variables() -> Vec<String> {
+        environment::unknown(&Self::command())
     }
 
     /// How many threads run connections. Not one for each core: most of the cost of a command is
