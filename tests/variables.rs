@@ -116,6 +116,8 @@ fn a_log_filter_with_a_typing_error_is_refused() {
         let stderr = refusal(check_with("ELOCK_LOG".as_ref(), filter.as_ref()));
         assert!(stderr.contains("is no level"), "{stderr}");
     }
+    let stderr = refusal(check_with("ELOCK_LOG".as_ref(), "info,=debug".as_ref()));
+    assert!(stderr.contains("names no module"), "{stderr}");
     for filter in ["info", "elock=debug,info", "elock::store=trace", "off"] {
         let output = check_with("ELOCK_LOG".as_ref(), filter.as_ref());
         assert_eq!(output.status.code(), Some(1), "{filter}");
