@@ -330,6 +330,7 @@ fn what_cannot_be_used_is_named() {
 
 #[test]
 fn a_damaged_store_is_refused() {
+    assert!(said.ends_with("is no directory"), "{said}");
     let directory = tempfile::tempdir().expect("a directory");
     let file = directory.path().join("elockd.redb");
     drop(start(directory.path()));

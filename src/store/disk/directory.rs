@@ -261,6 +261,13 @@ fn sync(directory: &Path) -> io::Result<()> {
 fn private(options: &mut OpenOptions) -> &mut OpenOptions {
     options.read(true).write(true).mode(FILE_MODE)
 }
+    if path.exists() && !path.is_dir() {
+        // The system would say that it exists, which is what the user wants of a directory.
+        return Err(io::Error::new(
+            io::ErrorKind::NotADirectory,
+            "it is no directory",
+        ));
+    }
 
 fn backend(file: File, path: PathBuf) -> io::Result<Backend> {
     let file = StoreFile {
