@@ -449,3 +449,45 @@ fn an_empty_flag_is_refused() {
     assert_eq!(output.status.code(), Some(2), "{stderr}");
     assert!(stderr.contains("'--data-dir <DIR>'"), "{stderr}");
 }
+/// The note beside the store tells that there was one, and a new one must not look like the first.
+#[test]
+fn a_store_that_is_gone_is_told_at_the_start() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let started = || {
+        let mut command = Command::new(ELOCKD);
+        command.args([
+            "--listen",
+            "127.0.0.1:0",
+            "--data-dir",
+            text(directory.path()),
+        ]);
+        let mut child = command.stderr(Stdio::piped()).spawn().expect("it starts");
+        let mut log = BufReader::new(child.stderr.take().expect("piped"));
+        let first = next_line_with(&mut log, "store");
+        let address = address_in_log(&mut log);
+        let log = Some(log);
+        let process = Process {
+            child,
+            log,
+            address,
+        };
+        (process, first)
+    };
+    let (process, first) = started();
+    assert!(
+        first.contains("INFO") && first.contains("new, empty store"),
+        "{first}"
+    );
+    process.connect().ask("lock k", "200 Acquired");
+    process.kill();
+    let file = directory.path().join("elockd.redb");
+    fs::remove_file(&file).expect("it is there");
+    let (process, first) = started();
+    assert!(first.contains("WARN"), "{first}");
+    let told = format!(
+        "elockd.lock tells of commit 1, and {} is gone",
+        file.display()
+    );
+    assert!(first.contains(&told), "{first}");
+    process.connect().ask("lock k", "200 Acquired");
+}

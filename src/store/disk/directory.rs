@@ -87,12 +87,25 @@ pub fn open(path: &Path) -> Result<(impl Storage + use<>, Restored), OpenError> 
     make(path).map_err(failed)?;
     let directory = Directory::claim(path).map_err(failed)?;
     if !directory.exists(FILE).map_err(failed)? {
-        info!("making a new, empty store in {}", path.display());
+        tell_of_new_store(path, directory.noted_commit().map_err(failed)?);
     }
     RedbStorage::open(directory).map_err(|unusable| match unusable.into_io() {
         Ok(error) => failed(error),
         Err(unusable) => unreadable(path, &unusable),
     })
+}
+
+/// Only the first start makes a store in silence: locks that were held may have been lost with one.
+fn tell_of_new_store(path: &Path, noted: Option<u64>) {
+    let file = path.join(FILE);
+    match noted {
+        Some(commit @ 1..) => warn!(
+            "{LOCK_FILE} tells of commit {commit}, and {} is gone: all its locks are free now. \
+             Making a new, empty store",
+            file.display()
+        ),
+        _ => info!("making a new, empty store in {}", path.display()),
+    }
 }
 
 /// The error that the system gave for a directory or the files in it.
