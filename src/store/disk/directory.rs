@@ -183,8 +183,13 @@ impl Directory {
         };
         match claimed.identity == found {
             true => Ok(()),
-            false => Err(moved()),
+            false => Err(moved(path)),
         }
+    }
+
+    /// Whether the file of this name was there, and this server has it.
+    fn is_claimed(&self, name: &str) -> bool {
+        name == FILE && self.database.get().is_some()
     }
 
     fn lock_file(&self) -> MutexGuard<'_, File> {
@@ -256,6 +261,13 @@ fn is_at(path: &Path, expected: Identity) -> bool {
 
 /// Makes the directory and its parents if they are not there. Their names are on disk on return.
 fn make(path: &Path) -> io::Result<()> {
+    if path.exists() && !path.is_dir() {
+        // The system would say that it exists, which is what the user wants of a directory.
+        return Err(io::Error::new(
+            io::ErrorKind::NotADirectory,
+            "it is no directory",
+        ));
+    }
     let is_missing = |path: &&Path| !path.as_os_str().is_empty() && !path.exists();
     let missing: Vec<&Path> = path.ancestors().take_while(is_missing).collect();
     let mut builder = DirBuilder::new();
@@ -274,13 +286,6 @@ fn sync(directory: &Path) -> io::Result<()> {
 fn private(options: &mut OpenOptions) -> &mut OpenOptions {
     options.read(true).write(true).mode(FILE_MODE)
 }
-    if path.exists() && !path.is_dir() {
-        // The system would say that it exists, which is what the user wants of a directory.
-        return Err(io::Error::new(
-            io::ErrorKind::NotADirectory,
-            "it is no directory",
-        ));
-    }
 
 fn backend(file: File, path: PathBuf) -> io::Result<Backend> {
     let file = StoreFile {
@@ -300,7 +305,11 @@ impl Files for Directory {
     /// them. They are dropped here, so that later reads come from the disk.
     fn open(&self, name: &str) -> io::Result<Backend> {
         let path = self.path.join(name);
-        let file = private(&mut OpenOptions::new()).open(&path)?;
+        let opened = private(&mut OpenOptions::new()).open(&path);
+        let file = opened.map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound if self.is_claimed(name) => moved(&path),
+            _ => error,
+        })?;
         if name == FILE {
             self.claim_database(&path, &file)?;
         }
@@ -354,8 +363,11 @@ impl Files for Directory {
     }
 }
 
-fn moved() -> io::Error {
-    io::Error::other("somebody has moved, removed or replaced the store's file")
+fn moved(path: &Path) -> io::Error {
+    let path = path.display();
+    io::Error::other(format!(
+        "somebody has moved, removed or replaced the store's file {path}"
+    ))
 }
 
 /// A file that somebody may move away while it is in use. Later writes to it would not be found at
@@ -384,7 +396,7 @@ impl StorageBackend for StoreFile {
         self.inner.sync_data()?;
         match is_at(&self.path, self.identity) {
             true => Ok(()),
-            false => Err(moved()),
+            false => Err(moved(&self.path)),
         }
     }
 
