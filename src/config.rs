@@ -55,7 +55,7 @@ pub struct Config {
     /// Keep locks and sessions in this directory, so that they survive a restart, and answer only
     /// when they are on disk (default: in memory only)
     #[cfg(feature = "store")]
-    #[arg(long, env = "ELOCK_DATA_DIR", value_name = "DIR", value_parser = OsStringValueParser::new().map(PathBuf::from))]
+    #[arg(long, env = "ELOCK_DATA_DIR", value_name = "DIR", value_parser = OsStringValueParser::new().try_map(directory))]
     pub data_dir: Option<PathBuf>,
 
     /// How long a session's locks outlive its connection, unless it says `set_timeout`
@@ -206,6 +206,20 @@ impl fmt::Display for Address {
     }
 }
 
+/// Why a text is no path of a directory.
+#[cfg(feature = "store")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("expected a directory, such as /var/lib/elockd")]
+struct NoPath;
+
+#[cfg(feature = "store")]
+fn directory(path: OsString) -> Result<PathBuf, NoPath> {
+    match path.is_empty() {
+        true => Err(NoPath),
+        false => Ok(path.into()),
+    }
+}
+
 impl Config {
     /// Reads the flags and the environment of this process. An error in them, `--help` and
     /// `--version` end the process with a message.
@@ -261,11 +275,17 @@ impl Config {
         }
     }
 
-    /// The directory of the store, if there is one. An empty path is none, as an empty variable is.
+    /// The directory of the store, if there is one.
     #[cfg(feature = "store")]
     pub fn data_dir(&self) -> Option<&Path> {
-        let path = self.data_dir.as_deref();
-        path.filter(|path| !path.as_os_str().is_empty())
+        self.data_dir.as_deref()
+    }
+
+    /// The variables of this process whose names begin with `ELOCK_` and that are neither settings
+    /// nor a client's: typing errors, most likely. In the order of their names, and without those
+    /// that are empty, and so not set.
+    pub fn unknown_variables() -> Vec<String> {
+        environment::unknown(&Self::command())
     }
 
     /// How many threads run connections. Not one for each core: most of the cost of a command is

@@ -1,11 +1,15 @@
-//! Settings from environment variables: an empty one is not set, and a bad one is named.
+//! Settings from environment variables: an empty one is not set, and a bad or unknown one is
+//! named.
 
 use std::env;
 use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
 
 use clap::error::{ContextKind, ContextValue, Error, ErrorKind};
 use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, Command};
+
+use crate::model::Visible;
 
 /// Parses `args` (the program's name first) and this process's variables by `command`.
 ///
@@ -45,6 +49,28 @@ fn parse_with(
         }
     });
     command.try_get_matches_from(args)
+}
+
+/// The beginning of the names of all settings.
+const PREFIX: &[u8] = b"ELOCK_";
+
+/// Variables of clients. A client on the server's machine may share its environment.
+const OF_CLIENTS: [&str; 3] = ["ELOCK_SERVER", "ELOCK_KEY", "ELOCK_TOKEN"];
+
+/// The names of this process's variables that look like settings and are none, sorted.
+pub(crate) fn unknown(command: &Command) -> Vec<String> {
+    let is_known = |name: &OsStr| {
+        let mut settings = command.get_arguments().filter_map(Arg::get_env);
+        settings.any(|setting| setting == name) || OF_CLIENTS.iter().any(|known| *known == name)
+    };
+    let unknown = env::vars_os().filter(|(name, value)| {
+        name.as_bytes().starts_with(PREFIX) && !value.is_empty() && !is_known(name)
+    });
+    let mut names: Vec<_> = unknown
+        .map(|(name, _)| Visible(name.as_bytes()).to_string())
+        .collect();
+    names.sort_unstable();
+    names
 }
 
 fn value(argument: &Arg) -> Option<OsString> {

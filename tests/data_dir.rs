@@ -10,8 +10,8 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use common::failing_disk::{FailingDisk, Fault};
-use common::process::{ELOCKD, Process};
-use common::{Client, address_in_log};
+use common::process::{ELOCKD, Process, run};
+use common::{Client, address_in_log, next_line_with};
 
 /// With grace periods so long that none ends by itself.
 fn start(directory: &Path) -> Process {
@@ -140,6 +140,14 @@ fn until_stored(client: &mut Client, line: &str, expected: &str) {
     }
 }
 
+fn moved_answer(directory: &Path) -> String {
+    let file = directory.join("elockd.redb");
+    format!(
+        "500 Not stored: I/O error: somebody has moved, removed or replaced the store's file {}",
+        file.display()
+    )
+}
+
 /// What is written to a file that was moved away would not be found again.
 #[test]
 fn a_store_that_is_moved_or_replaced_is_noticed() {
@@ -148,15 +156,18 @@ fn a_store_that_is_moved_or_replaced_is_noticed() {
         directory.path().join("elockd.redb"),
         directory.path().join("aside"),
     );
-    let process = start(directory.path());
+    let mut process = start(directory.path());
     let mut a = process.connect();
     a.ask("lock before", "200 Acquired");
     fs::rename(&file, &aside).expect("it is moved");
     let refused = |a: &mut Client, line| {
         a.send(line);
-        let answer = a.read();
-        assert!(answer.starts_with("500 Not stored: "), "{answer}");
+        assert_eq!(a.read(), moved_answer(directory.path()));
     };
+    // The first commit finds it by its own file, and the later tries, which open it anew, by its
+    // name.
+    refused(&mut a, "lock k");
+    process.until_logged("attempts=2");
     refused(&mut a, "lock k");
     fs::copy(&aside, &file).expect("it is copied");
     refused(&mut a, "lock k");
@@ -256,8 +267,7 @@ fn who_lost_its_files_to_another_grants_nothing() {
     let second = start(directory.path());
     a.send("lock k");
     let answer = a.read();
-    let reason = "somebody has moved, removed or replaced the store's file";
-    assert_eq!(answer, format!("500 Not stored: I/O error: {reason}"));
+    assert_eq!(answer, moved_answer(directory.path()));
     let mut b = second.connect();
     b.ask("lock k", "200 Acquired");
     a.send("lock l");
@@ -320,6 +330,7 @@ fn what_cannot_be_used_is_named() {
         said.contains("cannot use the data directory") && said.contains(text(&file)),
         "{said}"
     );
+    assert!(said.ends_with("is no directory"), "{said}");
     // Nobody, not even root, writes here.
     let said = refusal(Path::new("/proc/elockd"));
     assert!(
@@ -430,11 +441,64 @@ fn nobody_else_can_read_it() {
 }
 
 #[test]
-fn an_empty_setting_is_none() {
+fn an_empty_variable_is_none() {
     let mut command = Command::new(ELOCKD);
     command
         .args(["--listen", "127.0.0.1:0"])
         .env("ELOCK_DATA_DIR", "");
     let process = Process::spawn(&mut command);
+    process.connect().ask("lock k", "200 Acquired");
+}
+
+/// An empty flag comes from a script whose own variable is empty: its user wants a directory.
+#[test]
+fn an_empty_flag_is_refused() {
+    // A check ends soon, whatever the settings.
+    let output = run(&["--check", "unix:/nobody", "--data-dir", ""]);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{stderr}");
+    assert!(stderr.contains("'--data-dir <DIR>'"), "{stderr}");
+}
+
+/// The note beside the store tells that there was one, and a new one must not look like the first.
+#[test]
+fn a_store_that_is_gone_is_told_at_the_start() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let started = || {
+        let mut command = Command::new(ELOCKD);
+        command.args([
+            "--listen",
+            "127.0.0.1:0",
+            "--data-dir",
+            text(directory.path()),
+        ]);
+        let mut child = command.stderr(Stdio::piped()).spawn().expect("it starts");
+        let mut log = BufReader::new(child.stderr.take().expect("piped"));
+        let first = next_line_with(&mut log, "store");
+        let address = address_in_log(&mut log);
+        let log = Some(log);
+        let process = Process {
+            child,
+            log,
+            address,
+        };
+        (process, first)
+    };
+    let (process, first) = started();
+    assert!(
+        first.contains("INFO") && first.contains("new, empty store"),
+        "{first}"
+    );
+    process.connect().ask("lock k", "200 Acquired");
+    process.kill();
+    let file = directory.path().join("elockd.redb");
+    fs::remove_file(&file).expect("it is there");
+    let (process, first) = started();
+    assert!(first.contains("WARN"), "{first}");
+    let told = format!(
+        "elockd.lock tells of commit 1, and {} is gone",
+        file.display()
+    );
+    assert!(first.contains(&told), "{first}");
     process.connect().ask("lock k", "200 Acquired");
 }

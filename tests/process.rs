@@ -207,7 +207,7 @@ fn a_unix_socket_left_behind_is_replaced_and_one_in_use_is_not() {
 
     let (_directory, file, flag) = socket_path();
     std::fs::write(&file, "precious").expect("a file");
-    assert_eq!(run(&["--listen", &flag]).status.code(), Some(1));
+    assert_eq!(run(&["--listen", &flag]).status.code(), Some(2));
     assert_eq!(
         std::fs::read_to_string(&file).expect("still there"),
         "precious"

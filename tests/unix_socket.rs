@@ -46,14 +46,19 @@ fn start(command: &mut Command) -> Process {
     }
 }
 
-/// Whether a server listens, or else has ended with a line that says this.
+/// Whether a server listens, or else has ended with a line that says this, as one whose next try may
+/// succeed.
 fn listens_or_says(process: &mut Process, reason: &str) -> bool {
+    listens_or_ends(process, reason, 1)
+}
+
+fn listens_or_ends(process: &mut Process, reason: &str, exit_code: i32) -> bool {
     let line = listening_or_refusal(process.log.as_mut().expect("a log"));
     if line.contains("listening on ") {
         return true;
     }
     assert!(line.contains(reason), "{line}");
-    assert_eq!(process.exit_code(), Some(1));
+    assert_eq!(process.exit_code(), Some(exit_code));
     false
 }
 
@@ -61,6 +66,13 @@ fn listens_or_says(process: &mut Process, reason: &str) -> bool {
 fn expect_refusal(flag: &str, reason: &str) {
     let mut process = start(Command::new(ELOCKD).args(["--listen", flag]));
     assert!(!listens_or_says(&mut process, reason), "it listens");
+}
+
+/// For a reason that does not pass.
+#[track_caller]
+fn expect_bad_setting(flag: &str, reason: &str) {
+    let mut process = start(Command::new(ELOCKD).args(["--listen", flag]));
+    assert!(!listens_or_ends(&mut process, reason, 2), "it listens");
 }
 
 #[test]
@@ -89,6 +101,53 @@ fn a_server_without_its_file_still_has_clients_and_keeps_others_from_its_path() 
     let second = Process::start(&["--listen", &flag]);
     assert_eq!(ask(&path), ANSWERS);
     drop(second);
+}
+
+#[test]
+fn a_server_without_its_lock_file_keeps_others_from_its_path() {
+    let (_directory, path, flag) = socket_path();
+    let _first = Process::start(&["--listen", &flag]);
+    std::fs::remove_file(lock_path(&path)).expect("the lock file");
+    expect_refusal(&flag, "another elockd listens there");
+    assert_eq!(ask(&path), ANSWERS);
+}
+
+#[test]
+fn what_is_no_socket_stays_as_it_is() {
+    let (directory, path, flag) = socket_path();
+    let aside = directory.path().join("aside");
+    let makers: [&dyn Fn(); 3] = [
+        &|| std::fs::write(&path, "a file").expect("it is written"),
+        &|| std::fs::create_dir(&path).expect("it is made"),
+        &|| std::os::unix::fs::symlink(&aside, &path).expect("it is made"),
+    ];
+    for make in makers {
+        make();
+        expect_bad_setting(&flag, "is no socket");
+        assert!(!lock_path(&path).exists(), "a lock file is left behind");
+        std::fs::rename(&path, &aside).expect("it is still there");
+        let _ = std::fs::remove_file(&aside);
+        let _ = std::fs::remove_dir(&aside);
+    }
+}
+
+#[test]
+fn a_path_that_is_too_long_is_told_the_limit() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let path_of = |bytes: usize| {
+        let name = bytes - directory.path().as_os_str().len() - 1;
+        directory.path().join("x".repeat(name))
+    };
+    let longest = path_of(107);
+    let _process = Process::start(&["--listen", &format!("unix:{}", longest.display())]);
+    assert_eq!(ask(&longest), ANSWERS);
+    let too_long = path_of(108);
+    let flag = format!("unix:{}", too_long.display());
+    expect_bad_setting(&flag, "at most 107 bytes");
+    assert_eq!(
+        std::fs::read_dir(&directory).expect("it is there").count(),
+        2
+    );
 }
 
 #[test]

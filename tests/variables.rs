@@ -3,8 +3,9 @@
 mod common;
 
 use std::ffi::{OsStr, OsString};
+use std::io::{BufRead, BufReader};
 use std::os::unix::ffi::OsStrExt;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use clap::CommandFactory;
 use common::process::{ELOCKD, Process};
@@ -115,8 +116,53 @@ fn a_log_filter_with_a_typing_error_is_refused() {
         let stderr = refusal(check_with("ELOCK_LOG".as_ref(), filter.as_ref()));
         assert!(stderr.contains("is no level"), "{stderr}");
     }
+    let stderr = refusal(check_with("ELOCK_LOG".as_ref(), "info,=debug".as_ref()));
+    assert!(stderr.contains("names no module"), "{stderr}");
     for filter in ["info", "elock=debug,info", "elock::store=trace", "off"] {
         let output = check_with("ELOCK_LOG".as_ref(), filter.as_ref());
         assert_eq!(output.status.code(), Some(1), "{filter}");
+    }
+}
+
+#[test]
+fn a_variable_that_is_no_setting_is_warned_of_unless_it_is_a_clients() {
+    let variables = [
+        // Not warned of: settings, an empty variable, those of clients, and other programs' own.
+        ("ELOCK_GRACE_MS", "1000"),
+        ("ELOCK_NOTHING", ""),
+        ("ELOCK_SERVER", "10.0.0.5:11400"),
+        ("ELOCK_KEY", "report"),
+        ("ELOCK_TOKEN", "7"),
+        ("ELOCKER", "1"),
+        ("MY_ELOCK_GRACE", "1"),
+        // Warned of, once each, in the order of their names.
+        ("ELOCK_GRACE", "1000"),
+        ("ELOCK_DATADIR", "/var/lib/elockd"),
+        ("ELOCK_\n", "1"),
+    ];
+    let mut child = Command::new(ELOCKD)
+        .args(["--listen", "127.0.0.1:0", "--log-format", "json"])
+        .envs(variables)
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("it starts");
+    let log = BufReader::new(child.stderr.take().expect("piped"));
+    let mut warned = Vec::new();
+    for line in log.lines().map(|line| line.expect("text")) {
+        if line.contains("listening on ") {
+            break;
+        }
+        if line.contains("WARN") {
+            warned.push(line);
+        }
+    }
+    child.kill().expect("it runs");
+    child.wait().expect("it ends");
+    assert_eq!(warned.len(), 3, "{warned:?}");
+    for (line, name) in warned
+        .iter()
+        .zip(["ELOCK_DATADIR", "ELOCK_GRACE", "ELOCK_\\\\x0A"])
+    {
+        assert!(line.contains(&format!("{name} is no setting")), "{line}");
     }
 }

@@ -11,7 +11,7 @@ use elock::config::Config;
 use elock::log::Log;
 use elock::{server, signals};
 use tokio_util::sync::CancellationToken;
-use tracing::info;
+use tracing::{info, warn};
 
 fn main() -> ExitCode {
     let config = Config::from_args();
@@ -25,6 +25,9 @@ fn main() -> ExitCode {
         Ok(log) => log,
         Err(error) => return fail(&ServeError::Start(error).to_string()),
     };
+    for name in Config::unknown_variables() {
+        warn!("{name} is no setting of this elockd, and changes nothing; see --help");
+    }
     match serve(config, &log) {
         Ok(()) => {
             info!("stopped");

@@ -12,8 +12,14 @@ pub struct LogFilter(Targets);
 
 /// Why a text is no [`LogFilter`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no level: expected off, error, warn, info, debug or trace, or MODULE=LEVEL")]
-pub struct BadFilter(String);
+pub enum BadFilter {
+    /// The text in a level's place.
+    #[error("{0:?} is no level: expected off, error, warn, info, debug or trace, or MODULE=LEVEL")]
+    NoLevel(String),
+    /// A level for a module without a name, which would be a level for none.
+    #[error("{0:?} names no module: expected LEVEL, or MODULE=LEVEL")]
+    NoModule(String),
+}
 
 impl LogFilter {
     /// The filter as the log library takes it.
@@ -29,6 +35,9 @@ impl FromStr for LogFilter {
         let mut targets = Targets::new().with_default(LevelFilter::ERROR);
         for directive in text.split(',').map(str::trim) {
             targets = match directive.split_once('=') {
+                Some((module, _)) if module.trim().is_empty() => {
+                    return Err(BadFilter::NoModule(directive.to_owned()));
+                }
                 Some((module, name)) => targets.with_target(module.trim(), level(name.trim())?),
                 None => targets.with_default(level(directive)?),
             };
@@ -42,7 +51,7 @@ fn level(name: &str) -> Result<LevelFilter, BadFilter> {
     // The library takes an empty text for a level.
     match name.parse::<LevelFilter>() {
         Ok(level) if !name.is_empty() => Ok(level.max(LevelFilter::ERROR)),
-        _ => Err(BadFilter(name.to_owned())),
+        _ => Err(BadFilter::NoLevel(name.to_owned())),
     }
 }
 
@@ -75,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn a_word_that_is_no_level_is_refused() {
+    fn a_filter_with_a_typing_error_is_refused() {
         for filter in [
             "inf0",
             "warning",
@@ -86,6 +95,8 @@ mod tests {
             "elock=loudly",
             "elock=",
             "elock=debug,inf0",
+            "=debug",
+            "info, =debug",
             "6",
         ] {
             assert!(filter.parse::<LogFilter>().is_err(), "{filter:?}");

@@ -66,6 +66,20 @@ pub enum AddressUnavailable {
         /// The file.
         lock: PathBuf,
     },
+    /// A server listens on the unix socket, though the file beside it is not locked.
+    #[error("Address already in use: another elockd listens there, or another program")]
+    Served,
+    /// Something else has the place of the unix socket. It is left as it is.
+    #[error("what is there is no socket")]
+    NoSocket,
+    /// The system has no room for a unix socket's path of that length.
+    #[error("the path is {length} bytes long, and the system allows at most {max} bytes")]
+    PathTooLong {
+        /// The path's length in bytes.
+        length: usize,
+        /// The limit in bytes.
+        max: usize,
+    },
     /// The file beside the unix socket cannot be opened or locked.
     #[error("cannot lock {}: {error}", lock.display())]
     LockFile {
@@ -80,10 +94,12 @@ pub enum AddressUnavailable {
 }
 
 impl BindError {
-    /// True if the name stands for no address, so that trying again does not help. An address that
-    /// this machine does not have may come later: a floating one, or a tunnel's.
+    /// True if the name stands for no address or the path is good for no socket, so that trying
+    /// again does not help. An address that this machine does not have may come later: a floating
+    /// one, or a tunnel's.
     pub fn is_bad_setting(&self) -> bool {
-        matches!(self.reason, AddressUnavailable::Unknown(_))
+        use AddressUnavailable::{NoSocket, PathTooLong, Unknown};
+        matches!(self.reason, Unknown(_) | NoSocket | PathTooLong { .. })
     }
 }
 

@@ -13,6 +13,9 @@ use super::listener::AddressUnavailable;
 /// Only the user of the server may lock the file.
 const LOCK_FILE_MODE: u32 = 0o600;
 
+/// The bytes of a path that Linux has room for, in an address of 108 with a NUL at its end.
+const MAX_PATH: usize = 107;
+
 /// A bound socket's file, which is removed at the end. Drop this before the socket: as long as the
 /// socket is open, no other file can get the same identity.
 #[derive(Debug)]
@@ -29,8 +32,12 @@ impl SocketFile {
     ///
     /// # Errors
     ///
-    /// When a server listens there, or the system refuses the socket or the lock file beside it.
+    /// When a server listens there, something else than a socket is there, or the system refuses the
+    /// path, the socket or the lock file beside it.
     pub(super) async fn bind(path: &Path) -> Result<(UnixSocket, Self), AddressUnavailable> {
+        check_length(path)?;
+        // Before the lock file is made, as it would stay beside a file that is no socket.
+        is_socket(path)?;
         let lock = lock(path)?;
         remove_stale(path).await?;
         let socket = UnixSocket::new_stream()?;
@@ -90,17 +97,39 @@ fn lock(path: &Path) -> Result<File, AddressUnavailable> {
     })
 }
 
+fn check_length(path: &Path) -> Result<(), AddressUnavailable> {
+    let length = path.as_os_str().len();
+    match length > MAX_PATH {
+        true => Err(AddressUnavailable::PathTooLong {
+            length,
+            max: MAX_PATH,
+        }),
+        false => Ok(()),
+    }
+}
+
+/// Whether a socket is at `path`, rather than nothing.
+fn is_socket(path: &Path) -> Result<bool, AddressUnavailable> {
+    match std::fs::symlink_metadata(path) {
+        Ok(found) if found.file_type().is_socket() => Ok(true),
+        Ok(_) => Err(AddressUnavailable::NoSocket),
+        // If it is an error for the socket, too, the system says so again.
+        Err(_) => Ok(false),
+    }
+}
+
 /// Removes a socket that no server listens on, and nothing else.
-async fn remove_stale(path: &Path) -> io::Result<()> {
-    let is_socket = std::fs::symlink_metadata(path).is_ok_and(|meta| meta.file_type().is_socket());
-    if !is_socket {
+async fn remove_stale(path: &Path) -> Result<(), AddressUnavailable> {
+    if !is_socket(path)? {
         return Ok(());
     }
     // Not the connect of `std`, which waits for a server that accepts too slowly.
-    match UnixStream::connect(path).await {
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-            std::fs::remove_file(path)
-        }
-        _ => Ok(()),
+    match UnixStream::connect(path)
+        .await
+        .map_err(|error| error.kind())
+    {
+        Err(io::ErrorKind::ConnectionRefused) => Ok(std::fs::remove_file(path)?),
+        Ok(_) | Err(io::ErrorKind::WouldBlock) => Err(AddressUnavailable::Served),
+        Err(_) => Ok(()),
     }
 }

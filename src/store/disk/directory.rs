@@ -87,12 +87,25 @@ pub fn open(path: &Path) -> Result<(impl Storage + use<>, Restored), OpenError> 
     make(path).map_err(failed)?;
     let directory = Directory::claim(path).map_err(failed)?;
     if !directory.exists(FILE).map_err(failed)? {
-        info!("making a new, empty store in {}", path.display());
+        tell_of_new_store(path, directory.noted_commit().map_err(failed)?);
     }
     RedbStorage::open(directory).map_err(|unusable| match unusable.into_io() {
         Ok(error) => failed(error),
         Err(unusable) => unreadable(path, &unusable),
     })
+}
+
+/// Only the first start makes a store in silence: locks that were held may have been lost with one.
+fn tell_of_new_store(path: &Path, noted: Option<u64>) {
+    let file = path.join(FILE);
+    match noted {
+        Some(commit @ 1..) => warn!(
+            "{LOCK_FILE} tells of commit {commit}, and {} is gone: all its locks are free now. \
+             Making a new, empty store",
+            file.display()
+        ),
+        _ => info!("making a new, empty store in {}", path.display()),
+    }
 }
 
 /// The error that the system gave for a directory or the files in it.
@@ -170,8 +183,13 @@ impl Directory {
         };
         match claimed.identity == found {
             true => Ok(()),
-            false => Err(moved()),
+            false => Err(moved(path)),
         }
+    }
+
+    /// Whether the file of this name was there, and this server has it.
+    fn is_claimed(&self, name: &str) -> bool {
+        name == FILE && self.database.get().is_some()
     }
 
     fn lock_file(&self) -> MutexGuard<'_, File> {
@@ -243,6 +261,13 @@ fn is_at(path: &Path, expected: Identity) -> bool {
 
 /// Makes the directory and its parents if they are not there. Their names are on disk on return.
 fn make(path: &Path) -> io::Result<()> {
+    if path.exists() && !path.is_dir() {
+        // The system would say that it exists, which is what the user wants of a directory.
+        return Err(io::Error::new(
+            io::ErrorKind::NotADirectory,
+            "it is no directory",
+        ));
+    }
     let is_missing = |path: &&Path| !path.as_os_str().is_empty() && !path.exists();
     let missing: Vec<&Path> = path.ancestors().take_while(is_missing).collect();
     let mut builder = DirBuilder::new();
@@ -280,7 +305,11 @@ impl Files for Directory {
     /// them. They are dropped here, so that later reads come from the disk.
     fn open(&self, name: &str) -> io::Result<Backend> {
         let path = self.path.join(name);
-        let file = private(&mut OpenOptions::new()).open(&path)?;
+        let opened = private(&mut OpenOptions::new()).open(&path);
+        let file = opened.map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound if self.is_claimed(name) => moved(&path),
+            _ => error,
+        })?;
         if name == FILE {
             self.claim_database(&path, &file)?;
         }
@@ -334,8 +363,11 @@ impl Files for Directory {
     }
 }
 
-fn moved() -> io::Error {
-    io::Error::other("somebody has moved, removed or replaced the store's file")
+fn moved(path: &Path) -> io::Error {
+    let path = path.display();
+    io::Error::other(format!(
+        "somebody has moved, removed or replaced the store's file {path}"
+    ))
 }
 
 /// A file that somebody may move away while it is in use. Later writes to it would not be found at
@@ -364,7 +396,7 @@ impl StorageBackend for StoreFile {
         self.inner.sync_data()?;
         match is_at(&self.path, self.identity) {
             true => Ok(()),
-            false => Err(moved()),
+            false => Err(moved(&self.path)),
         }
     }
 
