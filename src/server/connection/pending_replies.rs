@@ -817,6 +817,7 @@ mod tests {
     }
 
     /// Its connection broke before it was told of the lock, and the next one resumes the session.
+    #[cfg(feature = "store")]
     #[tokio::test]
     async fn that_a_grant_was_given_back_is_told_when_it_is_stored() {
         let (server, fake, writer) = Server::start_stored();
