@@ -5,7 +5,7 @@
 //! session, so none of it counts. Otherwise all grace periods would be over the moment the server
 //! goes on, before it has read the first `conn_id`.
 //!
-//! A [`beat`] says every quarter of a second that the server runs. A thread that asks for the
+//! A [beat](Clock::beat) says every quarter of a second that the server runs. A thread that asks for the
 //! time and finds the last beat more than a second old has found a gap, and takes it out before
 //! anything is decided by that time. Waits for locks do not run by this clock: their clients' time
 //! went on.
