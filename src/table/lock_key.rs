@@ -71,6 +71,7 @@ impl Borrow<[u8]> for LockKey {
 }
 
 impl Hash for LockKey {
+    #[inline]
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.as_bytes().hash(state);
     }

@@ -54,6 +54,7 @@ struct PendingReply {
 
 impl PendingReplies {
     /// Adds the reply at `place` of the unsent output, unless nothing can make it untrue.
+    #[inline]
     pub(super) fn add(
         &mut self,
         place: Range<usize>,
