@@ -48,21 +48,25 @@ pub enum Ending {
 #[derive(Debug)]
 pub struct Wait<'s> {
     table: &'s LockTable,
+    /// With the waiter, until the wait has ended.
     session: &'s mut Session,
-    waiter: Arc<Waiter>,
 }
 
 impl Wait<'_> {
     /// Returns once the lock was granted; forever pending if the wait ends before that. Cancel safe,
     /// for one caller at a time.
     pub async fn granted(&self) {
-        self.waiter.granted().await;
+        match &self.session.waiting {
+            Some(waiter) => waiter.granted().await,
+            None => std::future::pending().await,
+        }
     }
 
     /// The request's place in the order in which the waiters of the whole server queued up. Of two
     /// waiters of one key in one mode, the one with the smaller number is served first.
     pub fn arrival(&self) -> u64 {
-        self.waiter.arrival()
+        let waiter = self.session.waiting.as_ref();
+        waiter.map_or(0, |waiter| waiter.arrival())
     }
 
     /// Ends the wait, for whatever reason: [`Locked::Acquired`] if the session holds the lock,
@@ -91,11 +95,10 @@ impl Drop for Wait<'_> {
 impl LockTable {
     /// The session's wait, after [`Locked::Waiting`]; `None` if it does not wait.
     pub fn wait<'s>(&'s self, session: &'s mut Session) -> Option<Wait<'s>> {
-        let waiter = Arc::clone(session.waiting.as_ref()?);
-        Some(Wait {
+        let is_waiting = self.is_waiting(session);
+        is_waiting.then_some(Wait {
             table: self,
             session,
-            waiter,
         })
     }
 
