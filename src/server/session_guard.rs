@@ -38,7 +38,7 @@ struct OverGuard<'a> {
 
 /// Releases all locks of a session in slices, so that a million locks stall no other client:
 /// neither in memory nor in the store, where each slice is a commit shared with other clients'
-/// changes. Returns the number of the commit that the last release is part of.
+/// changes. Returns what an answer about the last release rests on.
 pub(super) async fn unlock_all(shared: &Shared, session: &mut Session) -> Basis {
     let table = &shared.table;
     loop {
@@ -98,7 +98,7 @@ impl SessionGuard {
                 session
             }
             Detached::NoRoom { session, nth } => {
-                // Where there is one there are thousands, and a log must not drown in them.
+                // Where one finds no room, thousands may, and the log must not drown in them.
                 if nth.is_power_of_two() {
                     warn!(
                         turned_away = nth,

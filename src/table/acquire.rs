@@ -12,8 +12,9 @@ use super::map::{Free, Place};
 use super::outcome::{Basis, Claim, Locked, Outcome};
 use super::session::Session;
 use super::{LockTable, interleave};
-use crate::model::{Change, Seq, StoredGrant};
-use crate::model::{Circle, Limit, Mode, NotStored, SessionNumber, Token};
+use crate::model::{
+    Change, Circle, Key, Limit, Mode, NotStored, Seq, SessionNumber, StoredGrant, Token,
+};
 
 /// The outcome of a request, as decided under the guard of its key.
 enum Placed {
@@ -236,7 +237,7 @@ impl LockTable {
         self.changes.push(|| {
             let stored = StoredGrant {
                 session: grant.session,
-                key: crate::model::Key::new(grant.key.as_bytes()),
+                key: Key::new(grant.key.as_bytes()),
                 mode: mode.clone(),
                 lease,
             };

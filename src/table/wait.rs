@@ -22,7 +22,6 @@ use super::LockTable;
 use super::interleave;
 use super::lock::Lock;
 use super::lock_key::LockKey;
-use super::map::Locks;
 use super::outcome::{Basis, Locked, Outcome};
 use super::session::Session;
 use super::wait_graph::{Beyond, WaitGraph};
@@ -84,10 +83,7 @@ impl Drop for Wait<'_> {
         if self.session.waiting.is_some() {
             // A drop gets no time from its caller. This one is never behind the server's clock, so
             // the lease of the next holder is not too short.
-            let ended = self
-                .table
-                .end_wait(self.session, Ending::Disconnect, Instant::now());
-            debug_assert_eq!(ended.value, Locked::Busy);
+            self.table.stop_waiting(self.session, Instant::now());
         }
     }
 }
@@ -155,8 +151,7 @@ impl LockTable {
             interleave::between_guards();
             let beyond = |_: &LockKey, lock: &mut Lock| waits.beyond(session.number, lock);
             let nobodys = Beyond::Waiting(Vec::new());
-            let locks: &Locks = &self.locks;
-            locks.with(key.as_bytes(), beyond).unwrap_or(nobodys)
+            self.locks.with(key.as_bytes(), beyond).unwrap_or(nobodys)
         })
     }
 
