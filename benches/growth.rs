@@ -119,7 +119,13 @@ async fn stats_locks(client: &mut Client) -> usize {
 }
 
 fn lock(table: &LockTable, session: &mut Session, key: &[u8], expected: Locked) {
-    let answer = table.acquire(session, key, &Mode::Exclusive, Instant::now());
+    let answer = table.acquire(
+        session,
+        key,
+        &Mode::Exclusive.into(),
+        Duration::from_secs(3600),
+        Instant::now(),
+    );
     let answer = answer.expect("no store").value;
     assert_eq!(answer, expected);
 }
@@ -142,7 +148,7 @@ fn hand_overs(waiters: usize) -> Duration {
     let (mut holder, waiting) = queue(&table, waiters);
     let begin = Instant::now();
     for mut next in waiting {
-        let unlocked = table.unlock(&mut holder, b"k", begin);
+        let unlocked = table.unlock(&mut holder, b"k", None, begin);
         assert!(unlocked.is_ok());
         let wait = table.wait(&mut next).expect("it waits");
         assert_eq!(wait.end(Ending::Granted, begin).value, Locked::Acquired);
@@ -176,7 +182,13 @@ fn chain(length: usize) -> Duration {
     }
     let last = sessions.last_mut().expect("some");
     let begin = Instant::now();
-    let answer = table.acquire(last, &key(0), &Mode::Exclusive, begin);
+    let answer = table.acquire(
+        last,
+        &key(0),
+        &Mode::Exclusive.into(),
+        Duration::from_secs(3600),
+        begin,
+    );
     let answer = answer.expect("no store").value;
     let took = begin.elapsed();
     assert!(matches!(answer, Locked::Deadlock(_)));

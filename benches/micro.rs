@@ -2,7 +2,7 @@
 
 mod load;
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use divan::Bencher;
@@ -11,6 +11,7 @@ use elock::protocol::{Framing, Line, Request, StateReply};
 use elock::table::Ending;
 use load::{open, table};
 
+const HOUR: Duration = Duration::from_secs(3600);
 const KEY: &[u8] = b"some/application/resource/00000000000007";
 const LINE: &[u8] = b"lock some/application/resource/00000000000007 5\n";
 
@@ -54,8 +55,8 @@ fn lock_and_unlock(bencher: Bencher<'_, '_>) {
     let (table, now) = (table(), Instant::now());
     bencher.with_inputs(|| open(&table)).bench_refs(|session| {
         let key = session.number().0.to_ne_bytes();
-        let answer = table.try_acquire(session, &key, &Mode::Exclusive, now);
-        (answer, table.unlock(session, &key, now))
+        let answer = table.try_acquire(session, &key, &Mode::Exclusive.into(), now);
+        (answer, table.unlock(session, &key, None, now))
     });
 }
 
@@ -63,9 +64,9 @@ fn lock_and_unlock(bencher: Bencher<'_, '_>) {
 fn refused(bencher: Bencher<'_, '_>) {
     let (table, now) = (table(), Instant::now());
     let (mut holder, mut other) = (open(&table), open(&table));
-    let taken = table.try_acquire(&mut holder, KEY, &Mode::Exclusive, now);
+    let taken = table.try_acquire(&mut holder, KEY, &Mode::Exclusive.into(), now);
     drop(taken);
-    bencher.bench_local(|| table.try_acquire(&mut other, KEY, &Mode::Exclusive, now));
+    bencher.bench_local(|| table.try_acquire(&mut other, KEY, &Mode::Exclusive.into(), now));
 }
 
 /// A wait, its grant by the holder's release, and what the waiter does then.
@@ -73,11 +74,11 @@ fn refused(bencher: Bencher<'_, '_>) {
 fn wait_and_hand_over(bencher: Bencher<'_, '_>) {
     let (table, now) = (table(), Instant::now());
     let (mut holder, mut waiter) = (open(&table), open(&table));
-    let taken = table.try_acquire(&mut holder, KEY, &Mode::Exclusive, now);
+    let taken = table.try_acquire(&mut holder, KEY, &Mode::Exclusive.into(), now);
     drop(taken);
     bencher.bench_local(|| {
-        let queued = table.acquire(&mut waiter, KEY, &Mode::Exclusive, now);
-        let unlocked = table.unlock(&mut holder, KEY, now);
+        let queued = table.acquire(&mut waiter, KEY, &Mode::Exclusive.into(), HOUR, now);
+        let unlocked = table.unlock(&mut holder, KEY, None, now);
         let granted = table
             .wait(&mut waiter)
             .map(|wait| wait.end(Ending::Granted, now));

@@ -87,6 +87,10 @@ pub struct Config {
     #[arg(long, env = "ELOCK_MAX_SESSION_LOCKS", value_name = "N", default_value = "1000000", value_parser = clap::value_parser!(u32).range(1..))]
     pub max_session_locks: u32,
 
+    /// Keys in one `lock_all`
+    #[arg(long, env = "ELOCK_MAX_REQUEST_KEYS", value_name = "N", default_value = "64", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub max_request_keys: u32,
+
     /// Requests that wait for one key
     #[arg(long, env = "ELOCK_MAX_KEY_WAITERS", value_name = "N", default_value = "10000", value_parser = clap::value_parser!(u32).range(1..))]
     pub max_key_waiters: u32,
@@ -159,7 +163,8 @@ pub(crate) const TEN_YEARS_MS: u64 = 10 * 365 * 24 * 3600 * 1000;
 pub enum Compat {
     /// The original server, in Erlang.
     Original,
-    /// The NodeJS server: `unlock` of a free key is `200`, and `quit` frees the locks at once.
+    /// The NodeJS server: `unlock` of a free key is `200`, `quit` frees the locks at once, and equal
+    /// values of `lock_value` are let in past those who wait.
     Nodejs,
 }
 
@@ -272,6 +277,7 @@ impl Config {
                 0 => None,
                 ms => Some(Duration::from_millis(ms)),
             },
+            equal_values_pass: self.compat == Compat::Nodejs,
         }
     }
 

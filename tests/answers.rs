@@ -202,16 +202,17 @@ fn what_is_no_command_is_answered_and_the_session_goes_on() {
     a.ask("", r#"400 Empty line: "help" lists the commands"#);
     a.ask("   ", r#"400 Empty line: "help" lists the commands"#);
     a.ask("lock", "400 Usage: lock <key> [seconds]");
-    a.ask("lock k 1 2", "400 Usage: lock <key> [seconds]");
+    const OWNED: &str = "400 Usage: lock <key> <seconds> <owner> <milliseconds>";
+    a.ask("lock k 1 2", OWNED);
     a.ask(
         "lock_value k",
         "400 Usage: lock_value <key> <value> [seconds]",
     );
-    a.ask("unlock", "400 Usage: unlock <key>");
-    a.ask("unlock a b", "400 Usage: unlock <key>");
+    a.ask("unlock", "400 Usage: unlock <key> [owner]");
+    a.ask("unlock a b c", "400 Usage: unlock <key> [owner]");
     a.ask("unlock_all k", "400 Usage: unlock_all");
-    a.ask("token", "400 Usage: token <key>");
-    a.ask("expire k", "400 Usage: expire <key> <milliseconds>");
+    a.ask("token", "400 Usage: token <key> [owner]");
+    a.ask("expire k", "400 Usage: expire <key> <milliseconds> [owner]");
     a.ask("set_timeout", "400 Usage: set_timeout <milliseconds>");
     a.ask("conn_id 1 2", "400 Usage: conn_id [id]");
     a.ask("stats now", "400 Usage: stats");
@@ -242,13 +243,26 @@ fn help_lists_every_command() {
     assert_eq!(lines[0], "200 HELP");
     let commands = [
         "lock",
+        "lock",
         "lock_value",
+        "lock_value",
+        "lock_slot",
+        "lock_all",
         "unlock",
         "unlock_all",
         "token",
         "expire",
+        "promote",
+        "demote",
+        "break",
+        "watch",
         "set_timeout",
         "conn_id",
+        "resume",
+        "name",
+        "info",
+        "locks",
+        "sessions",
         "stats",
         "debug",
         "echo",

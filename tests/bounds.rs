@@ -50,7 +50,7 @@ fn every_holder_of_a_shared_lock_and_every_waiter_counts_among_the_locks_in_all(
     a.ask("lock x", "409 Unavailable");
     a.ask("unlock x", "200 Unlocked");
     a.ask("lock y", "200 Acquired");
-    a.ask("lock_value x v", FULL);
+    a.ask("lock_value x v 3600", FULL);
     b.ask("unlock x", "200 Unlocked");
     c.expect("200 Acquired");
     b.ask("lock z", "200 Acquired");

@@ -9,10 +9,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use elock::model::{
-    Circle, Limit, Limits, Mode, Peer, Secret, SessionId, SessionNumber, Token, Value,
+    Circle, Holder, Limit, Limits, Mode, Peer, Secret, SessionId, SessionNumber, Token, Value,
 };
 use elock::store::Changes;
-use elock::table::{Detached, Ending, LockTable, Locked, NotHeld, Outcome, Session, Unlocked};
+use elock::table::{
+    Detached, Ending, LockTable, Locked, NotHeld, Outcome, Resumed, Session, TokenClock, Unlocked,
+};
 use proptest::prelude::*;
 
 const LIMITS: Limits = Limits {
@@ -21,6 +23,7 @@ const LIMITS: Limits = Limits {
     waiters_per_key: 3,
     sessions_in_grace: 3,
     max_hold: None,
+    equal_values_pass: false,
 };
 
 /// What one session does next. Sessions are places in a small list, so that they meet.
@@ -106,6 +109,15 @@ fn step() -> impl Strategy<Value = Step> {
 
 /// The disk of these tests works.
 const STORED: &str = "it is stored";
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+fn number_of(holder: &Holder) -> u64 {
+    match holder {
+        Holder::Session(number) => number.0,
+        Holder::Owner(_) => panic!("no owners here"),
+    }
+}
 
 fn key_bytes(key: u8) -> Vec<u8> {
     vec![b'k', key]
@@ -470,7 +482,7 @@ impl Both {
     fn new() -> Self {
         Self {
             model: Model::default(),
-            table: LockTable::new(LIMITS, Token(0), Changes::default()),
+            table: LockTable::new(LIMITS, TokenClock::default(), Changes::default()),
             start: Instant::now(),
             sessions: Default::default(),
             ids: Vec::new(),
@@ -494,7 +506,8 @@ impl Both {
         let opened = elock::store::disk::open(directory.path());
         let (storage, restored) = opened.expect("it was free");
         let (changes, writer) = Changes::to(storage).expect("a thread");
-        let table = LockTable::restore(LIMITS, Token(0), changes, restored, self.now());
+        let table =
+            LockTable::restore(LIMITS, TokenClock::default(), changes, restored, self.now());
         self.table = table.expect("no contradiction").0;
         self.store = Some(Store { directory, writer });
     }
@@ -611,10 +624,10 @@ impl Both {
 
     fn lock(&mut self, session: &mut Session, key: u8, value: Option<u8>, wait: bool) {
         let number = session.number().0;
-        let (bytes, mode) = (key_bytes(key), mode_of(value));
+        let (bytes, ask) = (key_bytes(key), mode_of(value).into());
         let answer = match wait {
-            true => self.table.acquire(session, &bytes, &mode, self.now()),
-            false => self.table.try_acquire(session, &bytes, &mode, self.now()),
+            true => self.table.acquire(session, &bytes, &ask, HOUR, self.now()),
+            false => self.table.try_acquire(session, &bytes, &ask, self.now()),
         };
         let answer = answer.expect(STORED).value;
         if let Locked::Deadlock(circle) = &answer {
@@ -668,7 +681,9 @@ impl Both {
 
     fn unlock(&mut self, session: &mut Session, key: u8) {
         let number = session.number().0;
-        let answer = self.table.unlock(session, &key_bytes(key), self.now());
+        let answer = self
+            .table
+            .unlock(session, &key_bytes(key), None, self.now());
         let answer = answer.expect(STORED).value;
         if self.model.holds(number, key) {
             let granted = self.model.unlock(number, key);
@@ -684,7 +699,7 @@ impl Both {
     /// Who asks for the token learns whether it lost the lock, and a token never falls.
     fn token(&mut self, session: &mut Session, key: u8) {
         let number = session.number().0;
-        let answer = self.table.token(session, &key_bytes(key));
+        let answer = self.table.token(session, &key_bytes(key), None);
         let answer = answer.value;
         match self.model.holds(number, key) {
             true => assert_eq!(answer.ok(), self.tokens.get(&(number, key)).copied()),
@@ -697,7 +712,7 @@ impl Both {
         let lease = (lease_ms > 0).then(|| Duration::from_millis(lease_ms));
         let answer = self
             .table
-            .set_lease(session, &key_bytes(key), lease, self.now());
+            .set_lease(session, &key_bytes(key), None, lease, self.now());
         let answer = answer.expect(STORED).value;
         if self.model.holds(number, key) {
             assert_eq!(answer, Ok(()));
@@ -774,10 +789,13 @@ impl Both {
         let guessed = id.to_string().replace('-', "-f").into_bytes();
         let guessed = SessionId::parse(&guessed[..guessed.len() - 1]).expect("an id by its form");
         assert!(
-            self.table.resume(session, guessed, self.now()).is_none(),
+            matches!(
+                self.table.resume(session, guessed, self.now()),
+                Resumed::No(_)
+            ),
             "a guess is refused"
         );
-        let resumed = self.table.resume(session, id, self.now()).is_some();
+        let resumed = matches!(self.table.resume(session, id, self.now()), Resumed::Yes(_));
         assert_eq!(
             resumed,
             self.model.resume(own, wanted),
@@ -819,7 +837,7 @@ impl Both {
                 .lock_view(key.as_bytes(), usize::MAX)
                 .expect("it is held");
             for (holder, token) in view.holders {
-                let place = (holder.0, key.as_bytes()[1]);
+                let place = (number_of(&holder), key.as_bytes()[1]);
                 let kept = self.tokens.get(&place) == Some(&token);
                 assert!(
                     kept || token > before,
@@ -843,7 +861,11 @@ impl Both {
                 .table
                 .lock_view(key.as_bytes(), usize::MAX)
                 .expect("it is held");
-            let holders: Vec<u64> = view.holders.iter().map(|(holder, _)| holder.0).collect();
+            let holders: Vec<u64> = view
+                .holders
+                .iter()
+                .map(|(holder, _)| number_of(holder))
+                .collect();
             assert_eq!(holders, lock.holders.iter().copied().collect::<Vec<_>>());
             assert_eq!(view.mode, mode_of(lock.value));
             let waiters = self

@@ -276,7 +276,7 @@ impl Client<'_> {
                 break;
             }
             // The server may not have noticed yet that the connection before is gone.
-            if is_restart || answer != "403 cannot set conn id" {
+            if is_restart || answer != "403 cannot set conn id: still connected" {
                 self.wrong(format!("cannot resume: {answer}"));
                 self.forget();
                 return Ok(());

@@ -75,15 +75,19 @@ fn an_id_that_cannot_be_resumed_is_refused() {
         "x",
         "3-0",
         "99-00000000000000000000000000000000",
-        connected.as_str(),
-        &ended,
+        ended.as_str(),
     ] {
         d.ask(format!("conn_id {id}"), REFUSED);
     }
-    a.ask(format!("conn_id {held}"), REFUSED);
+    let is_connected = format!("{REFUSED}: still connected");
+    d.ask(format!("conn_id {connected}"), &is_connected);
+    a.ask(
+        format!("conn_id {held}"),
+        &format!("{REFUSED}: this session holds a lock"),
+    );
     a.ask("unlock mine", "200 Unlocked");
     a.ask(format!("conn_id {held}"), "200 conn id set");
-    d.ask(format!("conn_id {held}"), REFUSED);
+    d.ask(format!("conn_id {held}"), &is_connected);
 }
 
 #[test]
@@ -208,8 +212,8 @@ fn when_the_last_shared_holder_leaves_all_with_the_next_value_come_in() {
     wait(c, "lock_value k 2 3600");
     wait(d, "lock k 3600");
     wait(e, "lock_value k 2 3600");
-    f.ask("lock_value k 1", "200 Acquired");
-    for holder in [a, b, f] {
+    f.ask("lock_value k 1", "409 Unavailable");
+    for holder in [a, b] {
         holder.ask("unlock k", "200 Unlocked");
     }
     c.expect("200 Acquired");

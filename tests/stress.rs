@@ -14,9 +14,9 @@ use std::time::{Duration, Instant};
 use common::Client;
 use common::history::{Event, History, violations};
 use common::process::Process;
-use elock::model::{Limits, Mode, Peer, Token, Value};
+use elock::model::{Limits, Mode, Peer, Value};
 use elock::store::Changes;
-use elock::table::{Ending, LockTable, Locked, Session, Unlocked};
+use elock::table::{Ending, LockTable, Locked, Session, TokenClock, Unlocked};
 
 const KEYS: usize = 20;
 
@@ -115,9 +115,10 @@ impl Arena {
             waiters_per_key: 1000,
             sessions_in_grace: 0,
             max_hold: None,
+            equal_values_pass: false,
         };
         Arc::new(Self {
-            table: LockTable::new(limits, Token(0), Changes::default()),
+            table: LockTable::new(limits, TokenClock::default(), Changes::default()),
             histories: (0..KEYS).map(|_| History::default()).collect(),
             ends: Instant::now() + time,
         })
@@ -154,7 +155,7 @@ impl<'a> Actor<'a> {
         let table = &self.arena.table;
         if self.leased.contains(&key)
             && table
-                .token(&self.session, &key.to_ne_bytes())
+                .token(&self.session, &key.to_ne_bytes(), None)
                 .value
                 .is_err()
         {
@@ -168,7 +169,13 @@ impl<'a> Actor<'a> {
         let mode = value.map_or(Mode::Exclusive, |value| {
             Mode::Shared(Value::new(&value.to_ne_bytes()))
         });
-        let answer = table.acquire(&mut self.session, &key.to_ne_bytes(), &mode, Instant::now());
+        let answer = table.acquire(
+            &mut self.session,
+            &key.to_ne_bytes(),
+            &mode.into(),
+            Duration::from_secs(3600),
+            Instant::now(),
+        );
         match answer.expect("no store").value {
             Locked::Acquired => self.got(key, value, None),
             Locked::Deadlock(_) => self.release_all(),
@@ -208,10 +215,12 @@ impl<'a> Actor<'a> {
     fn release_one(&mut self) {
         if let Some((key, _)) = self.held.pop_first() {
             self.arena.histories[key].gives(self.number);
-            let answer =
-                self.arena
-                    .table
-                    .unlock(&mut self.session, &key.to_ne_bytes(), Instant::now());
+            let answer = self.arena.table.unlock(
+                &mut self.session,
+                &key.to_ne_bytes(),
+                None,
+                Instant::now(),
+            );
             let answer = answer.expect("no store").value;
             assert!(matches!(answer, Unlocked::Released { .. }));
         }
@@ -223,7 +232,7 @@ impl<'a> Actor<'a> {
             self.arena.histories[key].gives(self.number);
             let lease = Some(Duration::from_micros(self.dice.roll(300)));
             let (table, now) = (&self.arena.table, Instant::now());
-            let answer = table.set_lease(&mut self.session, &key.to_ne_bytes(), lease, now);
+            let answer = table.set_lease(&mut self.session, &key.to_ne_bytes(), None, lease, now);
             assert_eq!(answer.expect("no store").value, Ok(()));
             self.leased.insert(key);
         }
@@ -368,7 +377,7 @@ impl Visitor<'_> {
             match self.client.read().as_str() {
                 "200 conn id set" => break,
                 // The server has not noticed yet that the old connection is gone.
-                "403 cannot set conn id" => std::thread::yield_now(),
+                "403 cannot set conn id: still connected" => std::thread::yield_now(),
                 other => panic!("unexpected {other}"),
             }
         }

@@ -6,9 +6,9 @@ use std::net::{SocketAddr, TcpListener};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use elock::model::{Limits, Peer, Token};
+use elock::model::{Limits, Peer};
 use elock::store::Changes;
-use elock::table::{LockTable, Session};
+use elock::table::{LockTable, Session, TokenClock};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -267,8 +267,9 @@ pub fn table() -> LockTable {
         waiters_per_key: usize::MAX,
         sessions_in_grace: usize::MAX,
         max_hold: None,
+        equal_values_pass: false,
     };
-    LockTable::new(limits, Token(0), Changes::default())
+    LockTable::new(limits, TokenClock::default(), Changes::default())
 }
 
 pub fn open(table: &LockTable) -> Session {

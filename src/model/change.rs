@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::holder::Holder;
 use super::key::Key;
 use super::mode::Mode;
 use super::secret::{Secret, SecretDigest};
@@ -19,7 +20,7 @@ pub struct Seq(pub(crate) u64);
 /// A change of the state that survives a restart.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
-    /// A session holds a lock, by a new grant or with another lease than before.
+    /// A lock is held, by a new grant, or in another mode or with another lease than before.
     Granted(Token, StoredGrant),
     /// The grant with this token is over.
     Released(Token),
@@ -33,11 +34,11 @@ pub enum Change {
 /// One grant of one key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredGrant {
-    /// The session that holds the key.
-    pub session: SessionNumber,
+    /// Who holds the key.
+    pub holder: Holder,
     /// The key.
     pub key: Key,
-    /// How the session holds it.
+    /// How it is held.
     pub mode: Mode,
     /// The whole length of the grant's lease, which begins anew at a restart. `None`: no lease.
     pub lease: Option<Duration>,

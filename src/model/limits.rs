@@ -1,4 +1,4 @@
-//! The limits of the lock table.
+//! The limits and rules of the lock table.
 
 use std::fmt;
 use std::time::Duration;
@@ -19,6 +19,9 @@ pub struct Limits {
     /// The longest lease, with which every grant begins; `None`: a lock has no lease unless its
     /// holder asks for one.
     pub max_hold: Option<Duration>,
+    /// Whether a request with the value that holds a key passes all who wait for it. Otherwise it
+    /// waits its turn.
+    pub equal_values_pass: bool,
 }
 
 impl Limit {
@@ -28,6 +31,7 @@ impl Limit {
             Self::Locks { .. } => "--max-locks",
             Self::LocksPerSession { .. } => "--max-session-locks",
             Self::WaitersPerKey { .. } => "--max-key-waiters",
+            Self::KeysPerRequest { .. } => "--max-request-keys",
         }
     }
 }
@@ -38,6 +42,7 @@ impl fmt::Display for Limit {
             Self::Locks { max } => ("locks in this server", max),
             Self::LocksPerSession { max } => ("locks in this session", max),
             Self::WaitersPerKey { max } => ("waiters for this key", max),
+            Self::KeysPerRequest { max } => ("keys in one request", max),
         };
         write!(f, "Too many {what}: at most {max}")
     }
@@ -58,6 +63,11 @@ pub enum Limit {
     },
     /// [`Limits::waiters_per_key`].
     WaitersPerKey {
+        /// The bound.
+        max: usize,
+    },
+    /// Different keys in one request for all of them.
+    KeysPerRequest {
         /// The bound.
         max: usize,
     },

@@ -2,6 +2,7 @@
 
 mod change;
 mod circle;
+mod holder;
 mod key;
 mod limits;
 mod mode;
@@ -12,12 +13,15 @@ mod view;
 
 pub use change::{Change, NotStored, Restored, RestoredSession, Seq, StoredGrant, StoredSession};
 pub use circle::{Circle, Step};
+pub use holder::{Ask, AskedFor, Holder, Owner};
 pub use key::{Key, Value, Visible};
 pub use limits::{Limit, Limits};
 pub use mode::Mode;
 #[cfg(feature = "store")]
 pub use secret::digest;
 pub use secret::{Secret, SecretDigest};
-pub use session_id::{Peer, SessionId, SessionNumber};
+pub use session_id::{NotResumed, Peer, SessionId, SessionNumber};
 pub use token::Token;
-pub use view::{LockView, SessionView};
+pub use view::{
+    HolderEntry, LockEntry, LockView, SessionEntry, SessionView, WaiterEntry, WaitsFor,
+};

@@ -47,6 +47,17 @@ impl fmt::Display for SessionId {
     }
 }
 
+/// Why a session is not resumed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NotResumed {
+    /// There is no session with this id, or it is over.
+    Unknown,
+    /// It has a connection.
+    StillConnected,
+    /// The session of the asking connection holds a lock.
+    HoldsLocks,
+}
+
 /// Where a session's connection came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Peer {

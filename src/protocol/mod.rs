@@ -4,11 +4,17 @@
 
 mod find;
 mod framing;
+mod json;
 mod listing;
 mod reply;
 mod request;
 
 pub use framing::{Framing, Line, Lines};
-pub use listing::{put_debug_end, put_debug_start, put_lock, put_request, put_session};
-pub use reply::{Reply, StateReply, Stats};
-pub use request::{BadRequest, COMMANDS, Request, Usage};
+pub use listing::{
+    put_end, put_lock, put_lock_entry, put_next_key, put_next_session, put_request, put_session,
+    put_session_entry, put_start,
+};
+pub use reply::{Info, Reply, StateReply, Stats};
+pub use request::{
+    AskedMode, BadRequest, COMMANDS, KnownState, LONGEST_NAME, Owned, Request, Usage,
+};

@@ -4,8 +4,8 @@ use std::io::Write;
 
 use bytes::{BufMut, BytesMut};
 
-use super::request::{BadRequest, COMMANDS};
-use crate::model::{Circle, Limit, NotStored, SessionId, Token};
+use super::request::{BadRequest, COMMANDS, LONGEST_NAME};
+use crate::model::{Circle, Holder, Key, Limit, NotResumed, NotStored, SessionId, Token};
 
 /// The counters of `stats`: three and no more, as the PHP client breaks on a fourth.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,6 +17,10 @@ pub struct Stats {
     /// All sessions, also the ones in their grace period.
     pub monitoring: usize,
 }
+
+/// The lines of `info`: names and values, in their order. A reader skips a name that it does not know.
+#[derive(Debug)]
+pub struct Info(pub Vec<(&'static str, String)>);
 
 /// An answer that says what a session has, or has not any more. It is true only together with what
 /// it rests on, so it is a type of its own, which cannot be sent without.
@@ -34,14 +38,18 @@ pub enum StateReply {
     Expired,
     /// The fencing token of a lock.
     Token(Token),
-    /// All locks are released, or the lease is set.
+    /// This key of several cannot be had any more.
+    NotAll(Key),
+    /// All locks are released, or the lease or the mode is set.
     Ok,
     /// The grace period is set.
     TimeoutSet,
     /// This session's id.
     ConnId(SessionId),
-    /// The connection now speaks for the session asked for.
+    /// The connection now speaks for the session asked for: the answer to `conn_id`.
     ConnIdSet,
+    /// The same, to `resume`.
+    Resumed,
 }
 
 /// An answer that is true whatever happens before it is sent.
@@ -49,10 +57,20 @@ pub enum StateReply {
 pub enum Reply<'a> {
     /// The session does not hold the lock, and will not by this request.
     Unavailable,
-    /// The session asked for cannot be resumed.
-    CannotSetConnId,
-    /// The counters.
+    /// This key of several cannot be had.
+    NotAll(Key),
+    /// The session asked for cannot be resumed: the answer to `conn_id`.
+    CannotSetConnId(NotResumed),
+    /// The same, to `resume`.
+    CannotResume(NotResumed),
+    /// The state of a key; `None`: free.
+    State(Option<(Holder, Token)>),
+    /// What is asked for is done, and nothing rests on it.
+    Done,
+    /// The three counters.
     Stats(Stats),
+    /// The server, in numbers.
+    Info(Info),
     /// The words of an `echo`.
     Echo(Vec<&'a [u8]>),
     /// Every command.
@@ -102,6 +120,8 @@ impl StateReply {
             Self::TimeoutSet => out.put_slice(b"200 timeout set\r\n"),
             Self::ConnId(id) => put_fmt(out, format_args!("200 {id}\r\n")),
             Self::ConnIdSet => out.put_slice(b"200 conn id set\r\n"),
+            Self::Resumed => out.put_slice(b"200 Resumed\r\n"),
+            Self::NotAll(key) => put_not_all(out, key),
         }
     }
 }
@@ -111,8 +131,24 @@ impl Reply<'_> {
     pub fn put(&self, out: &mut BytesMut) {
         match self {
             Self::Unavailable => out.put_slice(b"409 Unavailable\r\n"),
-            Self::CannotSetConnId => out.put_slice(b"403 cannot set conn id\r\n"),
+            Self::NotAll(key) => put_not_all(out, key),
+            Self::CannotSetConnId(why) => out.put_slice(match why {
+                NotResumed::Unknown => b"403 cannot set conn id\r\n",
+                NotResumed::StillConnected => b"403 cannot set conn id: still connected\r\n",
+                NotResumed::HoldsLocks => b"403 cannot set conn id: this session holds a lock\r\n",
+            }),
+            Self::CannotResume(why) => out.put_slice(match why {
+                NotResumed::HoldsLocks => b"403 holds_locks\r\n",
+                // That a session is connected is no obstacle to a `resume`.
+                NotResumed::Unknown | NotResumed::StillConnected => b"403 unknown\r\n",
+            }),
+            Self::State(None) => out.put_slice(b"200 free\r\n"),
+            Self::State(Some((holder, token))) => {
+                put_fmt(out, format_args!("200 {token} held by {holder}\r\n"));
+            }
+            Self::Done => out.put_slice(b"200 OK\r\n"),
             Self::Stats(stats) => put_stats(out, *stats),
+            Self::Info(info) => put_info(out, info),
             Self::Echo(words) => put_echo(out, words),
             Self::Help => put_help(out),
             Self::Bye => out.put_slice(b"200 Hey, it was nice seeing you.\r\n"),
@@ -142,6 +178,12 @@ impl Reply<'_> {
             Self::NotStored(why) => put_fmt(out, format_args!("500 Not stored: {why}\r\n")),
         }
     }
+}
+
+fn put_not_all(out: &mut BytesMut, key: &Key) {
+    out.put_slice(b"409 Unavailable: ");
+    put_shortened(out, key.as_bytes());
+    out.put_slice(b"\r\n");
 }
 
 /// Writes formatted text. A `BytesMut` grows, so this cannot fail.
@@ -203,11 +245,19 @@ fn put_stats(out: &mut BytesMut, stats: Stats) {
     );
 }
 
+fn put_info(out: &mut BytesMut, info: &Info) {
+    out.put_slice(b"200 INFO\r\n");
+    for (name, value) in &info.0 {
+        put_fmt(out, format_args!("{name} {value}\r\n"));
+    }
+    out.put_slice(b"END\r\n");
+}
+
 fn put_help(out: &mut BytesMut) {
     out.put_slice(b"200 HELP\r\n");
     for usage in COMMANDS {
         let call = format!("{} {}", usage.name, usage.arguments);
-        put_fmt(out, format_args!("{call:<34} {}\r\n", usage.purpose));
+        put_fmt(out, format_args!("{call:<53} {}\r\n", usage.purpose));
     }
     out.put_slice(b"END\r\n");
 }
@@ -244,6 +294,24 @@ fn put_bad(out: &mut BytesMut, bad: BadRequest<'_>) {
             word,
             " is not a number of seconds, such as 5 or 0.5\r\n",
         ),
+        BadRequest::NameTooLong => {
+            put_fmt(
+                out,
+                format_args!("400 Name too long: at most {LONGEST_NAME} bytes\r\n"),
+            );
+            return;
+        }
+        BadRequest::Slots(word) => (
+            "400 Bad slots: ",
+            word,
+            " is not a whole number of 1 or more\r\n",
+        ),
+        BadRequest::State(word) => ("400 Bad state: ", word, " is neither free nor a token\r\n"),
+        BadRequest::Number(word) => (
+            "400 Bad session: ",
+            word,
+            " is not the number of a session\r\n",
+        ),
         BadRequest::Milliseconds(word) => (
             "400 Bad timeout: ",
             word,
@@ -261,6 +329,14 @@ const SHOWN_STEPS: usize = 32;
 /// A key longer than this many bytes is shown by its beginning, for the same reason.
 const SHOWN_KEY: usize = 128;
 
+/// Writes a key, or the beginning of a long one.
+fn put_shortened(out: &mut BytesMut, key: &[u8]) {
+    put_visible(out, key.get(..SHOWN_KEY).unwrap_or(key));
+    if key.len() > SHOWN_KEY {
+        out.put_slice(b"...");
+    }
+}
+
 fn put_deadlock(out: &mut BytesMut, circle: &Circle) {
     out.put_slice(b"423 Deadlock: ");
     let steps = circle.steps();
@@ -275,12 +351,8 @@ fn put_deadlock(out: &mut BytesMut, circle: &Circle) {
         }
         put_fmt(out, format_args!("{} => ", step.waiter));
         let key = step.key.as_bytes();
-        put_visible(out, key.get(..SHOWN_KEY).unwrap_or(key));
-        out.put_slice(if key.len() > SHOWN_KEY {
-            b"... = "
-        } else {
-            b" = "
-        });
+        put_shortened(out, key);
+        out.put_slice(b" = ");
     }
     put_fmt(out, format_args!("{}\r\n", circle.requester()));
 }
@@ -288,7 +360,7 @@ fn put_deadlock(out: &mut BytesMut, circle: &Circle) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Key, SessionNumber, Step};
+    use crate::model::{SessionNumber, Step};
 
     fn text(reply: &Reply<'_>) -> String {
         let mut out = BytesMut::new();
@@ -347,7 +419,7 @@ mod tests {
     fn usage_names_the_arguments() {
         let usage = |index: usize| text(&Reply::Bad(BadRequest::Usage(COMMANDS[index])));
         assert_eq!(usage(0), "400 Usage: lock <key> [seconds]\r\n");
-        assert_eq!(usage(3), "400 Usage: unlock_all\r\n");
+        assert_eq!(usage(7), "400 Usage: unlock_all\r\n");
     }
 
     #[test]

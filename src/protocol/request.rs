@@ -1,9 +1,11 @@
 //! Parses a line to a request, or says what is wrong with it.
 
 use std::fmt;
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use super::find;
+use crate::model::{SessionNumber, Token};
 
 /// A command's name, arguments and purpose, as `help` and the `400` answers show them.
 #[derive(Debug, PartialEq, Eq)]
@@ -26,13 +28,26 @@ macro_rules! commands {
 
 commands! {
     LOCK: "lock" "<key> [seconds]" "take the lock, waiting that long if another has it";
+    LOCK_OWNED: "lock" "<key> <seconds> <owner> <milliseconds>" "take it for an owner word, for that long; 0: no limit";
     LOCK_VALUE: "lock_value" "<key> <value> [seconds]" "share the lock with all who give the same value";
-    UNLOCK: "unlock" "<key>" "release the lock";
+    LOCK_VALUE_OWNED: "lock_value" "<key> <value> <seconds> <owner> <milliseconds>" "share it by an owner word";
+    LOCK_SLOT: "lock_slot" "<key> <slots> [seconds [owner milliseconds]]" "take one of so many slots";
+    LOCK_ALL: "lock_all" "<seconds> <key> [key ...]" "take all of these locks, or none";
+    UNLOCK: "unlock" "<key> [owner]" "release the lock";
     UNLOCK_ALL: "unlock_all" "" "release all locks of this session";
-    TOKEN: "token" "<key>" "the fencing token of the lock";
-    EXPIRE: "expire" "<key> <milliseconds>" "let the lock end after that time, unless sent again; 0: never";
+    TOKEN: "token" "<key> [owner]" "the fencing token of the lock";
+    EXPIRE: "expire" "<key> <milliseconds> [owner]" "let the lock end after that time, unless sent again; 0: never";
+    PROMOTE: "promote" "<key> [owner]" "make a shared lock exclusive, if no other shares it";
+    DEMOTE: "demote" "<key> <value> [owner]" "make an exclusive lock a shared one";
+    BREAK: "break" "<key>" "free a lock that owner words hold, whoever they are";
+    WATCH: "watch" "<key> [<state> [seconds]]" "who holds the lock; with a state: once it is another";
     SET_TIMEOUT: "set_timeout" "<milliseconds>" "how long the locks outlive a disconnect";
     CONN_ID: "conn_id" "[id]" "this session's secret id; with an id: resume that session";
+    RESUME: "resume" "<id>" "take that session over, also from another connection";
+    NAME: "name" "<word>" "what this session is called, for people to see";
+    INFO: "info" "" "the server, and what has happened, in numbers";
+    LOCKS: "locks" "[prefix [after]]" "the locks whose keys begin so, or all (*)";
+    SESSIONS: "sessions" "[after]" "the sessions";
     STATS: "stats" "" "three counters";
     DEBUG: "debug" "" "all sessions, locks and waiting requests";
     ECHO: "echo" "[word ...]" "the words again";
@@ -40,29 +55,36 @@ commands! {
     QUIT: "quit" "" "say goodbye and close the connection";
 }
 
-/// One parsed command. Keys, values and ids are any bytes but space and LF.
+/// The longest name of a session, in bytes.
+pub const LONGEST_NAME: usize = 128;
+
+/// One parsed command. Keys, values, owners and ids are any bytes but space and LF.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Request<'a> {
-    /// Take `key` exclusively.
+    /// Take `key`.
     Lock {
         /// The key of the lock.
         key: &'a [u8],
+        /// How to take it.
+        mode: AskedMode<'a>,
         /// How long to wait for the lock; zero: not at all.
         wait: Duration,
+        /// The owner word to take it for; `None`: for this session.
+        owned: Option<Owned<'a>>,
     },
-    /// Take `key` together with all sessions that name the same `value`.
-    LockValue {
-        /// The key of the lock.
-        key: &'a [u8],
-        /// The value that all holders agree on.
-        value: &'a [u8],
-        /// How long to wait for the lock; zero: not at all.
+    /// Take all of these keys, or none.
+    LockAll {
+        /// How long to wait for all of them; zero: not at all.
         wait: Duration,
+        /// The keys, in the client's order, perhaps some of them twice.
+        keys: Vec<&'a [u8]>,
     },
     /// Release `key`.
     Unlock {
         /// The key of the lock.
         key: &'a [u8],
+        /// Whose lock it is; `None`: this session's.
+        owner: Option<&'a [u8]>,
     },
     /// Release all locks of this session.
     UnlockAll,
@@ -70,6 +92,8 @@ pub enum Request<'a> {
     Token {
         /// The key of the lock.
         key: &'a [u8],
+        /// Whose lock it is; `None`: this session's.
+        owner: Option<&'a [u8]>,
     },
     /// Let `key` end by itself.
     Expire {
@@ -77,6 +101,31 @@ pub enum Request<'a> {
         key: &'a [u8],
         /// After how long, in milliseconds; 0: not at all. Saturates at `u64::MAX`.
         lease_ms: u64,
+        /// Whose lock it is; `None`: this session's.
+        owner: Option<&'a [u8]>,
+    },
+    /// Make `key` exclusive, or a shared lock.
+    SetMode {
+        /// The key of the lock.
+        key: &'a [u8],
+        /// The value to share it by; `None`: exclusive.
+        value: Option<&'a [u8]>,
+        /// Whose lock it is; `None`: this session's.
+        owner: Option<&'a [u8]>,
+    },
+    /// Free `key` if owner words hold it.
+    Break {
+        /// The key of the lock.
+        key: &'a [u8],
+    },
+    /// Ask who holds `key`.
+    Watch {
+        /// The key of the lock.
+        key: &'a [u8],
+        /// Answer once the state is another one than this.
+        known: Option<KnownState>,
+        /// How long to wait for that.
+        wait: Duration,
     },
     /// Set this session's grace period.
     SetTimeout {
@@ -86,11 +135,35 @@ pub enum Request<'a> {
     /// Ask for this session's id.
     ConnId,
     /// Resume the session with this id.
+    SetConnId {
+        /// The id as `conn_id` gave it.
+        id: &'a [u8],
+    },
+    /// Take over the session with this id.
     Resume {
         /// The id as `conn_id` gave it.
         id: &'a [u8],
     },
-    /// Ask for the counters.
+    /// Say what this session is called.
+    Name {
+        /// At most [`LONGEST_NAME`] bytes.
+        name: &'a [u8],
+    },
+    /// Ask for the counters since the start.
+    Info,
+    /// Ask for locks, in the order of their keys.
+    Locks {
+        /// What their keys begin with.
+        prefix: Vec<u8>,
+        /// The key behind which the list begins.
+        after: Option<Vec<u8>>,
+    },
+    /// Ask for sessions, in the order of their numbers.
+    Sessions {
+        /// The number behind which the list begins.
+        after: SessionNumber,
+    },
+    /// Ask for the three counters.
     Stats,
     /// Ask for the whole state.
     Debug,
@@ -103,6 +176,35 @@ pub enum Request<'a> {
     Help,
     /// Say goodbye.
     Quit,
+}
+
+/// How a key is to be held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AskedMode<'a> {
+    /// Alone.
+    Exclusive,
+    /// Together with all who name the same value.
+    Shared(&'a [u8]),
+    /// In one of so many slots.
+    Slot(NonZeroU32),
+}
+
+/// The owner word that a lock is taken for, and its lease.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Owned<'a> {
+    /// The word.
+    pub owner: &'a [u8],
+    /// The lease in milliseconds; 0: none. Saturates at `u64::MAX`.
+    pub lease_ms: u64,
+}
+
+/// The state of a key that a client knows of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KnownState {
+    /// Nobody held it.
+    Free,
+    /// It was held by the grant with this token.
+    Held(Token),
 }
 
 /// Why a line is no request. Every one is a `400`, and the session goes on.
@@ -121,6 +223,14 @@ pub enum BadRequest<'a> {
     Seconds(&'a [u8]),
     /// Not a number of milliseconds.
     Milliseconds(&'a [u8]),
+    /// Not a number of slots.
+    Slots(&'a [u8]),
+    /// Neither `free` nor a token.
+    State(&'a [u8]),
+    /// Not a number of a session.
+    Number(&'a [u8]),
+    /// A name that is longer than [`LONGEST_NAME`].
+    NameTooLong,
     /// A grace period above the server's limit, given here in milliseconds.
     GraceTooLong {
         /// The limit.
@@ -128,22 +238,71 @@ pub enum BadRequest<'a> {
     },
 }
 
-/// The request's line, for the log, without the id of a resume, which is secret.
+/// The request's command and key, for the log; without the ids of sessions, which are secret.
 impl fmt::Debug for Request<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let owner_of = |owner: &Option<&[u8]>| match owner {
+            Some(owner) => format!(" @{}", owner.escape_ascii()),
+            None => String::new(),
+        };
         match self {
-            Self::Lock { key, wait } => write!(f, "lock {} {wait:?}", key.escape_ascii()),
-            Self::LockValue { key, value, wait } => {
-                let (key, value) = (key.escape_ascii(), value.escape_ascii());
-                write!(f, "lock_value {key} {value} {wait:?}")
+            Self::Lock {
+                key,
+                mode,
+                wait,
+                owned,
+            } => {
+                match mode {
+                    AskedMode::Exclusive => write!(f, "lock {}", key.escape_ascii())?,
+                    AskedMode::Shared(value) => {
+                        let (key, value) = (key.escape_ascii(), value.escape_ascii());
+                        write!(f, "lock_value {key} {value}")?;
+                    }
+                    AskedMode::Slot(slots) => {
+                        write!(f, "lock_slot {} {slots}", key.escape_ascii())?;
+                    }
+                }
+                write!(f, " {wait:?}")?;
+                match owned {
+                    Some(Owned { owner, lease_ms }) => {
+                        write!(f, " @{} {lease_ms}", owner.escape_ascii())
+                    }
+                    None => Ok(()),
+                }
             }
-            Self::Unlock { key } => write!(f, "unlock {}", key.escape_ascii()),
-            Self::Token { key } => write!(f, "token {}", key.escape_ascii()),
-            Self::Expire { key, lease_ms } => write!(f, "expire {} {lease_ms}", key.escape_ascii()),
+            Self::LockAll { wait, keys } => write!(f, "lock_all {wait:?} ({} keys)", keys.len()),
+            Self::Unlock { key, owner } => {
+                write!(f, "unlock {}{}", key.escape_ascii(), owner_of(owner))
+            }
+            Self::Token { key, owner } => {
+                write!(f, "token {}{}", key.escape_ascii(), owner_of(owner))
+            }
+            Self::Expire {
+                key,
+                lease_ms,
+                owner,
+            } => {
+                let key = key.escape_ascii();
+                write!(f, "expire {key} {lease_ms}{}", owner_of(owner))
+            }
+            Self::SetMode { key, value, owner } => {
+                let (key, owner) = (key.escape_ascii(), owner_of(owner));
+                match value {
+                    Some(value) => write!(f, "demote {key} {}{owner}", value.escape_ascii()),
+                    None => write!(f, "promote {key}{owner}"),
+                }
+            }
+            Self::Break { key } => write!(f, "break {}", key.escape_ascii()),
+            Self::Watch { key, wait, .. } => write!(f, "watch {} {wait:?}", key.escape_ascii()),
             Self::UnlockAll => f.write_str("unlock_all"),
             Self::SetTimeout { grace_ms } => write!(f, "set_timeout {grace_ms}"),
             Self::ConnId => f.write_str("conn_id"),
-            Self::Resume { .. } => f.write_str("conn_id (an id)"),
+            Self::SetConnId { .. } => f.write_str("conn_id (an id)"),
+            Self::Resume { .. } => f.write_str("resume (an id)"),
+            Self::Name { name } => write!(f, "name {}", name.escape_ascii()),
+            Self::Info => f.write_str("info"),
+            Self::Locks { prefix, .. } => write!(f, "locks {}", prefix.escape_ascii()),
+            Self::Sessions { after } => write!(f, "sessions {}", after.0),
             Self::Stats => f.write_str("stats"),
             Self::Debug => f.write_str("debug"),
             Self::Echo { words } => write!(f, "echo ({} words)", words.len()),
@@ -156,6 +315,9 @@ impl fmt::Debug for Request<'_> {
 /// The longest wait: the original server's limit, about 49.7 days. A longer wait is cut to it.
 const MAX_WAIT: Duration = Duration::from_millis(u32::MAX as u64);
 
+/// The most arguments that any command takes that does not take any number of them.
+const MOST_ARGUMENTS: usize = 5;
+
 impl<'a> Request<'a> {
     /// Parses one line without its end. Words are separated by one or more spaces.
     ///
@@ -167,44 +329,141 @@ impl<'a> Request<'a> {
         let Some(command) = words.next() else {
             return Err(BadRequest::Empty);
         };
-        // Three arguments are the most that any command but `echo` and `quit` takes, so a fourth
-        // is only looked at to see that it is there.
-        let arguments = [words.next(), words.next(), words.next(), words.next()];
+        // One more than any command takes is only looked at to see that it is there.
+        let (mut arguments, mut count) = ([&[][..]; MOST_ARGUMENTS + 1], 0);
+        for (place, word) in arguments.iter_mut().zip(&mut words) {
+            *place = word;
+            count += 1;
+        }
+        let arguments = &arguments[..count];
         match (command, arguments) {
-            (b"lock", [Some(key), seconds, None, None]) => {
-                let wait = parse_wait(seconds)?;
-                Ok(Self::Lock { key, wait })
-            }
-            (b"lock_value", [Some(key), Some(value), seconds, None]) => {
-                let wait = parse_wait(seconds)?;
-                Ok(Self::LockValue { key, value, wait })
-            }
-            (b"unlock", [Some(key), None, None, None]) => Ok(Self::Unlock { key }),
-            (b"token", [Some(key), None, None, None]) => Ok(Self::Token { key }),
-            (b"expire", [Some(key), Some(word), None, None]) => {
-                let lease_ms = parse_digits(word).ok_or(BadRequest::Milliseconds(word))?;
-                Ok(Self::Expire { key, lease_ms })
-            }
-            (b"unlock_all", [None, ..]) => Ok(Self::UnlockAll),
-            (b"set_timeout", [Some(word), None, None, None]) => {
-                let grace_ms = parse_digits(word).ok_or(BadRequest::Milliseconds(word))?;
-                Ok(Self::SetTimeout { grace_ms })
-            }
-            (b"conn_id", [None, ..]) => Ok(Self::ConnId),
-            (b"conn_id", [Some(id), None, None, None]) => Ok(Self::Resume { id }),
-            (b"stats", [None, ..]) => Ok(Self::Stats),
-            (b"debug", [None, ..]) => Ok(Self::Debug),
-            (b"help", [None, ..]) => Ok(Self::Help),
-            (b"quit", _) => Ok(Self::Quit),
-            (b"echo", first) => {
-                let words = first.into_iter().flatten().chain(words).collect();
-                Ok(Self::Echo { words })
-            }
-            (_, [_, Some(version), None, None]) if is_http_version(version) => {
+            (_, [_, version]) if is_http_version(version) && !takes_any_word_second(command) => {
                 Err(BadRequest::Foreign("HTTP"))
             }
-            _ => Err(usage_of(command)),
+            (b"lock", [key, how @ ..]) => Self::lock(command, key, Ok(AskedMode::Exclusive), how),
+            (b"lock_value", [key, value, how @ ..]) => {
+                Self::lock(command, key, Ok(AskedMode::Shared(value)), how)
+            }
+            (b"lock_slot", [key, slots, how @ ..]) => {
+                Self::lock(command, key, parse_slots(slots).map(AskedMode::Slot), how)
+            }
+            (b"unlock", [key, owner @ ..]) => {
+                let owner = optional(command, owner)?;
+                Ok(Self::Unlock { key, owner })
+            }
+            (b"token", [key, owner @ ..]) => {
+                let owner = optional(command, owner)?;
+                Ok(Self::Token { key, owner })
+            }
+            (b"expire", [key, word, owner @ ..]) => {
+                let owner = optional(command, owner)?;
+                Ok(Self::Expire {
+                    key,
+                    lease_ms: parse_ms(word)?,
+                    owner,
+                })
+            }
+            (b"unlock_all", []) => Ok(Self::UnlockAll),
+            (b"lock_all", [seconds, _, ..]) => {
+                let wait = parse_wait(seconds)?;
+                let keys = arguments[1..].iter().copied().chain(words).collect();
+                Ok(Self::LockAll { wait, keys })
+            }
+            (b"promote", [key, owner @ ..]) => {
+                let (owner, value) = (optional(command, owner)?, None);
+                Ok(Self::SetMode { key, value, owner })
+            }
+            (b"demote", [key, value, owner @ ..]) => {
+                let (owner, value) = (optional(command, owner)?, Some(*value));
+                Ok(Self::SetMode { key, value, owner })
+            }
+            (b"break", [key]) => Ok(Self::Break { key }),
+            (b"watch", [key]) => Ok(Self::Watch {
+                key,
+                known: None,
+                wait: Duration::ZERO,
+            }),
+            (b"watch", [key, state, seconds @ ..]) => {
+                let seconds = optional(command, seconds)?;
+                Ok(Self::Watch {
+                    key,
+                    known: Some(parse_state(state)?),
+                    wait: seconds.map_or(Ok(Duration::ZERO), parse_wait)?,
+                })
+            }
+            (b"set_timeout", [word]) => {
+                let grace_ms = parse_ms(word)?;
+                Ok(Self::SetTimeout { grace_ms })
+            }
+            (b"conn_id", []) => Ok(Self::ConnId),
+            (b"conn_id", [id]) => Ok(Self::SetConnId { id }),
+            (b"resume", [id]) => Ok(Self::Resume { id }),
+            (b"name", [name]) if name.len() <= LONGEST_NAME => Ok(Self::Name { name }),
+            (b"name", [_]) => Err(BadRequest::NameTooLong),
+            (b"info", []) => Ok(Self::Info),
+            (b"locks", [] | [_] | [_, _]) => Ok(Self::Locks {
+                prefix: match arguments.first().copied() {
+                    None | Some(b"*") => Vec::new(),
+                    Some(prefix) => unescape(prefix),
+                },
+                after: arguments.get(1).map(|after| unescape(after)),
+            }),
+            (b"sessions", []) => Ok(Self::Sessions {
+                after: SessionNumber(0),
+            }),
+            (b"sessions", [after]) => {
+                let number = parse_digits(after).ok_or(BadRequest::Number(after))?;
+                let after = SessionNumber(number);
+                Ok(Self::Sessions { after })
+            }
+            (b"stats", []) => Ok(Self::Stats),
+            (b"debug", []) => Ok(Self::Debug),
+            (b"help", []) => Ok(Self::Help),
+            (b"quit", _) => Ok(Self::Quit),
+            (b"echo", first) => {
+                let words = first.iter().copied().chain(words).collect();
+                Ok(Self::Echo { words })
+            }
+            _ => Err(usage_of(command, count)),
         }
+    }
+
+    /// `how` is what stands behind key and mode: `[seconds]` or `<seconds> <owner> <milliseconds>`.
+    fn lock(
+        command: &'a [u8],
+        key: &'a [u8],
+        mode: Result<AskedMode<'a>, BadRequest<'a>>,
+        how: &[&'a [u8]],
+    ) -> Result<Self, BadRequest<'a>> {
+        let (wait, owned) = match *how {
+            [] => (Ok(Duration::ZERO), None),
+            [seconds] => (parse_wait(seconds), None),
+            [seconds, owner, lease] => (parse_wait(seconds), Some((owner, lease))),
+            _ => return Err(usage_of(command, MOST_ARGUMENTS)),
+        };
+        let (mode, wait) = (mode?, wait?);
+        let owned = match owned {
+            None => None,
+            Some((owner, lease)) => {
+                let lease_ms = parse_ms(lease)?;
+                Some(Owned { owner, lease_ms })
+            }
+        };
+        Ok(Self::Lock {
+            key,
+            mode,
+            wait,
+            owned,
+        })
+    }
+}
+
+/// The last argument of a command, which may be missing.
+fn optional<'a>(command: &'a [u8], rest: &[&'a [u8]]) -> Result<Option<&'a [u8]>, BadRequest<'a>> {
+    match *rest {
+        [] => Ok(None),
+        [one] => Ok(Some(one)),
+        _ => Err(usage_of(command, 0)),
     }
 }
 
@@ -243,6 +502,11 @@ fn is_http_version(word: &[u8]) -> bool {
     word.starts_with(b"HTTP/")
 }
 
+/// Whether the second of two arguments of a command may be any word, also one that looks like that.
+fn takes_any_word_second(command: &[u8]) -> bool {
+    matches!(command, b"lock_value" | b"expire" | b"echo" | b"quit")
+}
+
 /// The words of a line, which one or more spaces separate.
 struct Words<'a>(&'a [u8]);
 
@@ -262,22 +526,25 @@ impl<'a> Iterator for Words<'a> {
     }
 }
 
-fn usage_of(command: &[u8]) -> BadRequest<'_> {
-    let known = COMMANDS
+/// What is wrong with a command that has this number of arguments: of several usages, the one with
+/// fewer arguments, unless it has more than that.
+fn usage_of(command: &[u8], arguments: usize) -> BadRequest<'_> {
+    let mut usages = COMMANDS
         .iter()
-        .find(|usage| usage.name.as_bytes() == command);
-    match known {
-        Some(usage) => BadRequest::Usage(usage),
-        None => foreign(command).map_or(BadRequest::Unknown(command), BadRequest::Foreign),
+        .filter(|usage| usage.name.as_bytes() == command);
+    let Some(first) = usages.next() else {
+        return foreign(command).map_or(BadRequest::Unknown(command), BadRequest::Foreign);
+    };
+    let most = first.arguments.matches(['<', '[']).count();
+    match usages.next() {
+        Some(second) if arguments > most => BadRequest::Usage(second),
+        _ => BadRequest::Usage(first),
     }
 }
 
-/// `1*DIGIT [ "." 1*DIGIT ]` in seconds; absent means no wait. A fraction of a nanosecond is
-/// dropped, and a wait above [`MAX_WAIT`] is cut to it.
-fn parse_wait(word: Option<&[u8]>) -> Result<Duration, BadRequest<'_>> {
-    let Some(word) = word else {
-        return Ok(Duration::ZERO);
-    };
+/// `1*DIGIT [ "." 1*DIGIT ]` in seconds. A fraction of a nanosecond is dropped, and a wait above
+/// [`MAX_WAIT`] is cut to it.
+fn parse_wait(word: &[u8]) -> Result<Duration, BadRequest<'_>> {
     let bad = match is_http_version(word) {
         true => BadRequest::Foreign("HTTP"),
         false => BadRequest::Seconds(word),
@@ -286,6 +553,49 @@ fn parse_wait(word: Option<&[u8]>) -> Result<Duration, BadRequest<'_>> {
     let seconds = parse_digits(parts.next().unwrap_or_default()).ok_or(bad)?;
     let nanos = parts.next().map_or(Some(0), parse_fraction).ok_or(bad)?;
     Ok((Duration::from_secs(seconds) + Duration::from_nanos(nanos)).min(MAX_WAIT))
+}
+
+fn parse_ms(word: &[u8]) -> Result<u64, BadRequest<'_>> {
+    parse_digits(word).ok_or(BadRequest::Milliseconds(word))
+}
+
+/// A number of slots, 1 or more. Saturates.
+fn parse_slots(word: &[u8]) -> Result<NonZeroU32, BadRequest<'_>> {
+    let slots = parse_digits(word).ok_or(BadRequest::Slots(word))?;
+    let slots = u32::try_from(slots).unwrap_or(u32::MAX);
+    NonZeroU32::new(slots).ok_or(BadRequest::Slots(word))
+}
+
+fn parse_state(word: &[u8]) -> Result<KnownState, BadRequest<'_>> {
+    match word {
+        b"free" => Ok(KnownState::Free),
+        word => match parse_digits(word) {
+            Some(token) => Ok(KnownState::Held(Token(token))),
+            None => Err(BadRequest::State(word)),
+        },
+    }
+}
+
+/// A word in which `\xNN` stands for a byte.
+fn unescape(word: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(word.len());
+    let mut rest = word;
+    while let Some((&first, behind)) = rest.split_first() {
+        let byte = rest.get(2..4).filter(|_| rest.starts_with(b"\\x"));
+        let byte = byte.and_then(|digits| std::str::from_utf8(digits).ok());
+        let byte = byte.filter(|digits| digits.bytes().all(|digit| digit.is_ascii_hexdigit()));
+        match byte.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
+            Some(byte) => {
+                bytes.push(byte);
+                rest = &rest[4..];
+            }
+            None => {
+                bytes.push(first);
+                rest = behind;
+            }
+        }
+    }
+    bytes
 }
 
 /// A run of digits; `None` if it is empty or holds anything else. Saturates.
@@ -312,7 +622,7 @@ mod tests {
 
     fn wait_of(line: &str) -> Result<Duration, BadRequest<'_>> {
         match Request::parse(line.as_bytes())? {
-            Request::Lock { wait, .. } | Request::LockValue { wait, .. } => Ok(wait),
+            Request::Lock { wait, .. } => Ok(wait),
             other => panic!("{other:?} is no lock"),
         }
     }
@@ -323,30 +633,93 @@ mod tests {
         let (key, value) = (&b"a\tb\r\0\xff"[..], &b"v"[..]);
         assert_eq!(
             parsed,
-            Request::LockValue {
+            Request::Lock {
                 key,
-                value,
-                wait: Duration::ZERO
+                mode: AskedMode::Shared(value),
+                wait: Duration::ZERO,
+                owned: None,
             }
         );
     }
 
+    /// How many arguments a usage allows: `[a [b c]]` is none, one or three.
+    fn counts(arguments: &str) -> Vec<usize> {
+        let (mut counts, mut count) = (Vec::new(), 0);
+        for word in arguments.split_inclusive(['[', ' ', ']']) {
+            if word.ends_with('[') {
+                counts.push(count);
+            } else if word != "]" {
+                count += usize::from(word.trim_end_matches([' ', ']']) != "");
+            }
+        }
+        counts.push(count);
+        counts
+    }
+
     #[test]
     fn every_command_parses_with_the_arguments_of_its_usage_and_with_no_others() {
+        assert_eq!(
+            counts("<key> <slots> [seconds [owner milliseconds]]"),
+            [2, 3, 5]
+        );
         for usage in COMMANDS {
-            let required = usage.arguments.matches('<').count();
-            let optional = usage.arguments.matches('[').count();
-            for given in 0..8 {
+            let same_name = COMMANDS.iter().filter(|other| other.name == usage.name);
+            let allowed: Vec<usize> = same_name.flat_map(|one| counts(one.arguments)).collect();
+            let least = allowed.iter().copied().min().expect("some");
+            for given in 0..9 {
                 let line = format!("{}{}", usage.name, " 1".repeat(given));
                 let parsed = Request::parse(line.as_bytes());
-                let endless = matches!(usage.name, "echo" | "quit");
-                if endless || (required..=required + optional).contains(&given) {
+                let endless = matches!(usage.name, "echo" | "quit")
+                    || usage.name == "lock_all" && given >= least;
+                if endless || allowed.contains(&given) {
                     assert!(parsed.is_ok(), "{line}: {parsed:?}");
                 } else {
-                    assert_eq!(parsed, Err(BadRequest::Usage(usage)), "{line}");
+                    let Err(BadRequest::Usage(told)) = parsed else {
+                        panic!("{line}: {parsed:?}");
+                    };
+                    assert_eq!(told.name, usage.name);
                 }
             }
         }
+    }
+
+    #[test]
+    fn the_usage_that_is_told_is_the_one_that_comes_closer() {
+        assert_eq!(Request::parse(b"lock"), Err(BadRequest::Usage(LOCK)));
+        for line in [&b"lock k 5 o"[..], b"lock k 5 o 1 x"] {
+            assert_eq!(Request::parse(line), Err(BadRequest::Usage(LOCK_OWNED)));
+        }
+        let line = b"lock_value k v 5 o";
+        assert_eq!(
+            Request::parse(line),
+            Err(BadRequest::Usage(LOCK_VALUE_OWNED))
+        );
+    }
+
+    #[test]
+    fn slots_are_one_or_more() {
+        for bad in ["0", "x", "-1", "1.5"] {
+            let line = format!("lock_slot k {bad}");
+            let slots = BadRequest::Slots(bad.as_bytes());
+            assert_eq!(Request::parse(line.as_bytes()), Err(slots));
+        }
+        let many = Request::parse(b"lock_slot k 99999999999999999999");
+        let mode = AskedMode::Slot(NonZeroU32::MAX);
+        assert!(matches!(many, Ok(Request::Lock { mode: asked, .. }) if asked == mode));
+    }
+
+    #[test]
+    fn a_prefix_may_name_any_byte() {
+        let prefix = |line: &'static [u8]| match Request::parse(line) {
+            Ok(Request::Locks { prefix, after }) => (prefix, after),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(prefix(b"locks"), (vec![], None));
+        assert_eq!(prefix(b"locks *"), (vec![], None));
+        assert_eq!(prefix(b"locks \\x2A"), (b"*".to_vec(), None));
+        let (found, after) = prefix(b"locks a\\x4 a\\x5Cx\\xfF\\");
+        assert_eq!(found, b"a\\x4");
+        assert_eq!(after.as_deref(), Some(&b"a\\x\xff\\"[..]));
     }
 
     #[test]
@@ -354,6 +727,8 @@ mod tests {
         let shown = |line: &[u8]| format!("{:?}", Request::parse(line).expect("a request"));
         assert_eq!(shown(b"lock k\x1b 0.5"), "lock k\\x1b 500ms");
         assert_eq!(shown(b"conn_id 24-0123456789abcdef"), "conn_id (an id)");
+        assert_eq!(shown(b"resume 24-0123456789abcdef"), "resume (an id)");
+        assert_eq!(shown(b"lock k 1 me 7"), "lock k 1s @me 7");
     }
 
     #[test]
@@ -375,6 +750,8 @@ mod tests {
             (b"PROPFIND /lock HTTP/1.1", "HTTP"),
             (b"lock /k HTTP/1.1", "HTTP"),
             (b"unlock /k HTTP/1.1", "HTTP"),
+            (b"watch /k HTTP/1.1", "HTTP"),
+            (b"lock_all /k HTTP/1.1", "HTTP"),
             (b"\0", "the PROXY protocol"),
             (b"\x16\x03\x01\x02\0\x01", "TLS"),
             (b"SSH-2.0-OpenSSH_9.2", "SSH"),

@@ -65,6 +65,17 @@ impl Clock {
         }
     }
 
+    /// A time of this clock, in milliseconds since its start.
+    pub(super) fn ms(&self, time: StdInstant) -> u64 {
+        let passed = time.saturating_duration_since(self.start.into_std());
+        u64::try_from(passed.as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// How long ago it was so many milliseconds since the start.
+    pub(super) fn since(&self, ms: u64) -> Duration {
+        Duration::from_millis(self.ms(self.now()).saturating_sub(ms))
+    }
+
     /// Returns when this clock shows `time` or later.
     pub(super) async fn sleep_until(&self, time: StdInstant) {
         loop {

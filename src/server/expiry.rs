@@ -33,6 +33,7 @@ pub(super) async fn end_leases(shared: Arc<Shared>, stop: CancellationToken) {
                 ended
                     .iter()
                     .for_each(|lease| log_lines::lease_ended(&shared, lease));
+                table.counters().lease_ends.add(ended.len() as u64);
                 has_ended |= !ended.is_empty();
                 if looked_at < SLICE {
                     break;
@@ -61,6 +62,8 @@ pub(super) async fn end_grace_period(shared: Arc<Shared>, grace: Grace, stop: Ca
     // The clock may have stepped back by a gap since it showed the end.
     let now = shared.clock.now().max(grace.ends);
     if let Some((session, peer)) = shared.table.end_grace(grace.number, now) {
+        let counters = shared.table.counters();
+        counters.grace_ends.add(u64::from(session.held() > 0));
         log_lines::session_ended(&shared, &session, peer, "a grace period ended");
         // Boxed, to keep this task small: it waits most of the time, and there may be very many.
         Box::pin(release_over(&shared, session)).await;

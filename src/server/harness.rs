@@ -1,4 +1,5 @@
-//! For tests: connections over in-memory pipes of eight bytes, and clients at their other ends.
+//! For tests: connections over in-memory pipes of eight bytes, and clients at their other ends. Tokens
+//! count grants.
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -11,12 +12,11 @@ use super::Shared;
 use super::clock::Clock;
 use super::connection::serve;
 use super::expiry::end_leases;
-use super::start;
 use crate::config::Config;
-use crate::model::{Peer, Token};
+use crate::model::Peer;
 use crate::store::fake::Fake;
 use crate::store::{Changes, Writer};
-use crate::table::LockTable;
+use crate::table::{LockTable, TokenClock};
 
 pub(super) struct Server {
     pub(super) shared: Arc<Shared>,
@@ -36,7 +36,7 @@ impl Server {
     pub(super) fn start_with(change: impl FnOnce(&mut Config)) -> Self {
         let mut config = Config::default();
         change(&mut config);
-        let (table, ..) = start::empty(&config);
+        let table = LockTable::new(config.limits(), TokenClock::default(), Changes::default());
         Self::start_on(config, table)
     }
 
@@ -49,7 +49,7 @@ impl Server {
         let (mut config, fake) = (Config::default(), Fake::default());
         change(&mut config);
         let (changes, writer) = Changes::to(fake.clone()).expect("a thread");
-        let table = LockTable::new(config.limits(), Token(0), changes);
+        let table = LockTable::new(config.limits(), TokenClock::default(), changes);
         (Self::start_on(config, table), fake, writer)
     }
 

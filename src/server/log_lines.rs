@@ -4,17 +4,22 @@
 use tracing::info;
 
 use super::Shared;
-use crate::model::{Limit, Peer, SessionNumber, Visible};
-use crate::table::{EndedLease, Session};
+use crate::model::{Holder, Key, Limit, Peer, SessionNumber, Visible};
+use crate::table::{EndedLease, Grant, Session};
 
 /// How many keys a line names.
 const NAMED_KEYS: usize = 3;
 
 pub(super) fn lease_ended(shared: &Shared, lease: &EndedLease) {
     if shared.throttles.lease_ends.passes(shared.clock.now()) {
+        let (session, owner) = match &lease.holder {
+            Holder::Session(session) => (Some(*session), None),
+            Holder::Owner(_) => (None, Some(&lease.holder)),
+        };
         info!(
-            session = %lease.session,
-            peer = %peer(shared, lease.session),
+            session = session.map(|one| display(named(shared, one))),
+            peer = session.map(|one| display(peer(shared, one))),
+            owner = owner.map(display),
             key = %Visible(lease.key.as_bytes()),
             token = lease.token.0,
             held_ms = lease.held.as_millis() as u64,
@@ -28,7 +33,8 @@ pub(super) fn session_ended(shared: &Shared, session: &Session, peer: Peer, why:
     let locks = session.held();
     if locks > 0 && shared.throttles.session_ends.passes(shared.clock.now()) {
         let keys = keys(shared, session);
-        info!(session = %session.number(), %peer, locks, keys, "{why}, and its session's locks are released");
+        let session = with_name(session.number(), session.name());
+        info!(%session, %peer, locks, keys, "{why}, and its session's locks are released");
     }
 }
 
@@ -37,14 +43,52 @@ pub(super) fn resumed(shared: &Shared, session: &Session, from: &str) {
     if shared.throttles.resumes.passes(shared.clock.now()) {
         let (locks, keys) = (session.held(), keys(shared, session));
         let peer = peer(shared, session.number());
-        info!(session = %session.number(), peer, from, locks, keys, "a session was resumed");
+        let session = named(shared, session.number());
+        info!(%session, peer, from, locks, keys, "a session was resumed");
+    }
+}
+
+/// A session is taken over from the connection at the address `from`, by the one that has it now.
+pub(super) fn taken_over(shared: &Shared, session: &Session, from: &str) {
+    if shared.throttles.resumes.passes(shared.clock.now()) {
+        let (locks, keys) = (session.held(), keys(shared, session));
+        let peer = peer(shared, session.number());
+        let session = named(shared, session.number());
+        info!(%session, peer, from, locks, keys, "a session was taken over");
+    }
+}
+
+/// A session has broken an owner's lock.
+pub(super) fn broken(shared: &Shared, by: &Session, grant: &Grant) {
+    if shared.throttles.breaks.passes(shared.clock.now()) {
+        info!(
+            session = %named(shared, by.number()),
+            peer = peer(shared, by.number()),
+            key = %Visible(grant.key().as_bytes()),
+            owner = %grant.holder(),
+            token = grant.token().0,
+            "an owner's lock was broken"
+        );
     }
 }
 
 pub(super) fn limit_reached(shared: &Shared, session: SessionNumber, limit: Limit) {
     if shared.throttles.limits.passes(shared.clock.now()) {
         let (peer, setting) = (peer(shared, session), limit.flag());
+        let session = named(shared, session);
         info!(%session, peer, setting, "a limit is reached: {limit}");
+    }
+}
+
+/// `#24`, or `#24 (web-3:cron)` if the session has a name.
+fn named(shared: &Shared, session: SessionNumber) -> String {
+    with_name(session, shared.table.name(session).as_ref())
+}
+
+fn with_name(session: SessionNumber, name: Option<&Key>) -> String {
+    match name {
+        Some(name) => format!("{session} ({})", Visible(name.as_bytes())),
+        None => session.to_string(),
     }
 }
 

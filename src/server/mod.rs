@@ -47,8 +47,8 @@ use throttle::Throttles;
 /// The time that the store has for its last commit when the time of a stop is over.
 const LAST_COMMIT: Duration = Duration::from_secs(1);
 
-/// How many `debug`s run at one time.
-const DEBUGS_AT_ONCE: usize = 8;
+/// How many requests that list much run at one time.
+const LISTINGS_AT_ONCE: usize = 8;
 
 /// The state that all tasks of a server share.
 #[derive(Debug)]
@@ -60,7 +60,9 @@ struct Shared {
     handover_spin: HandoverSpin,
     throttles: Throttles,
     places: Places,
-    debugs: Semaphore,
+    /// Turns for answers that list much.
+    listings: Arc<Semaphore>,
+    start: Instant,
     /// All tasks of the server, so that a stop can wait for them.
     tasks: TaskTracker,
     /// Tells the tasks that are no connections to stop; a connection has a
@@ -77,7 +79,8 @@ impl Shared {
             handover_spin: HandoverSpin::default(),
             throttles: Throttles::default(),
             places: Places::new(config.max_connections as usize),
-            debugs: Semaphore::new(DEBUGS_AT_ONCE),
+            listings: Arc::new(Semaphore::new(LISTINGS_AT_ONCE)),
+            start: Instant::now(),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
             config,

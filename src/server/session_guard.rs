@@ -188,8 +188,12 @@ mod tests {
         let mut session = table.open(Peer::Unix(None), Duration::ZERO);
         for index in 0..50_000_u32 {
             let key = index.to_ne_bytes();
-            let answer =
-                table.try_acquire(&mut session, &key, &Mode::Exclusive, shared.clock.now());
+            let answer = table.try_acquire(
+                &mut session,
+                &key,
+                &Mode::Exclusive.into(),
+                shared.clock.now(),
+            );
             assert_eq!(answer.expect("no store").value, Locked::Acquired);
         }
         let mut ending = pin!(unlock_all(shared, &mut session));

@@ -13,7 +13,7 @@ use crate::model::Token;
 #[cfg(feature = "store")]
 use crate::store::disk;
 use crate::store::{Changes, Writer};
-use crate::table::{Grace, LockTable};
+use crate::table::{Grace, LockTable, TokenClock};
 
 /// A table, the grace periods that run in it, and the thread that writes changes to the store.
 pub(super) type Start = (LockTable, Vec<Grace>, Option<Writer>);
@@ -23,15 +23,10 @@ pub(super) fn start(config: &Config, clock: &Clock) -> Result<Start, RunError> {
     if let Some(directory) = config.data_dir() {
         return from_store(directory, config, clock);
     }
-    #[cfg(not(feature = "store"))]
-    let _ = clock;
     info!("in memory: a restart forgets all locks");
-    Ok(empty(config))
-}
-
-pub(super) fn empty(config: &Config) -> Start {
-    let table = LockTable::new(config.limits(), tokens_above(), Changes::default());
-    (table, Vec::new(), None)
+    let tokens = TokenClock::from(clock.now(), tokens_above());
+    let table = LockTable::new(config.limits(), tokens, Changes::default());
+    Ok((table, Vec::new(), None))
 }
 
 /// Opens the store and makes a table of what is in it.
@@ -45,7 +40,8 @@ fn from_store(path: &Path, config: &Config, clock: &Clock) -> Result<Start, RunE
     let (changes, writer) = Changes::to(storage)?;
     let (locks, sessions) = (restored.grants.len(), restored.sessions.len());
     let (limits, now) = (config.limits(), clock.now());
-    let (table, graces) = LockTable::restore(limits, tokens_above(), changes, restored, now)
+    let tokens = TokenClock::from(now, tokens_above());
+    let (table, graces) = LockTable::restore(limits, tokens, changes, restored, now)
         .map_err(|contradiction| disk::contradictory(path, &contradiction))?;
     info!(locks, sessions, "restored from {}", path.display());
     Ok((table, graces, Some(writer)))

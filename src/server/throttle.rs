@@ -29,6 +29,7 @@ pub(super) struct Throttles {
     pub(super) lease_ends: Throttle,
     pub(super) session_ends: Throttle,
     pub(super) resumes: Throttle,
+    pub(super) breaks: Throttle,
     pub(super) limits: Throttle,
     pub(super) refusals: Throttle,
 }
@@ -38,7 +39,8 @@ impl Default for Throttles {
         Self {
             lease_ends: Throttle::new("leases ended"),
             session_ends: Throttle::new("sessions with locks ended"),
-            resumes: Throttle::new("sessions were resumed"),
+            resumes: Throttle::new("sessions were resumed or taken over"),
+            breaks: Throttle::new("owners' locks were broken"),
             limits: Throttle::new("requests reached a limit"),
             refusals: Throttle::new("connections were refused"),
         }
@@ -58,15 +60,16 @@ impl Throttles {
             .for_each(|throttle| throttle.report_rest());
     }
 
-    fn all(&self) -> [&Throttle; 5] {
+    fn all(&self) -> [&Throttle; 6] {
         let Self {
             lease_ends,
             session_ends,
             resumes,
+            breaks,
             limits,
             refusals,
         } = self;
-        [lease_ends, session_ends, resumes, limits, refusals]
+        [lease_ends, session_ends, resumes, breaks, limits, refusals]
     }
 }
 

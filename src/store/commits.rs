@@ -54,6 +54,8 @@ struct Queue {
     /// The number of the last commit; `u64::MAX` as long as that is not known.
     last: AtomicU64,
     under_way: UnderWay,
+    /// How many bytes the storage took after the last commit.
+    bytes: AtomicU64,
     /// Whether the last commit failed.
     failing: AtomicBool,
     /// Why the last failed commit failed.
@@ -117,11 +119,29 @@ impl Changes {
         };
         let change = change();
         let mut collecting = queue.collecting();
-        if queue.has_ended_before(collecting.seq) {
-            collecting.came_late = true;
-        } else {
-            collecting.changes.push(change);
+        queue.collect(&mut collecting, [change]);
+        Seq(collecting.seq)
+    }
+
+    /// How many commits there were since the start, and how many bytes the store takes.
+    pub fn commits_and_bytes(&self) -> (u64, u64) {
+        self.0.as_ref().map_or((0, 0), |queue| {
+            let commits = queue.durable.load(Ordering::Acquire);
+            (commits, queue.bytes.load(Ordering::Relaxed))
+        })
+    }
+
+    /// Hands in changes that are part of one commit, in their order.
+    pub fn push_all(&self, changes: impl Iterator<Item = Change>) -> Seq {
+        let Some(queue) = &self.0 else {
+            return Seq::default();
+        };
+        let changes: Vec<Change> = changes.collect();
+        if changes.is_empty() {
+            return Seq::default();
         }
+        let mut collecting = queue.collecting();
+        queue.collect(&mut collecting, changes);
         Seq(collecting.seq)
     }
 
@@ -208,6 +228,7 @@ impl Queue {
             durable: AtomicU64::new(0),
             last: AtomicU64::new(u64::MAX),
             under_way: UnderWay::default(),
+            bytes: AtomicU64::new(0),
             failing: AtomicBool::new(false),
             reason: Mutex::new(NotStored::new("")),
             done: [Notify::new(), Notify::new()],
@@ -222,6 +243,14 @@ impl Queue {
     /// collects.
     fn has_ended_before(&self, seq: u64) -> bool {
         seq > self.last.load(Ordering::Acquire)
+    }
+
+    fn collect(&self, collecting: &mut Collecting, changes: impl IntoIterator<Item = Change>) {
+        if self.has_ended_before(collecting.seq) {
+            collecting.came_late = true;
+        } else {
+            collecting.changes.extend(changes);
+        }
     }
 
     fn last(&self) -> u64 {
@@ -292,6 +321,7 @@ impl Queue {
     }
 
     fn write_to(&self, mut storage: impl Storage) {
+        self.bytes.store(storage.bytes(), Ordering::Relaxed);
         let mut batch = Batch::default();
         let mut pace = Pace::default();
         loop {
@@ -310,6 +340,7 @@ impl Queue {
             match outcome {
                 Ok(()) => {
                     batch = Batch::default();
+                    self.bytes.store(storage.bytes(), Ordering::Relaxed);
                     self.durable.store(taken.seq, Ordering::Release);
                     self.failing.store(false, Ordering::Release);
                     self.done(taken.seq).notify_waiters();

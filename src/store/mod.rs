@@ -64,4 +64,9 @@ pub trait Storage: Send + 'static {
     ///
     /// The reason, for clients and the log.
     fn commit(&mut self, batch: &Batch) -> Result<(), NotStored>;
+
+    /// How many bytes the stored state takes, where that can be told.
+    fn bytes(&self) -> u64 {
+        0
+    }
 }

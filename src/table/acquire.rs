@@ -5,16 +5,16 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::grant::{Grant, GrantRef, GrantWord};
-use super::lock::{Admission, Lock};
+use super::holders::{Admission, Hold};
+use super::lock::Lock;
 use super::lock_key::LockKey;
 use super::lost_locks::LostLocks;
 use super::map::{Free, Place};
 use super::outcome::{Basis, Claim, Locked, Outcome};
 use super::session::Session;
+use super::waiters::{WaitTime, Waiter};
 use super::{LockTable, interleave};
-use crate::model::{
-    Change, Circle, Key, Limit, Mode, NotStored, Seq, SessionNumber, StoredGrant, Token,
-};
+use crate::model::{Ask, AskedFor, Circle, Holder, Limit, Mode, NotStored, Seq, Token};
 
 /// The outcome of a request, as decided under the guard of its key.
 enum Placed {
@@ -24,14 +24,23 @@ enum Placed {
     Busy,
     Conflict,
     Full(Limit),
-    /// Other sessions hold the lock, and there is no room in its queue.
+    /// Others hold the lock, and there is no room in its queue.
     QueueFull(Limit),
     Stopping,
 }
 
+/// Who is granted a lock, and for which request.
+pub(super) struct Grantee<'a> {
+    pub(super) holder: &'a Holder,
+    pub(super) ask: &'a Ask,
+    /// Where a loss of the lock by the end of its lease is noted for a session.
+    pub(super) lost: Option<&'a Arc<LostLocks>>,
+}
+
 impl LockTable {
     /// Takes the lock if that needs no wait. Every answer but [`Locked::Waiting`] is possible:
-    /// [`Locked::Deadlock`] says that a wait would never have ended.
+    /// [`Locked::Deadlock`] says that a wait would never have ended. That the session itself stands
+    /// for the owner that has the lock is no deadlock then.
     ///
     /// # Errors
     ///
@@ -40,20 +49,23 @@ impl LockTable {
         &self,
         session: &mut Session,
         key: &[u8],
-        mode: &Mode,
+        ask: &Ask,
         now: Instant,
     ) -> Result<Outcome<Locked>, NotStored> {
-        let placed = self.place(session, key, mode, now, |_, _, _| Placed::Busy)?;
+        let placed = self.place(session, key, ask, now, |_, _, _| Placed::Busy)?;
         let answer = match placed {
-            Placed::Busy => self
-                .circle(session, key)
-                .map_or(Locked::Busy, Locked::Deadlock),
+            Placed::Busy => {
+                let circle = self.circle(session, key, ask, now);
+                let circle = circle.filter(|circle| circle.steps().len() > 1);
+                circle.map_or(Locked::Busy, Locked::Deadlock)
+            }
             placed => return Ok(self.told(session, placed)),
         };
         Ok(Outcome::free(answer))
     }
 
-    /// Takes the lock or queues up for it; every answer but [`Locked::Busy`] is possible.
+    /// Takes the lock or queues up for it, to wait no longer than `wait`; every answer but
+    /// [`Locked::Busy`] is possible.
     ///
     /// After [`Locked::Waiting`] the session's next step is [`LockTable::wait`].
     ///
@@ -64,25 +76,27 @@ impl LockTable {
         &self,
         session: &mut Session,
         key: &[u8],
-        mode: &Mode,
+        ask: &Ask,
+        wait: Duration,
         now: Instant,
     ) -> Result<Outcome<Locked>, NotStored> {
+        let until = now + wait;
         let queue_up = |session: &mut Session, key: &LockKey, lock: &mut Lock| {
             if self.is_stopping() {
                 return Placed::Stopping;
             }
-            match self.claim_for_waiter(session, lock) {
+            match self.claim_for_waiter(session, ask, lock) {
                 Some(full) => Placed::QueueFull(full),
                 None => {
-                    self.queue_up(session, mode, now, key, lock);
+                    self.queue_up(session, ask, (now, until), key, lock);
                     Placed::Queued
                 }
             }
         };
-        let placed = self.place(session, key, mode, now, queue_up)?;
+        let placed = self.place(session, key, ask, now, queue_up)?;
         let circle = match placed {
-            Placed::Queued => self.enter_wait_graph(session),
-            Placed::QueueFull(_) => self.circle(session, key),
+            Placed::Queued => self.enter_wait_graph(session, now),
+            Placed::QueueFull(_) => self.circle(session, key, ask, until),
             _ => None,
         };
         match circle {
@@ -91,24 +105,36 @@ impl LockTable {
         }
     }
 
-    /// For a request that does not wait and found the lock busy: the circle that it would close if
-    /// it waited.
-    pub(super) fn circle(&self, session: &Session, key: &[u8]) -> Option<Circle> {
-        if session.held() == 0 {
-            // A session that holds nothing closes no circle, and need not take the graph's mutex.
+    /// For a request that is not in a queue and found the lock busy: the circle that it would close
+    /// if it waited until then.
+    pub(super) fn circle(
+        &self,
+        session: &Session,
+        key: &[u8],
+        ask: &Ask,
+        until: Instant,
+    ) -> Option<Circle> {
+        if !session.may_close_circles() {
+            // It need not take the graph's mutex.
             return None;
         }
+        let time = WaitTime {
+            since: until,
+            until,
+            arrival: u64::MAX,
+        };
+        let waiter = Arc::new(Waiter::new(session, LockKey::new(key), ask.clone(), time));
         let waits = interleave::lock(&self.waits);
-        self.find_circle(&waits, session, &LockKey::new(key))
+        self.find_circle(&waits, session, &waiter)
     }
 
     /// Looks up the key, once for each request, and decides under its guard. `busy` decides if
-    /// other sessions hold the lock.
+    /// others hold the lock.
     fn place(
         &self,
         session: &mut Session,
         key: &[u8],
-        mode: &Mode,
+        ask: &Ask,
         now: Instant,
         busy: impl FnOnce(&mut Session, &LockKey, &mut Lock) -> Placed,
     ) -> Result<Placed, NotStored> {
@@ -116,19 +142,25 @@ impl LockTable {
         self.changes.accept()?;
         session.held.notice_losses();
         session.held.make_room(self.is_held_by(session.number));
+        let equal_values_pass = self.limits.equal_values_pass;
         let placed = self.locks.at(LockKey::new(key), |place| match place {
-            Place::Free(free) => self.take(session, mode, now, free),
-            Place::Held(key, lock) => match lock.admission(session.number, mode) {
-                Admission::Mine(token) => Placed::Again(Grant {
-                    session: session.number,
-                    key: key.clone(),
-                    token,
-                }),
-                Admission::Conflict => Placed::Conflict,
-                Admission::Joinable => self.join(session, mode, now, key, lock),
-                Admission::Busy => busy(session, key, lock),
-            },
+            Place::Free(free) => self.take(session, ask, now, free),
+            Place::Held(key, lock) => {
+                match lock.admission(session.number, ask, equal_values_pass) {
+                    Admission::Mine(token) => Placed::Again(Grant {
+                        holder: Holder::Session(session.number),
+                        key: key.clone(),
+                        token,
+                    }),
+                    Admission::Conflict => Placed::Conflict,
+                    Admission::Joinable => self.join(session, ask, now, key, lock),
+                    Admission::Busy => busy(session, key, lock),
+                }
+            }
         });
+        if matches!(placed, Placed::Acquired(_)) {
+            self.watches.changed(|| self.locks.hash(key));
+        }
         self.store_new(session);
         Ok(placed)
     }
@@ -149,24 +181,24 @@ impl LockTable {
         Outcome { value, basis }
     }
 
-    fn take(&self, session: &mut Session, mode: &Mode, now: Instant, free: Free<'_>) -> Placed {
+    fn take(&self, session: &mut Session, ask: &Ask, now: Instant, free: Free<'_>) -> Placed {
         if self.is_stopping() {
             return Placed::Stopping;
         }
-        if let Some(full) = self.claim_for_holder(session) {
+        if let Some(full) = self.claim_for_holder(session, ask) {
             return Placed::Full(full);
         }
-        let (number, key) = (session.number, free.key().clone());
-        let lost = session.held.lost.as_ref();
-        let (word, seq) = self.new_grant(number, lost, &key, mode, now);
-        free.fill(Lock::new(number, mode.clone(), word));
-        Placed::Acquired(self.keep(session, key, word.token(), seq))
+        let (holder, key) = (ask.holder(session.number), free.key().clone());
+        let (word, seq) = self.grant_asked(session, &holder, &key, ask, now);
+        let taker = session.number;
+        free.fill(Lock::new(holder.clone(), &ask.mode, Hold { word, taker }));
+        Placed::Acquired(self.keep(session, holder, key, word.token(), seq))
     }
 
     fn join(
         &self,
         session: &mut Session,
-        mode: &Mode,
+        ask: &Ask,
         now: Instant,
         key: &LockKey,
         lock: &mut Lock,
@@ -174,36 +206,52 @@ impl LockTable {
         if self.is_stopping() {
             return Placed::Stopping;
         }
-        if let Some(full) = self.claim_for_holder(session) {
+        if let Some(full) = self.claim_for_holder(session, ask) {
             return Placed::Full(full);
         }
-        let (number, lost) = (session.number, session.held.lost.as_ref());
-        let (word, seq) = self.new_grant(number, lost, key, mode, now);
-        lock.join(number, word);
-        Placed::Acquired(self.keep(session, key.clone(), word.token(), seq))
+        let holder = ask.holder(session.number);
+        let (word, seq) = self.grant_asked(session, &holder, key, ask, now);
+        let taker = session.number;
+        lock.join(holder.clone(), &ask.mode, Hold { word, taker });
+        Placed::Acquired(self.keep(session, holder, key.clone(), word.token(), seq))
+    }
+
+    fn grant_asked(
+        &self,
+        session: &Session,
+        holder: &Holder,
+        key: &LockKey,
+        ask: &Ask,
+        now: Instant,
+    ) -> (GrantWord, Seq) {
+        let lost = session.held.lost.as_ref();
+        self.new_grant(&Grantee { holder, ask, lost }, key, now)
     }
 
     /// Makes a new grant. Called under the key's guard, so that the tokens of one key only grow,
     /// and are stored in the order of their numbers.
     pub(super) fn new_grant(
         &self,
-        session: SessionNumber,
-        lost: Option<&Arc<LostLocks>>,
+        grantee: &Grantee<'_>,
         key: &LockKey,
-        mode: &Mode,
         now: Instant,
     ) -> (GrantWord, Seq) {
-        if let Some(lost) = lost {
+        let Grantee { holder, ask, lost } = *grantee;
+        self.counters.grants.add(1);
+        let token = self.tokens.next(now);
+        let grant = GrantRef { holder, key, token };
+        let lease = match &ask.holder {
+            AskedFor::Session => self.limits.max_hold,
+            AskedFor::Owner(_, lease) => self.bounded(*lease),
+            // It is stored, and its lease begins, together with the grants of the other keys.
+            AskedFor::SessionWithOthers => {
+                return (GrantWord::new(token, false), Seq::default());
+            }
+        };
+        if let (Holder::Session(_), Some(lost)) = (holder, lost) {
             lost.forget(self.locks.hash(key.as_bytes()));
         }
-        let token = Token(self.last_token.fetch_add(1, Ordering::Relaxed) + 1);
-        let grant = GrantRef {
-            session,
-            key,
-            token,
-        };
-        let lease = self.limits.max_hold;
-        let seq = self.store_grant(grant, mode, lease);
+        let seq = self.store_grant(grant, &ask.mode, lease);
         (self.leased(grant, lost, lease, now), seq)
     }
 
@@ -215,17 +263,18 @@ impl LockTable {
         lease: Option<Duration>,
         now: Instant,
     ) -> GrantWord {
+        let lost = match grant.holder {
+            Holder::Session(_) => lost,
+            Holder::Owner(_) => None,
+        };
         debug_assert!(
-            lease.is_none() || lost.is_some(),
+            lease.is_none() || lost.is_some() || matches!(grant.holder, Holder::Owner(_)),
             "the session is told of the end of a lease"
         );
-        let (token, lease) = (grant.token, lease.zip(lost));
-        let is_leased = lease.is_some();
-        if let Some((lease, lost)) = lease {
-            self.leases
-                .set(grant.to_grant(), Arc::clone(lost), lease, now);
+        if let Some(lease) = lease {
+            self.leases.set(grant.to_grant(), lost.cloned(), lease, now);
         }
-        GrantWord::new(token, is_leased)
+        GrantWord::new(grant.token, lease.is_some())
     }
 
     pub(super) fn store_grant(
@@ -234,29 +283,28 @@ impl LockTable {
         mode: &Mode,
         lease: Option<Duration>,
     ) -> Seq {
-        self.changes.push(|| {
-            let stored = StoredGrant {
-                session: grant.session,
-                key: Key::new(grant.key.as_bytes()),
-                mode: mode.clone(),
-                lease,
-            };
-            Change::Granted(grant.token, stored)
-        })
+        let seq = self.changes.push(|| grant.to_store(mode, lease));
+        self.note_change(grant.holder, seq);
+        seq
     }
 
-    /// Adds a grant to the session's list.
+    /// Adds a grant to the session's list, if it is the session's own.
     pub(super) fn keep(
         &self,
         session: &mut Session,
+        holder: Holder,
         key: LockKey,
         token: Token,
         granted: Seq,
     ) -> Claim {
         session.seq = granted.max(session.seq);
+        if matches!(holder, Holder::Owner(_)) {
+            session.held.has_taken_for_owners = true;
+            return Claim::New(Grant { holder, key, token });
+        }
         let claim = match session.may_lose() || self.changes.are_kept() {
             true => Claim::New(Grant {
-                session: session.number,
+                holder,
                 key: key.clone(),
                 token,
             }),
@@ -281,17 +329,14 @@ impl LockTable {
     /// The grant with this token that is in the session's list.
     pub fn listed_grant(&self, session: &Session, token: Token) -> Option<Grant> {
         let key = session.held.key_of(token)?;
-        Some(Grant {
-            session: session.number,
-            key,
-            token,
-        })
+        let holder = Holder::Session(session.number);
+        Some(Grant { holder, key, token })
     }
 
-    /// Claims a place for one more lock of the session, or returns the limit that forbids it.
-    fn claim_for_holder(&self, session: &Session) -> Option<Limit> {
+    /// Claims a place for one more lock, or returns the limit that forbids it.
+    fn claim_for_holder(&self, session: &Session, ask: &Ask) -> Option<Limit> {
         let max = self.limits.locks_per_session;
-        if session.held() >= max {
+        if !ask.is_owned() && session.held() >= max {
             return Some(Limit::LocksPerSession { max });
         }
         let max = self.limits.locks;
@@ -306,11 +351,11 @@ impl LockTable {
     }
 
     /// `None` if one more request of the session may wait for this lock, and is counted then.
-    fn claim_for_waiter(&self, session: &Session, lock: &Lock) -> Option<Limit> {
+    fn claim_for_waiter(&self, session: &Session, ask: &Ask, lock: &Lock) -> Option<Limit> {
         let max = self.limits.waiters_per_key;
         if lock.waiters() >= max {
             return Some(Limit::WaitersPerKey { max });
         }
-        self.claim_for_holder(session)
+        self.claim_for_holder(session, ask)
     }
 }

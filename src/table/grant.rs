@@ -1,17 +1,18 @@
-//! One grant of a lock to a session.
+//! One grant of a lock.
 
 use std::fmt;
 use std::num::NonZeroU64;
+use std::time::Duration;
 
 use super::lock_key::LockKey;
-use crate::model::{SessionNumber, Token};
+use crate::model::{Change, Holder, Key, Mode, StoredGrant, Token};
 
 /// The name of one grant. A caller that later checks, undoes or ends the grant names it by this,
-/// not by its session and key: the session may have released the key and taken it again, or the
+/// not by its holder and key: the holder may have released the key and taken it again, or the
 /// connection may speak for another session by then.
 #[derive(Debug, Clone)]
 pub struct Grant {
-    pub(super) session: SessionNumber,
+    pub(super) holder: Holder,
     pub(super) key: LockKey,
     pub(super) token: Token,
 }
@@ -21,20 +22,51 @@ impl Grant {
     pub fn token(&self) -> Token {
         self.token
     }
+
+    /// Who was granted the lock.
+    pub fn holder(&self) -> &Holder {
+        &self.holder
+    }
+
+    /// The key of the lock.
+    pub fn key(&self) -> &LockKey {
+        &self.key
+    }
 }
 
-/// A grant whose key is borrowed: most grants are made and ended without another owner of the key.
+/// A grant whose parts are borrowed: most grants are made and ended without another owner of the key.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct GrantRef<'a> {
-    pub(super) session: SessionNumber,
+    pub(super) holder: &'a Holder,
     pub(super) key: &'a LockKey,
     pub(super) token: Token,
 }
 
+impl<'a> From<&'a Grant> for GrantRef<'a> {
+    fn from(grant: &'a Grant) -> Self {
+        Self {
+            holder: &grant.holder,
+            key: &grant.key,
+            token: grant.token,
+        }
+    }
+}
+
 impl GrantRef<'_> {
+    /// The change that this grant is, held in this mode and with this lease.
+    pub(super) fn to_store(self, mode: &Mode, lease: Option<Duration>) -> Change {
+        let stored = StoredGrant {
+            holder: self.holder.clone(),
+            key: Key::new(self.key.as_bytes()),
+            mode: mode.clone(),
+            lease,
+        };
+        Change::Granted(self.token, stored)
+    }
+
     pub(super) fn to_grant(self) -> Grant {
         Grant {
-            session: self.session,
+            holder: self.holder.clone(),
             key: self.key.clone(),
             token: self.token,
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::lock_key::LockKey;
 use super::lost_locks::LostLocks;
 use super::shrunk;
-use crate::model::{Seq, Token};
+use crate::model::{Key, Seq, Token};
 
 /// The keys that a session holds, and the rest of its state that outlives its connection.
 ///
@@ -32,6 +32,10 @@ pub(super) struct HeldKeys {
     /// Where the losses of the session are noted. If it is `None`, none of its locks has had a
     /// lease.
     pub(super) lost: Option<Arc<LostLocks>>,
+    /// What the session is called.
+    pub(super) name: Option<Key>,
+    /// Whether the session has ever taken a lock for an owner word.
+    pub(super) has_taken_for_owners: bool,
     /// Whether the store knows of the session.
     pub(super) stored: bool,
     /// The session's last change that was answered. If the store failed, the change may not be

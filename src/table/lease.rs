@@ -10,13 +10,13 @@ use super::grant::Grant;
 use super::lock_key::LockKey;
 use super::lost_locks::LostLocks;
 use super::shrunk;
-use crate::model::{SessionNumber, Token};
+use crate::model::{Holder, Token};
 
 /// A lock that ended by its lease.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EndedLease {
-    /// The session that held it.
-    pub session: SessionNumber,
+    /// Who held it.
+    pub holder: Holder,
     /// The key that was held.
     pub key: LockKey,
     /// The fencing token of the grant.
@@ -48,27 +48,32 @@ struct Running {
 #[derive(Debug)]
 struct Lease {
     key: LockKey,
-    session: SessionNumber,
-    lost: Arc<LostLocks>,
+    holder: Holder,
+    /// Where the loss is noted, if a session holds the lock.
+    lost: Option<Arc<LostLocks>>,
+    length: Duration,
     /// Since when the grant has a lease, however often that was renewed.
     since: Instant,
 }
 
 impl Leases {
     /// Starts a lease at `now`, or moves its end.
-    pub(super) fn set(&self, grant: Grant, lost: Arc<LostLocks>, lease: Duration, now: Instant) {
-        let Grant {
-            session,
-            key,
-            token,
-        } = grant;
-        let end = now + lease;
+    pub(super) fn set(
+        &self,
+        grant: Grant,
+        lost: Option<Arc<LostLocks>>,
+        length: Duration,
+        now: Instant,
+    ) {
+        let Grant { holder, key, token } = grant;
+        let end = now + length;
         let mut running = self.lock();
         let before = running.remove(token);
         let lease = Lease {
             key,
-            session,
+            holder,
             lost,
+            length,
             since: before.map_or(now, |before| before.since),
         };
         running.ends.insert(token, end);
@@ -87,13 +92,27 @@ impl Leases {
         self.lock().remove(token);
     }
 
+    /// The whole length of a running lease.
+    pub(super) fn length(&self, token: Token) -> Option<Duration> {
+        let running = self.lock();
+        let end = *running.ends.get(&token)?;
+        Some(running.by_end.get(&(end, token))?.length)
+    }
+
+    /// When a running lease ends.
+    pub(super) fn end(&self, token: Token) -> Option<Instant> {
+        self.lock().ends.get(&token).copied()
+    }
+
     /// Removes the lease if its end has come, and tells its session of the loss, under the `hash` of
     /// the key. Returns since when it ran; `None` if its end has not come, or it was removed before.
     pub(super) fn remove_due(&self, token: Token, now: Instant, hash: u64) -> Option<Instant> {
         let mut running = self.lock();
         let due = running.ends.get(&token).is_some_and(|end| *end <= now);
         let lease = due.then(|| running.remove(token)).flatten()?;
-        lease.lost.add(hash, token);
+        if let Some(lost) = lease.lost {
+            lost.add(hash, token);
+        }
         Some(lease.since)
     }
 
@@ -105,7 +124,7 @@ impl Leases {
             .iter()
             .take_while(|((end, _), _)| *end <= now);
         let due = due.map(|((_, token), lease)| Grant {
-            session: lease.session,
+            holder: lease.holder.clone(),
             key: lease.key.clone(),
             token: *token,
         });

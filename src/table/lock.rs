@@ -1,24 +1,25 @@
 //! The lock of one key: its holders, its mode and its waiters. Pure transitions.
 //!
-//! A `Lock` exists only while a session holds it; the table drops it with its last holder.
-//! Everything here runs under the guard of the key's shard.
+//! A `Lock` exists only while it is held; the table drops it with its last holder. Everything here
+//! runs under the guard of the key's shard.
 //!
 //! Invariants, asserted where a transition could break them. They ensure that an exclusive lock has
 //! one holder, so a release build asserts them, too: the panic ends the task of one connection
 //! before a second session has the lock, and the lock stays as it was.
 //!
-//! 1. There is at least one holder. Exclusive: exactly one. Shared: any number, one value.
-//! 2. A session that holds the key does not wait for it.
+//! 1. There is at least one holder. Exclusive: exactly one. Shared: any number, one value. Slots:
+//!    when each of them joined, there were fewer than it asked for.
+//! 2. A session that holds the key does not wait for it, except for a grant to an owner word.
 //! 3. While a request waits, the lock is held (follows from 1, as a lock without holders is
-//!    dropped). So a release hands the lock to the next waiter in the same step, and no other
-//!    request can slip in between.
+//!    dropped), and the first in its queue excludes a holder. So every step that takes a holder or a
+//!    waiter away lets in who comes next, and no other request can slip in between.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::grant::GrantWord;
+use super::holders::{Admission, Hold, Holders, Obstacle};
 use super::waiters::{Waiter, Waiters};
-use crate::model::{Mode, SessionNumber, Token, Value};
+use crate::model::{Ask, Holder, Mode, SessionNumber, Token};
 
 /// A held key.
 ///
@@ -30,109 +31,148 @@ pub(super) enum Lock {
     Fat(Box<FatLock>),
 }
 
-/// A lock that is shared or waited for.
+/// A lock that is shared, slotted, held by an owner or waited for.
 #[derive(Debug)]
 pub(super) struct FatLock {
     holders: Holders,
     waiters: Waiters,
 }
 
-/// The sessions that hold a key.
+/// What became of a lock in a step that may let waiters in.
 #[derive(Debug)]
-enum Holders {
-    Exclusive(SessionNumber, GrantWord),
-    Shared(SharedHolders),
-}
-
-#[derive(Debug)]
-struct SharedHolders {
-    value: Value,
-    grants: BTreeMap<SessionNumber, GrantWord>,
-}
-
-/// How a request for a held lock is decided.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Admission {
-    /// The session holds the lock already, in this very mode, by the grant with this token.
-    Mine(Token),
-    /// The session may join the holders.
-    Joinable,
-    /// The session holds the lock in another mode or with another value, and would wait for itself.
-    Conflict,
-    /// Other sessions hold the lock, and the request would have to wait.
-    Busy,
-}
-
-/// What became of a lock when a session released it.
-#[derive(Debug)]
-pub(super) enum Released {
-    /// It is still held, by the remaining holders, or by the sessions of these waiters, which the
-    /// caller must wake.
+pub(super) enum Passed {
+    /// It is held, perhaps by the sessions of these waiters now, which the caller must wake.
     Held(Vec<Arc<Waiter>>),
-    /// No session holds it, and no request waits for it.
+    /// Nobody holds it, and no request waits for it.
     Free,
 }
 
+/// Which holders must let go before it is a request's turn.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Needs {
+    /// Each of them.
+    All,
+    /// Any of them.
+    Any,
+    /// Each of these, perhaps none.
+    These(Vec<Holder>),
+}
+
+/// Whether a lock can be held in another mode.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ModeChange {
+    /// It can.
+    Possible,
+    /// It is the mode in which the lock is held.
+    Already,
+    /// Others share the lock, or it is of a kind that cannot become this.
+    Impossible,
+}
+
 impl Lock {
-    /// A lock held by `session` alone so far.
-    pub(super) fn new(session: SessionNumber, mode: Mode, grant: GrantWord) -> Self {
-        match mode {
-            Mode::Exclusive => Self::Thin(session, grant),
-            mode => Self::Fat(Box::new(FatLock {
-                holders: Holders::first(session, mode, grant),
+    /// A lock held by `holder` alone so far.
+    pub(super) fn new(holder: Holder, mode: &Mode, hold: Hold) -> Self {
+        match (holder, mode) {
+            (Holder::Session(session), Mode::Exclusive) => Self::Thin(session, hold.word),
+            (holder, mode) => Self::Fat(Box::new(FatLock {
+                holders: Holders::first(holder, mode, hold),
                 waiters: Waiters::default(),
             })),
         }
     }
 
-    pub(super) fn admission(&self, session: SessionNumber, mode: &Mode) -> Admission {
-        match (self, mode) {
-            (Self::Thin(holder, word), Mode::Exclusive) if *holder == session => {
-                Admission::Mine(word.token())
-            }
-            (Self::Thin(holder, _), _) if *holder == session => Admission::Conflict,
-            (Self::Thin(..), _) => Admission::Busy,
-            (Self::Fat(fat), mode) => fat.holders.admission(session, mode),
+    /// How a request is decided. Nobody who joins passes a request that waits, unless
+    /// `equal_values_pass`.
+    pub(super) fn admission(
+        &self,
+        session: SessionNumber,
+        ask: &Ask,
+        equal_values_pass: bool,
+    ) -> Admission {
+        match self {
+            Self::Thin(holder, word) if *holder == session && !ask.is_owned() => match ask.mode {
+                Mode::Exclusive => Admission::Mine(word.token()),
+                _ => Admission::Conflict,
+            },
+            Self::Thin(..) => Admission::Busy,
+            Self::Fat(fat) => match fat.holders.admission(session, ask) {
+                Admission::Joinable if fat.waiters.waiting() > 0 => {
+                    match equal_values_pass && ask.mode.value().is_some() {
+                        true => Admission::Joinable,
+                        false => Admission::Busy,
+                    }
+                }
+                admission => admission,
+            },
         }
     }
 
-    /// Adds a holder that named the value of this shared lock ([`Admission::Joinable`]).
-    pub(super) fn join(&mut self, session: SessionNumber, grant: GrantWord) {
+    /// Adds a holder that may join ([`Admission::Joinable`]).
+    pub(super) fn join(&mut self, holder: Holder, mode: &Mode, hold: Hold) {
         let fat = self.inflate();
-        fat.holders.join(session, grant);
+        fat.holders.add(holder, mode, hold);
         fat.check();
     }
 
-    /// Takes `session`, which must be a holder, off the holders. If it was the last, the lock
-    /// passes to the next waiter, and, if that waiter names a value, to all waiters with the same
-    /// value. `grant` makes the grant of each new holder, in the order of the queue.
+    /// Takes `holder`, which must be one, off the holders, and lets in the waiters whose turn it is
+    /// then. `grant` makes the grant of each new holder, in the order of the queue.
     pub(super) fn release(
         &mut self,
-        session: SessionNumber,
+        holder: &Holder,
         grant: impl FnMut(&Waiter) -> GrantWord,
-    ) -> Released {
+    ) -> Passed {
         // Nothing has changed yet: the holders keep the lock.
-        assert!(self.is_held_by(session), "only a holder lets go");
-        let released = match self {
-            Self::Thin(..) => Released::Free,
-            Self::Fat(fat) => fat.release(session, grant),
+        assert!(self.grant_of(holder).is_some(), "only a holder lets go");
+        let passed = match self {
+            Self::Thin(..) => Passed::Free,
+            Self::Fat(fat) => {
+                fat.holders.remove(holder);
+                fat.let_in(grant)
+            }
         };
         self.deflate();
-        released
+        passed
     }
 
-    /// The session's grant, to be read or changed.
-    pub(super) fn grant_mut(&mut self, session: SessionNumber) -> Option<&mut GrantWord> {
-        match self {
-            Self::Thin(holder, grant) => (*holder == session).then_some(grant),
-            Self::Fat(fat) => fat.holders.grant_mut(session),
+    /// Whether the lock can become exclusive, or a shared one by this value.
+    pub(super) fn can_become(&self, mode: &Mode) -> ModeChange {
+        match (self.mode(), mode) {
+            (now, mode) if now == *mode => ModeChange::Already,
+            (Mode::Exclusive, Mode::Shared(_)) => ModeChange::Possible,
+            (Mode::Shared(_), Mode::Exclusive) if self.holders_in_all() == 1 => {
+                ModeChange::Possible
+            }
+            _ => ModeChange::Impossible,
         }
     }
 
-    pub(super) fn is_held_by(&self, session: SessionNumber) -> bool {
+    /// Changes the mode ([`ModeChange::Possible`]), and lets in the waiters whose turn it is then, who
+    /// are returned. Nobody is let in without `grant`.
+    pub(super) fn set_mode(
+        &mut self,
+        mode: &Mode,
+        grant: Option<impl FnMut(&Waiter) -> GrantWord>,
+    ) -> Vec<Arc<Waiter>> {
+        let fat = self.inflate();
+        fat.holders.set_mode(mode);
+        let granted = fat.let_in_by(grant);
+        self.deflate();
+        granted
+    }
+
+    /// The grant of a holder.
+    pub(super) fn grant_of(&self, holder: &Holder) -> Option<GrantWord> {
         match self {
-            Self::Thin(holder, _) => *holder == session,
-            Self::Fat(fat) => fat.holders.contains(session),
+            Self::Thin(one, word) => (*holder == Holder::Session(*one)).then_some(*word),
+            Self::Fat(fat) => fat.holders.get(holder).map(|hold| hold.word),
+        }
+    }
+
+    /// The grant of a holder, to be changed.
+    pub(super) fn grant_mut(&mut self, holder: &Holder) -> Option<&mut GrantWord> {
+        match self {
+            Self::Thin(one, word) => (*holder == Holder::Session(*one)).then_some(word),
+            Self::Fat(fat) => fat.holders.get_mut(holder).map(|hold| &mut hold.word),
         }
     }
 
@@ -143,14 +183,22 @@ impl Lock {
         fat.check();
     }
 
-    /// Takes a waiter out of the queue; false if it was granted the lock or refused before.
-    pub(super) fn leave(&mut self, waiter: &Waiter) -> bool {
-        let left = match self {
-            Self::Thin(..) => false,
-            Self::Fat(fat) => fat.waiters.leave(waiter),
+    /// Takes a waiter out of the queue, and lets those in whose turn it is then; `None` if it was
+    /// granted the lock or refused before. Nobody is let in without `grant`.
+    pub(super) fn leave(
+        &mut self,
+        waiter: &Waiter,
+        grant: Option<impl FnMut(&Waiter) -> GrantWord>,
+    ) -> Option<Vec<Arc<Waiter>>> {
+        let Self::Fat(fat) = self else {
+            return None;
         };
+        if !fat.waiters.leave(waiter) {
+            return None;
+        }
+        let granted = fat.let_in_by(grant);
         self.deflate();
-        left
+        Some(granted)
     }
 
     /// Takes all waiters out of the queue, without the lock, and returns their number. They are not
@@ -171,13 +219,42 @@ impl Lock {
         }
     }
 
-    /// The holders, in the order of their numbers, each with its token.
-    pub(super) fn holders(&self) -> impl Iterator<Item = (SessionNumber, Token)> {
+    /// The requests that wait, in the order of the queue.
+    pub(super) fn queue(&self) -> impl Iterator<Item = &Arc<Waiter>> {
+        let fat = match self {
+            Self::Thin(..) => None,
+            Self::Fat(fat) => Some(fat),
+        };
+        fat.into_iter().flat_map(|fat| fat.waiters.iter())
+    }
+
+    /// Which holders must let go before it is this waiter's turn, which need not stand in the queue:
+    /// then it counts as the last.
+    pub(super) fn needs(&self, waiter: &Waiter) -> Needs {
+        match self {
+            Self::Thin(..) => Needs::All,
+            Self::Fat(fat) => fat.needs(waiter),
+        }
+    }
+
+    /// The holders, sessions in the order of their numbers and then owners.
+    pub(super) fn holders(&self) -> impl Iterator<Item = (Holder, Hold)> {
         let (thin, fat) = match self {
-            Self::Thin(holder, grant) => (Some((*holder, grant.token())), None),
+            Self::Thin(session, word) => (Some(thin_hold(*session, *word)), None),
             Self::Fat(fat) => (None, Some(fat.holders.iter())),
         };
-        thin.into_iter().chain(fat.into_iter().flatten())
+        let fat = fat.into_iter().flatten();
+        thin.into_iter()
+            .chain(fat.map(|(holder, hold)| (holder.clone(), *hold)))
+    }
+
+    /// The owner words among the holders.
+    pub(super) fn owners(&self) -> impl Iterator<Item = (&Holder, &Hold)> {
+        let fat = match self {
+            Self::Thin(..) => None,
+            Self::Fat(fat) => Some(fat.holders.owners()),
+        };
+        fat.into_iter().flatten()
     }
 
     pub(super) fn holders_in_all(&self) -> usize {
@@ -194,11 +271,24 @@ impl Lock {
         }
     }
 
+    /// The holder with the lowest token, and the token.
+    pub(super) fn first_granted(&self) -> (Holder, Token) {
+        let nobody = (Holder::Session(SessionNumber(0)), Token(0));
+        match self {
+            Self::Thin(session, word) => (Holder::Session(*session), word.token()),
+            Self::Fat(fat) => {
+                let first = fat.holders.iter().min_by_key(|(_, hold)| hold.word.token());
+                first.map_or(nobody, |(holder, hold)| (holder.clone(), hold.word.token()))
+            }
+        }
+    }
+
     /// The lock in the form in which it can be joined and waited for.
     fn inflate(&mut self) -> &mut FatLock {
-        if let Self::Thin(holder, grant) = self {
+        if let Self::Thin(session, word) = self {
+            let (holder, hold) = thin_hold(*session, *word);
             *self = Self::Fat(Box::new(FatLock {
-                holders: Holders::Exclusive(*holder, *grant),
+                holders: Holders::Exclusive(holder, hold),
                 waiters: Waiters::default(),
             }));
         }
@@ -211,50 +301,94 @@ impl Lock {
     /// Back to the thin form, if one session holds the lock exclusively and no request waits.
     fn deflate(&mut self) {
         if let Self::Fat(fat) = self
-            && let Holders::Exclusive(holder, grant) = fat.holders
+            && let Holders::Exclusive(Holder::Session(session), hold) = fat.holders
             && fat.waiters.waiting() == 0
         {
-            *self = Self::Thin(holder, grant);
+            *self = Self::Thin(session, hold.word);
         }
     }
 }
 
+fn thin_hold(session: SessionNumber, word: GrantWord) -> (Holder, Hold) {
+    let taker = session;
+    (Holder::Session(session), Hold { word, taker })
+}
+
 impl FatLock {
-    fn release(
-        &mut self,
-        session: SessionNumber,
-        mut grant: impl FnMut(&Waiter) -> GrantWord,
-    ) -> Released {
-        if let Holders::Shared(shared) = &mut self.holders {
-            shared.grants.remove(&session);
-            if !shared.grants.is_empty() {
-                return Released::Held(Vec::new());
+    /// Lets in whoever's turn it is at a lock that is held; nobody without `grant`.
+    fn let_in_by(&mut self, grant: Option<impl FnMut(&Waiter) -> GrantWord>) -> Vec<Arc<Waiter>> {
+        match grant.map(|grant| self.let_in(grant)) {
+            Some(Passed::Held(granted)) => granted,
+            Some(Passed::Free) => unreachable!("invariant 1: it is held"),
+            None => Vec::new(),
+        }
+    }
+
+    /// Lets in whoever's turn it is: the first in the queue, as long as the holders admit it; and
+    /// with the first by value all who wait with the same value.
+    fn let_in(&mut self, mut grant: impl FnMut(&Waiter) -> GrantWord) -> Passed {
+        let mut granted = Vec::new();
+        let Self { holders, waiters } = self;
+        while let Some(first) = waiters.first()
+            && holders.admit(first.holder(), first.mode())
+        {
+            for next in waiters.take_like(&first) {
+                if !holders.admit(next.holder(), next.mode()) {
+                    // Its owner has just been let in by another request.
+                    waiters.put_back(next);
+                    continue;
+                }
+                let (word, taker) = (grant(&next), next.session());
+                waiters.grant(&next);
+                holders.add(next.holder().clone(), next.mode(), Hold { word, taker });
+                granted.push(next);
             }
         }
-        let mut holders = None;
-        let granted = self.waiters.grant_next(|waiter| {
-            let grant = grant(waiter);
-            match &mut holders {
-                None => {
-                    let mode = waiter.mode().clone();
-                    holders = Some(Holders::first(waiter.session(), mode, grant));
-                }
-                Some(holders) => holders.join(waiter.session(), grant),
-            }
-        });
-        let Some(holders) = holders else {
-            return Released::Free;
-        };
-        self.holders = holders;
+        waiters.sweep();
+        if matches!(self.holders, Holders::Nobody) {
+            return Passed::Free;
+        }
         self.check();
-        Released::Held(granted)
+        Passed::Held(granted)
+    }
+
+    fn needs(&self, waiter: &Waiter) -> Needs {
+        if matches!(self.holders, Holders::Exclusive(..)) {
+            return Needs::All;
+        }
+        let obstacle = |one: &Waiter| self.holders.obstacle(one.holder(), one.mode());
+        let own = obstacle(waiter);
+        if own == Some(Obstacle::All) {
+            return Needs::All;
+        }
+        if own == Some(Obstacle::Any) && self.waiters.are_all_sessions_for_slots() {
+            return Needs::Any;
+        }
+        let (mut of_owners, mut of_any) = (Vec::new(), false);
+        let before = self.waiters.served_before(waiter);
+        for (one, obstacle) in before
+            .map(|one| (one, obstacle(one)))
+            .chain([(waiter, own)])
+        {
+            match obstacle {
+                Some(Obstacle::All) => return Needs::All,
+                Some(Obstacle::Any) => of_any = true,
+                Some(Obstacle::OwnOwner) => of_owners.push(one.holder().clone()),
+                None => {}
+            }
+        }
+        match of_any && of_owners.is_empty() {
+            true => Needs::Any,
+            false => Needs::These(of_owners),
+        }
     }
 
     fn check(&self) {
-        if let Holders::Shared(shared) = &self.holders {
-            assert!(!shared.grants.is_empty(), "invariant 1: held by someone");
-        }
-        let holds = |waiter: &Waiter| self.holders.contains(waiter.session());
+        assert!(self.holders.len() > 0, "invariant 1: held by someone");
+        let holds = |waiter: &Waiter| {
+            let session = Holder::Session(waiter.session());
+            waiter.holder() == &session && self.holders.get(&session).is_some()
+        };
         assert!(
             !self.waiters.last().is_some_and(holds),
             "invariant 2: holders do not wait"
@@ -262,89 +396,45 @@ impl FatLock {
     }
 }
 
-impl Holders {
-    fn first(session: SessionNumber, mode: Mode, grant: GrantWord) -> Self {
-        match mode {
-            Mode::Exclusive => Self::Exclusive(session, grant),
-            Mode::Shared(value) => Self::Shared(SharedHolders {
-                value,
-                grants: BTreeMap::from([(session, grant)]),
-            }),
-        }
-    }
-
-    fn join(&mut self, session: SessionNumber, grant: GrantWord) {
-        match self {
-            Self::Shared(shared) => {
-                shared.grants.insert(session, grant);
-            }
-            // Nothing has changed: the holder keeps the lock, alone.
-            Self::Exclusive(..) => unreachable!("invariant 1: an exclusive lock has one holder"),
-        }
-    }
-
-    fn admission(&self, session: SessionNumber, mode: &Mode) -> Admission {
-        match (self, mode) {
-            (Self::Exclusive(holder, word), Mode::Exclusive) if *holder == session => {
-                Admission::Mine(word.token())
-            }
-            (Self::Shared(shared), Mode::Shared(value)) if shared.value == *value => {
-                let own = shared.grants.get(&session);
-                own.map_or(Admission::Joinable, |word| Admission::Mine(word.token()))
-            }
-            (holders, _) if holders.contains(session) => Admission::Conflict,
-            _ => Admission::Busy,
-        }
-    }
-
-    fn grant_mut(&mut self, session: SessionNumber) -> Option<&mut GrantWord> {
-        match self {
-            Self::Exclusive(holder, grant) => (*holder == session).then_some(grant),
-            Self::Shared(shared) => shared.grants.get_mut(&session),
-        }
-    }
-
-    fn mode(&self) -> Mode {
-        match self {
-            Self::Exclusive(..) => Mode::Exclusive,
-            Self::Shared(shared) => Mode::Shared(shared.value.clone()),
-        }
-    }
-
-    fn contains(&self, session: SessionNumber) -> bool {
-        match self {
-            Self::Exclusive(holder, _) => *holder == session,
-            Self::Shared(shared) => shared.grants.contains_key(&session),
-        }
-    }
-
-    fn len(&self) -> usize {
-        match self {
-            Self::Exclusive(..) => 1,
-            Self::Shared(shared) => shared.grants.len(),
-        }
-    }
-
-    /// The holders, in the order of their numbers, each with its token.
-    fn iter(&self) -> impl Iterator<Item = (SessionNumber, Token)> {
-        let (one, many) = match self {
-            Self::Exclusive(holder, grant) => (Some((*holder, grant.token())), None),
-            Self::Shared(shared) => (None, Some(&shared.grants)),
-        };
-        let many = many.into_iter().flatten();
-        one.into_iter()
-            .chain(many.map(|(holder, grant)| (*holder, grant.token())))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::table::lock_key::LockKey;
-    use std::time::Instant;
+    use crate::model::{AskedFor, Value};
+    use crate::table::waiters::test_waiter;
+    use std::num::NonZeroU32;
 
-    fn session(number: u64) -> SessionNumber {
-        SessionNumber(number)
+    fn session(number: u64) -> Holder {
+        Holder::Session(SessionNumber(number))
+    }
+
+    fn owner(name: &str) -> Holder {
+        Holder::Owner(Value::new(name.as_bytes()))
+    }
+
+    fn hold(token: u64) -> Hold {
+        let (word, taker) = (grant(token), SessionNumber(token));
+        Hold { word, taker }
+    }
+
+    fn slots(count: u32) -> Mode {
+        Mode::Slot(NonZeroU32::new(count).expect("not zero"))
+    }
+
+    fn new(number: u64, mode: Mode) -> Lock {
+        Lock::new(session(number), &mode, hold(number))
+    }
+
+    fn leave(lock: &mut Lock, waiter: &Waiter) -> Option<Vec<u64>> {
+        let let_in = lock.leave(waiter, Some(next_grant))?;
+        Some(let_in.iter().map(|waiter| waiter.session().0).collect())
+    }
+
+    fn owned(mode: Mode, name: &str) -> Ask {
+        let owner = Value::new(name.as_bytes());
+        Ask {
+            mode,
+            holder: AskedFor::Owner(owner, None),
+        }
     }
 
     fn grant(token: u64) -> GrantWord {
@@ -361,21 +451,14 @@ mod tests {
     }
 
     fn wait(lock: &mut Lock, number: u64, mode: Mode) -> Arc<Waiter> {
-        let waiter = Arc::new(Waiter::new(
-            session(number),
-            None,
-            LockKey::new(b"k"),
-            mode,
-            Instant::now(),
-            number,
-        ));
+        let waiter = test_waiter(number, mode.into());
         lock.enqueue(Arc::clone(&waiter));
         waiter
     }
 
-    fn handed_to(released: Released) -> Vec<u64> {
+    fn handed_to(released: Passed) -> Vec<u64> {
         match released {
-            Released::Held(granted) => granted.iter().map(|waiter| waiter.session().0).collect(),
+            Passed::Held(granted) => granted.iter().map(|waiter| waiter.session().0).collect(),
             other => panic!("not held: {other:?}"),
         }
     }
@@ -383,100 +466,109 @@ mod tests {
     #[test]
     fn a_lock_of_one_holder_is_two_words() {
         assert_eq!(size_of::<Lock>(), 16);
-        let mut lock = Lock::new(session(1), Mode::Exclusive, grant(1));
+        let mut lock = new(1, Mode::Exclusive);
         let waiter = wait(&mut lock, 2, Mode::Exclusive);
         assert!(matches!(lock, Lock::Fat(_)));
-        assert!(lock.leave(&waiter));
+        assert_eq!(leave(&mut lock, &waiter), Some(vec![]));
         assert!(matches!(lock, Lock::Thin(..)));
         wait(&mut lock, 2, Mode::Exclusive);
-        assert_eq!(handed_to(lock.release(session(1), next_grant)), [2]);
+        assert_eq!(handed_to(lock.release(&session(1), next_grant)), [2]);
         assert!(matches!(lock, Lock::Thin(..)));
     }
 
     #[test]
     fn waiters_that_were_refused_get_nothing() {
-        let mut lock = Lock::new(session(1), Mode::Exclusive, grant(1));
+        let mut lock = new(1, Mode::Exclusive);
         let waiters = [2, 3].map(|number| wait(&mut lock, number, Mode::Exclusive));
         assert_eq!((lock.refuse_waiters(), lock.waiters()), (2, 0));
         for waiter in &waiters {
             assert!(!waiter.is_waiting() && !waiter.is_granted());
-            assert!(!lock.leave(waiter));
+            assert!(leave(&mut lock, waiter).is_none());
         }
         assert!(matches!(lock, Lock::Thin(..)));
-        let released = lock.release(session(1), next_grant);
-        assert!(matches!(released, Released::Free));
+        let released = lock.release(&session(1), next_grant);
+        assert!(matches!(released, Passed::Free));
     }
 
     #[test]
     #[should_panic = "invariant 1"]
     fn an_exclusive_lock_is_never_joined() {
-        let mut lock = Lock::new(session(1), Mode::Exclusive, grant(1));
-        lock.join(session(2), grant(2));
+        let mut lock = new(1, Mode::Exclusive);
+        lock.join(session(2), &Mode::Exclusive, hold(2));
     }
 
     #[test]
     #[should_panic = "only a holder"]
     fn a_stranger_never_releases() {
-        let mut lock = Lock::new(session(1), Mode::Exclusive, grant(1));
-        lock.release(session(2), next_grant);
+        let mut lock = new(1, Mode::Exclusive);
+        lock.release(&session(2), next_grant);
     }
 
     #[test]
     fn admission_follows_mode_value_and_ownership() {
-        let exclusive = Lock::new(session(1), Mode::Exclusive, grant(1));
+        let exclusive = new(1, Mode::Exclusive);
         assert_eq!(
-            exclusive.admission(session(1), &Mode::Exclusive),
+            exclusive.admission(SessionNumber(1), &Mode::Exclusive.into(), false),
             Admission::Mine(Token(1))
         );
         assert_eq!(
-            exclusive.admission(session(1), &shared("v")),
+            exclusive.admission(SessionNumber(1), &shared("v").into(), false),
             Admission::Conflict
         );
         assert_eq!(
-            exclusive.admission(session(2), &Mode::Exclusive),
+            exclusive.admission(SessionNumber(2), &Mode::Exclusive.into(), false),
             Admission::Busy
         );
         assert_eq!(
-            exclusive.admission(session(2), &shared("v")),
+            exclusive.admission(SessionNumber(2), &shared("v").into(), false),
             Admission::Busy
         );
-        let valued = Lock::new(session(1), shared("v"), grant(1));
+        let valued = new(1, shared("v"));
         let mine = Admission::Mine(Token(1));
-        assert_eq!(valued.admission(session(1), &shared("v")), mine);
         assert_eq!(
-            valued.admission(session(1), &shared("w")),
+            valued.admission(SessionNumber(1), &shared("v").into(), false),
+            mine
+        );
+        assert_eq!(
+            valued.admission(SessionNumber(1), &shared("w").into(), false),
             Admission::Conflict
         );
         assert_eq!(
-            valued.admission(session(1), &Mode::Exclusive),
+            valued.admission(SessionNumber(1), &Mode::Exclusive.into(), false),
             Admission::Conflict
         );
         assert_eq!(
-            valued.admission(session(2), &shared("v")),
+            valued.admission(SessionNumber(2), &shared("v").into(), false),
             Admission::Joinable
         );
-        assert_eq!(valued.admission(session(2), &shared("w")), Admission::Busy);
+        assert_eq!(
+            valued.admission(SessionNumber(2), &shared("w").into(), false),
+            Admission::Busy
+        );
     }
 
     #[test]
     fn a_released_lock_goes_straight_to_the_first_waiter() {
-        let mut lock = Lock::new(session(1), Mode::Exclusive, grant(1));
+        let mut lock = new(1, Mode::Exclusive);
         let second = wait(&mut lock, 2, Mode::Exclusive);
         let third = wait(&mut lock, 3, Mode::Exclusive);
-        assert_eq!(handed_to(lock.release(session(1), next_grant)), [2]);
+        assert_eq!(handed_to(lock.release(&session(1), next_grant)), [2]);
         assert!(second.is_granted() && !third.is_granted());
-        assert!(!lock.leave(&second), "granted, so it cannot leave");
-        assert!(lock.leave(&third));
+        assert!(
+            leave(&mut lock, &second).is_none(),
+            "granted, so it cannot leave"
+        );
+        assert_eq!(leave(&mut lock, &third), Some(vec![]));
         assert!(matches!(
-            lock.release(session(2), next_grant),
-            Released::Free
+            lock.release(&session(2), next_grant),
+            Passed::Free
         ));
     }
 
     #[test]
     fn the_first_waiters_value_lets_in_all_who_named_it() {
-        let mut lock = Lock::new(session(1), shared("a"), grant(1));
-        lock.join(session(2), grant(2));
+        let mut lock = new(1, shared("a"));
+        lock.join(session(2), &shared("a"), hold(2));
         for (number, mode) in [
             (3, shared("b")),
             (4, Mode::Exclusive),
@@ -485,34 +577,34 @@ mod tests {
         ] {
             wait(&mut lock, number, mode);
         }
-        assert_eq!(handed_to(lock.release(session(1), next_grant)), [0; 0]);
-        assert_eq!(handed_to(lock.release(session(2), next_grant)), [3, 6]);
+        assert_eq!(handed_to(lock.release(&session(1), next_grant)), [0; 0]);
+        assert_eq!(handed_to(lock.release(&session(2), next_grant)), [3, 6]);
         assert_eq!(lock.mode(), shared("b"));
         assert!(
             lock.holders()
                 .map(|(holder, _)| holder)
                 .eq([session(3), session(6)])
         );
-        assert_eq!(handed_to(lock.release(session(6), next_grant)), [0; 0]);
-        assert_eq!(handed_to(lock.release(session(3), next_grant)), [4]);
-        assert_eq!(handed_to(lock.release(session(4), next_grant)), [5]);
+        assert_eq!(handed_to(lock.release(&session(6), next_grant)), [0; 0]);
+        assert_eq!(handed_to(lock.release(&session(3), next_grant)), [4]);
+        assert_eq!(handed_to(lock.release(&session(4), next_grant)), [5]);
         assert!(matches!(
-            lock.release(session(5), next_grant),
-            Released::Free
+            lock.release(&session(5), next_grant),
+            Passed::Free
         ));
     }
 
     #[test]
     fn waiters_that_left_are_skipped() {
-        let mut lock = Lock::new(session(1), Mode::Exclusive, grant(1));
+        let mut lock = new(1, Mode::Exclusive);
         let waiters: Vec<_> = (2..100)
             .map(|number| wait(&mut lock, number, Mode::Exclusive))
             .collect();
         for waiter in &waiters[..96] {
-            assert!(lock.leave(waiter));
+            assert_eq!(leave(&mut lock, waiter), Some(vec![]));
         }
         assert_eq!(lock.waiters(), 2);
-        assert_eq!(handed_to(lock.release(session(1), next_grant)), [98]);
-        assert_eq!(handed_to(lock.release(session(98), next_grant)), [99]);
+        assert_eq!(handed_to(lock.release(&session(1), next_grant)), [98]);
+        assert_eq!(handed_to(lock.release(&session(98), next_grant)), [99]);
     }
 }

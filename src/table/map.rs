@@ -11,7 +11,7 @@
 //! 3. While no thread has the guard, a fat lock is kept exactly if the words of a key in the map
 //!    hold its number.
 
-use std::collections::HashMap;
+use std::collections::{BinaryHeap, HashMap};
 use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -42,6 +42,22 @@ pub(super) struct Locks {
     /// Taken under a key's guard, for one look-up at a time.
     fat: [Mutex<FatLocks>; FAT_SHARDS],
     last_fat: AtomicU64,
+}
+
+/// A key in the order of its bytes.
+#[derive(PartialEq, Eq)]
+struct ByBytes(LockKey);
+
+impl Ord for ByBytes {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.0.as_bytes().cmp(other.0.as_bytes())
+    }
+}
+
+impl PartialOrd for ByBytes {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
 }
 
 /// What the map has for a key, under its guard.
@@ -122,6 +138,26 @@ impl Locks {
     /// All keys, in no order. Locks one shard at a time.
     pub(super) fn keys(&self) -> Vec<LockKey> {
         self.keys.iter().map(|entry| entry.key().clone()).collect()
+    }
+
+    /// Of the keys for which `is_one` is true, the first `most` in their order. Locks one shard at a
+    /// time, and keeps no more than `most`.
+    pub(super) fn first_keys(&self, most: usize, is_one: impl Fn(&[u8]) -> bool) -> Vec<LockKey> {
+        let mut first: BinaryHeap<ByBytes> = BinaryHeap::new();
+        for entry in self.keys.iter() {
+            let key = entry.key();
+            let is_full = first.len() >= most;
+            let last = first.peek().filter(|_| is_full);
+            if is_one(key.as_bytes()) && last.is_none_or(|last| key.as_bytes() < last.0.as_bytes())
+            {
+                if is_full {
+                    first.pop();
+                }
+                first.push(ByBytes(key.clone()));
+            }
+        }
+        let first = first.into_sorted_vec();
+        first.into_iter().map(|key| key.0).collect()
     }
 
     pub(super) fn hash(&self, key: &[u8]) -> u64 {
@@ -205,7 +241,8 @@ impl Free<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Key, Mode};
+    use crate::model::{Holder, Key, Mode};
+    use crate::table::holders::Hold;
 
     fn fat_locks(locks: &Locks) -> usize {
         let each = locks.fat.iter().map(|fat| fat.lock().expect("whole").len());
@@ -217,7 +254,8 @@ mod tests {
     }
 
     fn fill(locks: &Locks, key: &[u8], mode: Mode) {
-        let lock = Lock::new(SessionNumber(1), mode, GrantWord::new(Token(1), false));
+        let (word, taker) = (GrantWord::new(Token(1), false), SessionNumber(1));
+        let lock = Lock::new(Holder::Session(taker), &mode, Hold { word, taker });
         locks.at(LockKey::new(key), |place| match place {
             Place::Free(free) => free.fill(lock),
             Place::Held(..) => panic!("nobody holds it"),

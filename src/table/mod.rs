@@ -17,9 +17,13 @@
 //! its locks stay held on disk, as after a crash.
 
 mod acquire;
+mod change_mode;
+mod counters;
 mod grant;
 mod held_keys;
+mod holders;
 pub(crate) mod interleave;
+mod knot;
 mod lease;
 mod lock;
 mod lock_key;
@@ -33,27 +37,33 @@ mod release;
 #[cfg(feature = "store")]
 mod restore;
 mod session;
+mod several;
 mod signal;
 mod snapshot;
+mod tokens;
 mod wait;
 mod wait_graph;
 mod waiters;
+mod watch;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+pub use counters::{Counter, Counters};
 pub use grant::Grant;
 pub use lease::EndedLease;
 pub use lock_key::LockKey;
 pub use outcome::{Basis, Claim, Locked, NotHeld, Outcome, Unlocked};
-pub use registry::{Detached, Grace};
+pub use registry::{Detached, Grace, Resumed, TakenOver};
 #[cfg(feature = "store")]
 pub use restore::Contradiction;
 pub use session::Session;
 pub use signal::{Order, Signal};
+pub use tokens::TokenClock;
 pub use wait::{Ending, Wait};
 pub use waiters::Waiter;
+pub use watch::{Watch, Watcher};
 
 use held_keys::Tag;
 use lease::Leases;
@@ -61,9 +71,12 @@ use lock::Lock;
 use map::Locks;
 use registry::Registry;
 use wait_graph::WaitGraph;
+use watch::Watches;
 
 use crate::model::Change;
-use crate::model::{Limits, NotStored, Peer, Secret, SessionId, SessionNumber, Token};
+use crate::model::{
+    Holder, Key, Limits, NotResumed, NotStored, Peer, Secret, SessionId, SessionNumber, Token,
+};
 use crate::store::Changes;
 
 /// The shared state of the server: all locks and all sessions.
@@ -79,30 +92,45 @@ pub struct LockTable {
     sessions: Registry,
     waits: Mutex<WaitGraph>,
     leases: Leases,
-    /// The fencing token of the last grant.
-    last_token: AtomicU64,
+    watches: Watches,
+    tokens: TokenClock,
     last_arrival: AtomicU64,
     limits: Limits,
     changes: Changes,
+    /// The last change of a grant to an owner word, as a [`Seq`].
+    last_owner_change: AtomicU64,
+    counters: Counters,
     stopping: AtomicBool,
 }
 
 impl LockTable {
-    /// An empty table, which hands every change that is to survive a restart to `changes`. Its
-    /// first grant's token is above `tokens_above`.
-    pub fn new(limits: Limits, tokens_above: Token, changes: Changes) -> Self {
+    /// An empty table, which hands every change that is to survive a restart to `changes`.
+    pub fn new(limits: Limits, tokens: TokenClock, changes: Changes) -> Self {
         Self {
             locks: Locks::default(),
             claims: AtomicUsize::new(0),
             sessions: Registry::new(limits.sessions_in_grace),
             waits: Mutex::default(),
             leases: Leases::default(),
-            last_token: AtomicU64::new(tokens_above.0),
+            watches: Watches::default(),
+            tokens,
             last_arrival: AtomicU64::new(0),
             limits,
             changes,
+            last_owner_change: AtomicU64::new(0),
+            counters: Counters::default(),
             stopping: AtomicBool::new(false),
         }
+    }
+
+    /// What has happened so far.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// The fencing token of the last grant.
+    pub fn last_token(&self) -> Token {
+        self.tokens.last()
     }
 
     /// The changes that this table hands in: whether they can be stored, and which are durable.
@@ -202,21 +230,16 @@ impl LockTable {
     /// Resumes the session in its grace period that has this id: from then on `session` stands for
     /// it, with its number, its locks and its grace period. Nothing changes for the session's own id.
     ///
-    /// `None`, with nothing changed, if no session has this id, if it is connected, if its grace
+    /// Refused, with nothing changed, if no session has this id, if it is connected, if its grace
     /// period is over at `now`, or if `session` itself holds locks. Of several connections that
     /// resume one session at once, one succeeds. Possible also while nothing can be stored, because
     /// the resumed session needs no storing.
-    pub fn resume(
-        &self,
-        session: &mut Session,
-        id: SessionId,
-        now: Instant,
-    ) -> Option<Outcome<()>> {
+    pub fn resume(&self, session: &mut Session, id: SessionId, now: Instant) -> Resumed {
         session.assert_idle();
         session.held.notice_losses();
         let (own, stored) = (session.number, session.held.stored);
-        if !self.sessions.resume(session, id, now) {
-            return None;
+        if let Err(why) = self.sessions.resume(session, id, now) {
+            return Resumed::No(why);
         }
         if self.is_stopping() {
             // While the session's number changed, the stop may have found the connection by neither.
@@ -226,12 +249,53 @@ impl LockTable {
         // connection ended, they were durable or taken back.
         if session.number == own {
             // That the id will do after a restart, too.
-            return Some(Outcome::durable((), session.last_change()));
+            return Resumed::Yes(Outcome::durable((), session.last_change()));
         }
         if stored {
             session.seq = self.changes.push(|| Change::SessionOver(own));
         }
-        Some(Outcome::durable((), session.seq))
+        Resumed::Yes(Outcome::durable((), session.seq))
+    }
+
+    /// As [`LockTable::resume`], and also while the session is connected: its connection is ordered to
+    /// let it go, and this waits until it has. Of several connections that take one session over at
+    /// once, each succeeds in turn, and the last one has it. Cancel safe.
+    pub async fn take_over(
+        &self,
+        session: &mut Session,
+        id: SessionId,
+        now: impl Fn() -> Instant,
+    ) -> TakenOver {
+        let mut was_connected = false;
+        loop {
+            match self.resume(session, id, now()) {
+                Resumed::No(NotResumed::StillConnected) if session.held() > 0 => {
+                    return TakenOver::No(NotResumed::HoldsLocks);
+                }
+                Resumed::No(NotResumed::StillConnected) => {}
+                Resumed::No(why) => return TakenOver::No(why),
+                Resumed::Yes(outcome) if was_connected => {
+                    return TakenOver::FromConnection(outcome);
+                }
+                Resumed::Yes(outcome) => return TakenOver::AfterDisconnect(outcome),
+            }
+            if let Some(old) = self.sessions.order_to_let_go(id) {
+                was_connected = true;
+                let has_let_go = || !self.sessions.is_connected_by(id.number, &old);
+                old.until_let_go(has_let_go).await;
+            }
+        }
+    }
+
+    /// What the session is called.
+    pub fn name(&self, number: SessionNumber) -> Option<Key> {
+        self.sessions.name(number)
+    }
+
+    /// Sets what the session is called, for people to see.
+    pub fn set_name(&self, session: &mut Session, name: Key) {
+        session.held.name = Some(name.clone());
+        self.sessions.set_name(session.number, name);
     }
 
     /// Ends the session's connection. If the session waits, the wait ends by a disconnect. A caller
@@ -305,8 +369,9 @@ impl LockTable {
     /// Returns a test for entries of [`HeldKeys`](held_keys::HeldKeys): whether the session still
     /// has the grant with this key and tag.
     fn is_held_by(&self, session: SessionNumber) -> impl Fn(&LockKey, Tag) -> bool {
+        let session = Holder::Session(session);
         move |key, tag| {
-            let token = |_: &LockKey, lock: &mut Lock| Some(lock.grant_mut(session)?.token());
+            let token = |_: &LockKey, lock: &mut Lock| Some(lock.grant_of(&session)?.token());
             let token = self.locks.with(key.as_bytes(), token).flatten();
             token.is_some_and(|token| tag == token.into())
         }

@@ -1,7 +1,7 @@
 //! The answers of the table, each with what must be true when it is sent.
 
 use super::grant::Grant;
-use crate::model::{Circle, Limit, Seq, Token};
+use crate::model::{Circle, Holder, Limit, Seq, Token};
 
 /// An answer of the table. It may be sent only while its [`Basis`] is true.
 #[derive(Debug)]
@@ -61,6 +61,8 @@ pub enum Claim {
     Held(Grant),
     /// The session released the grant with this token, and had it until then.
     Released(Token),
+    /// All of these at once: the request asked for several keys. No other is within it.
+    Several(Vec<Claim>),
 }
 
 impl Claim {
@@ -69,7 +71,29 @@ impl Claim {
         match self {
             Self::New(grant) => Some(grant.token()),
             Self::Listed(token) => Some(*token),
-            Self::Again(_) | Self::Held(_) | Self::Released(_) => None,
+            Self::Again(_) | Self::Held(_) | Self::Released(_) | Self::Several(_) => None,
+        }
+    }
+
+    /// The grant that it speaks of, if it names one.
+    pub fn grant(&self) -> Option<&Grant> {
+        match self {
+            Self::New(grant) | Self::Again(grant) | Self::Held(grant) => Some(grant),
+            Self::Listed(_) | Self::Released(_) | Self::Several(_) => None,
+        }
+    }
+
+    /// Whether it speaks of a grant to an owner word, which any connection may end.
+    pub fn is_of_owner(&self) -> bool {
+        self.grant()
+            .is_some_and(|grant| matches!(grant.holder, Holder::Owner(_)))
+    }
+
+    /// A new grant whose key is named.
+    pub fn new_grant(&self) -> Option<&Grant> {
+        match self {
+            Self::New(grant) => Some(grant),
+            _ => None,
         }
     }
 }
@@ -103,7 +127,7 @@ pub enum Locked {
     Acquired,
     /// The session holds the lock already, in this mode.
     Again,
-    /// Other sessions hold the lock.
+    /// Others hold the lock.
     Busy,
     /// The session itself holds it in another mode or with another value.
     Conflict,
@@ -129,13 +153,13 @@ pub enum Unlocked {
     NotHeld(NotHeld),
 }
 
-/// Why a session cannot do something with a lock.
+/// Why a session, or an owner, cannot do something with a lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NotHeld {
     /// The session held the lock until its lease ended.
     Expired,
-    /// Other sessions hold the lock.
+    /// Others hold the lock.
     NotYours,
-    /// No session holds the lock.
+    /// Nobody holds the lock.
     NotLocked,
 }

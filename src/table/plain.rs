@@ -4,8 +4,8 @@
 use std::ops::Deref;
 use std::time::{Duration, Instant};
 
-use super::{Ending, LockTable, Locked, NotHeld, Session, Unlocked};
-use crate::model::{Circle, Limits, Mode, Secret, SessionId, Token};
+use super::{Ending, LockTable, Locked, NotHeld, Resumed, Session, TokenClock, Unlocked};
+use crate::model::{Ask, Circle, Limits, Mode, Secret, SessionId, Token};
 use crate::store::Changes;
 
 #[derive(Debug)]
@@ -19,11 +19,17 @@ impl Deref for PlainTable {
     }
 }
 
+const HOUR: Duration = Duration::from_secs(3600);
+
 const STORED: &str = "nothing is refused without a store";
 
 impl PlainTable {
     pub(crate) fn new(limits: Limits) -> Self {
-        Self(LockTable::new(limits, Token(0), Changes::default()))
+        Self(LockTable::new(
+            limits,
+            TokenClock::above(Token(0)),
+            Changes::default(),
+        ))
     }
 
     pub(crate) fn lock(
@@ -34,7 +40,7 @@ impl PlainTable {
         now: Instant,
     ) -> Locked {
         self.0
-            .try_acquire(session, key, mode, now)
+            .try_acquire(session, key, &mode.clone().into(), now)
             .expect(STORED)
             .value
     }
@@ -46,11 +52,24 @@ impl PlainTable {
         mode: &Mode,
         now: Instant,
     ) -> Locked {
-        self.0.acquire(session, key, mode, now).expect(STORED).value
+        self.ask_or_wait(session, key, &mode.clone().into(), now)
+    }
+
+    /// Asks to wait for an hour.
+    pub(crate) fn ask_or_wait(
+        &self,
+        session: &mut Session,
+        key: &[u8],
+        ask: &Ask,
+        now: Instant,
+    ) -> Locked {
+        let outcome = self.0.acquire(session, key, ask, HOUR, now);
+        outcome.expect(STORED).value
     }
 
     pub(crate) fn circle(&self, session: &Session, key: &[u8]) -> Option<Circle> {
-        self.0.circle(session, key)
+        let until = Instant::now() + HOUR;
+        self.0.circle(session, key, &Mode::Exclusive.into(), until)
     }
 
     pub(crate) async fn granted(&self, session: &Session) {
@@ -64,11 +83,11 @@ impl PlainTable {
     }
 
     pub(crate) fn unlock(&self, session: &mut Session, key: &[u8], now: Instant) -> Unlocked {
-        self.0.unlock(session, key, now).expect(STORED).value
+        self.0.unlock(session, key, None, now).expect(STORED).value
     }
 
     pub(crate) fn token(&self, session: &Session, key: &[u8]) -> Result<Token, NotHeld> {
-        self.0.token(session, key).value
+        self.0.token(session, key, None).value
     }
 
     pub(crate) fn set_lease(
@@ -79,7 +98,7 @@ impl PlainTable {
         now: Instant,
     ) -> Result<(), NotHeld> {
         self.0
-            .set_lease(session, key, lease, now)
+            .set_lease(session, key, None, lease, now)
             .expect(STORED)
             .value
     }
@@ -94,7 +113,7 @@ impl PlainTable {
     }
 
     pub(crate) fn resume(&self, session: &mut Session, id: SessionId, now: Instant) -> bool {
-        self.0.resume(session, id, now).is_some()
+        matches!(self.0.resume(session, id, now), Resumed::Yes(_))
     }
 }
 
@@ -118,5 +137,6 @@ pub(crate) fn test_limits() -> Limits {
         waiters_per_key: 10_000_000,
         sessions_in_grace: 10_000_000,
         max_hold: None,
+        equal_values_pass: false,
     }
 }

@@ -10,10 +10,11 @@ use dashmap::DashMap;
 use tokio::sync::Notify;
 
 use super::held_keys::HeldKeys;
+use super::outcome::Outcome;
 use super::session::Session;
 use super::signal::{Order, Signal};
 use crate::model::StoredSession;
-use crate::model::{Peer, Secret, SessionId, SessionNumber, SessionView};
+use crate::model::{Key, NotResumed, Peer, Secret, SessionId, SessionNumber, SessionView};
 #[cfg(feature = "store")]
 use crate::model::{SecretDigest, digest};
 
@@ -35,6 +36,26 @@ pub enum Detached {
     Stopping,
 }
 
+/// The answer to a request to resume a session.
+#[derive(Debug)]
+pub enum Resumed {
+    /// The connection speaks for it from now on.
+    Yes(Outcome<()>),
+    /// Nothing has changed.
+    No(NotResumed),
+}
+
+/// The answer to a request to take a session over.
+#[derive(Debug)]
+pub enum TakenOver {
+    /// The session had a connection until then, which has ended.
+    FromConnection(Outcome<()>),
+    /// The session was in its grace period.
+    AfterDisconnect(Outcome<()>),
+    /// Nothing has changed.
+    No(NotResumed),
+}
+
 /// A running grace period.
 #[derive(Debug)]
 pub struct Grace {
@@ -53,6 +74,8 @@ struct Registered {
     secret: Option<Box<Known>>,
     grace: Duration,
     peer: Peer,
+    /// What the client calls the session.
+    name: Option<Key>,
     presence: Presence,
 }
 
@@ -78,6 +101,10 @@ struct InGrace {
     held: HeldKeys,
     resumed: Arc<Notify>,
 }
+
+/// How long a session that is taken over waits for the connection that does so, at the least: that
+/// connection is woken when the old one lets go.
+const TAKE_OVER_TIME: Duration = Duration::from_secs(5);
 
 /// All living sessions, by number.
 ///
@@ -115,6 +142,7 @@ impl Registry {
                 secret: None,
                 grace,
                 peer,
+                name: None,
                 presence: Presence::Connected(Arc::clone(&signal)),
             }),
         );
@@ -153,6 +181,16 @@ impl Registry {
 
     pub(super) fn peer(&self, number: SessionNumber) -> Option<Peer> {
         self.sessions.get(&number).map(|registered| registered.peer)
+    }
+
+    pub(super) fn name(&self, number: SessionNumber) -> Option<Key> {
+        self.sessions.get(&number)?.name.clone()
+    }
+
+    pub(super) fn set_name(&self, number: SessionNumber, name: Key) {
+        if let Some(mut registered) = self.sessions.get_mut(&number) {
+            registered.name = Some(name);
+        }
     }
 
     pub(super) fn set_secret(&self, number: SessionNumber, secret: Secret) -> SessionId {
@@ -196,6 +234,7 @@ impl Registry {
             secret: secret.map(|digest| Box::new(Known::Digest(digest))),
             grace,
             peer: Peer::BeforeRestart,
+            name: None,
             presence,
         };
         self.sessions.insert(number, Box::new(registered));
@@ -203,7 +242,8 @@ impl Registry {
     }
 
     /// Starts the grace period. A session is over at once if its grace period is zero, or if it
-    /// holds nothing and its client never asked for its id.
+    /// holds nothing and its client never asked for its id. One that is taken over lives on in any
+    /// case, for as long as the connection that takes it over may need to see that.
     pub(super) fn detach(&self, session: Session, now: Instant) -> Detached {
         let Session {
             number,
@@ -215,17 +255,23 @@ impl Registry {
             debug_assert!(false, "a session in use is registered");
             return Detached::Over(Session::new(number, held, signal));
         };
-        let grace = registered.grace;
+        let is_taken_over = signal.order() == Some(Order::TakenOver);
+        let grace = match is_taken_over {
+            true => registered.grace.max(TAKE_OVER_TIME),
+            false => registered.grace,
+        };
         let holds_nothing = held.count() == 0;
         let pointless = holds_nothing && registered.secret.is_none();
-        let room = !grace.is_zero() && !pointless && self.enter_grace(holds_nothing);
-        if room {
+        let has_room = || self.enter_grace(holds_nothing, is_taken_over);
+        if !grace.is_zero() && !pointless && has_room() {
             let (presence, grace) = begin_grace(number, grace, held, now);
             registered.presence = presence;
+            drop(registered);
+            signal.let_go();
             return Detached::InGrace(grace);
         }
         drop(registered);
-        self.sessions.remove(&number);
+        self.remove(number);
         let session = Session::new(number, held, signal);
         match grace.is_zero() || pointless {
             true => Detached::Over(session),
@@ -238,11 +284,12 @@ impl Registry {
 
     /// Sessions that hold nothing get no more than half of the room, so that a client that leaves
     /// very many of them behind cannot cost other sessions their locks.
-    fn enter_grace(&self, holds_nothing: bool) -> bool {
-        let max = if holds_nothing {
-            self.max_in_grace / 2
-        } else {
-            self.max_in_grace
+    /// One that is taken over finds room always, as its connection does, too.
+    fn enter_grace(&self, holds_nothing: bool, is_taken_over: bool) -> bool {
+        let max = match (is_taken_over, holds_nothing) {
+            (true, _) => usize::MAX,
+            (false, true) => self.max_in_grace / 2,
+            (false, false) => self.max_in_grace,
         };
         let one_more = |count: usize| (count < max).then_some(count + 1);
         self.in_grace
@@ -251,28 +298,35 @@ impl Registry {
     }
 
     /// Takes over a session in its grace period: its number and its locks become `session`'s, and
-    /// `session`'s own number ends. False, with nothing changed, if the session cannot be resumed.
-    pub(super) fn resume(&self, session: &mut Session, id: SessionId, now: Instant) -> bool {
+    /// `session`'s own number ends. If the session cannot be resumed, nothing has changed.
+    pub(super) fn resume(
+        &self,
+        session: &mut Session,
+        id: SessionId,
+        now: Instant,
+    ) -> Result<(), NotResumed> {
         if id.number == session.number {
             let registered = self.sessions.get(&id.number);
-            return registered.is_some_and(|registered| registered.knows(id.secret));
+            let is_own = registered.is_some_and(|registered| registered.knows(id.secret));
+            return is_own.then_some(()).ok_or(NotResumed::Unknown);
         }
+        let registered = self.sessions.get(&id.number).ok_or(NotResumed::Unknown)?;
+        registered.can_be_resumed(id, now)?;
+        drop(registered);
         if session.held() > 0 {
-            return false;
+            return Err(NotResumed::HoldsLocks);
         }
         let Some(peer) = self.peer(session.number) else {
             debug_assert!(false, "a session in use is registered");
-            return false;
+            return Err(NotResumed::Unknown);
         };
-        let Some(grace) = self.reattach(id, peer, &session.signal, now) else {
-            return false;
-        };
+        let grace = self.reattach(id, peer, &session.signal, now)?;
         self.in_grace.fetch_sub(1, Ordering::Relaxed);
         grace.resumed.notify_one();
         self.remove(session.number);
         let signal = Arc::clone(&session.signal);
         *session = Session::new(id.number, grace.held, signal);
-        true
+        Ok(())
     }
 
     fn reattach(
@@ -281,17 +335,16 @@ impl Registry {
         peer: Peer,
         signal: &Arc<Signal>,
         now: Instant,
-    ) -> Option<Box<InGrace>> {
-        let mut registered = self.sessions.get_mut(&id.number)?;
-        if !registered.knows(id.secret) || !registered.presence.in_grace_at(now) {
-            return None;
-        }
+    ) -> Result<Box<InGrace>, NotResumed> {
+        let registered = self.sessions.get_mut(&id.number);
+        let mut registered = registered.ok_or(NotResumed::Unknown)?;
+        registered.can_be_resumed(id, now)?;
         registered.secret = Some(Box::new(Known::Secret(id.secret)));
         registered.peer = peer;
         let connected = Presence::Connected(Arc::clone(signal));
         match std::mem::replace(&mut registered.presence, connected) {
-            Presence::InGrace(grace) => Some(grace),
-            Presence::Connected(_) => None,
+            Presence::InGrace(grace) => Ok(grace),
+            Presence::Connected(_) => Err(NotResumed::StillConnected),
         }
     }
 
@@ -312,7 +365,28 @@ impl Registry {
     }
 
     pub(super) fn remove(&self, number: SessionNumber) {
-        self.sessions.remove(&number);
+        let removed = self.sessions.remove(&number);
+        if let Some(signal) = removed.and_then(|(_, registered)| registered.signal()) {
+            signal.let_go();
+        }
+    }
+
+    /// Orders the connection of the session with this id to let it go, and returns how it is reached;
+    /// `None` if it has none, or if no session has the id.
+    pub(super) fn order_to_let_go(&self, id: SessionId) -> Option<Arc<Signal>> {
+        let registered = self.sessions.get(&id.number)?;
+        let signal = registered
+            .signal()
+            .filter(|_| registered.knows(id.secret))?;
+        signal.give(Order::TakenOver);
+        Some(signal)
+    }
+
+    /// Whether this is the signal of the session's connection.
+    pub(super) fn is_connected_by(&self, number: SessionNumber, signal: &Arc<Signal>) -> bool {
+        let registered = self.sessions.get(&number);
+        let own = registered.and_then(|registered| registered.signal());
+        own.is_some_and(|own| Arc::ptr_eq(&own, signal))
     }
 
     /// All sessions, and how many of them have a connection.
@@ -323,19 +397,14 @@ impl Registry {
         (all, all.saturating_sub(in_grace))
     }
 
-    pub(super) fn views(&self) -> Vec<SessionView> {
-        let views = self.sessions.iter().map(|registered| SessionView {
-            number: *registered.key(),
-            grace: registered.grace,
-            peer: registered.peer,
-            grace_ends: match &registered.presence {
-                Presence::Connected(_) => None,
-                Presence::InGrace(grace) => Some(grace.ends),
-            },
-        });
-        let mut views: Vec<_> = views.collect();
-        views.sort_unstable_by_key(|view| view.number);
-        views
+    /// The sessions with numbers above this, in their order, `most` at the most.
+    pub(super) fn views(&self, above: SessionNumber, most: usize) -> Vec<SessionView> {
+        let numbers = self.sessions.iter().map(|registered| *registered.key());
+        let mut numbers: Vec<_> = numbers.filter(|number| *number > above).collect();
+        numbers.sort_unstable();
+        numbers.truncate(most);
+        let view = |number: &SessionNumber| Some(self.sessions.get(number)?.view(*number));
+        numbers.iter().filter_map(view).collect()
     }
 }
 
@@ -360,8 +429,33 @@ fn begin_grace(
 }
 
 impl Registered {
+    fn can_be_resumed(&self, id: SessionId, now: Instant) -> Result<(), NotResumed> {
+        match &self.presence {
+            _ if !self.knows(id.secret) => Err(NotResumed::Unknown),
+            Presence::Connected(_) => Err(NotResumed::StillConnected),
+            Presence::InGrace(grace) if grace.ends > now => Ok(()),
+            Presence::InGrace(_) => Err(NotResumed::Unknown),
+        }
+    }
+
     fn knows(&self, secret: Secret) -> bool {
         self.secret.as_ref().is_some_and(|known| known.is(secret))
+    }
+
+    fn view(&self, number: SessionNumber) -> SessionView {
+        let (held, active_ms, grace_ends) = match &self.presence {
+            Presence::Connected(signal) => (signal.held(), Some(signal.active_ms()), None),
+            Presence::InGrace(grace) => (grace.held.count(), None, Some(grace.ends)),
+        };
+        SessionView {
+            number,
+            name: self.name.clone(),
+            grace: self.grace,
+            peer: self.peer,
+            grace_ends,
+            held,
+            active_ms,
+        }
     }
 
     fn signal(&self) -> Option<Arc<Signal>> {
@@ -391,10 +485,6 @@ impl Known {
 }
 
 impl Presence {
-    fn in_grace_at(&self, now: Instant) -> bool {
-        matches!(self, Self::InGrace(grace) if grace.ends > now)
-    }
-
     fn is_over_at(&self, now: Instant) -> bool {
         matches!(self, Self::InGrace(grace) if grace.ends <= now)
     }

@@ -1,18 +1,17 @@
-//! How a grant ends: it is released by its holder, given back, ended by its lease, or released with
-//! its session.
+//! How a grant ends: it is released by its holder, given back, broken, ended by its lease, or
+//! released with its session.
 
 use std::time::{Duration, Instant};
 
 use super::grant::{Grant, GrantRef, GrantWord};
 use super::lease::EndedLease;
-use super::lock::{Lock, Released};
+use super::lock::{Lock, Passed};
 use super::lock_key::LockKey;
 use super::outcome::{Basis, Claim, NotHeld, Outcome, Unlocked};
 use super::session::Session;
 use super::waiters::Waiter;
 use super::{LockTable, interleave};
-use crate::model::{Change, Seq};
-use crate::model::{NotStored, SessionNumber, Token};
+use crate::model::{Change, Holder, NotStored, Owner, Seq, Token};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -24,7 +23,8 @@ struct Release {
 }
 
 impl LockTable {
-    /// Releases a lock, which passes to the next waiter, if there is one, in the same step.
+    /// Releases a lock of the session, or of `owner`; it passes to the next waiter, if there is one,
+    /// in the same step.
     ///
     /// # Errors
     ///
@@ -33,16 +33,20 @@ impl LockTable {
         &self,
         session: &mut Session,
         key: &[u8],
+        owner: Option<&Owner>,
         now: Instant,
     ) -> Result<Outcome<Unlocked>, NotStored> {
         session.assert_idle();
         self.changes.accept()?;
-        let Some(release) = self.release(session.number, key, now) else {
-            let why = self.why_not_held(session, key);
+        let holder = session.or_owner(owner);
+        let Some(release) = self.release(&holder, key, now) else {
+            let why = self.why_not_held(session, &holder, key);
             return Ok(why.map(Unlocked::NotHeld));
         };
-        session.held.remove(key, self.is_held_by(session.number));
-        session.seq = release.seq;
+        if owner.is_none() {
+            session.held.remove(key, self.is_held_by(session.number));
+        }
+        session.seq = session.seq.max(release.seq);
         let claim = Some(Claim::Released(release.token));
         Ok(Outcome {
             value: Unlocked::Released {
@@ -52,6 +56,50 @@ impl LockTable {
         })
     }
 
+    /// Frees a lock that is held by owner words, whoever they are: ends at most `most` of their grants
+    /// with tokens up to `last`, and returns these. Refused if a session holds the key. A caller goes
+    /// on until there are none; to whom the lock passes meanwhile has a later token, and keeps it.
+    ///
+    /// # Errors
+    ///
+    /// If nothing can be stored at this time; then nothing has changed.
+    pub fn break_some(
+        &self,
+        session: &mut Session,
+        key: &[u8],
+        last: Token,
+        most: usize,
+        now: Instant,
+    ) -> Result<Outcome<Result<Vec<Grant>, NotHeld>>, NotStored> {
+        session.assert_idle();
+        self.changes.accept()?;
+        let owners = self.locks.with(key, |key, lock| {
+            let are_all_owners = lock.owners().count() == lock.holders_in_all();
+            let owners = lock.owners().filter(|(_, hold)| hold.word.token() <= last);
+            let grants = owners.take(most).map(|(holder, hold)| Grant {
+                holder: holder.clone(),
+                key: key.clone(),
+                token: hold.word.token(),
+            });
+            are_all_owners.then(|| grants.collect::<Vec<_>>())
+        });
+        let Some(Some(mut grants)) = owners else {
+            let why = match owners {
+                None => NotHeld::NotLocked,
+                Some(_) => NotHeld::NotYours,
+            };
+            return Ok(Outcome::durable(Err(why), self.last_change(session)));
+        };
+        grants.retain(|grant| {
+            let released = self.release_grant(grant, now);
+            session.seq = session
+                .seq
+                .max(released.as_ref().map_or(session.seq, |one| one.seq));
+            released.is_some()
+        });
+        Ok(Outcome::durable(Ok(grants), self.last_change(session)))
+    }
+
     /// Releases at most `most` of the session's locks. Returns how many entries its list still has:
     /// locks that are left, and locks that it has lost. A caller with many locks to release yields to
     /// other tasks between two calls. A session's own request asks [`LockTable::accepts_changes`]
@@ -59,7 +107,8 @@ impl LockTable {
     pub fn unlock_some(&self, session: &mut Session, most: usize, now: Instant) -> Outcome<usize> {
         session.assert_idle();
         for key in session.held.take_some(most) {
-            if let Some(release) = self.release(session.number, key.as_bytes(), now) {
+            let holder = Holder::Session(session.number);
+            if let Some(release) = self.release(&holder, key.as_bytes(), now) {
                 session.held.uncount(1);
                 session.seq = release.seq;
             }
@@ -80,53 +129,63 @@ impl LockTable {
         session.held.is_overlong()
     }
 
-    /// Takes back a grant that the client was not told of. Nothing happens if the session has
+    /// Takes back a grant that the client was not told of. Nothing happens if the holder has
     /// released it since, even if it holds the key by another grant. `session` is the one that the
     /// connection speaks for now, which may be another than the grant's. The release is written
     /// although no answer waits for it.
     pub fn give_back(&self, session: &mut Session, grant: &Grant, now: Instant) {
-        let key = grant.key.as_bytes();
-        let is_it = |word: &GrantWord| word.token() == grant.token && self.unlease(*word);
-        let Some(release) = self.release_if(grant.session, key, now, is_it) else {
+        let Some(release) = self.release_grant(grant, now) else {
             return;
         };
-        if session.number == grant.session {
+        let key = grant.key.as_bytes();
+        if grant.holder == Holder::Session(session.number) {
             session.held.remove(key, self.is_held_by(session.number));
             session.seq = session.seq.max(release.seq);
         }
         self.changes.write(release.seq);
     }
 
-    /// Whether the session of the grant still has it.
+    /// Whether the holder of the grant still has it.
     pub fn is_granted(&self, grant: &Grant) -> bool {
-        let token = |_: &LockKey, lock: &mut Lock| Some(lock.grant_mut(grant.session)?.token());
-        let token = self.locks.with(grant.key.as_bytes(), token).flatten();
-        token == Some(grant.token)
+        let word = |_: &LockKey, lock: &mut Lock| lock.grant_of(&grant.holder);
+        let word = self.locks.with(grant.key.as_bytes(), word).flatten();
+        word.is_some_and(|word| word.token() == grant.token)
     }
 
-    /// The fencing token of a lock that the session holds.
-    pub fn token(&self, session: &Session, key: &[u8]) -> Outcome<Result<Token, NotHeld>> {
-        let number = session.number;
+    /// The fencing token of a lock that the session holds, or `owner`.
+    pub fn token(
+        &self,
+        session: &Session,
+        key: &[u8],
+        owner: Option<&Owner>,
+    ) -> Outcome<Result<Token, NotHeld>> {
+        let holder = session.or_owner(owner);
         let grant = |key: &LockKey, lock: &mut Lock| {
             Some(Grant {
-                session: number,
                 key: key.clone(),
-                token: lock.grant_mut(number)?.token(),
+                token: lock.grant_of(&holder)?.token(),
+                holder: holder.clone(),
             })
         };
         match self.locks.with(key, grant).flatten() {
-            Some(grant) => Outcome {
-                value: Ok(grant.token),
-                basis: Basis::new(session.seq, Some(Claim::Held(grant))),
-            },
-            None => self.why_not_held(session, key).map(Err),
+            Some(grant) => {
+                let seq = match owner {
+                    None => session.seq,
+                    Some(_) => self.last_change(session),
+                };
+                Outcome {
+                    value: Ok(grant.token),
+                    basis: Basis::new(seq, Some(Claim::Held(grant))),
+                }
+            }
+            None => self.why_not_held(session, &holder, key).map(Err),
         }
     }
 
-    /// Makes a lock that the session holds end by itself, `lease` from `now`, unless this is called
-    /// again before; `None` takes the lease off. Either way
+    /// Makes a lock that the session holds, or `owner`, end by itself, `lease` from `now`, unless this
+    /// is called again before; `None` takes the lease off. Either way
     /// [`Limits::max_hold`](crate::model::Limits::max_hold) is the longest lease. Refused as not
-    /// held if the session does not hold the lock: a lease that has ended cannot be renewed.
+    /// held if the lock is not held: a lease that has ended cannot be renewed.
     ///
     /// # Errors
     ///
@@ -135,19 +194,22 @@ impl LockTable {
         &self,
         session: &mut Session,
         key: &[u8],
+        owner: Option<&Owner>,
         lease: Option<Duration>,
         now: Instant,
     ) -> Result<Outcome<Result<(), NotHeld>>, NotStored> {
         session.assert_idle();
         self.changes.accept()?;
         let lease = self.bounded(lease);
-        let number = session.number;
+        let holder = session.or_owner(owner);
         let losses = &mut session.held.lost;
         let set = |key: &LockKey, lock: &mut Lock| {
-            let token = lock.grant_mut(number)?.token();
-            let lost = lease.map(|_| Arc::clone(losses.get_or_insert_default()));
+            let token = lock.grant_of(&holder)?.token();
+            let is_session = matches!(holder, Holder::Session(_));
+            let lost =
+                (is_session && lease.is_some()).then(|| Arc::clone(losses.get_or_insert_default()));
             let grant = GrantRef {
-                session: number,
+                holder: &holder,
                 key,
                 token,
             };
@@ -155,15 +217,19 @@ impl LockTable {
                 self.leases.remove(token);
             }
             let seq = self.store_grant(grant, &lock.mode(), lease);
-            *lock.grant_mut(number)? = self.leased(grant, lost.as_ref(), lease, now);
-            Some(seq)
+            *lock.grant_mut(&holder)? = self.leased(grant, lost.as_ref(), lease, now);
+            Some((seq, grant.to_grant()))
         };
         Ok(match self.locks.with(key, set).flatten() {
-            Some(seq) => {
-                session.seq = seq;
-                Outcome::durable(Ok(()), seq)
+            Some((seq, grant)) => {
+                session.seq = session.seq.max(seq);
+                Outcome {
+                    value: Ok(()),
+                    // A session's own lock that is lost meanwhile was held when this was done.
+                    basis: Basis::new(seq, owner.map(|_| Claim::Held(grant))),
+                }
             }
-            None => self.why_not_held(session, key).map(Err),
+            None => self.why_not_held(session, &holder, key).map(Err),
         })
     }
 
@@ -189,9 +255,9 @@ impl LockTable {
                 }
                 since.is_some()
             };
-            self.release_if(over.session, over.key.as_bytes(), now, is_over)?;
+            self.release_if(&over.holder, over.key.as_bytes(), now, is_over)?;
             Some(EndedLease {
-                session: over.session,
+                holder: over.holder.clone(),
                 key: over.key.clone(),
                 token: over.token,
                 held: now.saturating_duration_since(since?),
@@ -216,10 +282,16 @@ impl LockTable {
         lease.into_iter().chain(self.limits.max_hold).min()
     }
 
-    /// Takes the session off the lock's holders; `None` if it is not among them, perhaps because
-    /// its lease has ended.
-    fn release(&self, session: SessionNumber, key: &[u8], now: Instant) -> Option<Release> {
-        self.release_if(session, key, now, |word| self.unlease(*word))
+    /// Takes the holder off the lock's holders; `None` if it is not among them, perhaps because its
+    /// lease has ended.
+    fn release(&self, holder: &Holder, key: &[u8], now: Instant) -> Option<Release> {
+        self.release_if(holder, key, now, |word| self.unlease(*word))
+    }
+
+    /// Ends this very grant; `None` if it has ended.
+    fn release_grant(&self, grant: &Grant, now: Instant) -> Option<Release> {
+        let is_it = |word: &GrantWord| word.token() == grant.token && self.unlease(*word);
+        self.release_if(&grant.holder, grant.key.as_bytes(), now, is_it)
     }
 
     /// Removes the lease of a released grant, if it has one. Always true, as an answer to
@@ -231,13 +303,13 @@ impl LockTable {
         true
     }
 
-    /// The one place where a grant ends: if the session holds the key and `ends` returns true.
+    /// The one place where a grant ends: if the holder has the key and `ends` returns true.
     /// `ends` is called under the guard, and has removed the grant's lease when it returns true.
     /// The next waiters have the lock in the same step; while the server stops they are refused
     /// instead.
     fn release_if(
         &self,
-        session: SessionNumber,
+        holder: &Holder,
         key: &[u8],
         now: Instant,
         ends: impl FnOnce(&GrantWord) -> bool,
@@ -245,7 +317,7 @@ impl LockTable {
         let mut granted = Vec::new();
         let mut released = None;
         self.locks.remove_if(key, |key, lock| {
-            let Some(word) = lock.grant_mut(session).filter(|word| ends(word)) else {
+            let Some(word) = lock.grant_of(holder).filter(ends) else {
                 return false;
             };
             let token = word.token();
@@ -254,15 +326,10 @@ impl LockTable {
                 self.claims
                     .fetch_sub(lock.refuse_waiters(), Ordering::Relaxed);
             }
-            let grant = |next: &Waiter| {
-                let (number, lost) = (next.session(), next.lost());
-                let (word, seq) = self.new_grant(number, lost, key, next.mode(), now);
-                next.granted_by(word.token(), seq);
-                word
-            };
-            match lock.release(session, grant) {
-                Released::Free => true,
-                Released::Held(waiters) => {
+            let grant = |next: &Waiter| self.grant_to_waiter(next, key, now);
+            match lock.release(holder, grant) {
+                Passed::Free => true,
+                Passed::Held(waiters) => {
                     granted = waiters;
                     false
                 }
@@ -270,10 +337,9 @@ impl LockTable {
         });
         let (token, seq) = released?;
         self.claims.fetch_sub(1, Ordering::Relaxed);
-        for waiter in &granted {
-            interleave::between_guards();
-            waiter.wake();
-        }
+        self.note_change(holder, seq);
+        self.wake_all(&granted);
+        self.watches.changed(|| self.locks.hash(key));
         let passed_on = !granted.is_empty();
         Some(Release {
             token,
@@ -282,8 +348,24 @@ impl LockTable {
         })
     }
 
-    fn why_not_held(&self, session: &Session, key: &[u8]) -> Outcome<NotHeld> {
-        let lost = session.held.lost.as_ref();
+    /// Why the holder of a grant that is over does not hold the key any more.
+    pub fn why_lost(&self, grant: &Grant) -> NotHeld {
+        match self.locks.is_held(grant.key.as_bytes()) {
+            true => NotHeld::NotYours,
+            false => NotHeld::NotLocked,
+        }
+    }
+
+    pub(super) fn why_not_held(
+        &self,
+        session: &Session,
+        holder: &Holder,
+        key: &[u8],
+    ) -> Outcome<NotHeld> {
+        let lost = match holder {
+            Holder::Session(_) => session.held.lost.as_ref(),
+            Holder::Owner(_) => None,
+        };
         let why = if lost.is_some_and(|lost| lost.contains(self.locks.hash(key))) {
             NotHeld::Expired
         } else if self.locks.is_held(key) {
@@ -291,6 +373,28 @@ impl LockTable {
         } else {
             NotHeld::NotLocked
         };
-        Outcome::durable(why, session.last_change())
+        Outcome::durable(why, self.last_change_of(session, holder))
+    }
+
+    /// The last change that an answer about what the holder has or has not rests on. An owner's lock
+    /// may have been released by any session.
+    pub(super) fn last_change_of(&self, session: &Session, holder: &Holder) -> Seq {
+        match holder {
+            Holder::Session(_) => session.last_change(),
+            Holder::Owner(_) => self.last_change(session),
+        }
+    }
+
+    /// Notes a change of a grant to this holder.
+    pub(super) fn note_change(&self, holder: &Holder, seq: Seq) {
+        if let Holder::Owner(_) = holder {
+            self.last_owner_change.fetch_max(seq.0, Ordering::Relaxed);
+        }
+    }
+
+    /// The last change that the session or any owner made.
+    pub(super) fn last_change(&self, session: &Session) -> Seq {
+        let of_owners = Seq(self.last_owner_change.load(Ordering::Relaxed));
+        session.last_change().max(of_owners)
     }
 }

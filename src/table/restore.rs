@@ -1,18 +1,21 @@
 //! The table, made from what a store has kept.
 
 use std::collections::HashMap;
+use std::num::NonZeroU32;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use super::LockTable;
 use super::grant::GrantRef;
 use super::held_keys::HeldKeys;
-use super::lock::{Admission, Lock};
+use super::holders::{Admission, Hold};
+use super::lock::Lock;
 use super::lock_key::LockKey;
 use super::map::Place;
 use super::registry::Grace;
+use super::tokens::TokenClock;
+use crate::model::{Ask, AskedFor, Holder, Limits, Mode, SessionNumber, Token};
 use crate::model::{Change, Restored, RestoredSession, StoredGrant};
-use crate::model::{Limits, SessionNumber, Token};
 use crate::store::Changes;
 
 /// The stored state contradicts itself: a lock has two holders that exclude each other.
@@ -20,8 +23,8 @@ use crate::store::Changes;
 #[error("it contradicts itself: {first} and {second} both hold the lock {}", .key.as_bytes().escape_ascii())]
 pub struct Contradiction {
     key: LockKey,
-    first: SessionNumber,
-    second: SessionNumber,
+    first: Holder,
+    second: Holder,
 }
 
 impl LockTable {
@@ -33,34 +36,38 @@ impl LockTable {
     /// them, since an answer rests on the session being stored, too; or the session was over, and
     /// the last server ended before it had released them all.
     ///
-    /// The tokens of new grants are above `tokens_above` and all that the store knows of.
+    /// The tokens of new grants are those of `tokens`, and above all that the store knows of.
     ///
     /// # Errors
     ///
     /// If two sessions hold a lock that only one can hold.
     pub fn restore(
         limits: Limits,
-        tokens_above: Token,
+        tokens: TokenClock,
         changes: Changes,
         restored: Restored,
         now: Instant,
     ) -> Result<(Self, Vec<Grace>), Contradiction> {
-        let table = Self::new(limits, tokens_above.max(restored.tokens_above), changes);
+        let table = Self::new(limits, tokens.and_above(restored.tokens_above), changes);
         table.sessions.count_from(restored.session_numbers_above);
         let numbers = restored.sessions.iter().map(|session| session.number);
         let mut held: HashMap<SessionNumber, HeldKeys> = numbers
             .map(|number| (number, HeldKeys::default()))
             .collect();
         for (token, stored) in restored.grants {
-            match held.get_mut(&stored.session) {
-                Some(held) => table.restore_grant(held, token, stored, now)?,
-                None => {
-                    table.sessions.count_from(stored.session);
-                    table
-                        .changes
-                        .write(table.changes.push(|| Change::Released(token)));
-                }
-            }
+            let held = match &stored.holder {
+                Holder::Owner(_) => None,
+                Holder::Session(number) => match held.get_mut(number) {
+                    Some(held) => Some(held),
+                    None => {
+                        table.sessions.count_from(*number);
+                        let over = table.changes.push(|| Change::Released(token));
+                        table.changes.write(over);
+                        continue;
+                    }
+                },
+            };
+            table.restore_grant(held, token, stored, now)?;
         }
         let sessions = restored.sessions.into_iter();
         let graces = sessions
@@ -96,48 +103,74 @@ impl LockTable {
         Some(self.sessions.restore(number, secret, grace, held, now))
     }
 
+    /// Restores a grant; `held` is the list of its session.
     fn restore_grant(
         &self,
-        held: &mut HeldKeys,
+        held: Option<&mut HeldKeys>,
         token: Token,
         stored: StoredGrant,
         now: Instant,
     ) -> Result<(), Contradiction> {
-        let StoredGrant { session, mode, .. } = stored;
+        let StoredGrant { holder, mode, .. } = stored;
         let lease = self.bounded(stored.lease);
-        let lost = lease.map(|_| &*held.lost.get_or_insert_default());
+        let mut held = held;
+        let losses = held.as_mut().map(|held| &mut held.lost);
+        let lost = losses.filter(|_| lease.is_some());
+        let lost = lost.map(|lost| &*lost.get_or_insert_default());
         let key = LockKey::new(stored.key.as_bytes());
         let grant = GrantRef {
-            session,
+            holder: &holder,
             key: &key,
             token,
         };
         let word = self.leased(grant, lost, lease, now);
         self.claims.fetch_add(1, Ordering::Relaxed);
+        let (session, asked) = match &holder {
+            Holder::Session(session) => (*session, AskedFor::Session),
+            // Nobody stands for it.
+            Holder::Owner(owner) => (SessionNumber(0), AskedFor::Owner(owner.clone(), None)),
+        };
+        let hold = Hold {
+            word,
+            taker: session,
+        };
         let key = self.locks.at(key, |place| match place {
             Place::Free(free) => {
                 let key = free.key().clone();
-                free.fill(Lock::new(session, mode, word));
+                free.fill(Lock::new(holder, &mode, hold));
                 Ok(key)
             }
-            Place::Held(key, lock) => match lock.admission(session, &mode) {
-                Admission::Joinable => {
-                    lock.join(session, word);
-                    Ok(key.clone())
+            Place::Held(key, lock) => {
+                // That there were too few slots for the ones before is no contradiction.
+                let mode = match mode {
+                    Mode::Slot(_) => Mode::Slot(NonZeroU32::MAX),
+                    mode => mode,
+                };
+                let ask = Ask {
+                    mode,
+                    holder: asked,
+                };
+                match lock.admission(session, &ask, false) {
+                    Admission::Joinable => {
+                        lock.join(holder, &ask.mode, hold);
+                        Ok(key.clone())
+                    }
+                    _ => {
+                        let first = lock.holders().map(|(first, _)| first).next();
+                        Err(Contradiction {
+                            key: key.clone(),
+                            first: first.unwrap_or_else(|| holder.clone()),
+                            second: holder,
+                        })
+                    }
                 }
-                _ => {
-                    let first = lock.holders().map(|(first, _)| first).next();
-                    Err(Contradiction {
-                        key: key.clone(),
-                        first: first.unwrap_or(session),
-                        second: session,
-                    })
-                }
-            },
+            }
         })?;
-        // A new list needs no tidying.
-        held.make_room(|_, _| true);
-        held.add(key, token);
+        if let Some(held) = held {
+            // A new list needs no tidying.
+            held.make_room(|_, _| true);
+            held.add(key, token);
+        }
         Ok(())
     }
 }
@@ -167,7 +200,7 @@ mod tests {
             ..Restored::default()
         };
         let changes = Changes::default();
-        let restored = LockTable::restore(limits, Token(0), changes, restored, now);
+        let restored = LockTable::restore(limits, TokenClock::default(), changes, restored, now);
         let (table, graces) = restored.expect("nothing contradicts itself");
         let table = PlainTable(table);
         assert_eq!(graces.len(), 1);
@@ -185,7 +218,7 @@ mod tests {
     fn the_grants_of_a_session_that_the_store_does_not_know_are_over() {
         let now = Instant::now();
         let stored = StoredGrant {
-            session: SessionNumber(7),
+            holder: Holder::Session(SessionNumber(7)),
             key: Key::new(b"k"),
             mode: Mode::Exclusive,
             lease: None,
@@ -194,8 +227,13 @@ mod tests {
             grants: vec![(Token(5), stored)],
             ..Restored::default()
         };
-        let restored =
-            LockTable::restore(test_limits(), Token(0), Changes::default(), restored, now);
+        let restored = LockTable::restore(
+            test_limits(),
+            TokenClock::default(),
+            Changes::default(),
+            restored,
+            now,
+        );
         let (table, graces) = restored.expect("nothing contradicts itself");
         assert_eq!((table.held(), graces.len()), (0, 0));
         let second = Duration::from_secs(1);

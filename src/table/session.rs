@@ -10,8 +10,7 @@ use std::sync::Arc;
 use super::held_keys::HeldKeys;
 use super::signal::Signal;
 use super::waiters::Waiter;
-use crate::model::Seq;
-use crate::model::SessionNumber;
+use crate::model::{Holder, Key, Owner, Seq, SessionNumber};
 
 /// The running half of a session. Must end in [`LockTable::detach`](super::LockTable::detach) or
 /// [`LockTable::end`](super::LockTable::end); dropped otherwise, its locks stay held.
@@ -44,9 +43,28 @@ impl Session {
         self.number
     }
 
+    /// What the session is called.
+    pub fn name(&self) -> Option<&Key> {
+        self.held.name.as_ref()
+    }
+
     /// How many locks the session holds, with the lost ones until it notices their loss.
     pub fn held(&self) -> usize {
         self.held.count()
+    }
+
+    /// The owner, if one is named, or else the session.
+    pub(super) fn or_owner(&self, owner: Option<&Owner>) -> Holder {
+        match owner {
+            Some(owner) => Holder::Owner(owner.clone()),
+            None => Holder::Session(self.number),
+        }
+    }
+
+    /// Whether others may wait for this session, because it holds a lock or stands for an owner that
+    /// may hold one: only then can its own wait close a circle.
+    pub fn may_close_circles(&self) -> bool {
+        self.held() > 0 || self.held.has_taken_for_owners
     }
 
     /// How the session's connection is reached. The signal stays with the connection when it

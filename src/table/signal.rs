@@ -1,7 +1,8 @@
 //! How the task of a connection is told to stop or to close: it has one signal, to which it listens
 //! wherever it waits.
 
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::pin::pin;
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 use tokio::sync::Notify;
 
@@ -26,6 +27,11 @@ pub struct Signal {
     /// 0, or an [`Order`].
     order: AtomicU8,
     given: Notify,
+    /// Notified when a session is not the connection's any more.
+    let_go: Notify,
+    /// What the connection last said of itself: the locks of its session, and when that was.
+    held: AtomicU32,
+    active_ms: AtomicU64,
 }
 
 impl Signal {
@@ -59,6 +65,40 @@ impl Signal {
     /// caller at a time.
     pub async fn cut_off(&self) -> Order {
         self.at_least(Order::TakenOver).await
+    }
+
+    /// Says, for others to see, how many locks the connection's session holds at this time, in
+    /// milliseconds of the server's clock.
+    pub fn note(&self, held: usize, active_ms: u64) {
+        let held = u32::try_from(held).unwrap_or(u32::MAX);
+        self.held.store(held, Ordering::Relaxed);
+        self.active_ms.store(active_ms, Ordering::Relaxed);
+    }
+
+    pub(super) fn held(&self) -> usize {
+        self.held.load(Ordering::Relaxed) as usize
+    }
+
+    pub(super) fn active_ms(&self) -> u64 {
+        self.active_ms.load(Ordering::Relaxed)
+    }
+
+    /// Says that the connection has let a session go.
+    pub(super) fn let_go(&self) {
+        self.let_go.notify_waiters();
+    }
+
+    /// Returns once `has_let_go` is true, which is asked whenever the connection has let a session go.
+    pub(super) async fn until_let_go(&self, has_let_go: impl Fn() -> bool) {
+        loop {
+            let mut letting_go = pin!(self.let_go.notified());
+            // From here on it is not missed.
+            letting_go.as_mut().enable();
+            if has_let_go() {
+                return;
+            }
+            letting_go.await;
+        }
     }
 
     async fn at_least(&self, least: Order) -> Order {

@@ -1,12 +1,16 @@
 //! The state as it is shown: nothing here changes anything.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
+use super::lock::Lock;
 use super::lock_key::LockKey;
 use super::session::Session;
 use super::waiters::Waiter;
 use super::{LockTable, interleave};
-use crate::model::{LockView, SessionView};
+use crate::model::{
+    Holder, HolderEntry, Key, LockEntry, LockView, SessionNumber, SessionView, WaiterEntry,
+};
 
 impl LockTable {
     /// How many keys are held.
@@ -21,7 +25,7 @@ impl LockTable {
 
     /// All sessions, by number.
     pub fn session_views(&self) -> Vec<SessionView> {
-        self.sessions.views()
+        self.sessions.views(SessionNumber(0), usize::MAX)
     }
 
     /// The keys held, in order. Locks one shard at a time; costs a word per key.
@@ -31,14 +35,84 @@ impl LockTable {
         keys
     }
 
+    /// The keys held that begin with `prefix` and stand behind `after`, in order, the first `most` of
+    /// them. Locks one shard at a time; costs a word for each that it returns.
+    pub fn keys_after(&self, prefix: &[u8], after: Option<&[u8]>, most: usize) -> Vec<LockKey> {
+        self.locks.first_keys(most, |key| {
+            key.starts_with(prefix) && after.is_none_or(|after| key > after)
+        })
+    }
+
+    /// One lock, with at most `most` of its holders and of the requests that wait for it, as it is
+    /// shown at `now`, when so much time has passed since the beginning of 1970.
+    pub fn lock_entry(
+        &self,
+        key: &[u8],
+        most: usize,
+        (now, unix): (Instant, Duration),
+    ) -> Option<LockEntry> {
+        let view = |_: &LockKey, lock: &mut Lock| {
+            let waiters: Vec<_> = lock.queue().take(most).cloned().collect();
+            (view_of(lock, most), waiters)
+        };
+        let (view, waiters) = self.locks.with(key, view)?;
+        // Names are looked up after the guard is gone.
+        let holders = view.holders.into_iter().map(|(holder, token)| {
+            let held = self.tokens.age(token, now);
+            let lease_end = self.leases.end(token);
+            HolderEntry {
+                name: match &holder {
+                    Holder::Session(number) => self.name(*number),
+                    Holder::Owner(_) => None,
+                },
+                holder,
+                token,
+                since: held.map(|held| unix.saturating_sub(held)),
+                held,
+                lease_left: lease_end.map(|end| end.saturating_duration_since(now)),
+            }
+        });
+        let first_waiters = waiters.into_iter().map(|waiter| WaiterEntry {
+            session: waiter.session(),
+            name: self.name(waiter.session()),
+            ask: waiter.ask().clone(),
+            waited: now.saturating_duration_since(waiter.since()),
+            left: waiter.until().saturating_duration_since(now),
+        });
+        Some(LockEntry {
+            key: Key::new(key),
+            mode: view.mode,
+            holders: holders.collect(),
+            holders_in_all: view.holders_in_all,
+            first_waiters: first_waiters.collect(),
+            waiters: view.waiters,
+        })
+    }
+
+    /// The sessions with numbers above this, in their order, the first `most` of them, with the
+    /// requests that they wait with.
+    pub fn sessions_after(
+        &self,
+        above: SessionNumber,
+        most: usize,
+    ) -> Vec<(SessionView, Option<Arc<Waiter>>)> {
+        let views = self.sessions.views(above, most);
+        let waits = interleave::lock(&self.waits);
+        let with_wait = |view: SessionView| {
+            let waiter = waits.of(view.number).cloned();
+            (view, waiter)
+        };
+        views.into_iter().map(with_wait).collect()
+    }
+
+    /// How many requests wait.
+    pub fn waiting(&self) -> usize {
+        interleave::lock(&self.waits).len()
+    }
+
     /// One lock, if it is held at this moment, with at most `most` of its holders.
     pub fn lock_view(&self, key: &[u8], most: usize) -> Option<LockView> {
-        self.locks.with(key, |_, lock| LockView {
-            holders: lock.holders().take(most).collect(),
-            holders_in_all: lock.holders_in_all(),
-            mode: lock.mode(),
-            waiters: lock.waiters(),
-        })
+        self.locks.with(key, |_, lock| view_of(lock, most))
     }
 
     /// Some of the keys that a session holds, `most` at the most.
@@ -52,5 +126,17 @@ impl LockTable {
         let mut waiting = interleave::lock(&self.waits).waiting();
         waiting.sort_unstable_by_key(|waiter| waiter.arrival());
         waiting
+    }
+}
+
+fn view_of(lock: &Lock, most: usize) -> LockView {
+    let holders = lock.holders().take(most);
+    LockView {
+        holders: holders
+            .map(|(holder, hold)| (holder, hold.word.token()))
+            .collect(),
+        holders_in_all: lock.holders_in_all(),
+        mode: lock.mode(),
+        waiters: lock.waiters(),
     }
 }

@@ -19,14 +19,16 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use super::LockTable;
+use super::acquire::Grantee;
+use super::grant::GrantWord;
 use super::interleave;
 use super::lock::Lock;
 use super::lock_key::LockKey;
 use super::outcome::{Basis, Locked, Outcome};
 use super::session::Session;
-use super::wait_graph::{Beyond, WaitGraph};
-use super::waiters::Waiter;
-use crate::model::{Circle, Mode};
+use super::wait_graph::WaitGraph;
+use super::waiters::{WaitTime, Waiter};
+use crate::model::{Ask, Circle};
 
 /// Why a wait ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,33 +105,36 @@ impl LockTable {
         session.waiting.is_some()
     }
 
-    /// Puts the request at the end of the lock's queue. Called under the key's guard.
+    /// Puts the request at the end of the lock's queue, with the times since and until when it waits.
+    /// Called under the key's guard.
     pub(super) fn queue_up(
         &self,
         session: &mut Session,
-        mode: &Mode,
-        now: Instant,
+        ask: &Ask,
+        (since, until): (Instant, Instant),
         key: &LockKey,
         lock: &mut Lock,
     ) {
-        let arrival = self.last_arrival.fetch_add(1, Ordering::Relaxed) + 1;
-        let (number, lost) = (session.number, session.held.lost.clone());
-        let waiter = Waiter::new(number, lost, key.clone(), mode.clone(), now, arrival);
-        let waiter = Arc::new(waiter);
+        let time = WaitTime {
+            since,
+            until,
+            arrival: self.last_arrival.fetch_add(1, Ordering::Relaxed) + 1,
+        };
+        let waiter = Arc::new(Waiter::new(session, key.clone(), ask.clone(), time));
         lock.enqueue(Arc::clone(&waiter));
         session.waiting = Some(waiter);
     }
 
     /// Enters the graph with a request that is in its queue, and leaves both again if that closes a
     /// circle, which is returned.
-    pub(super) fn enter_wait_graph(&self, session: &mut Session) -> Option<Circle> {
+    pub(super) fn enter_wait_graph(&self, session: &mut Session, now: Instant) -> Option<Circle> {
         let waiter = Arc::clone(session.waiting.as_ref()?);
         interleave::between_guards();
         let mut waits = interleave::lock(&self.waits);
         waits.insert(Arc::clone(&waiter));
-        let circle = self.find_circle(&waits, session, waiter.key())?;
+        let circle = self.find_circle(&waits, session, &waiter)?;
         // A request that was granted the lock meanwhile keeps it, whatever the walk found.
-        if !self.leave(&waiter) {
+        if !self.leave(&waiter, now) {
             return None;
         }
         waits.remove(session.number);
@@ -141,17 +146,20 @@ impl LockTable {
         &self,
         waits: &WaitGraph,
         session: &Session,
-        key: &LockKey,
+        requester: &Arc<Waiter>,
     ) -> Option<Circle> {
-        // A circle would lead back to a key that the requester holds.
-        if session.held() == 0 {
+        if !session.may_close_circles() {
             return None;
         }
-        waits.circle(session.number, key, |key| {
+        let until = requester.until();
+        let ends_before = |token| self.leases.end(token).is_some_and(|end| end < until);
+        waits.circle(requester, |waiter| {
             interleave::between_guards();
-            let beyond = |_: &LockKey, lock: &mut Lock| waits.beyond(session.number, lock);
-            let nobodys = Beyond::Waiting(Vec::new());
-            self.locks.with(key.as_bytes(), beyond).unwrap_or(nobodys)
+            let edges = |_: &LockKey, lock: &mut Lock| {
+                waits.edges(requester.session(), waiter, lock, ends_before)
+            };
+            let edges = self.locks.with(waiter.key().as_bytes(), edges);
+            edges.unwrap_or_default()
         })
     }
 
@@ -168,14 +176,15 @@ impl LockTable {
             debug_assert!(false, "only a wait is ended");
             return Outcome::free(Locked::Busy);
         };
-        let has_left = !waiter.is_granted() && self.leave(&waiter);
+        let has_left = !waiter.is_granted() && self.leave(&waiter, now);
         interleave::lock(&self.waits).remove(session.number);
         if has_left || !waiter.is_granted() {
             assert!(ending != Ending::Granted, "a granted waiter cannot leave");
             return Outcome::free(Locked::Busy);
         }
         let (grant, seq) = waiter.grant();
-        let claim = self.keep(session, grant.key.clone(), grant.token, seq);
+        let (holder, key) = (grant.holder.clone(), grant.key.clone());
+        let claim = self.keep(session, holder, key, grant.token, seq);
         self.store_new(session);
         if ending == Ending::Disconnect {
             self.give_back(session, &grant, now);
@@ -189,17 +198,43 @@ impl LockTable {
     }
 
     /// True if the waiter left the queue; false if it was granted the lock before it could, or was
-    /// refused when its lock was released during a stop.
-    fn leave(&self, waiter: &Waiter) -> bool {
-        let key = waiter.key().as_bytes();
-        let left = self.locks.with(key, |_, lock| lock.leave(waiter));
-        let left = left.unwrap_or(false);
+    /// refused when its lock was released during a stop. If it stood in the way of others, they are
+    /// let in in the same step.
+    fn leave(&self, waiter: &Waiter, now: Instant) -> bool {
+        let left = self.locks.with(waiter.key().as_bytes(), |key, lock| {
+            let grant = |next: &Waiter| self.grant_to_waiter(next, key, now);
+            lock.leave(waiter, (!self.is_stopping()).then_some(grant))
+        });
+        let let_in = left.flatten();
         // Otherwise it is not known whether the waiter has the lock. The panic ends its
         // connection's task, and the lock stays with its holders.
         assert!(!waiter.is_waiting(), "a waiter waits for a held lock");
-        if left {
-            self.claims.fetch_sub(1, Ordering::Relaxed);
+        let Some(let_in) = let_in else {
+            return false;
+        };
+        self.claims.fetch_sub(1, Ordering::Relaxed);
+        self.wake_all(&let_in);
+        true
+    }
+
+    /// Makes the grant of a waiter whose turn it is. Called under the key's guard.
+    pub(super) fn grant_to_waiter(&self, next: &Waiter, key: &LockKey, now: Instant) -> GrantWord {
+        let grantee = Grantee {
+            holder: next.holder(),
+            ask: next.ask(),
+            lost: next.lost(),
+        };
+        let (word, seq) = self.new_grant(&grantee, key, now);
+        next.granted_by(word.token(), seq);
+        word
+    }
+
+    /// Wakes waiters that were granted their lock. Not under a guard.
+    pub(super) fn wake_all(&self, granted: &[Arc<Waiter>]) {
+        for waiter in granted {
+            interleave::between_guards();
+            waiter.wake();
         }
-        left
+        self.counters.handovers.add(granted.len() as u64);
     }
 }

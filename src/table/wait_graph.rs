@@ -5,27 +5,37 @@
 //! walks it; it holds the mutex from its entry to the end of its walk, and leaves queue and graph
 //! again if it found a circle. The mutex is taken before the guard of any key, never under one.
 //!
+//! What a request waits for: the holders that must let go before it is its turn. All of them, if it
+//! or one who stands before it excludes them, so that one who cannot go on is enough; any of them, if
+//! it waits for a slot, so that one who can go on is enough to wait for. Those who stand before it in
+//! the queue wait for the same holders, so that these edges are the same as edges to them. For a
+//! lock that is held by an owner word stands the session that took it, unless its lease ends while
+//! the requester would wait.
+//!
 //! Why the walks find every circle: of the sessions in a circle one enters the graph last, and its
-//! walk sees all the others in place.
+//! walk sees all the others in place. Two kinds are seen too late: if the lease of an owner's lock is
+//! made longer after the walk, and if requests for one key name different numbers of slots, so that
+//! one waits for more than one holder to let go.
 //!
 //! Why the walks find no false circle: while the mutex is held no request enters the graph, and a
 //! session that is in the graph and waits does nothing else, because it runs one request at a time;
 //! the requester stands still, too. So every edge that the walk reads was there from its first step
-//! on. Deadlines, disconnects and leases only take edges away. A grant takes the new holder's edge
-//! away and turns the edges of other waiters to it; but the new holder does not wait any more, and
-//! cannot enter the graph while the mutex is held, so no path goes on from there. All of this
-//! happens without the mutex, so an edge does not count if its waiter no longer waits. If the
-//! requester itself is granted the lock while it walks, it cannot leave the queue any more, and has
-//! the lock whatever its walk found.
+//! on. Deadlines, disconnects, leases and releases of owners' locks only take edges away. A grant
+//! takes the new holder's edge away and turns the edges of other waiters to it; but the new holder
+//! does not wait any more, and cannot enter the graph while the mutex is held, so no path goes on
+//! from there. All of this happens without the mutex, so an edge does not count if its waiter no
+//! longer waits. If the requester itself is granted the lock while it walks, it cannot leave the
+//! queue any more, and has the lock whatever its walk found.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
-use super::lock::Lock;
+use super::knot::{Knot, Need};
+use super::lock::{Lock, Needs};
 use super::lock_key::LockKey;
 use super::shrunk;
 use super::waiters::Waiter;
-use crate::model::{Circle, Key, SessionNumber, Step};
+use crate::model::{Circle, Holder, Key, SessionNumber, Step, Token};
 
 /// The edges from each waiting session to the key it waits for. Kept under the table's mutex.
 /// A session waits for one key at most.
@@ -34,20 +44,26 @@ pub(super) struct WaitGraph {
     waiters: HashMap<SessionNumber, Arc<Waiter>>,
 }
 
-/// Where the walk goes on from a key.
-#[derive(Debug)]
-pub(super) enum Beyond {
-    /// The requester itself is among the holders.
-    Requester,
+/// Whom a request waits for.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Edges {
+    /// Whether any of the holders is enough; otherwise it needs each.
+    is_any: bool,
+    /// Whether these are all holders of the key.
+    are_all_holders: bool,
+    /// Whether the requester is among the holders.
+    requester: bool,
     /// The holders that wait themselves, or did a moment ago.
-    Waiting(Vec<SessionNumber>),
+    waiting: Vec<SessionNumber>,
+    /// Whether another holder does not wait.
+    has_free: bool,
 }
 
-/// A waiting session that the walk has met, its key, and the visit that led to it.
+/// A waiting session that a walk has met, and the visit that led to it.
 struct Visit {
-    waiter: SessionNumber,
-    key: LockKey,
+    waiter: Arc<Waiter>,
     from: Option<usize>,
+    is_any: bool,
 }
 
 impl WaitGraph {
@@ -63,6 +79,10 @@ impl WaitGraph {
         }
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.waiters.len()
+    }
+
     /// The requests that wait at this moment, in no order.
     pub(super) fn waiting(&self) -> Vec<Arc<Waiter>> {
         self.waiters
@@ -72,40 +92,60 @@ impl WaitGraph {
             .collect()
     }
 
-    /// The shortest circle that `requester` would close by waiting for `key`.
+    /// The request that a session waits with.
+    pub(super) fn of(&self, session: SessionNumber) -> Option<&Arc<Waiter>> {
+        let waiter = self.waiters.get(&session);
+        waiter.filter(|waiter| waiter.is_waiting())
+    }
+
+    /// The shortest circle that `requester` would close by its wait.
     ///
-    /// `beyond` reads a key's holders under one short guard, and says which of them wait
-    /// themselves. The walk is breadth first, without recursion, and looks at each key once, so
-    /// that its cost grows with what waits and not with what is held.
+    /// `edges` reads whom a request waits for, under one short guard. The walk is breadth first,
+    /// without recursion, and looks at each key once, so that its cost grows with what waits and not
+    /// with what is held. Only if it comes back through a request that needs any of several holders,
+    /// [all requests](WaitGraph::knot) that it can reach are looked at.
     #[allow(
         clippy::mutable_key_type,
         reason = "the words beside a key are no part of what keys are compared by"
     )]
     pub(super) fn circle(
         &self,
-        requester: SessionNumber,
-        key: &LockKey,
-        beyond: impl Fn(&LockKey) -> Beyond,
+        requester: &Arc<Waiter>,
+        edges: impl Fn(&Waiter) -> Edges,
     ) -> Option<Circle> {
         let mut visits = vec![Visit {
-            waiter: requester,
-            key: key.clone(),
+            waiter: Arc::clone(requester),
             from: None,
+            is_any: false,
         }];
-        let mut seen = HashSet::from([key.clone()]);
+        let (mut keys, mut sessions) = (HashSet::<LockKey>::new(), HashSet::new());
         let mut next = VecDeque::from([0]);
         while let Some(index) = next.pop_front() {
-            let Beyond::Waiting(holders) = beyond(&visits[index].key) else {
-                return Some(path_to(&visits, index));
-            };
-            let waiters = holders.iter().filter_map(|holder| self.waiters.get(holder));
-            for waiter in waiters.filter(|waiter| waiter.is_waiting()) {
-                if seen.insert(waiter.key().clone()) {
+            let waiter = Arc::clone(&visits[index].waiter);
+            if keys.contains(waiter.key()) {
+                continue;
+            }
+            let beyond = edges(&waiter);
+            visits[index].is_any = beyond.is_any;
+            if beyond.are_all_holders {
+                keys.insert(waiter.key().clone());
+            }
+            if beyond.requester {
+                let path = path_to(&visits, index);
+                return match path.iter().any(|at| visits[*at].is_any) {
+                    true => self.knot(requester, edges),
+                    false => Some(circle_of(path.iter().map(|at| &visits[*at].waiter))),
+                };
+            }
+            for holder in beyond.waiting {
+                if let Some(waiter) = self.of(holder)
+                    && sessions.insert(holder)
+                {
                     next.push_back(visits.len());
                     visits.push(Visit {
-                        waiter: waiter.session(),
-                        key: waiter.key().clone(),
+                        waiter: Arc::clone(waiter),
                         from: Some(index),
+                        is_any: false,
                     });
                 }
             }
@@ -113,40 +153,115 @@ impl WaitGraph {
         None
     }
 
-    /// Where a walk that looks for `requester` goes on from the key of this lock. Looks at the
-    /// holders or at the waiting sessions, whichever are fewer.
-    pub(super) fn beyond(&self, requester: SessionNumber, lock: &Lock) -> Beyond {
-        if lock.is_held_by(requester) {
-            return Beyond::Requester;
+    /// The shortest circle through `requester` of sessions that wait for each other for ever, where
+    /// some need any of several holders: each of these must wait for the requester, too, directly or
+    /// through others.
+    ///
+    /// Beginning with all requests that the requester can reach, those are taken out that can go on
+    /// without it, and those that do not wait for it, until all that are left do.
+    fn knot(&self, requester: &Arc<Waiter>, edges: impl Fn(&Waiter) -> Edges) -> Option<Circle> {
+        let mut knot = Knot::new(requester);
+        let mut index = 0;
+        while let Some(waiter) = knot.waiters.get(index).cloned() {
+            let beyond = edges(&waiter);
+            let requester = beyond.requester.then_some(0);
+            let mut waits_for: Vec<usize> = requester.into_iter().collect();
+            let mut has_free = beyond.has_free;
+            for holder in beyond.waiting {
+                match self.of(holder) {
+                    Some(waiter) => waits_for.push(knot.place(waiter)),
+                    None => has_free = true,
+                }
+            }
+            let is_any = beyond.is_any;
+            knot.needs.push(Need {
+                is_any,
+                has_free,
+                waits_for,
+            });
+            index += 1;
         }
-        let mut waiting: Vec<SessionNumber> = match lock.holders_in_all() <= self.waiters.len() {
-            true => lock
-                .holders()
-                .map(|(holder, _)| holder)
-                .filter(|holder| self.waiters.contains_key(holder))
-                .collect(),
-            false => self
-                .waiters
-                .keys()
-                .copied()
-                .filter(|waiter| lock.is_held_by(*waiter))
-                .collect(),
+        knot.tighten();
+        knot.shortest_circle()
+    }
+
+    /// Whom the request of `waiter` waits for at this lock of its key. Looks at the holders or at the
+    /// waiting sessions, whichever are fewer. `ends_before` says of an owner's grant that its lease
+    /// ends before the requester's wait does.
+    pub(super) fn edges(
+        &self,
+        requester: SessionNumber,
+        waiter: &Waiter,
+        lock: &Lock,
+        ends_before: impl Fn(Token) -> bool,
+    ) -> Edges {
+        let needs = lock.needs(waiter);
+        let mut edges = Edges {
+            is_any: needs == Needs::Any,
+            are_all_holders: !matches!(needs, Needs::These(_)),
+            ..Edges::default()
         };
+        let mut all = 0;
+        let mut seen = 0;
+        let mut add = |session: SessionNumber| {
+            seen += 1;
+            if session == requester {
+                edges.requester = true;
+            } else if self.waiters.contains_key(&session) {
+                edges.waiting.push(session);
+            } else {
+                seen -= 1;
+            }
+        };
+        let stands_in = |word: &super::holders::Hold| {
+            let (token, taker) = (word.word.token(), word.taker);
+            (!ends_before(token)).then_some(taker)
+        };
+        if let Needs::These(owners) = &needs {
+            for (_, hold) in lock.owners().filter(|(owner, _)| owners.contains(owner)) {
+                all += 1;
+                stands_in(hold).into_iter().for_each(&mut add);
+            }
+        } else if lock.holders_in_all() <= self.waiters.len() + 1 {
+            for (holder, hold) in lock.holders() {
+                all += 1;
+                match holder {
+                    Holder::Session(session) => add(session),
+                    Holder::Owner(_) => stands_in(&hold).into_iter().for_each(&mut add),
+                }
+            }
+        } else {
+            all = lock.holders_in_all();
+            let is_holder =
+                |session: &SessionNumber| lock.grant_of(&Holder::Session(*session)).is_some();
+            let others = self.waiters.keys().filter(|one| **one != requester);
+            let sessions = others.chain([&requester]);
+            sessions.copied().filter(is_holder).for_each(&mut add);
+            let owners = lock.owners().filter_map(|(_, hold)| stands_in(hold));
+            owners.for_each(&mut add);
+        }
+        edges.has_free = seen < all;
         // Sorted, so that of several circles of one length the client is always told the same one.
-        waiting.sort_unstable();
-        Beyond::Waiting(waiting)
+        edges.waiting.sort_unstable();
+        edges.waiting.dedup();
+        edges
     }
 }
 
-fn path_to(visits: &[Visit], last: usize) -> Circle {
+/// The visits from the first one to this.
+fn path_to(visits: &[Visit], last: usize) -> Vec<usize> {
     let backwards = std::iter::successors(Some(last), |&index| visits[index].from);
-    let step = |index: usize| Step {
-        waiter: visits[index].waiter,
-        key: Key::new(visits[index].key.as_bytes()),
-    };
-    let mut steps: Vec<Step> = backwards.map(step).collect();
-    steps.reverse();
-    Circle::new(steps)
+    let mut path: Vec<usize> = backwards.collect();
+    path.reverse();
+    path
+}
+
+pub(super) fn circle_of<'a>(waiters: impl Iterator<Item = &'a Arc<Waiter>>) -> Circle {
+    let steps = waiters.map(|waiter| Step {
+        waiter: waiter.session(),
+        key: Key::new(waiter.key().as_bytes()),
+    });
+    Circle::new(steps.collect())
 }
 
 #[cfg(test)]

@@ -10,8 +10,8 @@ use tokio::sync::Notify;
 use super::grant::Grant;
 use super::lock_key::LockKey;
 use super::lost_locks::LostLocks;
-use crate::model::Seq;
-use crate::model::{Mode, SessionNumber, Token, Value};
+use super::session::Session;
+use crate::model::{Ask, Holder, Mode, Seq, SessionNumber, Token, Value};
 
 const WAITING: u8 = 0;
 const GRANTED: u8 = 1;
@@ -27,8 +27,11 @@ pub struct Waiter {
     session: SessionNumber,
     lost: Option<Arc<LostLocks>>,
     key: LockKey,
-    mode: Mode,
+    ask: Ask,
+    /// Who will hold the key.
+    holder: Holder,
     since: Instant,
+    until: Instant,
     arrival: u64,
     state: AtomicU8,
     /// The fencing token of its grant, and in `seq` the change that the grant is; both are set
@@ -38,21 +41,30 @@ pub struct Waiter {
     granted: Notify,
 }
 
+/// When a request came, and for how long it waits.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct WaitTime {
+    pub(super) since: Instant,
+    pub(super) until: Instant,
+    /// See [`Waiter::arrival`].
+    pub(super) arrival: u64,
+}
+
 impl Waiter {
-    pub(super) fn new(
-        session: SessionNumber,
-        lost: Option<Arc<LostLocks>>,
-        key: LockKey,
-        mode: Mode,
-        since: Instant,
-        arrival: u64,
-    ) -> Self {
-        Self {
-            session,
-            lost,
-            key,
-            mode,
+    pub(super) fn new(session: &Session, key: LockKey, ask: Ask, time: WaitTime) -> Self {
+        let WaitTime {
             since,
+            until,
+            arrival,
+        } = time;
+        Self {
+            session: session.number,
+            lost: session.held.lost.clone(),
+            key,
+            holder: ask.holder(session.number),
+            ask,
+            since,
+            until,
             arrival,
             state: AtomicU8::new(WAITING),
             token: AtomicU64::new(0),
@@ -66,6 +78,11 @@ impl Waiter {
         self.session
     }
 
+    /// Who will hold the lock.
+    pub fn holder(&self) -> &Holder {
+        &self.holder
+    }
+
     /// Where a loss of the lock by the end of its lease is noted for the session.
     pub(super) fn lost(&self) -> Option<&Arc<LostLocks>> {
         self.lost.as_ref()
@@ -76,9 +93,19 @@ impl Waiter {
         &self.key
     }
 
+    /// What it asks for.
+    pub fn ask(&self) -> &Ask {
+        &self.ask
+    }
+
     /// The mode in which it asks for the lock.
     pub fn mode(&self) -> &Mode {
-        &self.mode
+        &self.ask.mode
+    }
+
+    /// Until when it waits.
+    pub fn until(&self) -> Instant {
+        self.until
     }
 
     /// Since when it waits.
@@ -112,7 +139,7 @@ impl Waiter {
     /// lock.
     pub(super) fn grant(&self) -> (Grant, Seq) {
         let grant = Grant {
-            session: self.session,
+            holder: self.holder.clone(),
             key: self.key.clone(),
             token: Token(self.token.load(Ordering::Relaxed)),
         };
@@ -129,6 +156,10 @@ impl Waiter {
     /// not the table's.
     pub(super) fn wake(&self) {
         self.granted.notify_one();
+    }
+
+    fn is_session_for_slot(&self) -> bool {
+        matches!(self.ask.mode, Mode::Slot(_)) && !self.ask.is_owned()
     }
 
     /// Under the key's guard only.
@@ -153,6 +184,8 @@ pub(super) struct Waiters {
     /// How many entries all lists of `by_value` have together.
     by_value_len: usize,
     waiting: usize,
+    /// How many of those who wait are not sessions that ask for a slot.
+    not_for_slots: usize,
 }
 
 /// A shorter queue is not swept: that would save nothing.
@@ -160,11 +193,8 @@ const SWEEP_FROM: usize = 32;
 
 impl Waiters {
     pub(super) fn push(&mut self, waiter: Arc<Waiter>) {
-        if let Mode::Shared(value) = &waiter.mode {
-            let same_value = self.by_value.entry(value.clone()).or_default();
-            same_value.push(Arc::clone(&waiter));
-            self.by_value_len += 1;
-        }
+        self.put_back(Arc::clone(&waiter));
+        self.not_for_slots += usize::from(!waiter.is_session_for_slot());
         self.order.push_back(waiter);
         self.waiting += 1;
     }
@@ -174,35 +204,85 @@ impl Waiters {
         if !waiter.is_waiting() {
             return false;
         }
-        waiter.change(LEFT);
-        self.waiting -= 1;
+        self.end(waiter, LEFT);
         self.sweep();
         true
     }
 
-    /// Grants the lock to the first waiter and, if it named a value, to all waiters with this
-    /// value, and returns them. `grant` is called for each, in the order of the queue. Empty if no
-    /// request waits.
-    pub(super) fn grant_next(&mut self, mut grant: impl FnMut(&Waiter)) -> Vec<Arc<Waiter>> {
-        let Some(first) = self.first_waiting() else {
-            return Vec::new();
-        };
-        let mut granted = match &first.mode {
-            Mode::Exclusive => vec![first],
-            Mode::Shared(value) => {
-                let same_value = self.by_value.remove(value).unwrap_or_default();
-                self.by_value_len -= same_value.len();
-                same_value
+    /// The first in the queue.
+    pub(super) fn first(&mut self) -> Option<Arc<Waiter>> {
+        while let Some(first) = self.order.front() {
+            if first.is_waiting() {
+                return Some(Arc::clone(first));
             }
-        };
-        granted.retain(|waiter| waiter.is_waiting());
-        for waiter in &granted {
-            grant(waiter);
-            waiter.change(GRANTED);
+            self.order.pop_front();
         }
-        self.waiting -= granted.len();
-        self.sweep();
-        granted
+        None
+    }
+
+    /// The first in the queue, and, if it named a value, all others with this value, in the order of
+    /// the queue. Each is to be [granted](Waiters::grant) the lock or [put back](Waiters::put_back).
+    pub(super) fn take_like(&mut self, first: &Arc<Waiter>) -> Vec<Arc<Waiter>> {
+        let Some(value) = first.mode().value() else {
+            return vec![Arc::clone(first)];
+        };
+        let mut same_value = self.by_value.remove(value).unwrap_or_default();
+        self.by_value_len -= same_value.len();
+        same_value.retain(|waiter| waiter.is_waiting());
+        same_value
+    }
+
+    /// Lists a waiter that has its place in the queue by its value, behind all that are listed.
+    pub(super) fn put_back(&mut self, waiter: Arc<Waiter>) {
+        if let Some(value) = waiter.mode().value() {
+            let same_value = self.by_value.entry(value.clone()).or_default();
+            same_value.push(Arc::clone(&waiter));
+            self.by_value_len += 1;
+        }
+    }
+
+    /// Notes that a waiter is granted the lock.
+    pub(super) fn grant(&mut self, waiter: &Waiter) {
+        self.end(waiter, GRANTED);
+    }
+
+    fn end(&mut self, waiter: &Waiter, state: u8) {
+        waiter.change(state);
+        self.waiting -= 1;
+        self.not_for_slots -= usize::from(!waiter.is_session_for_slot());
+    }
+
+    /// Those who wait, in the order of the queue.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Arc<Waiter>> {
+        self.order.iter().filter(|waiter| waiter.is_waiting())
+    }
+
+    /// Those who must be let in before `waiter` or with it, without itself.
+    pub(super) fn served_before(&self, waiter: &Waiter) -> impl Iterator<Item = &Waiter> {
+        let last = self.let_in_with(waiter).unwrap_or(u64::MAX);
+        let arrival = waiter.arrival;
+        let before = move |one: &&Arc<Waiter>| one.arrival < arrival && one.arrival <= last;
+        self.iter().take_while(before).map(Arc::as_ref)
+    }
+
+    /// The arrival of the first waiter with the same value, with which this one is let in, too. An
+    /// owner that waits twice is not let in twice.
+    fn let_in_with(&self, waiter: &Waiter) -> Option<u64> {
+        let same_value = self.by_value.get(waiter.mode().value()?)?;
+        let waiting = same_value.iter().filter(|one| one.is_waiting());
+        let mut before = waiting.take_while(|one| one.arrival < waiter.arrival);
+        let first = before.next()?.arrival;
+        let is_own = |one: &Arc<Waiter>| one.holder == waiter.holder;
+        let waits_twice = waiter.ask.is_owned()
+            && same_value
+                .iter()
+                .any(|one| one.is_waiting() && one.arrival < waiter.arrival && is_own(one));
+        (!waits_twice).then_some(first)
+    }
+
+    /// Whether all who wait are sessions that ask for a slot.
+    pub(super) fn are_all_sessions_for_slots(&self) -> bool {
+        self.not_for_slots == 0
     }
 
     /// Ends all waits, without the lock, and returns their number.
@@ -225,16 +305,8 @@ impl Waiters {
             .filter(|last| last.is_waiting())
     }
 
-    fn first_waiting(&mut self) -> Option<Arc<Waiter>> {
-        while let Some(first) = self.order.pop_front() {
-            if first.is_waiting() {
-                return Some(first);
-            }
-        }
-        None
-    }
-
-    fn sweep(&mut self) {
+    /// Forgets entries of those who do not wait any more, once they are many.
+    pub(super) fn sweep(&mut self) {
         let longest = self.order.len().max(self.by_value_len);
         if longest < SWEEP_FROM || longest < 2 * self.waiting {
             return;
@@ -251,20 +323,38 @@ impl Waiters {
     }
 }
 
+/// A waiter for the key `k` whose session has this number, which is its arrival, too.
+#[cfg(test)]
+pub(super) fn test_waiter(number: u64, ask: Ask) -> Arc<Waiter> {
+    let session = Session::new(
+        SessionNumber(number),
+        Default::default(),
+        Default::default(),
+    );
+    let now = Instant::now();
+    let time = WaitTime {
+        since: now,
+        until: now,
+        arrival: number,
+    };
+    Arc::new(Waiter::new(&session, LockKey::new(b"k"), ask, time))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn waiter(number: u64, mode: Mode) -> Arc<Waiter> {
-        let key = LockKey::new(b"k");
-        Arc::new(Waiter::new(
-            SessionNumber(number),
-            None,
-            key,
-            mode,
-            Instant::now(),
-            number,
-        ))
+        test_waiter(number, mode.into())
+    }
+
+    /// Lets in the first, and all with its value.
+    fn grant_next(queue: &mut Waiters) -> Vec<u64> {
+        let first = queue.first();
+        let next = first.map_or_else(Vec::new, |first| queue.take_like(&first));
+        next.iter().for_each(|waiter| queue.grant(waiter));
+        queue.sweep();
+        next.iter().map(|waiter| waiter.arrival()).collect()
     }
 
     fn valued(number: u64) -> Arc<Waiter> {
@@ -310,7 +400,7 @@ mod tests {
             queue.push(Arc::clone(&gone));
             queue.push(waiter(number, Mode::Exclusive));
             assert!(queue.leave(&gone));
-            assert_eq!(queue.grant_next(|_| {}).len(), 1);
+            assert_eq!(grant_next(&mut queue).len(), 1);
             assert_swept(&queue);
         }
     }
@@ -320,15 +410,11 @@ mod tests {
         let mut queue = Waiters::default();
         (0..3000).for_each(|number| queue.push(valued(number)));
         for expected in 0..256 {
-            let granted: Vec<u64> = queue
-                .grant_next(|_| {})
-                .iter()
-                .map(|waiter| waiter.arrival())
-                .collect();
+            let granted = grant_next(&mut queue);
             let same_value: Vec<u64> = (expected..3000).step_by(256).collect();
             assert_eq!(granted, same_value);
             assert_swept(&queue);
         }
-        assert!(queue.grant_next(|_| {}).is_empty());
+        assert!(grant_next(&mut queue).is_empty());
     }
 }

@@ -8,12 +8,16 @@ use tracing::{error, trace};
 
 use super::{Connection, Gone};
 use crate::config::{Compat, TEN_YEARS_MS};
-use crate::model::{Key, Mode, NotStored, SessionId};
-use crate::protocol::{BadRequest, Reply, Request, StateReply, Stats};
+use crate::model::{
+    Ask, AskedFor, Key, Mode, NotResumed, NotStored, Owner, SessionId, SessionNumber,
+};
+use crate::protocol::{
+    AskedMode, BadRequest, KnownState, Owned, Reply, Request, StateReply, Stats,
+};
 use crate::server::log_lines;
-use crate::server::session_guard::{tidy, unlock_all};
+use crate::server::session_guard::{SLICE, give_way, tidy, unlock_all};
 use crate::server::transport::Transport;
-use crate::table::{Locked, NotHeld, Outcome, Unlocked};
+use crate::table::{Locked, NotHeld, Outcome, Resumed, TakenOver, Unlocked};
 
 /// What must be done before the connection's next line is looked at.
 pub(super) enum Pause {
@@ -25,8 +29,26 @@ pub(super) enum Pause {
     Wait {
         deadline: Instant,
     },
+    LockAll {
+        keys: Vec<Key>,
+        wait: Duration,
+    },
+    Watch {
+        key: Key,
+        known: Option<KnownState>,
+        wait: Duration,
+    },
     UnlockAll,
+    Break(Key),
+    SetConnId(SessionId),
     Resume(SessionId),
+    Locks {
+        prefix: Vec<u8>,
+        after: Option<Vec<u8>>,
+    },
+    Sessions {
+        after: SessionNumber,
+    },
     Debug,
     Quit,
     /// The client speaks another protocol.
@@ -38,20 +60,55 @@ impl<S: Transport> Connection<S> {
     pub(super) fn run(&mut self, request: Request<'_>) -> ControlFlow<Pause> {
         trace!(session = %self.session.number(), ?request);
         let answer = match request {
-            Request::Lock { key, wait } => return self.lock(key, &Mode::Exclusive, wait),
-            Request::LockValue { key, value, wait } => {
-                return self.lock(key, &Mode::Shared(Key::new(value)), wait);
+            Request::Lock {
+                key,
+                mode,
+                wait,
+                owned,
+            } => return self.lock(key, &ask(mode, owned), wait),
+            Request::LockAll { wait, keys } => {
+                let keys = keys.into_iter().map(Key::new).collect();
+                return ControlFlow::Break(Pause::LockAll { keys, wait });
             }
-            Request::Unlock { key } => return self.unlock(key),
+            Request::Unlock { key, owner } => return self.unlock(key, owner.map(Owner::new)),
             Request::UnlockAll => return ControlFlow::Break(Pause::UnlockAll),
-            Request::Token { key } => Ok(self.token(key)),
-            Request::Expire { key, lease_ms } => self.expire(key, lease_ms),
+            Request::Token { key, owner } => Ok(self.token(key, owner.map(Owner::new))),
+            Request::Expire {
+                key,
+                lease_ms,
+                owner,
+            } => self.expire(key, lease_ms, owner.map(Owner::new)),
+            Request::SetMode { key, value, owner } => {
+                return self.set_mode(key, value, owner.map(Owner::new));
+            }
+            Request::Break { key } => return ControlFlow::Break(Pause::Break(Key::new(key))),
+            Request::Watch { key, known, wait } => {
+                let key = Key::new(key);
+                return ControlFlow::Break(Pause::Watch { key, known, wait });
+            }
             Request::SetTimeout { grace_ms } => return self.set_timeout(grace_ms),
             Request::ConnId => return self.conn_id(),
+            Request::SetConnId { id } => match SessionId::parse(id) {
+                Some(id) => return ControlFlow::Break(Pause::SetConnId(id)),
+                None => return self.free(&Reply::CannotSetConnId(NotResumed::Unknown)),
+            },
             Request::Resume { id } => match SessionId::parse(id) {
                 Some(id) => return ControlFlow::Break(Pause::Resume(id)),
-                None => return self.free(&Reply::CannotSetConnId),
+                None => return self.free(&Reply::CannotResume(NotResumed::Unknown)),
             },
+            Request::Name { name } => {
+                self.shared
+                    .table
+                    .set_name(&mut self.session, Key::new(name));
+                return self.free(&Reply::Done);
+            }
+            Request::Info => return self.free(&Reply::Info(self.info())),
+            Request::Locks { prefix, after } => {
+                return ControlFlow::Break(Pause::Locks { prefix, after });
+            }
+            Request::Sessions { after } => {
+                return ControlFlow::Break(Pause::Sessions { after });
+            }
             Request::Stats => return self.free(&Reply::Stats(self.stats())),
             Request::Debug => return ControlFlow::Break(Pause::Debug),
             Request::Echo { words } => return self.free(&Reply::Echo(words)),
@@ -83,8 +140,14 @@ impl<S: Transport> Connection<S> {
             // The caller flushes after every pause.
             Pause::Flush => {}
             Pause::Wait { deadline } => self.wait_for_lock(deadline).await?,
+            Pause::LockAll { keys, wait } => self.lock_all(keys, wait).await?,
+            Pause::Watch { key, known, wait } => self.watch(key, known, wait).await?,
             Pause::UnlockAll => self.unlock_all().await?,
-            Pause::Resume(id) => self.resume(id).await,
+            Pause::Break(key) => self.break_lock(&key).await?,
+            Pause::SetConnId(id) => self.set_conn_id(id).await,
+            Pause::Resume(id) => self.resume(id).await?,
+            Pause::Locks { prefix, after } => self.list_locks(prefix, after).await?,
+            Pause::Sessions { after } => self.list_sessions(after).await?,
             Pause::Debug => self.debug().await?,
             Pause::Quit => return Err(self.quit().await?),
             Pause::Foreign => {
@@ -107,13 +170,13 @@ impl<S: Transport> Connection<S> {
         ControlFlow::Continue(())
     }
 
-    fn lock(&mut self, key: &[u8], mode: &Mode, wait: Duration) -> ControlFlow<Pause> {
+    fn lock(&mut self, key: &[u8], ask: &Ask, wait: Duration) -> ControlFlow<Pause> {
         let waits = !wait.is_zero() && !self.input_ended;
         let (table, session) = (&self.shared.table, &mut *self.session);
-        let has_locks = session.held() > 0;
+        let may_close_circles = session.may_close_circles();
         let outcome = match waits {
-            true => table.acquire(session, key, mode, self.now),
-            false => table.try_acquire(session, key, mode, self.now),
+            true => table.acquire(session, key, ask, wait, self.now),
+            false => table.try_acquire(session, key, ask, self.now),
         };
         let outcome = match outcome {
             Ok(outcome) => outcome,
@@ -132,32 +195,46 @@ impl<S: Transport> Connection<S> {
         };
         self.answer_lock(outcome);
         // A walk of the wait-for graph may be long, and a client may cause many.
-        match is_refused && has_locks {
+        match is_refused && may_close_circles {
             true => ControlFlow::Break(Pause::Turn),
             false => ControlFlow::Continue(()),
         }
     }
 
     pub(super) fn answer_lock(&mut self, outcome: Outcome<Locked>) {
-        let reply = match outcome.value {
+        match outcome.value {
             Locked::Acquired | Locked::Again => {
-                return self.answer(&StateReply::Acquired, outcome.basis);
+                self.answer(&StateReply::Acquired, outcome.basis);
             }
-            Locked::Busy | Locked::Conflict | Locked::Waiting => Reply::Unavailable,
-            Locked::Deadlock(circle) => Reply::Deadlock(circle),
+            refused => self.refuse_lock(refused, Reply::Unavailable),
+        }
+    }
+
+    /// Answers a request that got no lock; by `unavailable`, if others hold it.
+    pub(super) fn refuse_lock(&mut self, refused: Locked, unavailable: Reply<'_>) {
+        let counters = self.shared.table.counters();
+        let reply = match refused {
+            Locked::Deadlock(circle) => {
+                counters.deadlocks.add(1);
+                Reply::Deadlock(circle)
+            }
             Locked::Full(limit) => {
                 log_lines::limit_reached(&self.shared, self.session.number(), limit);
                 Reply::Full(limit)
             }
             Locked::Stopping => Reply::ShuttingDown,
+            _ => {
+                counters.refusals.add(1);
+                unavailable
+            }
         };
         self.reply(&reply);
     }
 
-    fn unlock(&mut self, key: &[u8]) -> ControlFlow<Pause> {
+    fn unlock(&mut self, key: &[u8], owner: Option<Owner>) -> ControlFlow<Pause> {
         let nodejs = self.shared.config.compat == Compat::Nodejs;
         let table = &self.shared.table;
-        let released = table.unlock(&mut self.session, key, self.now);
+        let released = table.unlock(&mut self.session, key, owner.as_ref(), self.now);
         let passes_on = released
             .as_ref()
             .is_ok_and(|outcome| outcome.value == Unlocked::Released { passed_on: true });
@@ -168,13 +245,15 @@ impl<S: Transport> Connection<S> {
         };
         self.tell(released.map(|outcome| outcome.map(reply)));
         match passes_on {
-            true => {
-                self.shared.handover_spin.handed_over();
-                // The new holder should be told first: all others wait for it.
-                ControlFlow::Break(Pause::Turn)
-            }
+            true => self.handed_over(),
             false => ControlFlow::Continue(()),
         }
+    }
+
+    fn handed_over(&self) -> ControlFlow<Pause> {
+        self.shared.handover_spin.handed_over();
+        // The new holder should be told first: all others wait for it.
+        ControlFlow::Break(Pause::Turn)
     }
 
     async fn unlock_all(&mut self) -> Result<(), Gone> {
@@ -191,19 +270,87 @@ impl<S: Transport> Connection<S> {
         Ok(())
     }
 
-    fn token(&self, key: &[u8]) -> Outcome<StateReply> {
-        let token = self.shared.table.token(&self.session, key);
+    /// Frees an owner's lock, in slices, as very many owners may share it.
+    async fn break_lock(&mut self, key: &Key) -> Result<(), Gone> {
+        // What was granted before is checked while it is held.
+        if self.pending.has_unchecked() {
+            self.settle_pending().await?;
+        }
+        let last = self.shared.table.last_token();
+        let mut has_broken = false;
+        loop {
+            let (shared, session) = (&self.shared, &mut *self.session);
+            let now = shared.clock.now();
+            let broken = shared
+                .table
+                .break_some(session, key.as_bytes(), last, SLICE, now);
+            let Outcome { value, basis } = match broken {
+                Ok(broken) => broken,
+                Err(why) => {
+                    self.reply(&Reply::NotStored(why));
+                    return Ok(());
+                }
+            };
+            let count = match value {
+                Ok(grants) => {
+                    for grant in &grants {
+                        log_lines::broken(shared, session, grant);
+                    }
+                    grants.len()
+                }
+                Err(why) if !has_broken => {
+                    self.answer(&not_held(why), basis);
+                    return Ok(());
+                }
+                Err(_) => 0,
+            };
+            has_broken = true;
+            if count < SLICE {
+                self.answer(&StateReply::Unlocked, basis);
+                return Ok(());
+            }
+            give_way(&shared.table, basis.seq()).await;
+        }
+    }
+
+    fn token(&self, key: &[u8], owner: Option<Owner>) -> Outcome<StateReply> {
+        let token = self.shared.table.token(&self.session, key, owner.as_ref());
         token.map(|token| token.map_or_else(not_held, StateReply::Token))
     }
 
-    fn expire(&mut self, key: &[u8], lease_ms: u64) -> Result<Outcome<StateReply>, NotStored> {
-        let lease = match lease_ms.min(TEN_YEARS_MS) {
-            0 => None,
-            ms => Some(Duration::from_millis(ms)),
-        };
+    fn set_mode(
+        &mut self,
+        key: &[u8],
+        value: Option<&[u8]>,
+        owner: Option<Owner>,
+    ) -> ControlFlow<Pause> {
+        let mode = value.map_or(Mode::Exclusive, |value| Mode::Shared(Key::new(value)));
+        let (table, session) = (&self.shared.table, &mut *self.session);
+        match table.set_mode(session, key, owner.as_ref(), &mode, self.now) {
+            Ok(Outcome { value, basis }) => match value {
+                Ok(true) => self.answer(&StateReply::Ok, basis),
+                Ok(false) => self.reply(&Reply::Unavailable),
+                Err(why) => self.answer(&not_held(why), basis),
+            },
+            Err(why) => self.reply(&Reply::NotStored(why)),
+        }
+        match mode {
+            // Waiters may have been let in.
+            Mode::Shared(_) => ControlFlow::Break(Pause::Turn),
+            Mode::Exclusive | Mode::Slot(_) => ControlFlow::Continue(()),
+        }
+    }
+
+    fn expire(
+        &mut self,
+        key: &[u8],
+        lease_ms: u64,
+        owner: Option<Owner>,
+    ) -> Result<Outcome<StateReply>, NotStored> {
+        let lease = lease_of(lease_ms);
         let (table, now) = (&self.shared.table, self.shared.clock.now());
         let could_lose = self.session.may_lose();
-        let set = table.set_lease(&mut self.session, key, lease, now)?;
+        let set = table.set_lease(&mut self.session, key, owner.as_ref(), lease, now)?;
         if !could_lose && self.session.may_lose() {
             // From now on the session may lose what earlier replies tell of.
             table.name_grants(&self.session, self.pending.unchecked());
@@ -237,18 +384,65 @@ impl<S: Transport> Connection<S> {
         ControlFlow::Continue(())
     }
 
-    async fn resume(&mut self, id: SessionId) {
+    async fn set_conn_id(&mut self, id: SessionId) {
         // The connection's own session ends, and may still list many locks that it has lost.
         tidy(&self.shared, &mut self.session).await;
         let (table, own) = (&self.shared.table, self.session.number());
         let from = log_lines::peer(&self.shared, id.number);
-        let Some(resumed) = table.resume(&mut self.session, id, self.shared.clock.now()) else {
-            return self.reply(&Reply::CannotSetConnId);
+        let resumed = match table.resume(&mut self.session, id, self.shared.clock.now()) {
+            Resumed::Yes(resumed) => resumed,
+            Resumed::No(why) => return self.reply(&Reply::CannotSetConnId(why)),
         };
         if id.number != own {
+            table.counters().resumes.add(1);
             log_lines::resumed(&self.shared, &self.session, &from);
         }
         self.tell(Ok(resumed.map(|()| StateReply::ConnIdSet)));
+    }
+
+    /// Takes a session over. Its old connection lets it go within the time that its task needs to
+    /// notice, so this does not read ahead meanwhile.
+    async fn resume(&mut self, id: SessionId) -> Result<(), Gone> {
+        // Answers to requests before this one rest on what the connection's own session has.
+        self.flush().await?;
+        tidy(&self.shared, &mut self.session).await;
+        let shared = std::sync::Arc::clone(&self.shared);
+        let own = self.session.number();
+        let from = log_lines::peer(&shared, id.number);
+        let signal = std::sync::Arc::clone(self.session.signal());
+        let now = || shared.clock.now();
+        let taken = tokio::select! {
+            biased;
+            taken = shared.table.take_over(&mut self.session, id, now) => taken,
+            order = signal.any() => match order {
+                crate::table::Order::Stop => {
+                    self.reply(&Reply::ShuttingDown);
+                    return Ok(());
+                }
+                order => return Err(order.into()),
+            },
+        };
+        let counters = shared.table.counters();
+        let resumed = match taken {
+            TakenOver::No(why) => {
+                self.reply(&Reply::CannotResume(why));
+                return Ok(());
+            }
+            TakenOver::FromConnection(resumed) => {
+                counters.takeovers.add(1);
+                log_lines::taken_over(&shared, &self.session, &from);
+                resumed
+            }
+            TakenOver::AfterDisconnect(resumed) => {
+                if id.number != own {
+                    counters.resumes.add(1);
+                    log_lines::resumed(&shared, &self.session, &from);
+                }
+                resumed
+            }
+        };
+        self.tell(Ok(resumed.map(|()| StateReply::Resumed)));
+        Ok(())
     }
 
     fn stats(&self) -> Stats {
@@ -280,7 +474,27 @@ impl<S: Transport> Connection<S> {
     }
 }
 
-fn not_held(why: NotHeld) -> StateReply {
+fn ask(mode: AskedMode<'_>, owned: Option<Owned<'_>>) -> Ask {
+    let mode = match mode {
+        AskedMode::Exclusive => Mode::Exclusive,
+        AskedMode::Shared(value) => Mode::Shared(Key::new(value)),
+        AskedMode::Slot(slots) => Mode::Slot(slots),
+    };
+    let holder = match owned {
+        None => AskedFor::Session,
+        Some(Owned { owner, lease_ms }) => AskedFor::Owner(Owner::new(owner), lease_of(lease_ms)),
+    };
+    Ask { mode, holder }
+}
+
+fn lease_of(lease_ms: u64) -> Option<Duration> {
+    match lease_ms.min(TEN_YEARS_MS) {
+        0 => None,
+        ms => Some(Duration::from_millis(ms)),
+    }
+}
+
+pub(super) fn not_held(why: NotHeld) -> StateReply {
     match why {
         NotHeld::Expired => StateReply::Expired,
         NotHeld::NotYours => StateReply::NotYours,

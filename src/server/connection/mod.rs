@@ -9,8 +9,11 @@
 
 mod commands;
 mod debug;
+mod lists;
+mod lock_all;
 mod pending_replies;
 mod waiting;
+mod watch;
 
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
@@ -68,7 +71,7 @@ pub(super) enum Gone {
     Broken(#[from] io::Error),
     #[error("the client does not read its answers")]
     Stalled,
-    #[error("the client reads a debug too slowly")]
+    #[error("the client reads a listing too slowly")]
     TooSlow,
     #[error("the server stops")]
     Stopping,
@@ -122,6 +125,7 @@ pub(super) fn serve<S: Transport, P>(
     shared: Arc<Shared>,
     slot: P,
 ) -> impl Future<Output = ()> {
+    shared.table.counters().connections.add(1);
     let mut connection = Connection::new(stream, peer, shared);
     debug!(%peer, session = %connection.session.number(), "connected");
     // Not an `async fn`, as its future would keep room for the arguments beside the connection.
@@ -159,7 +163,9 @@ impl<S: Transport> Connection<S> {
                 return Err(order.into());
             }
             self.now = self.shared.clock.now();
-            if let ControlFlow::Break(pause) = self.answer_lines() {
+            let answered = self.answer_lines();
+            self.note_turn();
+            if let ControlFlow::Break(pause) = answered {
                 Box::pin(self.pause(pause)).await?;
                 self.flush_if_full().await?;
                 continue;
@@ -176,6 +182,12 @@ impl<S: Transport> Connection<S> {
             }
             self.read().await?;
         }
+    }
+
+    /// Notes what `sessions` shows of this connection.
+    fn note_turn(&self) {
+        let (held, ms) = (self.session.held(), self.shared.clock.ms(self.now));
+        self.session.signal().note(held, ms);
     }
 
     /// Answers all lines that were read, or up to one that makes a pause.
@@ -488,9 +500,9 @@ mod tests {
     async fn a_client_that_waits_for_its_turn_to_debug_may_leave() {
         let server = Server::start();
         let (mut a, mut b) = (server.connect(), server.connect());
-        let all = super::super::DEBUGS_AT_ONCE as u32;
+        let all = super::super::LISTINGS_AT_ONCE as u32;
         let shared = Arc::clone(&server.shared);
-        let _turns = shared.debugs.acquire_many(all).await.expect("open");
+        let _turns = shared.listings.acquire_many(all).await.expect("open");
         a.ask("set_timeout 0", "200 timeout set").await;
         a.ask("lock k", "200 Acquired").await;
         a.send("debug").await;
@@ -518,7 +530,7 @@ mod tests {
         read_slowly.await;
         // The debug ends between two reads of this slow client, with eight bytes still in the pipe.
         let took = begin.elapsed();
-        let due = debug::DEBUG_TIME;
+        let due = lists::LISTING_TIME;
         assert!(
             took >= due && took < due + Duration::from_secs(20 * 10),
             "{took:?}"
@@ -823,14 +835,17 @@ mod tests {
         let server = Server::start();
         let (table, now) = (&server.shared.table, server.shared.clock.now());
         let mut a = table.open(Peer::Unix(None), Duration::ZERO);
-        let taken = table.try_acquire(&mut a, b"k", &Mode::Exclusive, now);
+        let taken = table.try_acquire(&mut a, b"k", &Mode::Exclusive.into(), now);
         assert_eq!(taken.expect("no store").value, Locked::Acquired);
         let (mut b, mut c) = (server.connect(), server.connect());
         b.send("lock k 3600").await;
         c.send("lock k 3600").await;
         server.until_waiting(2).await;
         server.shared.begin_stop();
-        let unlocked = table.unlock(&mut a, b"k", now).expect("no store").value;
+        let unlocked = table
+            .unlock(&mut a, b"k", None, now)
+            .expect("no store")
+            .value;
         assert_eq!(unlocked, Unlocked::Released { passed_on: false });
         b.expect("503 Shutting down").await;
         c.expect("503 Shutting down").await;
@@ -846,14 +861,17 @@ mod tests {
         let server = Server::start_with(|config| config.max_hold_ms = 3_600_000);
         let (table, now) = (&server.shared.table, server.shared.clock.now());
         let mut a = table.open(Peer::Unix(None), Duration::ZERO);
-        let taken = table.try_acquire(&mut a, b"k", &Mode::Exclusive, now);
+        let taken = table.try_acquire(&mut a, b"k", &Mode::Exclusive.into(), now);
         assert_eq!(taken.expect("no store").value, Locked::Acquired);
         let (mut b, mut c) = (server.connect(), server.connect());
         for (waiters, client) in [(1, &mut b), (2, &mut c)] {
             client.send("lock k 86400").await;
             server.until_waiting(waiters).await;
         }
-        let unlocked = table.unlock(&mut a, b"k", now).expect("no store").value;
+        let unlocked = table
+            .unlock(&mut a, b"k", None, now)
+            .expect("no store")
+            .value;
         assert_eq!(unlocked, Unlocked::Released { passed_on: true });
         let (_, ended) = table.end_leases(now + hour, 10);
         assert_eq!(ended.len(), 1);
@@ -990,7 +1008,12 @@ mod tests {
     /// Wherever the connection's task waits.
     #[tokio::test(start_paused = true)]
     async fn an_order_ends_a_connection_at_once() {
-        for order in [Order::TakenOver, Order::Kill] {
+        // A session that is taken over waits for whoever does so.
+        let orders = [
+            (Order::TakenOver, Duration::from_secs(5)),
+            (Order::Kill, Duration::ZERO),
+        ];
+        for (order, until_free) in orders {
             let server = Server::start();
             let [mut a, b, mut c, mut d, mut e] = [(); 5].map(|()| server.connect());
             a.ask("lock k", "200 Acquired").await;
@@ -1012,7 +1035,7 @@ mod tests {
             for number in [2, 3, 4, 5] {
                 assert!(server.shared.table.order(SessionNumber(number), order));
             }
-            passes(Duration::ZERO, a.ask("lock l 3600", "200 Acquired")).await;
+            passes(until_free, a.ask("lock l 3600", "200 Acquired")).await;
             passes(Duration::ZERO, a.ask("lock m 3600", "200 Acquired")).await;
             server.until_waiting(0).await;
             assert!(!server.shared.table.order(SessionNumber(3), order));

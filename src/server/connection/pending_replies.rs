@@ -18,11 +18,12 @@ use std::ops::Range;
 
 use bytes::BytesMut;
 
+use super::commands::not_held;
 use super::{Connection, Gone};
-use crate::model::{NotStored, Seq, Token};
+use crate::model::{Holder, Key, NotStored, Seq, Token};
 use crate::protocol::{Reply, StateReply};
 use crate::server::transport::Transport;
-use crate::table::{Basis, Claim, LockTable, Session};
+use crate::table::{Basis, Claim, Grant, LockTable, Session};
 
 /// How many unsent grants are given back before others get their turn.
 const UNSENT_A_TURN: usize = 16;
@@ -64,10 +65,10 @@ impl PendingReplies {
     ) {
         let is_durable = basis.seq() <= durable;
         // Also from a reply that is not kept: a lease makes what was said before it uncertain.
-        self.may_lose |= session.may_lose();
+        self.may_lose |= session.may_lose() || basis.claim().is_some_and(Claim::is_of_owner);
         match basis.claim() {
             // A new grant may have to be given back until its reply is sent.
-            Some(Claim::New(_) | Claim::Listed(_)) => {}
+            Some(Claim::New(_) | Claim::Listed(_) | Claim::Several(_)) => {}
             // A later request of the batch may give the lock a lease, and then it may get lost.
             Some(Claim::Again(_) | Claim::Held(_)) => {}
             // Most often the released lock was granted just before. Nothing can make the two replies
@@ -211,7 +212,7 @@ impl<S: Transport> Connection<S> {
         self.pending.settle(&mut self.output, |basis, output| {
             let instead = match &stored {
                 Err(why) if basis.seq() > durable => Some(undo(table, session, basis, why, now)),
-                _ => lost(table, basis, &released),
+                _ => lost(table, session, basis, &released, now),
             };
             if let Some(instead) = &instead {
                 instead.put(output);
@@ -232,13 +233,8 @@ impl<S: Transport> Connection<S> {
         } = self;
         let (table, session) = (&shared.table, &mut **session);
         for (index, mut basis) in pending.take_unsent().into_iter().enumerate() {
-            let grant = match basis.take_claim() {
-                Some(Claim::New(grant)) => Some(grant),
-                Some(Claim::Listed(token)) => table.listed_grant(session, token),
-                _ => None,
-            };
-            if let Some(grant) = grant {
-                table.give_back(session, &grant, shared.clock.now());
+            if let Some(claim) = basis.take_claim() {
+                give_back(table, session, claim, shared.clock.now());
             }
             // The list may be long.
             if index % UNSENT_A_TURN == UNSENT_A_TURN - 1 {
@@ -272,25 +268,66 @@ fn undo(
     why: &NotStored,
     now: std::time::Instant,
 ) -> Instead {
-    if let Some(Claim::New(grant)) = basis.take_claim() {
-        table.give_back(session, &grant, now);
+    if let Some(claim) = basis.take_claim() {
+        give_back(table, session, claim, now);
     }
     Instead::Free(Reply::NotStored(why.clone()))
 }
 
-/// The reply instead of one that speaks of a grant which the session has lost. A grant that the
-/// session released itself was its own until then.
-fn lost(table: &LockTable, basis: &mut Basis, released: &HashSet<Token>) -> Option<Instead> {
-    let (grant, instead) = match basis.claim() {
-        Some(Claim::New(grant) | Claim::Again(grant)) => (grant, Instead::Free(Reply::Unavailable)),
-        Some(Claim::Held(grant)) => (grant, Instead::State(StateReply::Expired)),
-        // A listed grant cannot be lost.
-        Some(Claim::Released(_) | Claim::Listed(_)) | None => return None,
-    };
-    if table.is_granted(grant) || released.contains(&grant.token()) {
-        return None;
+/// Gives back what is new of a claim that the client is not told of.
+fn give_back(table: &LockTable, session: &mut Session, claim: Claim, now: std::time::Instant) {
+    match claim {
+        Claim::New(grant) => table.give_back(session, &grant, now),
+        Claim::Listed(token) => {
+            if let Some(grant) = table.listed_grant(session, token) {
+                table.give_back(session, &grant, now);
+            }
+        }
+        Claim::Several(claims) => {
+            for claim in claims {
+                give_back(table, session, claim, now);
+            }
+        }
+        Claim::Again(_) | Claim::Held(_) | Claim::Released(_) => {}
     }
-    basis.take_claim();
+}
+
+/// The reply instead of one that speaks of a grant which its holder has lost. A grant that the session
+/// released itself was its own until then.
+fn lost(
+    table: &LockTable,
+    session: &mut Session,
+    basis: &mut Basis,
+    released: &HashSet<Token>,
+    now: std::time::Instant,
+) -> Option<Instead> {
+    let is_lost = |grant: &Grant| !table.is_granted(grant) && !released.contains(&grant.token());
+    let instead = match basis.claim() {
+        Some(Claim::New(grant) | Claim::Again(grant)) if is_lost(grant) => {
+            Instead::Free(Reply::Unavailable)
+        }
+        Some(Claim::Held(grant)) if is_lost(grant) => Instead::State(match grant.holder() {
+            Holder::Session(_) => StateReply::Expired,
+            Holder::Owner(_) => not_held(table.why_lost(grant)),
+        }),
+        Some(Claim::Several(claims)) => {
+            let mut grants = claims.iter().filter_map(Claim::grant);
+            let lost = grants.find(|grant| is_lost(grant))?;
+            Instead::Free(Reply::NotAll(Key::new(lost.key().as_bytes())))
+        }
+        // A listed grant cannot be lost.
+        _ => return None,
+    };
+    if let Some(Claim::Several(claims)) = basis.take_claim() {
+        let is_kept = |claim: &Claim| {
+            claim
+                .grant()
+                .is_some_and(|one| !released.contains(&one.token()))
+        };
+        for claim in claims.into_iter().filter(is_kept) {
+            give_back(table, session, claim, now);
+        }
+    }
     Some(instead)
 }
 
@@ -442,11 +479,17 @@ mod tests {
             table.open(Peer::Unix(None), grace),
         );
         let mode = Mode::Exclusive;
-        let taken = table.try_acquire(&mut a, b"k", &mode, now);
+        let taken = table.try_acquire(&mut a, b"k", &mode.clone().into(), now);
         assert_eq!(taken.expect("it works").value, Locked::Acquired);
-        let queued = table.acquire(&mut b, b"k", &mode, now);
+        let queued = table.acquire(
+            &mut b,
+            b"k",
+            &mode.clone().into(),
+            std::time::Duration::from_secs(3600),
+            now,
+        );
         assert_eq!(queued.expect("it works").value, Locked::Waiting);
-        let unlocked = table.unlock(&mut a, b"k", now).expect("it works");
+        let unlocked = table.unlock(&mut a, b"k", None, now).expect("it works");
         assert_eq!(table.changes().durable(unlocked.basis.seq()).await, Ok(()));
         drop(table.wait(&mut b));
         while fake.state().stored.grants.values().any(Option::is_some) {
@@ -481,7 +524,7 @@ mod tests {
         }
         let (table, now) = (&server.shared.table, std::time::Instant::now());
         let mut b = table.open(Peer::Unix(None), std::time::Duration::ZERO);
-        let taken = table.try_acquire(&mut b, b"y", &Mode::Exclusive, now);
+        let taken = table.try_acquire(&mut b, b"y", &Mode::Exclusive.into(), now);
         let basis = taken.expect("it works").basis;
         assert_eq!(table.changes().durable(basis.seq()).await, Ok(()));
         table.end(b, now);
@@ -706,8 +749,13 @@ mod tests {
             let now = std::time::Instant::now();
             let limits = server.shared.config.limits();
             let changes = crate::store::Changes::default();
-            let restarted =
-                crate::table::LockTable::restore(limits, Token(0), changes, restored, now);
+            let restarted = crate::table::LockTable::restore(
+                limits,
+                crate::table::TokenClock::default(),
+                changes,
+                restored,
+                now,
+            );
             let (table, graces) = restarted.expect("no contradiction");
             assert!(
                 [0, 600].contains(&table.held()),
@@ -863,7 +911,7 @@ mod tests {
         let (table, now) = (&server.shared.table, std::time::Instant::now());
         let mut a = table.open(Peer::Unix(None), std::time::Duration::from_secs(3600));
         for key in [b"x", b"y"] {
-            let taken = table.try_acquire(&mut a, key, &Mode::Exclusive, now);
+            let taken = table.try_acquire(&mut a, key, &Mode::Exclusive.into(), now);
             let basis = taken.expect("it works").basis;
             assert_eq!(table.changes().durable(basis.seq()).await, Ok(()));
         }

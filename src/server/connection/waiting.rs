@@ -9,7 +9,15 @@ use tokio::time::{Instant, sleep_until};
 use super::{Connection, Gone, read_some};
 use crate::protocol::Reply;
 use crate::server::transport::Transport;
-use crate::table::{Ending, Locked, Order};
+use crate::table::{Ending, Locked, Order, Outcome};
+
+/// How a wait for a lock ended.
+pub(super) enum Waited {
+    /// The lock was granted.
+    Granted(Outcome<Locked>),
+    /// It was not, for this reason.
+    Not(Ending),
+}
 
 /// Why a wait ended before its event.
 pub(super) enum Interrupted {
@@ -36,14 +44,39 @@ impl<S: Transport> Connection<S> {
     ///
     /// When the connection is over. The session's wait has ended by a disconnect then.
     pub(super) async fn wait_for_lock(&mut self, deadline: Instant) -> Result<(), Gone> {
+        match self.until_granted(deadline).await? {
+            Waited::Granted(outcome) => self.answer_lock(outcome),
+            Waited::Not(why) => self.refuse_waited(why, Reply::Unavailable),
+        }
+        Ok(())
+    }
+
+    /// Answers a request whose wait ended without the lock; by `unavailable`, if its time was over.
+    pub(super) fn refuse_waited(&mut self, why: Ending, unavailable: Reply<'_>) {
+        match why {
+            Ending::Shutdown => self.reply(&Reply::ShuttingDown),
+            Ending::Overrun => self.refuse_overrun(),
+            // A `409`: a circle would have been found before the wait.
+            Ending::Granted | Ending::Deadline | Ending::Disconnect => {
+                self.shared.table.counters().timeouts.add(1);
+                self.refuse_lock(Locked::Busy, unavailable);
+            }
+        }
+    }
+
+    /// Waits until the session's wait for a lock ends.
+    ///
+    /// # Errors
+    ///
+    /// When the connection is over. The session's wait has ended by a disconnect then.
+    pub(super) async fn until_granted(&mut self, deadline: Instant) -> Result<Waited, Gone> {
         // The answers before this one are ready and should not wait for the lock.
         self.flush().await?;
         let max_ahead = self.shared.config.max_ahead as usize;
         let signal = std::sync::Arc::clone(self.session.signal());
         let Some(wait) = self.shared.table.wait(&mut self.session) else {
             debug_assert!(false, "only a session that waits gets here");
-            self.reply(&Reply::Unavailable);
-            return Ok(());
+            return Ok(Waited::Not(Ending::Deadline));
         };
         let mut ahead = Ok(Ahead::Ended);
         let disconnect = async {
@@ -64,13 +97,10 @@ impl<S: Transport> Connection<S> {
         }
         let outcome = wait.end(ending, self.shared.clock.now());
         ahead?;
-        match (&outcome.value, ending) {
-            (Locked::Busy, Ending::Shutdown) => self.reply(&Reply::ShuttingDown),
-            (Locked::Busy, Ending::Overrun) => self.refuse_overrun(),
-            // `Busy` is an ordinary `409` here: a circle would have been found before the wait.
-            _ => self.answer_lock(outcome),
-        }
-        Ok(())
+        Ok(match outcome.value {
+            Locked::Acquired => Waited::Granted(outcome),
+            _ => Waited::Not(ending),
+        })
     }
 
     /// Waits for an event, unless the client's input ends, the client sends too much ahead, or the
@@ -153,7 +183,7 @@ mod tests {
     use tokio::sync::Notify;
 
     use super::*;
-    use crate::model::{Mode, Peer, SessionNumber};
+    use crate::model::{Holder, Mode, Peer, SessionNumber};
     use crate::table::plain::{PlainTable, test_table};
     use crate::table::{Session, Unlocked, interleave};
 
@@ -199,9 +229,9 @@ mod tests {
             assert_eq!(
                 view.holders
                     .iter()
-                    .map(|(holder, _)| *holder)
+                    .map(|(holder, _)| holder.clone())
                     .collect::<Vec<_>>(),
-                [number],
+                [Holder::Session(number)],
                 "the one who was told so holds the lock"
             );
         }

@@ -86,6 +86,10 @@ impl<F: Files> Storage for RedbStorage<F> {
     fn commit(&mut self, batch: &Batch) -> Result<(), NotStored> {
         self.try_commit(batch).map_err(NotStored::new)
     }
+
+    fn bytes(&self) -> u64 {
+        self.files.size(FILE).unwrap_or(0)
+    }
 }
 
 /// Opens the store that is there, and returns the number of its last commit, which must not be
@@ -122,6 +126,7 @@ fn unless_damaged<T>(read: impl FnOnce() -> Result<T, Unusable>) -> Result<T, Un
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
+    use std::num::NonZeroU32;
     use std::time::Duration;
 
     use proptest::prelude::*;
@@ -129,8 +134,8 @@ mod tests {
 
     use super::*;
     use crate::model::{
-        Change, Key, Mode, RestoredSession, Secret, SessionNumber, StoredGrant, StoredSession,
-        Token, digest,
+        Change, Holder, Key, Mode, RestoredSession, Secret, SessionNumber, StoredGrant,
+        StoredSession, Token, digest,
     };
     use crate::store::disk::faulty::{Dice, FaultyDisk};
 
@@ -184,10 +189,14 @@ mod tests {
             Key::new(&bytes)
         };
         StoredGrant {
-            session: SessionNumber(dice.below(5)),
+            holder: match dice.below(2) {
+                0 => Holder::Session(SessionNumber(dice.below(5))),
+                _ => Holder::Owner(bytes(dice)),
+            },
             key: bytes(dice),
-            mode: match dice.below(2) {
+            mode: match dice.below(3) {
                 0 => Mode::Exclusive,
+                1 => Mode::Slot(NonZeroU32::MIN.saturating_add(dice.below(5) as u32)),
                 _ => Mode::Shared(bytes(dice)),
             },
             lease: (dice.below(3) == 0).then(|| Duration::from_millis(dice.below(1 << 40))),

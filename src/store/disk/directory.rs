@@ -301,6 +301,10 @@ impl Files for Directory {
         self.path.join(name).try_exists()
     }
 
+    fn size(&self, name: &str) -> io::Result<u64> {
+        Ok(std::fs::metadata(self.path.join(name))?.len())
+    }
+
     /// After a failed sync, the system may keep pages that it could not write as if it had written
     /// them. They are dropped here, so that later reads come from the disk.
     fn open(&self, name: &str) -> io::Result<Backend> {

@@ -207,6 +207,10 @@ impl Files for FaultyDisk {
         Ok(self.with(|state| state.files.contains_key(name)))
     }
 
+    fn size(&self, name: &str) -> io::Result<u64> {
+        self.with(|state| Ok(state.file(name)?.seen.len() as u64))
+    }
+
     fn open(&self, name: &str) -> io::Result<Backend> {
         let file = OpenFile {
             disk: self.clone(),

@@ -10,6 +10,9 @@ pub(super) trait Files: fmt::Debug + Send + 'static {
     /// Whether there is a file of this name.
     fn exists(&self, name: &str) -> io::Result<bool>;
 
+    /// How many bytes the file of this name has.
+    fn size(&self, name: &str) -> io::Result<u64>;
+
     /// Opens the file of this name. It reads as it is on disk, without writes that were lost when a
     /// sync failed.
     fn open(&self, name: &str) -> io::Result<Backend>;

@@ -4,6 +4,7 @@
 //! together in a few pages at the end, whatever their keys and however many locks are held.
 
 use std::io;
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use redb::{
@@ -11,17 +12,30 @@ use redb::{
 };
 
 use crate::model::{
-    Key, Mode, Restored, RestoredSession, SecretDigest, SessionNumber, StoredGrant, Token, digest,
+    Holder, Key, Mode, Restored, RestoredSession, SecretDigest, SessionNumber, StoredGrant, Token,
+    digest,
 };
 use crate::store::Batch;
 
-/// Key, value if it is held in shared mode, session, milliseconds of the lease.
-type GrantRow = (&'static [u8], Option<&'static [u8]>, u64, Option<u64>);
+/// Key, value if it is shared, number of slots if it is in one of them, session that holds it if no
+/// owner does, owner, milliseconds of the lease.
+type GrantRow = (
+    &'static [u8],
+    Option<&'static [u8]>,
+    Option<u32>,
+    u64,
+    Option<&'static [u8]>,
+    Option<u64>,
+);
+
+/// A row of formats 1 and 2: key, value, session, milliseconds of the lease.
+type OldGrantRow = (&'static [u8], Option<&'static [u8]>, u64, Option<u64>);
 
 /// Milliseconds of the grace period, digest of the secret.
 type SessionRow = (u64, Option<&'static SecretDigest>);
 
-const GRANTS: TableDefinition<'_, u64, GrantRow> = TableDefinition::new("holds");
+const GRANTS: TableDefinition<'_, u64, GrantRow> = TableDefinition::new("grants");
+const OLD_GRANTS: TableDefinition<'_, u64, OldGrantRow> = TableDefinition::new("holds");
 const SESSIONS: TableDefinition<'_, u64, SessionRow> = TableDefinition::new("sessions");
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 
@@ -39,7 +53,8 @@ const SESSION_NUMBERS: &str = "session numbers reserved";
 
 /// How many numbers are reserved at a time, so that few commits have to write a reservation. People
 /// read session numbers, so these grow in smaller steps.
-const TOKEN_BLOCK: u64 = 1 << 20;
+/// Tokens grow with the time, by ten million a second: a block is enough for some 13 s.
+const TOKEN_BLOCK: u64 = 1 << 27;
 const SESSION_BLOCK: u64 = 1000;
 
 /// A step that brings a store from one format to the next, the first from 1 to 2, in the
@@ -48,11 +63,26 @@ const SESSION_BLOCK: u64 = 1000;
 pub(super) type Migration = fn(&WriteTransaction) -> Result<(), redb::Error>;
 
 /// All steps. The format of this program is their number plus one.
-pub(super) const MIGRATIONS: &[Migration] = &[commits_are_counted];
+pub(super) const MIGRATIONS: &[Migration] = &[commits_are_counted, grants_have_owners];
 
 /// A store without the row [`LAST_COMMIT`] is at commit 0, so there is nothing to do. The step is
 /// there because earlier programs would take the row for a lock.
 fn commits_are_counted(_: &WriteTransaction) -> Result<(), redb::Error> {
+    Ok(())
+}
+
+/// Grants may be held by owners and in slots: their rows have these, too. The row [`LAST_COMMIT`] comes
+/// along.
+fn grants_have_owners(transaction: &WriteTransaction) -> Result<(), redb::Error> {
+    let mut grants = transaction.open_table(GRANTS)?;
+    let old_grants = transaction.open_table(OLD_GRANTS)?;
+    for row in old_grants.iter()? {
+        let (token, old) = row?;
+        let (key, value, session, lease_ms) = old.value();
+        grants.insert(token.value(), (key, value, None, session, None, lease_ms))?;
+    }
+    drop(old_grants);
+    transaction.delete_table(OLD_GRANTS)?;
     Ok(())
 }
 
@@ -187,7 +217,7 @@ fn write_grants(
             None => drop(grants.remove(token.0)?),
         }
     }
-    grants.insert(LAST_COMMIT, (&[][..], None, commit, None))?;
+    grants.insert(LAST_COMMIT, (&[][..], None, None, commit, None, None))?;
     Ok(())
 }
 
@@ -209,13 +239,27 @@ fn write_sessions(transaction: &WriteTransaction, batch: &Batch) -> Result<(), r
     Ok(())
 }
 
-fn grant_row(grant: &StoredGrant) -> (&[u8], Option<&[u8]>, u64, Option<u64>) {
-    let value = match &grant.mode {
-        Mode::Exclusive => None,
-        Mode::Shared(value) => Some(value.as_bytes()),
+fn grant_row(
+    grant: &StoredGrant,
+) -> (
+    &[u8],
+    Option<&[u8]>,
+    Option<u32>,
+    u64,
+    Option<&[u8]>,
+    Option<u64>,
+) {
+    let value = grant.mode.value().map(Key::as_bytes);
+    let slots = match &grant.mode {
+        Mode::Slot(slots) => Some(slots.get()),
+        Mode::Exclusive | Mode::Shared(_) => None,
+    };
+    let (session, owner) = match &grant.holder {
+        Holder::Session(session) => (session.0, None),
+        Holder::Owner(owner) => (0, Some(owner.as_bytes())),
     };
     let lease_ms = grant.lease.map(millis);
-    (grant.key.as_bytes(), value, grant.session.0, lease_ms)
+    (grant.key.as_bytes(), value, slots, session, owner, lease_ms)
 }
 
 /// Saturates, which no setting reaches.
@@ -227,7 +271,7 @@ fn millis(time: Duration) -> u64 {
 pub(super) fn last_commit(database: &Database) -> Result<u64, Unusable> {
     let grants = database.begin_read()?.open_table(GRANTS)?;
     let row = grants.get(LAST_COMMIT)?;
-    Ok(row.map_or(0, |row| row.value().2))
+    Ok(row.map_or(0, |row| row.value().3))
 }
 
 /// Reads the whole state.
@@ -241,11 +285,18 @@ pub(super) fn read(database: &Database) -> Result<Restored, Unusable> {
     };
     for row in transaction.open_table(GRANTS)?.range(..LAST_COMMIT)? {
         let (token, grant) = row?;
-        let (key, value, session, lease_ms) = grant.value();
+        let (key, value, slots, session, owner, lease_ms) = grant.value();
         let grant = StoredGrant {
-            session: SessionNumber(session),
+            holder: match owner {
+                Some(owner) => Holder::Owner(Key::new(owner)),
+                None => Holder::Session(SessionNumber(session)),
+            },
             key: Key::new(key),
-            mode: value.map_or(Mode::Exclusive, |value| Mode::Shared(Key::new(value))),
+            mode: match (value, slots.and_then(NonZeroU32::new)) {
+                (Some(value), _) => Mode::Shared(Key::new(value)),
+                (None, Some(slots)) => Mode::Slot(slots),
+                (None, None) => Mode::Exclusive,
+            },
             lease: lease_ms.map(Duration::from_millis),
         };
         restored.grants.push((Token(token.value()), grant));

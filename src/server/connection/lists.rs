@@ -1,0 +1,195 @@
+//! `locks`, `sessions` and `info`: what there is, in answers that are bounded whatever there is.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::timeout;
+use tracing::error;
+
+use super::waiting::Interrupted;
+use super::{Connection, Gone, LINES_A_TURN};
+use crate::model::{Key, SessionEntry, SessionNumber, WaitsFor};
+use crate::protocol::{
+    Info, Reply, put_end, put_lock_entry, put_next_key, put_next_session, put_session_entry,
+    put_start,
+};
+use crate::server::Shared;
+use crate::server::transport::Transport;
+
+/// How long one listing may take until the client has read it.
+pub(super) const LISTING_TIME: Duration = Duration::from_secs(300);
+
+/// How many locks or sessions one answer shows.
+const PAGE: usize = 1000;
+
+/// How many holders and how many waiters of one key are shown; more are only counted.
+const SHOWN: usize = 10;
+
+impl<S: Transport> Connection<S> {
+    /// A turn to list much: that takes memory and time, so only
+    /// [`LISTINGS_AT_ONCE`](crate::server::LISTINGS_AT_ONCE) do so at one time, and each for a limited
+    /// time; the others wait for their turn. `None` if the request was answered instead.
+    ///
+    /// # Errors
+    ///
+    /// When the connection is over.
+    pub(super) async fn turn(&mut self) -> Result<Option<OwnedSemaphorePermit>, Gone> {
+        self.flush().await?;
+        let turn = Arc::clone(&self.shared.listings).acquire_owned();
+        match self.wait_for(turn).await? {
+            Ok(turn) => return Ok(turn.ok()),
+            Err(Interrupted::Stopping) => self.reply(&Reply::ShuttingDown),
+            Err(Interrupted::Overrun) => self.refuse_overrun(),
+            Err(Interrupted::ClientLeft) => {
+                self.reply(&Reply::Failed("The connection ended before its turn came"));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Counts a line of a listing, which may have millions, like one of a client's: others have their
+    /// turn in between.
+    pub(super) async fn give_way(&mut self) -> Result<(), Gone> {
+        self.lines_left = self.lines_left.saturating_sub(1);
+        if self.lines_left == 0 {
+            self.lines_left = LINES_A_TURN;
+            tokio::task::yield_now().await;
+        }
+        self.flush_if_full().await
+    }
+
+    /// The first locks, in the order of their keys, each as it is when its line is written.
+    pub(super) async fn list_locks(
+        &mut self,
+        prefix: Vec<u8>,
+        after: Option<Vec<u8>>,
+    ) -> Result<(), Gone> {
+        let Some(_turn) = self.turn().await? else {
+            return Ok(());
+        };
+        // To look through a million keys takes a while, and must not hold up other connections.
+        let find = move |shared: &Shared| {
+            let table = &shared.table;
+            table.keys_after(&prefix, after.as_deref(), PAGE + 1)
+        };
+        let Some(mut keys) = self.found(find).await else {
+            return Ok(());
+        };
+        let has_more = keys.len() > PAGE;
+        keys.truncate(PAGE);
+        let write = async {
+            put_start(&mut self.output, "LOCKS");
+            for key in &keys {
+                let unix = SystemTime::now().duration_since(UNIX_EPOCH);
+                let now = (self.shared.clock.now(), unix.unwrap_or_default());
+                if let Some(entry) = self.shared.table.lock_entry(key.as_bytes(), SHOWN, now) {
+                    put_lock_entry(&mut self.output, &entry);
+                }
+                self.give_way().await?;
+            }
+            if let (true, Some(last)) = (has_more, keys.last()) {
+                put_next_key(&mut self.output, last.as_bytes());
+            }
+            put_end(&mut self.output);
+            Ok(())
+        };
+        timeout(LISTING_TIME, write)
+            .await
+            .unwrap_or(Err(Gone::TooSlow))
+    }
+
+    /// The first sessions, in the order of their numbers.
+    pub(super) async fn list_sessions(&mut self, after: SessionNumber) -> Result<(), Gone> {
+        let Some(_turn) = self.turn().await? else {
+            return Ok(());
+        };
+        let find = move |shared: &Shared| shared.table.sessions_after(after, PAGE + 1);
+        let Some(mut sessions) = self.found(find).await else {
+            return Ok(());
+        };
+        let has_more = sessions.len() > PAGE;
+        sessions.truncate(PAGE);
+        let last = sessions.last().map(|(view, _)| view.number);
+        let write = async {
+            put_start(&mut self.output, "SESSIONS");
+            for (view, waiter) in sessions {
+                let now = self.shared.clock.now();
+                let entry = SessionEntry {
+                    idle: view.active_ms.map(|active| self.shared.clock.since(active)),
+                    view,
+                    waits_for: waiter.map(|waiter| WaitsFor {
+                        key: Key::new(waiter.key().as_bytes()),
+                        waited: now.saturating_duration_since(waiter.since()),
+                        left: waiter.until().saturating_duration_since(now),
+                    }),
+                };
+                put_session_entry(&mut self.output, &entry, now);
+                self.give_way().await?;
+            }
+            if let (true, Some(last)) = (has_more, last) {
+                put_next_session(&mut self.output, last);
+            }
+            put_end(&mut self.output);
+            Ok(())
+        };
+        timeout(LISTING_TIME, write)
+            .await
+            .unwrap_or(Err(Gone::TooSlow))
+    }
+
+    /// Runs `find` on a thread of its own; `None` if it fails, and the request is answered.
+    pub(super) async fn found<T: Send + 'static>(
+        &mut self,
+        find: impl FnOnce(&Shared) -> T + Send + 'static,
+    ) -> Option<T> {
+        let shared = Arc::clone(&self.shared);
+        match tokio::task::spawn_blocking(move || find(&shared)).await {
+            Ok(found) => Some(found),
+            Err(failure) => {
+                error!("a listing failed: {failure}");
+                self.reply(&Reply::Failed("The listing failed"));
+                None
+            }
+        }
+    }
+
+    pub(super) fn info(&self) -> Info {
+        let table = &self.shared.table;
+        let (sessions, connected) = table.session_counts();
+        let (commits, store_bytes) = table.changes().commits_and_bytes();
+        let store = match table.changes().are_kept() {
+            true => "disk",
+            false => "memory",
+        };
+        let counters = table.counters();
+        let mut lines = vec![
+            ("version", env!("CARGO_PKG_VERSION").to_owned()),
+            (
+                "uptime_seconds",
+                self.shared.start.elapsed().as_secs().to_string(),
+            ),
+            ("store", store.to_owned()),
+        ];
+        let numbers = [
+            ("sessions", sessions as u64),
+            ("connected_sessions", connected as u64),
+            ("locks", table.held() as u64),
+            ("waiters", table.waiting() as u64),
+            ("connections", counters.connections.get()),
+            ("grants", counters.grants.get()),
+            ("hand_overs", counters.handovers.get()),
+            ("refusals", counters.refusals.get()),
+            ("timeouts", counters.timeouts.get()),
+            ("deadlocks", counters.deadlocks.get()),
+            ("lease_ends", counters.lease_ends.get()),
+            ("grace_ends", counters.grace_ends.get()),
+            ("resumes", counters.resumes.get()),
+            ("take_overs", counters.takeovers.get()),
+            ("commits", commits),
+            ("store_bytes", store_bytes),
+        ];
+        lines.extend(numbers.map(|(name, number)| (name, number.to_string())));
+        Info(lines)
+    }
+}

@@ -1,0 +1,119 @@
+//! `lock_all`: several keys, all or none.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::waiting::Waited;
+use super::{Connection, Gone};
+use crate::model::{Ask, AskedFor, Key, Limit, Mode};
+use crate::protocol::{Reply, StateReply};
+use crate::server::log_lines;
+use crate::server::transport::Transport;
+use crate::table::{Claim, Ending, Grant, Locked, Outcome};
+
+/// Why a request for several keys gets none.
+enum Failed {
+    /// This key was refused.
+    Refused(Key, Locked),
+    /// The wait for this key ended without it.
+    Waited(Key, Ending),
+    /// Nothing can be stored.
+    NotStored(crate::model::NotStored),
+}
+
+impl<S: Transport> Connection<S> {
+    /// Takes the keys one after the other, in the order of their bytes: since that is the same for
+    /// everyone, requests for several keys never wait for each other in a circle. What it got is given
+    /// back if it does not get all, however that comes about; if this is dropped in the middle, the
+    /// session ends, and with it all that it has.
+    ///
+    /// # Errors
+    ///
+    /// When the connection is over.
+    pub(super) async fn lock_all(&mut self, keys: Vec<Key>, wait: Duration) -> Result<(), Gone> {
+        let deadline = Instant::now() + wait;
+        let mut keys = keys;
+        keys.sort_unstable();
+        keys.dedup();
+        let max = self.shared.config.max_request_keys as usize;
+        if keys.len() > max {
+            let limit = Limit::KeysPerRequest { max };
+            log_lines::limit_reached(&self.shared, self.session.number(), limit);
+            self.reply(&Reply::Full(limit));
+            return Ok(());
+        }
+        // Answers to requests before this one are sent while what they tell of is so.
+        self.flush().await?;
+        let mut claims = Vec::with_capacity(keys.len());
+        let failed = self.take_all(keys, deadline, &mut claims).await;
+        if let Ok(None) = failed {
+            let now = self.shared.clock.now();
+            let all = self.shared.table.keep_all(&mut self.session, claims, now);
+            self.answer(&StateReply::Acquired, all.basis);
+            return Ok(());
+        }
+        self.give_back_all(claims);
+        match failed? {
+            Some(Failed::Refused(key, why)) => self.refuse_lock(why, Reply::NotAll(key)),
+            Some(Failed::Waited(key, why)) => self.refuse_waited(why, Reply::NotAll(key)),
+            Some(Failed::NotStored(why)) => self.reply(&Reply::NotStored(why)),
+            None => {}
+        }
+        Ok(())
+    }
+
+    /// Adds what it gets to `claims`, and returns why it does not get more; `None` if it has all.
+    async fn take_all(
+        &mut self,
+        keys: Vec<Key>,
+        deadline: Instant,
+        claims: &mut Vec<Claim>,
+    ) -> Result<Option<Failed>, Gone> {
+        let ask = Ask {
+            mode: Mode::Exclusive,
+            holder: AskedFor::SessionWithOthers,
+        };
+        for key in keys {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let waits = !left.is_zero() && !self.input_ended;
+            let (table, session) = (&self.shared.table, &mut *self.session);
+            let now = self.shared.clock.now();
+            let outcome = match waits {
+                true => table.acquire(session, key.as_bytes(), &ask, left, now),
+                false => table.try_acquire(session, key.as_bytes(), &ask, now),
+            };
+            let outcome = match outcome {
+                Ok(outcome) => outcome,
+                Err(why) => return Ok(Some(Failed::NotStored(why))),
+            };
+            let Outcome { value, mut basis } = match outcome.value {
+                Locked::Waiting => match self.until_granted(deadline).await? {
+                    Waited::Granted(outcome) => outcome,
+                    Waited::Not(why) => return Ok(Some(Failed::Waited(key, why))),
+                },
+                _ => outcome,
+            };
+            match value {
+                Locked::Acquired | Locked::Again => claims.extend(basis.take_claim()),
+                refused => return Ok(Some(Failed::Refused(key, refused))),
+            }
+        }
+        Ok(None)
+    }
+
+    fn give_back_all(&mut self, claims: Vec<Claim>) {
+        let (table, session) = (&self.shared.table, &mut *self.session);
+        let new = |claim| -> Option<Grant> {
+            match claim {
+                Claim::New(grant) => Some(grant),
+                Claim::Listed(token) => table.listed_grant(session, token),
+                _ => None,
+            }
+        };
+        let grants: Vec<Grant> = claims.into_iter().filter_map(new).collect();
+        for grant in grants {
+            table.give_back(session, &grant, self.shared.clock.now());
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! Several keys for one session, all or none: the grants of a request that takes one after another
+//! ([`AskedFor::SessionWithOthers`](crate::model::AskedFor::SessionWithOthers)) count when it has
+//! all of them. Until then they are neither stored nor have they leases, so that nobody but the
+//! session ends them: it gives each back ([`LockTable::give_back`]), or [keeps all](LockTable::keep_all).
+
+use std::time::Instant;
+
+use super::LockTable;
+use super::grant::{Grant, GrantRef};
+use super::lock::Lock;
+use super::lock_key::LockKey;
+use super::outcome::{Basis, Claim, Locked, Outcome};
+use super::session::Session;
+use crate::model::Mode;
+
+impl LockTable {
+    /// Keeps the grants that a request for several keys was made, with one change of the store. The
+    /// `claims` are those of its answers.
+    pub fn keep_all(
+        &self,
+        session: &mut Session,
+        claims: Vec<Claim>,
+        now: Instant,
+    ) -> Outcome<Locked> {
+        let claims: Vec<Claim> = claims
+            .into_iter()
+            .filter_map(|claim| match claim {
+                Claim::Listed(token) => self.listed_grant(session, token).map(Claim::New),
+                claim => Some(claim),
+            })
+            .collect();
+        let new: Vec<&Grant> = claims.iter().filter_map(Claim::new_grant).collect();
+        self.store_new(session);
+        let lease = self.limits.max_hold;
+        let changes = new.iter().map(|grant| {
+            let grant = GrantRef::from(*grant);
+            grant.to_store(&Mode::Exclusive, lease)
+        });
+        let seq = self.changes.push_all(changes);
+        session.seq = session.seq.max(seq);
+        for grant in new {
+            self.begin_lease(session, grant, now);
+        }
+        let basis = Basis::new(session.seq, Some(Claim::Several(claims)));
+        Outcome {
+            value: Locked::Acquired,
+            basis,
+        }
+    }
+
+    /// Begins the longest lease that there may be, for a grant that was made without one.
+    fn begin_lease(&self, session: &mut Session, grant: &Grant, now: Instant) {
+        let hash = self.locks.hash(grant.key.as_bytes());
+        let Some(lost) = &session.held.lost else {
+            return;
+        };
+        lost.forget(hash);
+        let Some(lease) = self.limits.max_hold else {
+            return;
+        };
+        self.locks
+            .with(grant.key.as_bytes(), |key: &LockKey, lock: &mut Lock| {
+                let leased = GrantRef {
+                    holder: &grant.holder,
+                    key,
+                    token: grant.token,
+                };
+                if let Some(word) = lock.grant_mut(&grant.holder) {
+                    *word = self.leased(leased, Some(lost), Some(lease), now);
+                }
+            });
+    }
+}
