@@ -116,7 +116,9 @@ impl Transcript {
                 Action::Send(text) => {
                     let client = clients.get_mut(&step.client).expect("still connected");
                     client.send(fill_in(text, &words));
-                    if next.is_some_and(|next| next != step.client) {
+                    // A watch is answered alike, whether it or what it waits for comes first.
+                    let is_watch = text.starts_with("watch ");
+                    if !is_watch && next.is_some_and(|next| next != step.client) {
                         // Its answer comes later, so it must wait before anything else is done.
                         let waits = format!("REQUEST #{number} ");
                         until("the wait", &|lines| {
@@ -324,6 +326,7 @@ fn the_protocol_states_the_true_defaults() {
             "| locks of one session | {} |",
             grouped(config.max_session_locks.into())
         ),
+        format!("| keys in one `lock_all` | {} |", config.max_request_keys),
         format!(
             "| waiters for one key | {} |",
             grouped(config.max_key_waiters.into())

@@ -240,7 +240,9 @@ impl<S: Transport> Connection<S> {
             .is_ok_and(|outcome| outcome.value == Unlocked::Released { passed_on: true });
         let reply = |unlocked| match unlocked {
             Unlocked::Released { .. } => StateReply::Unlocked,
-            Unlocked::NotHeld(NotHeld::NotLocked) if nodejs => StateReply::Unlocked,
+            Unlocked::NotHeld(NotHeld::NotLocked) if nodejs && owner.is_none() => {
+                StateReply::Unlocked
+            }
             Unlocked::NotHeld(why) => not_held(why),
         };
         self.tell(released.map(|outcome| outcome.map(reply)));
