@@ -649,7 +649,7 @@ mod tests {
             if word.ends_with('[') {
                 counts.push(count);
             } else if word != "]" {
-                count += usize::from(word.trim_end_matches([' ', ']']) != "");
+                count += usize::from(!word.trim_end_matches([' ', ']']).is_empty());
             }
         }
         counts.push(count);

@@ -607,4 +607,130 @@ mod tests {
         assert_eq!(handed_to(lock.release(&session(1), next_grant)), [98]);
         assert_eq!(handed_to(lock.release(&session(98), next_grant)), [99]);
     }
+
+    fn wait_for(lock: &mut Lock, number: u64, ask: Ask) -> Arc<Waiter> {
+        let waiter = test_waiter(number, ask);
+        lock.enqueue(Arc::clone(&waiter));
+        waiter
+    }
+
+    fn asks(number: u64, mode: Mode) -> (SessionNumber, Ask) {
+        (SessionNumber(number), mode.into())
+    }
+
+    #[test]
+    fn nobody_joins_past_one_who_waits_unless_equal_values_pass() {
+        let mut lock = new(1, shared("r"));
+        let writer = wait(&mut lock, 2, Mode::Exclusive);
+        let (reader, ask) = asks(3, shared("r"));
+        assert_eq!(lock.admission(reader, &ask, false), Admission::Busy);
+        assert_eq!(lock.admission(reader, &ask, true), Admission::Joinable);
+        let waiting = wait(&mut lock, 3, shared("r"));
+        // The writer gives up, and nobody stands in the reader's way any more.
+        assert_eq!(leave(&mut lock, &writer), Some(vec![3]));
+        assert!(waiting.is_granted());
+        assert_eq!(
+            lock.admission(reader, &ask, false),
+            Admission::Mine(Token(300))
+        );
+    }
+
+    #[test]
+    fn while_nobody_may_be_let_in_a_waiter_leaves_alone() {
+        let mut lock = new(1, shared("r"));
+        let writer = wait(&mut lock, 2, Mode::Exclusive);
+        let reader = wait(&mut lock, 3, shared("r"));
+        let nobody: Option<fn(&Waiter) -> GrantWord> = None;
+        assert!(
+            lock.leave(&writer, nobody)
+                .is_some_and(|let_in| let_in.is_empty())
+        );
+        assert!(reader.is_waiting());
+    }
+
+    #[test]
+    fn slots_are_filled_in_turn_each_request_by_its_own_number() {
+        let mut lock = new(1, slots(2));
+        let (other, ask) = asks(2, slots(2));
+        assert_eq!(lock.admission(other, &ask, false), Admission::Joinable);
+        lock.join(session(2), &slots(2), hold(2));
+        let (third, ask) = asks(3, slots(2));
+        assert_eq!(lock.admission(third, &ask, false), Admission::Busy);
+        let (third, ask) = asks(3, slots(3));
+        assert_eq!(lock.admission(third, &ask, false), Admission::Joinable);
+        let one = wait(&mut lock, 4, slots(1));
+        wait(&mut lock, 5, slots(2));
+        assert_eq!(
+            lock.admission(third, &ask, false),
+            Admission::Busy,
+            "passes nobody"
+        );
+        assert_eq!(handed_to(lock.release(&session(1), next_grant)), [0; 0]);
+        assert!(one.is_waiting(), "there is one holder still");
+        assert_eq!(handed_to(lock.release(&session(2), next_grant)), [4, 5]);
+        assert_eq!(lock.mode(), slots(2));
+    }
+
+    #[test]
+    fn an_owner_holds_a_key_once() {
+        let mut lock = Lock::new(owner("o"), &shared("r"), hold(1));
+        let again = owned(shared("r"), "o");
+        assert_eq!(
+            lock.admission(SessionNumber(1), &again, false),
+            Admission::Busy
+        );
+        let other = owned(shared("r"), "p");
+        assert_eq!(
+            lock.admission(SessionNumber(1), &other, false),
+            Admission::Joinable
+        );
+        lock.join(owner("p"), &shared("r"), hold(2));
+        let twice = [3, 4].map(|number| wait_for(&mut lock, number, again.clone()));
+        let plain = wait(&mut lock, 5, shared("r"));
+        let own = || Needs::These(vec![owner("o")]);
+        assert_eq!(lock.needs(&twice[0]), own());
+        assert_eq!(lock.needs(&plain), own(), "it comes along with the first");
+        assert_eq!(handed_to(lock.release(&owner("o"), next_grant)), [3, 5]);
+        assert!(twice[1].is_waiting());
+        assert_eq!(handed_to(lock.release(&owner("o"), next_grant)), [4]);
+    }
+
+    #[test]
+    fn a_waiter_for_a_slot_needs_any_holder_and_all_others_each() {
+        let mut lock = new(1, slots(2));
+        lock.join(session(2), &slots(2), hold(2));
+        let first = wait(&mut lock, 3, slots(2));
+        assert_eq!(lock.needs(&first), Needs::Any);
+        let writer = wait(&mut lock, 4, Mode::Exclusive);
+        let behind = wait(&mut lock, 5, slots(2));
+        assert_eq!(lock.needs(&writer), Needs::All);
+        assert_eq!(lock.needs(&behind), Needs::All, "the writer goes first");
+        assert_eq!(lock.needs(&first), Needs::Any);
+        let last = test_waiter(u64::MAX, slots(9).into());
+        assert_eq!(lock.needs(&last), Needs::All, "it would stand at the end");
+    }
+
+    #[test]
+    fn a_mode_changes_for_an_only_holder_and_lets_in_who_comes_next() {
+        let mut lock = new(1, shared("r"));
+        lock.join(session(2), &shared("r"), hold(2));
+        assert_eq!(lock.can_become(&Mode::Exclusive), ModeChange::Impossible);
+        lock.release(&session(2), next_grant);
+        assert_eq!(lock.can_become(&shared("w")), ModeChange::Impossible);
+        assert_eq!(lock.can_become(&Mode::Exclusive), ModeChange::Possible);
+        assert!(lock.set_mode(&Mode::Exclusive, Some(next_grant)).is_empty());
+        assert!(matches!(lock, Lock::Thin(..)));
+        assert_eq!(lock.can_become(&Mode::Exclusive), ModeChange::Already);
+        for (number, mode) in [(3, shared("r")), (4, Mode::Exclusive), (5, shared("r"))] {
+            wait(&mut lock, number, mode);
+        }
+        assert_eq!(lock.can_become(&shared("r")), ModeChange::Possible);
+        let let_in = lock.set_mode(&shared("r"), Some(next_grant));
+        let let_in: Vec<u64> = let_in.iter().map(|waiter| waiter.session().0).collect();
+        assert_eq!(let_in, [3, 5]);
+        assert_eq!(
+            new(1, slots(1)).can_become(&Mode::Exclusive),
+            ModeChange::Impossible
+        );
+    }
 }

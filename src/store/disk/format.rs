@@ -19,12 +19,12 @@ use crate::store::Batch;
 
 /// Key, value if it is shared, number of slots if it is in one of them, session that holds it if no
 /// owner does, owner, milliseconds of the lease.
-type GrantRow = (
-    &'static [u8],
-    Option<&'static [u8]>,
+type GrantRow<'a> = (
+    &'a [u8],
+    Option<&'a [u8]>,
     Option<u32>,
     u64,
-    Option<&'static [u8]>,
+    Option<&'a [u8]>,
     Option<u64>,
 );
 
@@ -34,7 +34,7 @@ type OldGrantRow = (&'static [u8], Option<&'static [u8]>, u64, Option<u64>);
 /// Milliseconds of the grace period, digest of the secret.
 type SessionRow = (u64, Option<&'static SecretDigest>);
 
-const GRANTS: TableDefinition<'_, u64, GrantRow> = TableDefinition::new("grants");
+const GRANTS: TableDefinition<'_, u64, GrantRow<'static>> = TableDefinition::new("grants");
 const OLD_GRANTS: TableDefinition<'_, u64, OldGrantRow> = TableDefinition::new("holds");
 const SESSIONS: TableDefinition<'_, u64, SessionRow> = TableDefinition::new("sessions");
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
@@ -239,16 +239,7 @@ fn write_sessions(transaction: &WriteTransaction, batch: &Batch) -> Result<(), r
     Ok(())
 }
 
-fn grant_row(
-    grant: &StoredGrant,
-) -> (
-    &[u8],
-    Option<&[u8]>,
-    Option<u32>,
-    u64,
-    Option<&[u8]>,
-    Option<u64>,
-) {
+fn grant_row(grant: &StoredGrant) -> GrantRow<'_> {
     let value = grant.mode.value().map(Key::as_bytes);
     let slots = match &grant.mode {
         Mode::Slot(slots) => Some(slots.get()),
