@@ -33,7 +33,7 @@ pub(super) fn session_ended(shared: &Shared, session: &Session, peer: Peer, why:
     let locks = session.held();
     if locks > 0 && shared.throttles.session_ends.passes(shared.clock.now()) {
         let keys = keys(shared, session);
-        let session = with_name(session.number(), session.name());
+        let session = of(session);
         info!(%session, %peer, locks, keys, "{why}, and its session's locks are released");
     }
 }
@@ -83,6 +83,11 @@ pub(super) fn limit_reached(shared: &Shared, session: SessionNumber, limit: Limi
 /// `#24`, or `#24 (web-3:cron)` if the session has a name.
 fn named(shared: &Shared, session: SessionNumber) -> String {
     with_name(session, shared.table.name(session).as_ref())
+}
+
+/// The same, of a session that may be over.
+pub(super) fn of(session: &Session) -> String {
+    with_name(session.number(), session.name())
 }
 
 fn with_name(session: SessionNumber, name: Option<&Key>) -> String {

@@ -32,6 +32,7 @@ use tracing::debug;
 
 use super::Shared;
 use super::expiry;
+use super::log_lines;
 use super::session_guard::{SLICE, SessionGuard, tidy};
 use super::transport::Transport;
 use crate::model::Peer;
@@ -311,7 +312,7 @@ impl<S: Transport> Connection<S> {
 
     /// Ends the session's connection and says goodbye, once nothing more is read.
     async fn end(&mut self, gone: Gone) {
-        debug!(session = %self.session.number(), "disconnected: {gone}");
+        debug!(session = %log_lines::of(&self.session), "disconnected: {gone}");
         // The client does not have a lock that it was not told of. Answers are unsent only if the
         // connection broke.
         self.give_back_unsent().await;
