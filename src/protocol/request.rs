@@ -330,12 +330,39 @@ impl<'a> Request<'a> {
             return Err(BadRequest::Empty);
         };
         // One more than any command takes is only looked at to see that it is there.
-        let (mut arguments, mut count) = ([&[][..]; MOST_ARGUMENTS + 1], 0);
-        for (place, word) in arguments.iter_mut().zip(&mut words) {
-            *place = word;
+        let mut arguments = [&[][..]; MOST_ARGUMENTS + 1];
+        let mut count = 0;
+        while count < arguments.len()
+            && let Some(word) = words.next()
+        {
+            arguments[count] = word;
             count += 1;
         }
         let arguments = &arguments[..count];
+        match (command, arguments) {
+            // Most requests are such.
+            (b"lock", [key]) => Ok(Self::plain_lock(key, Duration::ZERO)),
+            (b"lock", [key, seconds]) => Ok(Self::plain_lock(key, parse_wait(seconds)?)),
+            (b"unlock", [key]) => Ok(Self::Unlock { key, owner: None }),
+            _ => Self::parse_arguments(command, arguments, words),
+        }
+    }
+
+    fn plain_lock(key: &'a [u8], wait: Duration) -> Self {
+        Self::Lock {
+            key,
+            mode: AskedMode::Exclusive,
+            wait,
+            owned: None,
+        }
+    }
+
+    /// `words` are those behind the `arguments`, if these are as many as are looked at.
+    fn parse_arguments(
+        command: &'a [u8],
+        arguments: &[&'a [u8]],
+        words: Words<'a>,
+    ) -> Result<Self, BadRequest<'a>> {
         match (command, arguments) {
             (_, [_, version]) if is_http_version(version) && !takes_any_word_second(command) => {
                 Err(BadRequest::Foreign("HTTP"))
@@ -424,7 +451,7 @@ impl<'a> Request<'a> {
                 let words = first.iter().copied().chain(words).collect();
                 Ok(Self::Echo { words })
             }
-            _ => Err(usage_of(command, count)),
+            _ => Err(usage_of(command, arguments.len())),
         }
     }
 

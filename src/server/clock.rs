@@ -68,7 +68,7 @@ impl Clock {
     /// A time of this clock, in milliseconds since its start.
     pub(super) fn ms(&self, time: StdInstant) -> u64 {
         let passed = time.saturating_duration_since(self.start.into_std());
-        u64::try_from(passed.as_millis()).unwrap_or(u64::MAX)
+        passed.as_secs() * 1000 + u64::from(passed.subsec_millis())
     }
 
     /// How long ago it was so many milliseconds since the start.

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::grant::{Grant, GrantRef, GrantWord};
-use super::holders::{Admission, Hold};
+use super::holders::{Admission, Hold, HolderRef, holder_of};
 use super::lock::Lock;
 use super::lock_key::LockKey;
 use super::lost_locks::LostLocks;
@@ -31,7 +31,7 @@ enum Placed {
 
 /// Who is granted a lock, and for which request.
 pub(super) struct Grantee<'a> {
-    pub(super) holder: &'a Holder,
+    pub(super) holder: HolderRef<'a>,
     pub(super) ask: &'a Ask,
     /// Where a loss of the lock by the end of its lease is noted for a session.
     pub(super) lost: Option<&'a Arc<LostLocks>>,
@@ -159,12 +159,14 @@ impl LockTable {
             }
         });
         if matches!(placed, Placed::Acquired(_)) {
+            session.grants += 1;
             self.watches.changed(|| self.locks.hash(key));
         }
         self.store_new(session);
         Ok(placed)
     }
 
+    #[inline]
     fn told(&self, session: &Session, placed: Placed) -> Outcome<Locked> {
         let (value, claim) = match placed {
             Placed::Acquired(claim) => (Locked::Acquired, claim),
@@ -181,6 +183,7 @@ impl LockTable {
         Outcome { value, basis }
     }
 
+    #[inline]
     fn take(&self, session: &mut Session, ask: &Ask, now: Instant, free: Free<'_>) -> Placed {
         if self.is_stopping() {
             return Placed::Stopping;
@@ -188,13 +191,15 @@ impl LockTable {
         if let Some(full) = self.claim_for_holder(session, ask) {
             return Placed::Full(full);
         }
-        let (holder, key) = (ask.holder(session.number), free.key().clone());
-        let (word, seq) = self.grant_asked(session, &holder, &key, ask, now);
+        let (holder, key) = (holder_of(ask, session.number), free.key().clone());
+        let (word, seq) = self.grant_asked(session, holder, &key, ask, now);
         let taker = session.number;
-        free.fill(Lock::new(holder.clone(), &ask.mode, Hold { word, taker }));
+        free.fill(Lock::new(holder, &ask.mode, Hold { word, taker }));
         Placed::Acquired(self.keep(session, holder, key, word.token(), seq))
     }
 
+    /// Not inlined, to keep what every request runs small.
+    #[inline(never)]
     fn join(
         &self,
         session: &mut Session,
@@ -209,22 +214,28 @@ impl LockTable {
         if let Some(full) = self.claim_for_holder(session, ask) {
             return Placed::Full(full);
         }
-        let holder = ask.holder(session.number);
-        let (word, seq) = self.grant_asked(session, &holder, key, ask, now);
+        let holder = holder_of(ask, session.number);
+        let (word, seq) = self.grant_asked(session, holder, key, ask, now);
         let taker = session.number;
-        lock.join(holder.clone(), &ask.mode, Hold { word, taker });
+        lock.join(holder.to_holder(), &ask.mode, Hold { word, taker });
         Placed::Acquired(self.keep(session, holder, key.clone(), word.token(), seq))
     }
 
+    #[inline]
     fn grant_asked(
         &self,
         session: &Session,
-        holder: &Holder,
+        holder: HolderRef<'_>,
         key: &LockKey,
         ask: &Ask,
         now: Instant,
     ) -> (GrantWord, Seq) {
         let lost = session.held.lost.as_ref();
+        if lost.is_none() && matches!(ask.holder, AskedFor::Session) && !self.changes.are_kept() {
+            // Most grants are such: there is nothing to note beside the token. Without losses there is
+            // no longest hold.
+            return (GrantWord::new(self.tokens.next(), false), Seq::default());
+        }
         self.new_grant(&Grantee { holder, ask, lost }, key, now)
     }
 
@@ -237,8 +248,7 @@ impl LockTable {
         now: Instant,
     ) -> (GrantWord, Seq) {
         let Grantee { holder, ask, lost } = *grantee;
-        self.counters.grants.add(1);
-        let token = self.tokens.next(now);
+        let token = self.tokens.next();
         let grant = GrantRef { holder, key, token };
         let lease = match &ask.holder {
             AskedFor::Session => self.limits.max_hold,
@@ -248,7 +258,7 @@ impl LockTable {
                 return (GrantWord::new(token, false), Seq::default());
             }
         };
-        if let (Holder::Session(_), Some(lost)) = (holder, lost) {
+        if let (HolderRef::Session(_), Some(lost)) = (holder, lost) {
             lost.forget(self.locks.hash(key.as_bytes()));
         }
         let seq = self.store_grant(grant, &ask.mode, lease);
@@ -264,11 +274,11 @@ impl LockTable {
         now: Instant,
     ) -> GrantWord {
         let lost = match grant.holder {
-            Holder::Session(_) => lost,
-            Holder::Owner(_) => None,
+            HolderRef::Session(_) => lost,
+            HolderRef::Owner(_) => None,
         };
         debug_assert!(
-            lease.is_none() || lost.is_some() || matches!(grant.holder, Holder::Owner(_)),
+            lease.is_none() || lost.is_some() || matches!(grant.holder, HolderRef::Owner(_)),
             "the session is told of the end of a lease"
         );
         if let Some(lease) = lease {
@@ -289,22 +299,24 @@ impl LockTable {
     }
 
     /// Adds a grant to the session's list, if it is the session's own.
+    #[inline]
     pub(super) fn keep(
         &self,
         session: &mut Session,
-        holder: Holder,
+        holder: HolderRef<'_>,
         key: LockKey,
         token: Token,
         granted: Seq,
     ) -> Claim {
         session.seq = granted.max(session.seq);
-        if matches!(holder, Holder::Owner(_)) {
+        if let HolderRef::Owner(_) = holder {
             session.held.has_taken_for_owners = true;
+            let holder = holder.to_holder();
             return Claim::New(Grant { holder, key, token });
         }
         let claim = match session.may_lose() || self.changes.are_kept() {
             true => Claim::New(Grant {
-                holder,
+                holder: holder.to_holder(),
                 key: key.clone(),
                 token,
             }),

@@ -32,12 +32,8 @@ impl LockTable {
         self.changes.accept()?;
         let holder = session.or_owner(owner);
         let set = |key: &LockKey, lock: &mut Lock| {
-            let token = lock.grant_of(&holder)?.token();
-            let own = GrantRef {
-                holder: &holder,
-                key,
-                token,
-            };
+            let token = lock.grant_of(holder)?.token();
+            let own = GrantRef { holder, key, token };
             let change = lock.can_become(mode);
             let mut granted = Vec::new();
             if change == ModeChange::Possible {
@@ -50,13 +46,13 @@ impl LockTable {
             Some((change, own.to_grant(), granted))
         };
         let Some((change, grant, granted)) = self.locks.with(key, set).flatten() else {
-            return Ok(self.why_not_held(session, &holder, key).map(Err));
+            return Ok(self.why_not_held(session, holder, key).map(Err));
         };
         self.wake_all(&granted);
         if change == ModeChange::Impossible {
             return Ok(Outcome::free(Ok(false)));
         }
-        let seq = self.last_change_of(session, &holder);
+        let seq = self.last_change_of(session, holder);
         Ok(Outcome {
             value: Ok(true),
             basis: Basis::new(seq, Some(Claim::Held(grant))),

@@ -4,6 +4,7 @@ use std::fmt;
 use std::num::NonZeroU64;
 use std::time::Duration;
 
+use super::holders::HolderRef;
 use super::lock_key::LockKey;
 use crate::model::{Change, Holder, Key, Mode, StoredGrant, Token};
 
@@ -37,7 +38,7 @@ impl Grant {
 /// A grant whose parts are borrowed: most grants are made and ended without another owner of the key.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct GrantRef<'a> {
-    pub(super) holder: &'a Holder,
+    pub(super) holder: HolderRef<'a>,
     pub(super) key: &'a LockKey,
     pub(super) token: Token,
 }
@@ -45,7 +46,7 @@ pub(super) struct GrantRef<'a> {
 impl<'a> From<&'a Grant> for GrantRef<'a> {
     fn from(grant: &'a Grant) -> Self {
         Self {
-            holder: &grant.holder,
+            holder: (&grant.holder).into(),
             key: &grant.key,
             token: grant.token,
         }
@@ -56,7 +57,7 @@ impl GrantRef<'_> {
     /// The change that this grant is, held in this mode and with this lease.
     pub(super) fn to_store(self, mode: &Mode, lease: Option<Duration>) -> Change {
         let stored = StoredGrant {
-            holder: self.holder.clone(),
+            holder: self.holder.to_holder(),
             key: Key::new(self.key.as_bytes()),
             mode: mode.clone(),
             lease,
@@ -66,7 +67,7 @@ impl GrantRef<'_> {
 
     pub(super) fn to_grant(self) -> Grant {
         Grant {
-            holder: self.holder.clone(),
+            holder: self.holder.to_holder(),
             key: self.key.clone(),
             token: self.token,
         }

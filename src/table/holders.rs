@@ -4,7 +4,41 @@ use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 
 use super::grant::GrantWord;
-use crate::model::{Ask, Holder, Mode, SessionNumber, Token, Value};
+use crate::model::{Ask, AskedFor, Holder, Mode, Owner, SessionNumber, Token, Value};
+
+/// A holder by reference: nothing is counted or freed for it, as most holders are looked up and not
+/// kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum HolderRef<'a> {
+    Session(SessionNumber),
+    Owner(&'a Owner),
+}
+
+impl HolderRef<'_> {
+    pub(super) fn to_holder(self) -> Holder {
+        match self {
+            Self::Session(session) => Holder::Session(session),
+            Self::Owner(owner) => Holder::Owner(owner.clone()),
+        }
+    }
+}
+
+impl<'a> From<&'a Holder> for HolderRef<'a> {
+    fn from(holder: &'a Holder) -> Self {
+        match holder {
+            Holder::Session(session) => Self::Session(*session),
+            Holder::Owner(owner) => Self::Owner(owner),
+        }
+    }
+}
+
+/// Who will hold the lock that `session` asks for.
+pub(super) fn holder_of(ask: &Ask, session: SessionNumber) -> HolderRef<'_> {
+    match &ask.holder {
+        AskedFor::Session | AskedFor::SessionWithOthers => HolderRef::Session(session),
+        AskedFor::Owner(owner, _) => HolderRef::Owner(owner),
+    }
+}
 
 /// The holders of one key.
 #[derive(Debug)]

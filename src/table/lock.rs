@@ -17,7 +17,7 @@
 use std::sync::Arc;
 
 use super::grant::GrantWord;
-use super::holders::{Admission, Hold, Holders, Obstacle};
+use super::holders::{Admission, Hold, HolderRef, Holders, Obstacle};
 use super::waiters::{Waiter, Waiters};
 use crate::model::{Ask, Holder, Mode, SessionNumber, Token};
 
@@ -71,11 +71,11 @@ pub(super) enum ModeChange {
 
 impl Lock {
     /// A lock held by `holder` alone so far.
-    pub(super) fn new(holder: Holder, mode: &Mode, hold: Hold) -> Self {
+    pub(super) fn new(holder: HolderRef<'_>, mode: &Mode, hold: Hold) -> Self {
         match (holder, mode) {
-            (Holder::Session(session), Mode::Exclusive) => Self::Thin(session, hold.word),
+            (HolderRef::Session(session), Mode::Exclusive) => Self::Thin(session, hold.word),
             (holder, mode) => Self::Fat(Box::new(FatLock {
-                holders: Holders::first(holder, mode, hold),
+                holders: Holders::first(holder.to_holder(), mode, hold),
                 waiters: Waiters::default(),
             })),
         }
@@ -118,18 +118,16 @@ impl Lock {
     /// then. `grant` makes the grant of each new holder, in the order of the queue.
     pub(super) fn release(
         &mut self,
-        holder: &Holder,
+        holder: HolderRef<'_>,
         grant: impl FnMut(&Waiter) -> GrantWord,
     ) -> Passed {
         // Nothing has changed yet: the holders keep the lock.
         assert!(self.grant_of(holder).is_some(), "only a holder lets go");
-        let passed = match self {
-            Self::Thin(..) => Passed::Free,
-            Self::Fat(fat) => {
-                fat.holders.remove(holder);
-                fat.let_in(grant)
-            }
+        let Self::Fat(fat) = self else {
+            return Passed::Free;
         };
+        fat.holders.remove(&holder.to_holder());
+        let passed = fat.let_in(grant);
         self.deflate();
         passed
     }
@@ -161,18 +159,22 @@ impl Lock {
     }
 
     /// The grant of a holder.
-    pub(super) fn grant_of(&self, holder: &Holder) -> Option<GrantWord> {
+    #[inline]
+    pub(super) fn grant_of(&self, holder: HolderRef<'_>) -> Option<GrantWord> {
         match self {
-            Self::Thin(one, word) => (*holder == Holder::Session(*one)).then_some(*word),
-            Self::Fat(fat) => fat.holders.get(holder).map(|hold| hold.word),
+            Self::Thin(one, word) => (holder == HolderRef::Session(*one)).then_some(*word),
+            Self::Fat(fat) => fat.grant_of(holder),
         }
     }
 
     /// The grant of a holder, to be changed.
-    pub(super) fn grant_mut(&mut self, holder: &Holder) -> Option<&mut GrantWord> {
+    pub(super) fn grant_mut(&mut self, holder: HolderRef<'_>) -> Option<&mut GrantWord> {
         match self {
-            Self::Thin(one, word) => (*holder == Holder::Session(*one)).then_some(word),
-            Self::Fat(fat) => fat.holders.get_mut(holder).map(|hold| &mut hold.word),
+            Self::Thin(one, word) => (holder == HolderRef::Session(*one)).then_some(word),
+            Self::Fat(fat) => {
+                let hold = fat.holders.get_mut(&holder.to_holder());
+                hold.map(|hold| &mut hold.word)
+            }
         }
     }
 
@@ -315,6 +317,12 @@ fn thin_hold(session: SessionNumber, word: GrantWord) -> (Holder, Hold) {
 }
 
 impl FatLock {
+    /// Not inlined, to keep what every release runs small.
+    #[inline(never)]
+    fn grant_of(&self, holder: HolderRef<'_>) -> Option<GrantWord> {
+        self.holders.get(&holder.to_holder()).map(|hold| hold.word)
+    }
+
     /// Lets in whoever's turn it is at a lock that is held; nobody without `grant`.
     fn let_in_by(&mut self, grant: Option<impl FnMut(&Waiter) -> GrantWord>) -> Vec<Arc<Waiter>> {
         match grant.map(|grant| self.let_in(grant)) {
@@ -421,7 +429,11 @@ mod tests {
     }
 
     fn new(number: u64, mode: Mode) -> Lock {
-        Lock::new(session(number), &mode, hold(number))
+        Lock::new((&session(number)).into(), &mode, hold(number))
+    }
+
+    fn release(lock: &mut Lock, holder: Holder) -> Passed {
+        lock.release((&holder).into(), next_grant)
     }
 
     fn leave(lock: &mut Lock, waiter: &Waiter) -> Option<Vec<u64>> {
@@ -472,7 +484,7 @@ mod tests {
         assert_eq!(leave(&mut lock, &waiter), Some(vec![]));
         assert!(matches!(lock, Lock::Thin(..)));
         wait(&mut lock, 2, Mode::Exclusive);
-        assert_eq!(handed_to(lock.release(&session(1), next_grant)), [2]);
+        assert_eq!(handed_to(release(&mut lock, session(1))), [2]);
         assert!(matches!(lock, Lock::Thin(..)));
     }
 
@@ -486,7 +498,7 @@ mod tests {
             assert!(leave(&mut lock, waiter).is_none());
         }
         assert!(matches!(lock, Lock::Thin(..)));
-        let released = lock.release(&session(1), next_grant);
+        let released = release(&mut lock, session(1));
         assert!(matches!(released, Passed::Free));
     }
 
@@ -501,7 +513,7 @@ mod tests {
     #[should_panic = "only a holder"]
     fn a_stranger_never_releases() {
         let mut lock = new(1, Mode::Exclusive);
-        lock.release(&session(2), next_grant);
+        release(&mut lock, session(2));
     }
 
     #[test]
@@ -552,17 +564,14 @@ mod tests {
         let mut lock = new(1, Mode::Exclusive);
         let second = wait(&mut lock, 2, Mode::Exclusive);
         let third = wait(&mut lock, 3, Mode::Exclusive);
-        assert_eq!(handed_to(lock.release(&session(1), next_grant)), [2]);
+        assert_eq!(handed_to(release(&mut lock, session(1))), [2]);
         assert!(second.is_granted() && !third.is_granted());
         assert!(
             leave(&mut lock, &second).is_none(),
             "granted, so it cannot leave"
         );
         assert_eq!(leave(&mut lock, &third), Some(vec![]));
-        assert!(matches!(
-            lock.release(&session(2), next_grant),
-            Passed::Free
-        ));
+        assert!(matches!(release(&mut lock, session(2)), Passed::Free));
     }
 
     #[test]
@@ -577,21 +586,18 @@ mod tests {
         ] {
             wait(&mut lock, number, mode);
         }
-        assert_eq!(handed_to(lock.release(&session(1), next_grant)), [0; 0]);
-        assert_eq!(handed_to(lock.release(&session(2), next_grant)), [3, 6]);
+        assert_eq!(handed_to(release(&mut lock, session(1))), [0; 0]);
+        assert_eq!(handed_to(release(&mut lock, session(2))), [3, 6]);
         assert_eq!(lock.mode(), shared("b"));
         assert!(
             lock.holders()
                 .map(|(holder, _)| holder)
                 .eq([session(3), session(6)])
         );
-        assert_eq!(handed_to(lock.release(&session(6), next_grant)), [0; 0]);
-        assert_eq!(handed_to(lock.release(&session(3), next_grant)), [4]);
-        assert_eq!(handed_to(lock.release(&session(4), next_grant)), [5]);
-        assert!(matches!(
-            lock.release(&session(5), next_grant),
-            Passed::Free
-        ));
+        assert_eq!(handed_to(release(&mut lock, session(6))), [0; 0]);
+        assert_eq!(handed_to(release(&mut lock, session(3))), [4]);
+        assert_eq!(handed_to(release(&mut lock, session(4))), [5]);
+        assert!(matches!(release(&mut lock, session(5)), Passed::Free));
     }
 
     #[test]
@@ -604,8 +610,8 @@ mod tests {
             assert_eq!(leave(&mut lock, waiter), Some(vec![]));
         }
         assert_eq!(lock.waiters(), 2);
-        assert_eq!(handed_to(lock.release(&session(1), next_grant)), [98]);
-        assert_eq!(handed_to(lock.release(&session(98), next_grant)), [99]);
+        assert_eq!(handed_to(release(&mut lock, session(1))), [98]);
+        assert_eq!(handed_to(release(&mut lock, session(98))), [99]);
     }
 
     fn wait_for(lock: &mut Lock, number: u64, ask: Ask) -> Arc<Waiter> {
@@ -665,15 +671,15 @@ mod tests {
             Admission::Busy,
             "passes nobody"
         );
-        assert_eq!(handed_to(lock.release(&session(1), next_grant)), [0; 0]);
+        assert_eq!(handed_to(release(&mut lock, session(1))), [0; 0]);
         assert!(one.is_waiting(), "there is one holder still");
-        assert_eq!(handed_to(lock.release(&session(2), next_grant)), [4, 5]);
+        assert_eq!(handed_to(release(&mut lock, session(2))), [4, 5]);
         assert_eq!(lock.mode(), slots(2));
     }
 
     #[test]
     fn an_owner_holds_a_key_once() {
-        let mut lock = Lock::new(owner("o"), &shared("r"), hold(1));
+        let mut lock = Lock::new((&owner("o")).into(), &shared("r"), hold(1));
         let again = owned(shared("r"), "o");
         assert_eq!(
             lock.admission(SessionNumber(1), &again, false),
@@ -690,9 +696,9 @@ mod tests {
         let own = || Needs::These(vec![owner("o")]);
         assert_eq!(lock.needs(&twice[0]), own());
         assert_eq!(lock.needs(&plain), own(), "it comes along with the first");
-        assert_eq!(handed_to(lock.release(&owner("o"), next_grant)), [3, 5]);
+        assert_eq!(handed_to(release(&mut lock, owner("o"))), [3, 5]);
         assert!(twice[1].is_waiting());
-        assert_eq!(handed_to(lock.release(&owner("o"), next_grant)), [4]);
+        assert_eq!(handed_to(release(&mut lock, owner("o"))), [4]);
     }
 
     #[test]
@@ -715,7 +721,7 @@ mod tests {
         let mut lock = new(1, shared("r"));
         lock.join(session(2), &shared("r"), hold(2));
         assert_eq!(lock.can_become(&Mode::Exclusive), ModeChange::Impossible);
-        lock.release(&session(2), next_grant);
+        release(&mut lock, session(2));
         assert_eq!(lock.can_become(&shared("w")), ModeChange::Impossible);
         assert_eq!(lock.can_become(&Mode::Exclusive), ModeChange::Possible);
         assert!(lock.set_mode(&Mode::Exclusive, Some(next_grant)).is_empty());

@@ -241,8 +241,8 @@ impl Free<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Holder, Key, Mode};
-    use crate::table::holders::Hold;
+    use crate::model::{Key, Mode};
+    use crate::table::holders::{Hold, HolderRef};
 
     fn fat_locks(locks: &Locks) -> usize {
         let each = locks.fat.iter().map(|fat| fat.lock().expect("whole").len());
@@ -255,7 +255,7 @@ mod tests {
 
     fn fill(locks: &Locks, key: &[u8], mode: Mode) {
         let (word, taker) = (GrantWord::new(Token(1), false), SessionNumber(1));
-        let lock = Lock::new(Holder::Session(taker), &mode, Hold { word, taker });
+        let lock = Lock::new(HolderRef::Session(taker), &mode, Hold { word, taker });
         locks.at(LockKey::new(key), |place| match place {
             Place::Free(free) => free.fill(lock),
             Place::Held(..) => panic!("nobody holds it"),

@@ -54,7 +54,7 @@ pub use counters::{Counter, Counters};
 pub use grant::Grant;
 pub use lease::EndedLease;
 pub use lock_key::LockKey;
-pub use outcome::{Basis, Claim, Locked, NotHeld, Outcome, Unlocked};
+pub use outcome::{Basis, Claim, Locked, NotHeld, OneOfSeveral, Outcome, Unlocked};
 pub use registry::{Detached, Grace, Resumed, TakenOver};
 #[cfg(feature = "store")]
 pub use restore::Contradiction;
@@ -66,6 +66,7 @@ pub use waiters::Waiter;
 pub use watch::{Watch, Watcher};
 
 use held_keys::Tag;
+use holders::HolderRef;
 use lease::Leases;
 use lock::Lock;
 use map::Locks;
@@ -75,7 +76,7 @@ use watch::Watches;
 
 use crate::model::Change;
 use crate::model::{
-    Holder, Key, Limits, NotResumed, NotStored, Peer, Secret, SessionId, SessionNumber, Token,
+    Key, Limits, NotResumed, NotStored, Peer, Secret, SessionId, SessionNumber, Token,
 };
 use crate::store::Changes;
 
@@ -121,6 +122,21 @@ impl LockTable {
             counters: Counters::default(),
             stopping: AtomicBool::new(false),
         }
+    }
+
+    /// Says that it is `now`, when a connection begins its turn: tokens that are given from here on tell
+    /// so.
+    pub fn begin_turn(&self, now: Instant) {
+        self.tokens.advance(now);
+    }
+
+    /// Notes, for others to see, what the session has done and how many locks it holds at this time, in
+    /// milliseconds of the server's clock. Called by its connection once a turn, as to count each grant
+    /// by itself would cost more than the grant may.
+    pub fn note(&self, session: &mut Session, active_ms: u64) {
+        let grants = std::mem::take(&mut session.grants);
+        self.counters.grants.add(grants.into());
+        session.signal.note(session.held(), active_ms);
     }
 
     /// What has happened so far.
@@ -369,9 +385,9 @@ impl LockTable {
     /// Returns a test for entries of [`HeldKeys`](held_keys::HeldKeys): whether the session still
     /// has the grant with this key and tag.
     fn is_held_by(&self, session: SessionNumber) -> impl Fn(&LockKey, Tag) -> bool {
-        let session = Holder::Session(session);
+        let session = HolderRef::Session(session);
         move |key, tag| {
-            let token = |_: &LockKey, lock: &mut Lock| Some(lock.grant_of(&session)?.token());
+            let token = |_: &LockKey, lock: &mut Lock| Some(lock.grant_of(session)?.token());
             let token = self.locks.with(key.as_bytes(), token).flatten();
             token.is_some_and(|token| tag == token.into())
         }

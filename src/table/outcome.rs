@@ -61,8 +61,17 @@ pub enum Claim {
     Held(Grant),
     /// The session released the grant with this token, and had it until then.
     Released(Token),
-    /// All of these at once: the request asked for several keys. No other is within it.
-    Several(Vec<Claim>),
+    /// The request asked for several keys, and the session has all of them, by these grants.
+    Several(Box<[OneOfSeveral]>),
+}
+
+/// A grant that is held together with others.
+#[derive(Debug)]
+pub struct OneOfSeveral {
+    /// The grant.
+    pub grant: Grant,
+    /// Whether the request was granted it; otherwise the session had it already.
+    pub is_new: bool,
 }
 
 impl Claim {
@@ -87,14 +96,6 @@ impl Claim {
     pub fn is_of_owner(&self) -> bool {
         self.grant()
             .is_some_and(|grant| matches!(grant.holder, Holder::Owner(_)))
-    }
-
-    /// A new grant whose key is named.
-    pub fn new_grant(&self) -> Option<&Grant> {
-        match self {
-            Self::New(grant) => Some(grant),
-            _ => None,
-        }
     }
 }
 

@@ -4,6 +4,7 @@
 use std::time::{Duration, Instant};
 
 use super::grant::{Grant, GrantRef, GrantWord};
+use super::holders::HolderRef;
 use super::lease::EndedLease;
 use super::lock::{Lock, Passed};
 use super::lock_key::LockKey;
@@ -39,8 +40,8 @@ impl LockTable {
         session.assert_idle();
         self.changes.accept()?;
         let holder = session.or_owner(owner);
-        let Some(release) = self.release(&holder, key, now) else {
-            let why = self.why_not_held(session, &holder, key);
+        let Some(release) = self.release(holder, key, now) else {
+            let why = self.why_not_held(session, holder, key);
             return Ok(why.map(Unlocked::NotHeld));
         };
         if owner.is_none() {
@@ -107,8 +108,8 @@ impl LockTable {
     pub fn unlock_some(&self, session: &mut Session, most: usize, now: Instant) -> Outcome<usize> {
         session.assert_idle();
         for key in session.held.take_some(most) {
-            let holder = Holder::Session(session.number);
-            if let Some(release) = self.release(&holder, key.as_bytes(), now) {
+            let holder = HolderRef::Session(session.number);
+            if let Some(release) = self.release(holder, key.as_bytes(), now) {
                 session.held.uncount(1);
                 session.seq = release.seq;
             }
@@ -147,7 +148,7 @@ impl LockTable {
 
     /// Whether the holder of the grant still has it.
     pub fn is_granted(&self, grant: &Grant) -> bool {
-        let word = |_: &LockKey, lock: &mut Lock| lock.grant_of(&grant.holder);
+        let word = |_: &LockKey, lock: &mut Lock| lock.grant_of((&grant.holder).into());
         let word = self.locks.with(grant.key.as_bytes(), word).flatten();
         word.is_some_and(|word| word.token() == grant.token)
     }
@@ -163,8 +164,8 @@ impl LockTable {
         let grant = |key: &LockKey, lock: &mut Lock| {
             Some(Grant {
                 key: key.clone(),
-                token: lock.grant_of(&holder)?.token(),
-                holder: holder.clone(),
+                token: lock.grant_of(holder)?.token(),
+                holder: holder.to_holder(),
             })
         };
         match self.locks.with(key, grant).flatten() {
@@ -178,7 +179,7 @@ impl LockTable {
                     basis: Basis::new(seq, Some(Claim::Held(grant))),
                 }
             }
-            None => self.why_not_held(session, &holder, key).map(Err),
+            None => self.why_not_held(session, holder, key).map(Err),
         }
     }
 
@@ -204,20 +205,16 @@ impl LockTable {
         let holder = session.or_owner(owner);
         let losses = &mut session.held.lost;
         let set = |key: &LockKey, lock: &mut Lock| {
-            let token = lock.grant_of(&holder)?.token();
-            let is_session = matches!(holder, Holder::Session(_));
+            let token = lock.grant_of(holder)?.token();
+            let is_session = matches!(holder, HolderRef::Session(_));
             let lost =
                 (is_session && lease.is_some()).then(|| Arc::clone(losses.get_or_insert_default()));
-            let grant = GrantRef {
-                holder: &holder,
-                key,
-                token,
-            };
+            let grant = GrantRef { holder, key, token };
             if lease.is_none() {
                 self.leases.remove(token);
             }
             let seq = self.store_grant(grant, &lock.mode(), lease);
-            *lock.grant_mut(&holder)? = self.leased(grant, lost.as_ref(), lease, now);
+            *lock.grant_mut(holder)? = self.leased(grant, lost.as_ref(), lease, now);
             Some((seq, grant.to_grant()))
         };
         Ok(match self.locks.with(key, set).flatten() {
@@ -229,7 +226,7 @@ impl LockTable {
                     basis: Basis::new(seq, owner.map(|_| Claim::Held(grant))),
                 }
             }
-            None => self.why_not_held(session, &holder, key).map(Err),
+            None => self.why_not_held(session, holder, key).map(Err),
         })
     }
 
@@ -255,7 +252,7 @@ impl LockTable {
                 }
                 since.is_some()
             };
-            self.release_if(&over.holder, over.key.as_bytes(), now, is_over)?;
+            self.release_if((&over.holder).into(), over.key.as_bytes(), now, is_over)?;
             Some(EndedLease {
                 holder: over.holder.clone(),
                 key: over.key.clone(),
@@ -284,14 +281,14 @@ impl LockTable {
 
     /// Takes the holder off the lock's holders; `None` if it is not among them, perhaps because its
     /// lease has ended.
-    fn release(&self, holder: &Holder, key: &[u8], now: Instant) -> Option<Release> {
+    fn release(&self, holder: HolderRef<'_>, key: &[u8], now: Instant) -> Option<Release> {
         self.release_if(holder, key, now, |word| self.unlease(*word))
     }
 
     /// Ends this very grant; `None` if it has ended.
     fn release_grant(&self, grant: &Grant, now: Instant) -> Option<Release> {
         let is_it = |word: &GrantWord| word.token() == grant.token && self.unlease(*word);
-        self.release_if(&grant.holder, grant.key.as_bytes(), now, is_it)
+        self.release_if((&grant.holder).into(), grant.key.as_bytes(), now, is_it)
     }
 
     /// Removes the lease of a released grant, if it has one. Always true, as an answer to
@@ -309,7 +306,7 @@ impl LockTable {
     /// instead.
     fn release_if(
         &self,
-        holder: &Holder,
+        holder: HolderRef<'_>,
         key: &[u8],
         now: Instant,
         ends: impl FnOnce(&GrantWord) -> bool,
@@ -359,12 +356,12 @@ impl LockTable {
     pub(super) fn why_not_held(
         &self,
         session: &Session,
-        holder: &Holder,
+        holder: HolderRef<'_>,
         key: &[u8],
     ) -> Outcome<NotHeld> {
         let lost = match holder {
-            Holder::Session(_) => session.held.lost.as_ref(),
-            Holder::Owner(_) => None,
+            HolderRef::Session(_) => session.held.lost.as_ref(),
+            HolderRef::Owner(_) => None,
         };
         let why = if lost.is_some_and(|lost| lost.contains(self.locks.hash(key))) {
             NotHeld::Expired
@@ -378,16 +375,16 @@ impl LockTable {
 
     /// The last change that an answer about what the holder has or has not rests on. An owner's lock
     /// may have been released by any session.
-    pub(super) fn last_change_of(&self, session: &Session, holder: &Holder) -> Seq {
+    pub(super) fn last_change_of(&self, session: &Session, holder: HolderRef<'_>) -> Seq {
         match holder {
-            Holder::Session(_) => session.last_change(),
-            Holder::Owner(_) => self.last_change(session),
+            HolderRef::Session(_) => session.last_change(),
+            HolderRef::Owner(_) => self.last_change(session),
         }
     }
 
     /// Notes a change of a grant to this holder.
-    pub(super) fn note_change(&self, holder: &Holder, seq: Seq) {
-        if let Holder::Owner(_) = holder {
+    pub(super) fn note_change(&self, holder: HolderRef<'_>, seq: Seq) {
+        if let HolderRef::Owner(_) = holder {
             self.last_owner_change.fetch_max(seq.0, Ordering::Relaxed);
         }
     }

@@ -119,7 +119,7 @@ impl LockTable {
         let lost = lost.map(|lost| &*lost.get_or_insert_default());
         let key = LockKey::new(stored.key.as_bytes());
         let grant = GrantRef {
-            holder: &holder,
+            holder: (&holder).into(),
             key: &key,
             token,
         };
@@ -137,7 +137,7 @@ impl LockTable {
         let key = self.locks.at(key, |place| match place {
             Place::Free(free) => {
                 let key = free.key().clone();
-                free.fill(Lock::new(holder, &mode, hold));
+                free.fill(Lock::new((&holder).into(), &mode, hold));
                 Ok(key)
             }
             Place::Held(key, lock) => {

@@ -8,9 +8,10 @@
 use std::sync::Arc;
 
 use super::held_keys::HeldKeys;
+use super::holders::HolderRef;
 use super::signal::Signal;
 use super::waiters::Waiter;
-use crate::model::{Holder, Key, Owner, Seq, SessionNumber};
+use crate::model::{Key, Owner, Seq, SessionNumber};
 
 /// The running half of a session. Must end in [`LockTable::detach`](super::LockTable::detach) or
 /// [`LockTable::end`](super::LockTable::end); dropped otherwise, its locks stay held.
@@ -23,6 +24,8 @@ pub struct Session {
     /// The last change that the session made, or was granted a lock by, since [`Session::settled`]
     /// was last called.
     pub(super) seq: Seq,
+    /// Grants without a wait that are not in the counters yet.
+    pub(super) grants: u32,
     /// How the session's connection is reached.
     pub(super) signal: Arc<Signal>,
 }
@@ -34,6 +37,7 @@ impl Session {
             held,
             waiting: None,
             seq: Seq::default(),
+            grants: 0,
             signal,
         }
     }
@@ -54,10 +58,10 @@ impl Session {
     }
 
     /// The owner, if one is named, or else the session.
-    pub(super) fn or_owner(&self, owner: Option<&Owner>) -> Holder {
+    pub(super) fn or_owner<'a>(&self, owner: Option<&'a Owner>) -> HolderRef<'a> {
         match owner {
-            Some(owner) => Holder::Owner(owner.clone()),
-            None => Holder::Session(self.number),
+            Some(owner) => HolderRef::Owner(owner),
+            None => HolderRef::Session(self.number),
         }
     }
 

@@ -9,7 +9,7 @@ use super::LockTable;
 use super::grant::{Grant, GrantRef};
 use super::lock::Lock;
 use super::lock_key::LockKey;
-use super::outcome::{Basis, Claim, Locked, Outcome};
+use super::outcome::{Basis, Claim, Locked, OneOfSeveral, Outcome};
 use super::session::Session;
 use crate::model::Mode;
 
@@ -22,26 +22,26 @@ impl LockTable {
         claims: Vec<Claim>,
         now: Instant,
     ) -> Outcome<Locked> {
-        let claims: Vec<Claim> = claims
-            .into_iter()
-            .filter_map(|claim| match claim {
-                Claim::Listed(token) => self.listed_grant(session, token).map(Claim::New),
-                claim => Some(claim),
-            })
+        let one = |claim| match claim {
+            Claim::New(grant) => Some((grant, true)),
+            Claim::Listed(token) => Some((self.listed_grant(session, token)?, true)),
+            Claim::Again(grant) => Some((grant, false)),
+            Claim::Held(_) | Claim::Released(_) | Claim::Several(_) => None,
+        };
+        let grants = claims.into_iter().filter_map(one);
+        let all: Box<[OneOfSeveral]> = grants
+            .map(|(grant, is_new)| OneOfSeveral { grant, is_new })
             .collect();
-        let new: Vec<&Grant> = claims.iter().filter_map(Claim::new_grant).collect();
+        let new = || all.iter().filter(|one| one.is_new).map(|one| &one.grant);
         self.store_new(session);
         let lease = self.limits.max_hold;
-        let changes = new.iter().map(|grant| {
-            let grant = GrantRef::from(*grant);
-            grant.to_store(&Mode::Exclusive, lease)
-        });
+        let changes = new().map(|grant| GrantRef::from(grant).to_store(&Mode::Exclusive, lease));
         let seq = self.changes.push_all(changes);
         session.seq = session.seq.max(seq);
-        for grant in new {
+        for grant in new() {
             self.begin_lease(session, grant, now);
         }
-        let basis = Basis::new(session.seq, Some(Claim::Several(claims)));
+        let basis = Basis::new(session.seq, Some(Claim::Several(all)));
         Outcome {
             value: Locked::Acquired,
             basis,
@@ -61,11 +61,11 @@ impl LockTable {
         self.locks
             .with(grant.key.as_bytes(), |key: &LockKey, lock: &mut Lock| {
                 let leased = GrantRef {
-                    holder: &grant.holder,
+                    holder: (&grant.holder).into(),
                     key,
                     token: grant.token,
                 };
-                if let Some(word) = lock.grant_mut(&grant.holder) {
+                if let Some(word) = lock.grant_mut((&grant.holder).into()) {
                     *word = self.leased(leased, Some(lost), Some(lease), now);
                 }
             });

@@ -69,7 +69,7 @@ impl Signal {
 
     /// Says, for others to see, how many locks the connection's session holds at this time, in
     /// milliseconds of the server's clock.
-    pub fn note(&self, held: usize, active_ms: u64) {
+    pub(super) fn note(&self, held: usize, active_ms: u64) {
         let held = u32::try_from(held).unwrap_or(u32::MAX);
         self.held.store(held, Ordering::Relaxed);
         self.active_ms.store(active_ms, Ordering::Relaxed);

@@ -6,11 +6,13 @@ use std::time::{Duration, Instant};
 use crate::model::Token;
 
 /// The length of a tick: tokens are counted in tenths of microseconds.
-const TICK_NS: u128 = 100;
+const TICK_NS: u32 = 100;
 
-/// Gives tokens, each above all before it. If it knows the time, a token is not below the ticks that
-/// have passed, so that it tells when it was given, with nothing to be kept beside it: for people to
-/// see, and nothing may rest on that.
+const TICKS_A_SECOND: u64 = 10_000_000;
+
+/// Gives tokens, each above all before it. If it knows the time, it is told from time to time how late
+/// it is, and no later token is below the ticks that have passed: so a token tells when it was given,
+/// with nothing to be kept beside it. That is for people to see, and nothing may rest on it.
 #[derive(Debug, Default)]
 pub struct TokenClock {
     last: AtomicU64,
@@ -38,15 +40,18 @@ impl TokenClock {
         self
     }
 
-    /// A token above all that were given, at `now`.
-    pub(super) fn next(&self, now: Instant) -> Token {
-        let tick = self.tick(now).unwrap_or_default();
-        let next = |last: u64| Some((last + 1).max(tick.0));
-        let update = self
-            .last
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
-        let last = update.unwrap_or_else(|last| last);
-        Token((last + 1).max(tick.0))
+    /// A token above all that were given.
+    pub(super) fn next(&self) -> Token {
+        Token(self.last.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+
+    /// From here on tokens are above the tick that `now` is.
+    pub(super) fn advance(&self, now: Instant) {
+        if let Some(tick) = self.tick(now)
+            && tick.0 > self.last.load(Ordering::Relaxed)
+        {
+            self.last.fetch_max(tick.0, Ordering::Relaxed);
+        }
     }
 
     /// The last token that was given.
@@ -58,14 +63,14 @@ impl TokenClock {
     /// ahead of the time, as tokens are for a while after a restart.
     pub(super) fn age(&self, token: Token, now: Instant) -> Option<Duration> {
         let ticks = self.tick(now)?.0.saturating_sub(token.0);
-        Some(Duration::from_nanos(ticks.saturating_mul(TICK_NS as u64)))
+        Some(Duration::from_nanos(ticks.saturating_mul(TICK_NS.into())))
     }
 
     fn tick(&self, now: Instant) -> Option<Token> {
         let (then, tick) = self.known?;
-        let passed = now.saturating_duration_since(then).as_nanos() / TICK_NS;
-        let passed = u64::try_from(passed).unwrap_or(u64::MAX >> 3);
-        Some(Token(tick.0.saturating_add(passed)))
+        let passed = now.saturating_duration_since(then);
+        let ticks = passed.as_secs() * TICKS_A_SECOND + u64::from(passed.subsec_nanos() / TICK_NS);
+        Some(Token(tick.0 + ticks))
     }
 }
 
@@ -77,15 +82,23 @@ mod tests {
     fn tokens_grow_and_say_when_they_were_given() {
         let (start, second) = (Instant::now(), Duration::from_secs(1));
         let clock = TokenClock::from(start, Token(50));
-        assert_eq!(clock.next(start), Token(51));
-        assert_eq!(clock.next(start), Token(52));
-        let later = clock.next(start + second);
-        assert_eq!(later, Token(50 + 10_000_000));
-        assert_eq!(clock.next(start), Token(51 + 10_000_000), "never less");
-        assert_eq!(clock.age(later, start + 3 * second), Some(2 * second));
+        assert_eq!(clock.next(), Token(51));
+        clock.advance(start);
+        assert_eq!(clock.next(), Token(52));
+        clock.advance(start + second);
+        let later = clock.next();
+        assert_eq!(later, Token(51 + 10_000_000));
+        clock.advance(start);
+        assert_eq!(clock.next(), Token(52 + 10_000_000), "never less");
+        let tick = Duration::from_nanos(100);
+        assert_eq!(
+            clock.age(later, start + 3 * second),
+            Some(2 * second - tick)
+        );
         assert_eq!(clock.age(later, start), Some(Duration::ZERO));
         let above = clock.and_above(Token(70_000_000));
-        assert_eq!(above.next(start + second), Token(70_000_001));
-        assert_eq!(TokenClock::above(Token(7)).next(start), Token(8));
+        above.advance(start + second);
+        assert_eq!(above.next(), Token(70_000_001));
+        assert_eq!(TokenClock::above(Token(7)).next(), Token(8));
     }
 }

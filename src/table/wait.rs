@@ -183,7 +183,7 @@ impl LockTable {
             return Outcome::free(Locked::Busy);
         }
         let (grant, seq) = waiter.grant();
-        let (holder, key) = (grant.holder.clone(), grant.key.clone());
+        let (holder, key) = ((&grant.holder).into(), grant.key.clone());
         let claim = self.keep(session, holder, key, grant.token, seq);
         self.store_new(session);
         if ending == Ending::Disconnect {
@@ -220,7 +220,7 @@ impl LockTable {
     /// Makes the grant of a waiter whose turn it is. Called under the key's guard.
     pub(super) fn grant_to_waiter(&self, next: &Waiter, key: &LockKey, now: Instant) -> GrantWord {
         let grantee = Grantee {
-            holder: next.holder(),
+            holder: next.holder().into(),
             ask: next.ask(),
             lost: next.lost(),
         };
@@ -235,6 +235,7 @@ impl LockTable {
             interleave::between_guards();
             waiter.wake();
         }
+        self.counters.grants.add(granted.len() as u64);
         self.counters.handovers.add(granted.len() as u64);
     }
 }

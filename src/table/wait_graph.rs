@@ -30,6 +30,7 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
+use super::holders::{Hold, HolderRef};
 use super::knot::{Knot, Need};
 use super::lock::{Lock, Needs};
 use super::lock_key::LockKey;
@@ -213,7 +214,7 @@ impl WaitGraph {
                 seen -= 1;
             }
         };
-        let stands_in = |word: &super::holders::Hold| {
+        let stands_in = |word: &Hold| {
             let (token, taker) = (word.word.token(), word.taker);
             (!ends_before(token)).then_some(taker)
         };
@@ -233,7 +234,7 @@ impl WaitGraph {
         } else {
             all = lock.holders_in_all();
             let is_holder =
-                |session: &SessionNumber| lock.grant_of(&Holder::Session(*session)).is_some();
+                |session: &SessionNumber| lock.grant_of(HolderRef::Session(*session)).is_some();
             let others = self.waiters.keys().filter(|one| **one != requester);
             let sessions = others.chain([&requester]);
             sessions.copied().filter(is_holder).for_each(&mut add);

@@ -164,6 +164,7 @@ impl<S: Transport> Connection<S> {
                 return Err(order.into());
             }
             self.now = self.shared.clock.now();
+            self.shared.table.begin_turn(self.now);
             let answered = self.answer_lines();
             self.note_turn();
             if let ControlFlow::Break(pause) = answered {
@@ -185,10 +186,10 @@ impl<S: Transport> Connection<S> {
         }
     }
 
-    /// Notes what `sessions` shows of this connection.
-    fn note_turn(&self) {
-        let (held, ms) = (self.session.held(), self.shared.clock.ms(self.now));
-        self.session.signal().note(held, ms);
+    /// Notes what `sessions` and `info` show of this connection.
+    fn note_turn(&mut self) {
+        let ms = self.shared.clock.ms(self.now);
+        self.shared.table.note(&mut self.session, ms);
     }
 
     /// Answers all lines that were read, or up to one that makes a pause.

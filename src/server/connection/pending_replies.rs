@@ -283,9 +283,9 @@ fn give_back(table: &LockTable, session: &mut Session, claim: Claim, now: std::t
                 table.give_back(session, &grant, now);
             }
         }
-        Claim::Several(claims) => {
-            for claim in claims {
-                give_back(table, session, claim, now);
+        Claim::Several(all) => {
+            for one in all.iter().filter(|one| one.is_new) {
+                table.give_back(session, &one.grant, now);
             }
         }
         Claim::Again(_) | Claim::Held(_) | Claim::Released(_) => {}
@@ -310,23 +310,15 @@ fn lost(
             Holder::Session(_) => StateReply::Expired,
             Holder::Owner(_) => not_held(table.why_lost(grant)),
         }),
-        Some(Claim::Several(claims)) => {
-            let mut grants = claims.iter().filter_map(Claim::grant);
-            let lost = grants.find(|grant| is_lost(grant))?;
-            Instead::Free(Reply::NotAll(Key::new(lost.key().as_bytes())))
+        Some(Claim::Several(all)) => {
+            let lost = all.iter().find(|one| is_lost(&one.grant))?;
+            Instead::Free(Reply::NotAll(Key::new(lost.grant.key().as_bytes())))
         }
         // A listed grant cannot be lost.
         _ => return None,
     };
-    if let Some(Claim::Several(claims)) = basis.take_claim() {
-        let is_kept = |claim: &Claim| {
-            claim
-                .grant()
-                .is_some_and(|one| !released.contains(&one.token()))
-        };
-        for claim in claims.into_iter().filter(is_kept) {
-            give_back(table, session, claim, now);
-        }
+    if let Some(claim @ Claim::Several(_)) = basis.take_claim() {
+        give_back(table, session, claim, now);
     }
     Some(instead)
 }
