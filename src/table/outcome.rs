@@ -1,7 +1,7 @@
 //! The answers of the table, each with what must be true when it is sent.
 
 use super::grant::Grant;
-use crate::model::{Circle, Holder, Limit, Seq, Token};
+use crate::model::{Circle, Limit, Seq, Token};
 
 /// An answer of the table. It may be sent only while its [`Basis`] is true.
 #[derive(Debug)]
@@ -82,20 +82,6 @@ impl Claim {
             Self::Listed(token) => Some(*token),
             Self::Again(_) | Self::Held(_) | Self::Released(_) | Self::Several(_) => None,
         }
-    }
-
-    /// The grant that it speaks of, if it names one.
-    pub fn grant(&self) -> Option<&Grant> {
-        match self {
-            Self::New(grant) | Self::Again(grant) | Self::Held(grant) => Some(grant),
-            Self::Listed(_) | Self::Released(_) | Self::Several(_) => None,
-        }
-    }
-
-    /// Whether it speaks of a grant to an owner word, which any connection may end.
-    pub fn is_of_owner(&self) -> bool {
-        self.grant()
-            .is_some_and(|grant| matches!(grant.holder, Holder::Owner(_)))
     }
 }
 

@@ -62,6 +62,12 @@ impl<S: Transport> Connection<S> {
         let answer = match request {
             Request::Lock {
                 key,
+                mode: AskedMode::Exclusive,
+                wait,
+                owned: None,
+            } => return self.lock(key, &PLAIN, wait),
+            Request::Lock {
+                key,
                 mode,
                 wait,
                 owned,
@@ -475,6 +481,12 @@ impl<S: Transport> Connection<S> {
         Ok(Gone::Quit(last_answer))
     }
 }
+
+/// What most requests ask for.
+static PLAIN: Ask = Ask {
+    mode: Mode::Exclusive,
+    holder: AskedFor::Session,
+};
 
 fn ask(mode: AskedMode<'_>, owned: Option<Owned<'_>>) -> Ask {
     let mode = match mode {

@@ -65,12 +65,15 @@ impl PendingReplies {
     ) {
         let is_durable = basis.seq() <= durable;
         // Also from a reply that is not kept: a lease makes what was said before it uncertain.
-        self.may_lose |= session.may_lose() || basis.claim().is_some_and(Claim::is_of_owner);
+        self.may_lose |= session.may_lose();
         match basis.claim() {
             // A new grant may have to be given back until its reply is sent.
-            Some(Claim::New(_) | Claim::Listed(_) | Claim::Several(_)) => {}
-            // A later request of the batch may give the lock a lease, and then it may get lost.
-            Some(Claim::Again(_) | Claim::Held(_)) => {}
+            Some(Claim::Listed(_) | Claim::Several(_)) => {}
+            // A later request of the batch may give the lock a lease, and then it may get lost; and any
+            // connection may end the lock of an owner.
+            Some(Claim::New(grant) | Claim::Again(grant) | Claim::Held(grant)) => {
+                self.may_lose |= matches!(grant.holder(), Holder::Owner(_));
+            }
             // Most often the released lock was granted just before. Nothing can make the two replies
             // untrue, or be given back.
             Some(Claim::Released(token)) if is_durable && self.is_last_new(*token, durable) => {
