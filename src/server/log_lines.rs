@@ -38,23 +38,14 @@ pub(super) fn session_ended(shared: &Shared, session: &Session, peer: Peer, why:
     }
 }
 
-/// A session is resumed from the address `from`, by the connection that has it now.
-pub(super) fn resumed(shared: &Shared, session: &Session, from: &str) {
+/// A session was resumed or taken over, as `how` says, from the address `from` by the connection that
+/// has it now.
+pub(super) fn resumed(shared: &Shared, session: &Session, from: &str, how: &str) {
     if shared.throttles.resumes.passes(shared.clock.now()) {
         let (locks, keys) = (session.held(), keys(shared, session));
         let peer = peer(shared, session.number());
-        let session = named(shared, session.number());
-        info!(%session, peer, from, locks, keys, "a session was resumed");
-    }
-}
-
-/// A session is taken over from the connection at the address `from`, by the one that has it now.
-pub(super) fn taken_over(shared: &Shared, session: &Session, from: &str) {
-    if shared.throttles.resumes.passes(shared.clock.now()) {
-        let (locks, keys) = (session.held(), keys(shared, session));
-        let peer = peer(shared, session.number());
-        let session = named(shared, session.number());
-        info!(%session, peer, from, locks, keys, "a session was taken over");
+        let session = of(session);
+        info!(%session, peer, from, locks, keys, "a session was {how}");
     }
 }
 

@@ -15,9 +15,9 @@ use crate::protocol::{
     AskedMode, BadRequest, KnownState, Owned, Reply, Request, StateReply, Stats,
 };
 use crate::server::log_lines;
-use crate::server::session_guard::{SLICE, give_way, tidy, unlock_all};
+use crate::server::session_guard::{SLICE, give_way, unlock_all};
 use crate::server::transport::Transport;
-use crate::table::{Locked, NotHeld, Outcome, Resumed, TakenOver, Unlocked};
+use crate::table::{Locked, NotHeld, Outcome, Unlocked};
 
 /// What must be done before the connection's next line is looked at.
 pub(super) enum Pause {
@@ -164,7 +164,7 @@ impl<S: Transport> Connection<S> {
         Ok(())
     }
 
-    fn tell(&mut self, answer: Result<Outcome<StateReply>, NotStored>) {
+    pub(super) fn tell(&mut self, answer: Result<Outcome<StateReply>, NotStored>) {
         match answer {
             Ok(Outcome { value, basis }) => self.answer(&value, basis),
             Err(why) => self.reply(&Reply::NotStored(why)),
@@ -390,67 +390,6 @@ impl<S: Transport> Connection<S> {
             Err(why) => self.reply(&Reply::NotStored(why)),
         }
         ControlFlow::Continue(())
-    }
-
-    async fn set_conn_id(&mut self, id: SessionId) {
-        // The connection's own session ends, and may still list many locks that it has lost.
-        tidy(&self.shared, &mut self.session).await;
-        let (table, own) = (&self.shared.table, self.session.number());
-        let from = log_lines::peer(&self.shared, id.number);
-        let resumed = match table.resume(&mut self.session, id, self.shared.clock.now()) {
-            Resumed::Yes(resumed) => resumed,
-            Resumed::No(why) => return self.reply(&Reply::CannotSetConnId(why)),
-        };
-        if id.number != own {
-            table.counters().resumes.add(1);
-            log_lines::resumed(&self.shared, &self.session, &from);
-        }
-        self.tell(Ok(resumed.map(|()| StateReply::ConnIdSet)));
-    }
-
-    /// Takes a session over. Its old connection lets it go within the time that its task needs to
-    /// notice, so this does not read ahead meanwhile.
-    async fn resume(&mut self, id: SessionId) -> Result<(), Gone> {
-        // Answers to requests before this one rest on what the connection's own session has.
-        self.flush().await?;
-        tidy(&self.shared, &mut self.session).await;
-        let shared = std::sync::Arc::clone(&self.shared);
-        let own = self.session.number();
-        let from = log_lines::peer(&shared, id.number);
-        let signal = std::sync::Arc::clone(self.session.signal());
-        let now = || shared.clock.now();
-        let taken = tokio::select! {
-            biased;
-            taken = shared.table.take_over(&mut self.session, id, now) => taken,
-            order = signal.any() => match order {
-                crate::table::Order::Stop => {
-                    self.reply(&Reply::ShuttingDown);
-                    return Ok(());
-                }
-                order => return Err(order.into()),
-            },
-        };
-        let counters = shared.table.counters();
-        let resumed = match taken {
-            TakenOver::No(why) => {
-                self.reply(&Reply::CannotResume(why));
-                return Ok(());
-            }
-            TakenOver::FromConnection(resumed) => {
-                counters.takeovers.add(1);
-                log_lines::taken_over(&shared, &self.session, &from);
-                resumed
-            }
-            TakenOver::AfterDisconnect(resumed) => {
-                if id.number != own {
-                    counters.resumes.add(1);
-                    log_lines::resumed(&shared, &self.session, &from);
-                }
-                resumed
-            }
-        };
-        self.tell(Ok(resumed.map(|()| StateReply::Resumed)));
-        Ok(())
     }
 
     fn stats(&self) -> Stats {

@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::waiting::Waited;
 use super::{Connection, Gone};
-use crate::model::{Ask, AskedFor, Key, Limit, Mode};
+use crate::model::{Ask, AskedFor, Key, Limit, Mode, NotStored};
 use crate::protocol::{Reply, StateReply};
 use crate::server::log_lines;
 use crate::server::transport::Transport;
@@ -19,7 +19,7 @@ enum Failed {
     /// The wait for this key ended without it.
     Waited(Key, Ending),
     /// Nothing can be stored.
-    NotStored(crate::model::NotStored),
+    NotStored(NotStored),
 }
 
 impl<S: Transport> Connection<S> {

@@ -12,6 +12,7 @@ mod debug;
 mod lists;
 mod lock_all;
 mod pending_replies;
+mod resume;
 mod waiting;
 mod watch;
 
