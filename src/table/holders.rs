@@ -155,6 +155,14 @@ impl Holders {
         }
     }
 
+    /// Sets the number of slots that the last of the holders asked for, if they are in slots.
+    #[cfg(feature = "store")]
+    pub(super) fn set_slots(&mut self, slots: NonZeroU32) {
+        if let Self::Slots(last, _) = self {
+            *last = slots;
+        }
+    }
+
     /// The one holder of a key.
     pub(super) fn first(holder: Holder, mode: &Mode, hold: Hold) -> Self {
         match mode {

@@ -14,6 +14,8 @@
 //!    dropped), and the first in its queue excludes a holder. So every step that takes a holder or a
 //!    waiter away lets in who comes next, and no other request can slip in between.
 
+#[cfg(feature = "store")]
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use super::grant::GrantWord;
@@ -112,6 +114,13 @@ impl Lock {
         let fat = self.inflate();
         fat.holders.add(holder, mode, hold);
         fat.check();
+    }
+
+    /// Adds a holder of a slot that may join if there are slots enough, and had asked for so many.
+    #[cfg(feature = "store")]
+    pub(super) fn join_slots(&mut self, holder: Holder, slots: NonZeroU32, hold: Hold) {
+        self.join(holder, &Mode::Slot(NonZeroU32::MAX), hold);
+        self.inflate().holders.set_slots(slots);
     }
 
     /// Takes `holder`, which must be one, off the holders, and lets in the waiters whose turn it is

@@ -142,9 +142,9 @@ impl LockTable {
             }
             Place::Held(key, lock) => {
                 // That there were too few slots for the ones before is no contradiction.
-                let mode = match mode {
-                    Mode::Slot(_) => Mode::Slot(NonZeroU32::MAX),
-                    mode => mode,
+                let (mode, slots) = match mode {
+                    Mode::Slot(slots) => (Mode::Slot(NonZeroU32::MAX), Some(slots)),
+                    mode => (mode, None),
                 };
                 let ask = Ask {
                     mode,
@@ -152,7 +152,10 @@ impl LockTable {
                 };
                 match lock.admission(session, &ask, false) {
                     Admission::Joinable => {
-                        lock.join(holder, &ask.mode, hold);
+                        match slots {
+                            Some(slots) => lock.join_slots(holder, slots, hold),
+                            None => lock.join(holder, &ask.mode, hold),
+                        }
                         Ok(key.clone())
                     }
                     _ => {
@@ -210,6 +213,32 @@ mod tests {
         let answer = table.lock(&mut session, b"k", &Mode::Exclusive, now);
         assert_eq!(answer, Locked::Acquired);
         assert_eq!(table.next_lease_end(), Some(now + second));
+    }
+
+    #[test]
+    fn restored_slots_are_as_many_as_the_last_of_their_holders_asked_for() {
+        let (now, slots) = (Instant::now(), |count| {
+            Mode::Slot(NonZeroU32::new(count).expect("not zero"))
+        });
+        let grant = |token, owner: &[u8], count| {
+            let stored = StoredGrant {
+                holder: Holder::Owner(Key::new(owner)),
+                key: Key::new(b"k"),
+                mode: slots(count),
+                lease: None,
+            };
+            (Token(token), stored)
+        };
+        let restored = Restored {
+            // One after another of them asked for fewer slots than were taken at the end.
+            grants: vec![grant(5, b"a", 3), grant(6, b"b", 3), grant(7, b"c", 2)],
+            ..Restored::default()
+        };
+        let (clock, changes) = (TokenClock::default(), Changes::default());
+        let restored = LockTable::restore(test_limits(), clock, changes, restored, now);
+        let (table, _) = restored.expect("nothing contradicts itself");
+        let view = table.lock_view(b"k", 10).expect("it is held");
+        assert_eq!((view.holders_in_all, view.mode), (3, slots(2)));
     }
 
     /// The client was never told of them, or the session was over already when the last server
