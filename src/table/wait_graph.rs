@@ -13,19 +13,27 @@
 //! the requester would wait.
 //!
 //! Why the walks find every circle: of the sessions in a circle one enters the graph last, and its
-//! walk sees all the others in place. Two kinds are seen too late: if the lease of an owner's lock is
-//! made longer after the walk, and if requests for one key name different numbers of slots, so that
-//! one waits for more than one holder to let go.
+//! walk sees all the others in place. Three kinds are seen too late: if the lease of an owner's lock is
+//! made longer after the walk; if requests for one key name different numbers of slots, so that one
+//! waits for more than one holder to let go; and if a request by value, which is to come along with the
+//! first of its value past others, is left behind: while the first waits for the hold of its own owner,
+//! it may leave the queue, or be let in before the other's own owner has let go, and then the other
+//! waits for all whom those between the two wait for.
 //!
 //! Why the walks find no false circle: while the mutex is held no request enters the graph, and a
 //! session that is in the graph and waits does nothing else, because it runs one request at a time;
 //! the requester stands still, too. So every edge that the walk reads was there from its first step
-//! on. Deadlines, disconnects, leases and releases of owners' locks only take edges away. A grant
+//! on. Deadlines, disconnects, leases and releases of owners' locks only take edges away, but for
+//! requests that are left behind, and their new edges are true. A grant
 //! takes the new holder's edge away and turns the edges of other waiters to it; but the new holder
 //! does not wait any more, and cannot enter the graph while the mutex is held, so no path goes on
 //! from there. All of this happens without the mutex, so an edge does not count if its waiter no
 //! longer waits. If the requester itself is granted the lock while it walks, it cannot leave the
 //! queue any more, and has the lock whatever its walk found.
+//!
+//! One kind is false: if two requests by one value for one owner wait for a key that this value holds,
+//! the second counts as waiting for all before it. It might come along with a third of the value that
+//! the first has left behind.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
