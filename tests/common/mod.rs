@@ -35,7 +35,13 @@ impl Server {
 
     /// With settings changed by `change`.
     pub fn start_with(change: impl FnOnce(&mut Config)) -> Self {
+        Self::start_at("127.0.0.1:0", change)
+    }
+
+    /// The same, on an address of this machine.
+    pub fn start_at(local: &str, change: impl FnOnce(&mut Config)) -> Self {
         count_panics_in_tasks();
+        let local = Address::Tcp(local.to_owned());
         let mut config = Config::default();
         change(&mut config);
         let (stop, stopped) = oneshot::channel::<()>();
@@ -48,7 +54,6 @@ impl Server {
                 .build()
                 .expect("a runtime");
             runtime.block_on(async {
-                let local = Address::Tcp("127.0.0.1:0".to_owned());
                 let listeners = server::bind(&[local]).await.expect("a free port");
                 started
                     .send(listeners[0].tcp_address().expect("TCP"))
@@ -135,7 +140,11 @@ pub struct Client {
 
 impl Client {
     pub fn connect(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect(address).expect("the server accepts");
+        Self::over(TcpStream::connect(address).expect("the server accepts"))
+    }
+
+    /// Over a connection that stands.
+    pub fn over(stream: TcpStream) -> Self {
         stream.set_nodelay(true).expect("a socket");
         stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
         Self {
@@ -228,6 +237,11 @@ impl Client {
             .expect("the connection stands");
     }
 
+    /// The same, if the server has not closed the connection before.
+    pub fn half_close_if_open(&mut self) {
+        let _ = self.stream.get_mut().shutdown(Shutdown::Write);
+    }
+
     /// Ends the connection in the rudest way: a reset instead of an end.
     pub fn reset(self) {
         let socket = socket2::SockRef::from(self.stream.get_ref());
@@ -242,6 +256,35 @@ impl Client {
             Ok(_) => assert_eq!(String::from_utf8_lossy(&rest), ""),
             Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset),
         }
+    }
+
+    /// Sends a line, to a server that may have closed the connection.
+    pub fn send_if_open(&mut self, line: &str) {
+        let sent = self
+            .stream
+            .get_mut()
+            .write_all(format!("{line}\n").as_bytes());
+        if let Err(error) = sent {
+            let kinds = [ErrorKind::BrokenPipe, ErrorKind::ConnectionReset];
+            assert!(kinds.contains(&error.kind()), "{error}");
+        }
+    }
+
+    /// Reads so many whole lines, or fewer if the server closes the connection before that.
+    pub fn read_at_most(&mut self, most: usize) -> Vec<String> {
+        let mut lines = Vec::new();
+        while lines.len() < most {
+            let mut line = String::new();
+            match self.stream.read_line(&mut line) {
+                Ok(_) if line.ends_with("\r\n") => lines.push(line.trim_end().to_owned()),
+                Ok(_) => break,
+                Err(error) => {
+                    assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+                    break;
+                }
+            }
+        }
+        lines
     }
 
     /// Whether the server closes the connection; takes what it sent before that.
