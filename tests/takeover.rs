@@ -566,6 +566,7 @@ fn a_take_over_a_grant_a_disconnect_and_the_end_of_the_grace_period_have_one_out
 #[cfg(target_os = "linux")]
 struct Namespace {
     name: String,
+    cable: String,
     near: String,
 }
 
@@ -576,17 +577,17 @@ impl Namespace {
     /// `None` if this machine or this user cannot make one.
     fn make() -> Option<Self> {
         let pid = std::process::id();
-        let name = format!("elock{pid}");
+        let (name, cable) = (format!("elock{pid}"), format!("el{pid}"));
         let near = format!("198.18.{}.1", pid % 256);
-        let this = ip(&["netns", "add", &name]).then_some(Self { name, near })?;
-        let (name, cable) = (&*this.name, format!("el{pid}"));
+        let this = ip(&["netns", "add", &name]).then_some(Self { name, cable, near })?;
+        let (name, cable) = (&*this.name, &*this.cable);
         let near = format!("{}/30", this.near);
         let far = format!("198.18.{}.2/30", pid % 256);
         let end = Self::FAR_END;
         let is_made = ip(&[
-            "link", "add", &cable, "type", "veth", "peer", "name", end, "netns", name,
-        ]) && ip(&["addr", "add", &near, "dev", &cable])
-            && ip(&["link", "set", &cable, "up"])
+            "link", "add", cable, "type", "veth", "peer", "name", end, "netns", name,
+        ]) && ip(&["addr", "add", &near, "dev", cable])
+            && ip(&["link", "set", cable, "up"])
             && ip(&["-n", name, "addr", "add", &far, "dev", end])
             && ip(&["-n", name, "link", "set", end, "up"]);
         is_made.then_some(this)
@@ -613,6 +614,8 @@ impl Namespace {
 #[cfg(target_os = "linux")]
 impl Drop for Namespace {
     fn drop(&mut self) {
+        // The namespace lives on for as long as there is a connection in it that nobody ends.
+        ip(&["link", "del", &self.cable]);
         ip(&["netns", "del", &self.name]);
     }
 }

@@ -32,6 +32,8 @@ mod map;
 mod outcome;
 #[cfg(test)]
 pub(crate) mod plain;
+#[cfg(test)]
+mod races;
 mod registry;
 mod release;
 #[cfg(feature = "store")]
@@ -295,8 +297,10 @@ impl LockTable {
                 }
                 Resumed::Yes(outcome) => return TakenOver::AfterDisconnect(outcome),
             }
+            interleave::between_guards();
             if let Some(old) = self.sessions.order_to_let_go(id) {
                 was_connected = true;
+                interleave::between_guards();
                 let has_let_go = || !self.sessions.is_connected_by(id.number, &old);
                 old.until_let_go(has_let_go).await;
             }
@@ -319,6 +323,7 @@ impl LockTable {
     /// gets a [`Grace`] calls [`LockTable::end_grace`] when the grace period is over.
     pub fn detach(&self, mut session: Session, now: Instant) -> Detached {
         self.stop_waiting(&mut session, now);
+        interleave::between_guards();
         if self.is_stopping() {
             return Detached::Stopping;
         }

@@ -10,6 +10,7 @@ use dashmap::DashMap;
 use tokio::sync::Notify;
 
 use super::held_keys::HeldKeys;
+use super::interleave;
 use super::outcome::Outcome;
 use super::session::Session;
 use super::signal::{Order, Signal};
@@ -267,10 +268,12 @@ impl Registry {
             let (presence, grace) = begin_grace(number, grace, held, now);
             registered.presence = presence;
             drop(registered);
+            interleave::between_guards();
             signal.let_go();
             return Detached::InGrace(grace);
         }
         drop(registered);
+        interleave::between_guards();
         self.remove(number);
         let session = Session::new(number, held, signal);
         match grace.is_zero() || pointless {
@@ -313,6 +316,7 @@ impl Registry {
         let registered = self.sessions.get(&id.number).ok_or(NotResumed::Unknown)?;
         registered.can_be_resumed(id, now)?;
         drop(registered);
+        interleave::between_guards();
         if session.held() > 0 {
             return Err(NotResumed::HoldsLocks);
         }
@@ -323,6 +327,7 @@ impl Registry {
         let grace = self.reattach(id, peer, &session.signal, now)?;
         self.in_grace.fetch_sub(1, Ordering::Relaxed);
         grace.resumed.notify_one();
+        interleave::between_guards();
         self.remove(session.number);
         let signal = Arc::clone(&session.signal);
         *session = Session::new(id.number, grace.held, signal);
@@ -366,6 +371,7 @@ impl Registry {
 
     pub(super) fn remove(&self, number: SessionNumber) {
         let removed = self.sessions.remove(&number);
+        interleave::between_guards();
         if let Some(signal) = removed.and_then(|(_, registered)| registered.signal()) {
             signal.let_go();
         }

@@ -92,6 +92,7 @@ impl LockTable {
             return Ok(Outcome::durable(Err(why), self.last_change(session)));
         };
         grants.retain(|grant| {
+            interleave::between_guards();
             let released = self.release_grant(grant, now);
             session.seq = session
                 .seq

@@ -5,12 +5,12 @@
 
 use std::time::Instant;
 
-use super::LockTable;
 use super::grant::{Grant, GrantRef};
 use super::lock::Lock;
 use super::lock_key::LockKey;
 use super::outcome::{Basis, Claim, Locked, OneOfSeveral, Outcome};
 use super::session::Session;
+use super::{LockTable, interleave};
 use crate::model::Mode;
 
 impl LockTable {
@@ -39,6 +39,7 @@ impl LockTable {
         let seq = self.changes.push_all(changes);
         session.seq = session.seq.max(seq);
         for grant in new() {
+            interleave::between_guards();
             self.begin_lease(session, grant, now);
         }
         let basis = Basis::new(session.seq, Some(Claim::Several(all)));

@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 use tokio::sync::Notify;
 
+use super::interleave;
+
 /// What a connection is told to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
@@ -97,6 +99,7 @@ impl Signal {
             if has_let_go() {
                 return;
             }
+            interleave::between_guards();
             letting_go.await;
         }
     }

@@ -7,9 +7,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
-use super::LockTable;
 use super::lock::Lock;
 use super::lock_key::LockKey;
+use super::{LockTable, interleave};
 use crate::model::{Holder, Token};
 
 /// How many counts the watched keys are spread over.
@@ -67,6 +67,7 @@ impl Default for Watches {
 impl Watches {
     /// Tells the watchers of a key that it has changed. Not under a guard. `hash` is that of the key.
     pub(super) fn changed(&self, hash: impl FnOnce() -> u64) {
+        interleave::between_guards();
         if self.in_all.load(Ordering::Relaxed) == 0 {
             return;
         }
@@ -143,10 +144,12 @@ impl Watcher<'_> {
             let mut changed = pin!(self.changed.notified());
             // From here on a change is not missed.
             changed.as_mut().enable();
+            interleave::between_guards();
             let state = self.table.state(self.key);
             if is_other(&state) {
                 return state;
             }
+            interleave::between_guards();
             changed.await;
         }
     }
