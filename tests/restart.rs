@@ -700,3 +700,317 @@ fn what_was_answered_survives_a_failing_disk_and_every_kill() {
     eprintln!("killed {rounds} times on a failing disk, {answered} requests answered");
     assert_eq!(wrong, [""; 0]);
 }
+
+// ---------------------------------------------------------------------------- every kind of lock
+
+/// What is taken by one request, and what the client has then.
+struct Thing {
+    take: String,
+    /// Keys, and the owner words that hold them, if it is not the session.
+    parts: Vec<(String, &'static str)>,
+    state: State,
+}
+
+/// What a client knows of a thing.
+#[derive(Debug, Clone, PartialEq)]
+enum State {
+    Free,
+    /// It asked for it and was not answered: it has all of it or nothing.
+    Asked,
+    /// It was told that it has it; by these tokens, if it was told them, too.
+    Has(Option<Vec<u64>>),
+    /// It was giving it back, one part after the other.
+    Giving,
+}
+
+impl Thing {
+    fn all_of(client: u64) -> Vec<Self> {
+        let thing = |take: &str, keys: &[&str], owner: &'static str| {
+            let own = |word: &str| format!("{word}.{client}");
+            let words = take.split(' ').map(|word| match keys.contains(&word) {
+                true => own(word),
+                false => word.to_owned(),
+            });
+            Self {
+                take: words.collect::<Vec<_>>().join(" "),
+                parts: keys.iter().map(|key| (own(key), owner)).collect(),
+                state: State::Free,
+            }
+        };
+        vec![
+            thing("lock_all 0 a b c", &["a", "b", "c"], ""),
+            thing("lock_slot slot 2", &["slot"], ""),
+            thing("lock owned 0 w 0", &["owned"], "w"),
+            thing("lock leased 0 w 3600000", &["leased"], "w"),
+            thing("lock_slot slots 2 0 w 0", &["slots"], "w"),
+            thing("lock_slot slots 2 0 x 0", &["slots"], "x"),
+            thing("lock_value shared red 0 w 0", &["shared"], "w"),
+            thing("lock_value shared red 0 x 3600000", &["shared"], "x"),
+        ]
+    }
+
+    fn tokens(&self, server: &mut Connection) -> Result<Vec<Option<u64>>, Lost> {
+        let token = |(key, owner): &(String, &str)| {
+            let answer = server.ask(&format!("token {key} {owner}"))?;
+            Ok(answer
+                .strip_prefix("200 ")
+                .map(|token| token.parse().expect("a number")))
+        };
+        self.parts.iter().map(token).collect()
+    }
+
+    /// Compares what the server says with what it said before, and notes it.
+    fn look(&mut self, server: &mut Connection) -> Result<(), Lost> {
+        let tokens = self.tokens(server)?;
+        let all: Option<Vec<u64>> = tokens.iter().copied().collect();
+        let has_none = tokens.iter().all(Option::is_none);
+        let fits = match &self.state {
+            State::Free => has_none,
+            State::Asked => has_none || all.is_some(),
+            State::Has(None) => all.is_some(),
+            State::Has(before) => all == *before,
+            State::Giving => true,
+        };
+        assert!(fits, "{}: {:?} and then {tokens:?}", self.take, self.state);
+        self.state = match all {
+            Some(all) => State::Has(Some(all)),
+            None if has_none => State::Free,
+            None => State::Giving,
+        };
+        Ok(())
+    }
+
+    fn step(&mut self, server: &mut Connection) -> Result<(), Lost> {
+        match self.state {
+            State::Free => {
+                self.state = State::Asked;
+                assert_eq!(server.ask(&self.take)?, "200 Acquired", "{}", self.take);
+                self.state = State::Has(None);
+            }
+            State::Has(None) | State::Asked => self.look(server)?,
+            State::Has(Some(_)) | State::Giving => {
+                self.state = State::Giving;
+                for (key, owner) in &self.parts {
+                    server.ask(&format!("unlock {key} {owner}"))?;
+                }
+                self.state = State::Free;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether an owner's lock was made exclusive, as far as the client knows.
+#[derive(Clone, Copy)]
+struct Promoted {
+    is_so: bool,
+    is_sure: bool,
+}
+
+/// One client and what it has, over all restarts.
+struct Owner {
+    number: u64,
+    dice: Dice,
+    id: String,
+    things: Vec<Thing>,
+    promoted: Promoted,
+}
+
+impl Owner {
+    /// A client with an id and an owner's shared lock.
+    fn enter(number: u64, address: SocketAddr) -> Self {
+        let enter = || {
+            let mut server = Connection::open(address)?;
+            let lock = format!("lock_value mode.{number} red 0 w 0");
+            assert_eq!(server.ask(&lock)?, "200 Acquired");
+            server.ask("conn_id")
+        };
+        let id = enter().ok().expect("the server is there");
+        Self {
+            number,
+            dice: Dice(number),
+            id: id.replacen("200 ", "", 1),
+            things: Thing::all_of(number),
+            promoted: Promoted {
+                is_so: false,
+                is_sure: true,
+            },
+        }
+    }
+
+    /// Takes and gives until the server is killed.
+    fn run(&mut self, address: SocketAddr, answered: &AtomicU64) -> Result<(), Lost> {
+        let mut server = self.come_back(address)?;
+        loop {
+            let at = self.dice.below(self.things.len() as u64 + 1) as usize;
+            match self.things.get_mut(at) {
+                Some(thing) => thing.step(&mut server)?,
+                None => self.change_mode(&mut server)?,
+            }
+            answered.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Takes its session over, and looks whether all is as it was told.
+    fn come_back(&mut self, address: SocketAddr) -> Result<Connection, Lost> {
+        let mut server = Connection::open(address)?;
+        let resumed = server.ask(&format!("resume {}", self.id))?;
+        assert_eq!(resumed, "200 Resumed");
+        for thing in &mut self.things {
+            thing.look(&mut server)?;
+        }
+        let key = format!("mode.{}", self.number);
+        let joined = server.ask(&format!("lock_value {key} red 0 probe 0"))?;
+        let is_exclusive = joined == "409 Unavailable";
+        if !is_exclusive {
+            assert_eq!(joined, "200 Acquired");
+            assert_eq!(server.ask(&format!("unlock {key} probe"))?, "200 Unlocked");
+        }
+        let Promoted { is_so, is_sure } = self.promoted;
+        assert!(!is_sure || is_so == is_exclusive, "{key}: {is_exclusive}");
+        self.promoted = Promoted {
+            is_so: is_exclusive,
+            is_sure: true,
+        };
+        Ok(server)
+    }
+
+    fn change_mode(&mut self, server: &mut Connection) -> Result<(), Lost> {
+        let key = format!("mode.{}", self.number);
+        let is_so = !self.promoted.is_so;
+        self.promoted.is_sure = false;
+        let answer = server.ask(&match is_so {
+            true => format!("promote {key} w"),
+            false => format!("demote {key} red w"),
+        })?;
+        assert_eq!(answer, "200 OK");
+        let is_sure = true;
+        self.promoted = Promoted { is_so, is_sure };
+        Ok(())
+    }
+
+    fn release_all(&mut self, address: SocketAddr) -> Result<(), Lost> {
+        let mut server = self.come_back(address)?;
+        for thing in &mut self.things {
+            while thing.state != State::Free {
+                thing.step(&mut server)?;
+            }
+        }
+        let unlocked = server.ask(&format!("unlock mode.{} w", self.number))?;
+        assert_eq!(unlocked, "200 Unlocked");
+        Ok(())
+    }
+}
+
+#[test]
+fn locks_of_every_kind_survive_every_kill_whole_or_not_at_all() {
+    const OWNERS: u64 = 4;
+    let (rounds, trial) = (rounds(60), Kills::new());
+    let (answered, mut dice) = (AtomicU64::new(0), Dice(7));
+    let mut process = trial.start();
+    let enter = |number| Owner::enter(number, process.address);
+    let mut owners: Vec<Owner> = (0..OWNERS).map(enter).collect();
+    for _ in 0..rounds {
+        let (address, until) = (process.address, 1 + dice.below(200));
+        let before = answered.load(Ordering::Relaxed);
+        std::thread::scope(|scope| {
+            let answered = &answered;
+            let clients = owners.iter_mut();
+            let threads: Vec<_> = clients
+                .map(|owner| scope.spawn(move || owner.run(address, answered).is_err()))
+                .collect();
+            while answered.load(Ordering::Relaxed) < before + until
+                && !threads.iter().any(|thread| thread.is_finished())
+            {
+                std::thread::yield_now();
+            }
+            process.kill();
+            for thread in threads {
+                assert!(
+                    thread.join().expect("all is as it was told"),
+                    "it was killed"
+                );
+            }
+        });
+        process = trial.start();
+    }
+    for owner in &mut owners {
+        let released = owner.release_all(process.address);
+        assert!(released.is_ok(), "the server is there");
+    }
+    let left = process.connect().ask_list("stats");
+    assert_eq!(left[2], "STAT locks 0");
+    let answered = answered.into_inner();
+    eprintln!("killed {rounds} times, {answered} requests answered");
+    process.kill();
+}
+
+/// What no client takes over after the restart.
+#[test]
+fn an_owners_lock_is_held_after_a_kill_although_its_session_is_gone() {
+    let trial = Kills::new();
+    let process = trial.start();
+    let mut gone = process.connect();
+    gone.ask("set_timeout 0", "200 timeout set");
+    gone.ask("lock exclusive 0 w 0", "200 Acquired");
+    gone.ask("lock leased 0 w 600000", "200 Acquired");
+    gone.ask("lock brief 0 w 20", "200 Acquired");
+    gone.ask("lock_slot slots 2 0 w 0", "200 Acquired");
+    gone.ask("lock_value shared red 0 w 0", "200 Acquired");
+    gone.ask("lock_value shared red 0 x 0", "200 Acquired");
+    gone.ask("lock_value promoted red 0 w 0", "200 Acquired");
+    gone.ask("promote promoted w", "200 OK");
+    gone.ask("lock demoted 0 w 0", "200 Acquired");
+    gone.ask("demote demoted red w", "200 OK");
+    gone.ask("lock own", "200 Acquired");
+    let tokens = |client: &mut common::Client| {
+        let keys = [
+            "exclusive",
+            "leased",
+            "slots",
+            "shared",
+            "promoted",
+            "demoted",
+        ];
+        keys.map(|key| {
+            client.send(format!("token {key} w"));
+            client.read()
+        })
+    };
+    let before = tokens(&mut gone);
+    assert!(before.iter().all(|answer| answer.starts_with("200 ")));
+    drop(gone);
+    let mut observer = process.connect();
+    observer.until("its end", |lines| {
+        lines
+            .iter()
+            .filter(|line| line.starts_with("SESSION "))
+            .count()
+            == 1
+    });
+    drop(observer);
+    process.kill();
+    let process = trial.start();
+    let mut client = process.connect();
+    assert_eq!(tokens(&mut client), before);
+    for (request, answer) in [
+        ("lock exclusive", "409 Unavailable"),
+        ("lock leased", "409 Unavailable"),
+        ("lock_slot slots 1", "409 Unavailable"),
+        ("lock_slot slots 2 0 y 0", "200 Acquired"),
+        ("lock_slot slots 2", "409 Unavailable"),
+        ("lock_value shared blue", "409 Unavailable"),
+        ("lock_value shared red", "200 Acquired"),
+        ("lock_value promoted red", "409 Unavailable"),
+        ("lock_value demoted red", "200 Acquired"),
+        ("lock own", "200 Acquired"),
+        // The lease began anew, or had ended before the kill.
+        ("lock brief 60", "200 Acquired"),
+        ("unlock leased w", "200 Unlocked"),
+        ("break exclusive", "200 Unlocked"),
+        ("watch exclusive", "200 free"),
+    ] {
+        client.ask(request, answer);
+    }
+    process.kill();
+}
