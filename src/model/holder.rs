@@ -19,6 +19,13 @@ pub enum Holder {
     Owner(Owner),
 }
 
+impl Holder {
+    /// Whether it is a session.
+    pub fn is_session(&self) -> bool {
+        matches!(self, Self::Session(_))
+    }
+}
+
 /// `#24` or `@owner`.
 impl fmt::Display for Holder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

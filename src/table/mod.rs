@@ -58,6 +58,7 @@ pub use lease::EndedLease;
 pub use lock_key::LockKey;
 pub use outcome::{Basis, Claim, Locked, NotHeld, OneOfSeveral, Outcome, Unlocked};
 pub use registry::{Detached, Grace, Resumed, TakenOver};
+pub use release::Broken;
 #[cfg(feature = "store")]
 pub use restore::Contradiction;
 pub use session::Session;

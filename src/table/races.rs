@@ -354,7 +354,8 @@ fn break_unlock_or_lease(next: &'static str) {
         let (table, now) = (&world.table, world.now);
         let broken = table.break_some(&mut session, KEY, last, 10, now);
         world.end(session);
-        broken.expect("no store").value.expect("owners have it")
+        let broken = broken.expect("no store").value.expect("an owner has it");
+        broken.grants
     });
     let ended = world.spawn(move |world| world.table.0.end_leases(world.now + SECOND, 10).1);
     let unlocked = world.spawn(move |world| {
@@ -385,6 +386,43 @@ fn break_unlock_or_lease(next: &'static str) {
 fn a_break_an_unlock_and_the_end_of_a_lease_end_one_grant_once() {
     check(|| break_unlock_or_lease("other"));
     check(|| break_unlock_or_lease("word"));
+}
+
+/// A lock that three owners share is broken in slices, while one of them unlocks and a session joins:
+/// none of the three has it then, and the session has.
+fn break_unlock_or_join() {
+    let world = World::new();
+    let mut first = world.open();
+    let mut last = Token(0);
+    for name in ["a", "b", "c"] {
+        last = world.take(&mut first, &owned(name, shared().mode, None));
+    }
+    let broken = world.spawn(move |world| {
+        let mut session = world.open();
+        let (table, now) = (&world.table, world.now);
+        loop {
+            let broken = table.break_some(&mut session, KEY, last, 2, now);
+            match broken.expect("no store").value {
+                Ok(broken) if broken.looked_at == 2 => {}
+                Ok(_) | Err(_) => return world.end(session),
+            }
+        }
+    });
+    let unlocked = world.spawn(move |world| {
+        world.unlock(&mut first, Some(&owner("c")));
+        world.end(first);
+    });
+    let mut joined = world.open();
+    world.acquire(&mut joined, KEY, &shared());
+    join(unlocked);
+    join(broken);
+    assert_eq!(world.holders(), 1, "{:?}", world.table.lock_view(KEY, 10));
+    world.end(joined);
+}
+
+#[test]
+fn a_break_in_slices_leaves_no_owner_out() {
+    check(break_unlock_or_join);
 }
 
 // ---------------------------------------------------------------------------- queues

@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use super::grant::{Grant, GrantRef, GrantWord};
-use super::holders::HolderRef;
+use super::holders::{Hold, HolderRef};
 use super::lease::EndedLease;
 use super::lock::{Lock, Passed};
 use super::lock_key::LockKey;
@@ -21,6 +21,15 @@ struct Release {
     token: Token,
     seq: Seq,
     passed_on: bool,
+}
+
+/// A part of an owners' lock that was broken.
+#[derive(Debug)]
+pub struct Broken {
+    /// How many grants were looked at.
+    pub looked_at: usize,
+    /// Those that were ended.
+    pub grants: Vec<Grant>,
 }
 
 impl LockTable {
@@ -57,9 +66,10 @@ impl LockTable {
         })
     }
 
-    /// Frees a lock that is held by owner words, whoever they are: ends at most `most` of their grants
-    /// with tokens up to `last`, and returns these. Refused if a session holds the key. A caller goes
-    /// on until there are none; to whom the lock passes meanwhile has a later token, and keeps it.
+    /// Frees a lock that is held by owner words, whoever they are: looks at no more than `most` of their
+    /// grants with tokens up to `last`, and ends those that are not over meanwhile. Refused if a session
+    /// holds the key by such a token, or if no owner does and a session has it. A caller goes on until
+    /// it looked at fewer; to whom the lock passes meanwhile has a later token, and keeps it.
     ///
     /// # Errors
     ///
@@ -71,18 +81,22 @@ impl LockTable {
         last: Token,
         most: usize,
         now: Instant,
-    ) -> Result<Outcome<Result<Vec<Grant>, NotHeld>>, NotStored> {
+    ) -> Result<Outcome<Result<Broken, NotHeld>>, NotStored> {
         session.assert_idle();
         self.changes.accept()?;
+        let is_meant = |hold: &Hold| hold.word.token() <= last;
         let owners = self.locks.with(key, |key, lock| {
-            let are_all_owners = lock.owners().count() == lock.holders_in_all();
-            let owners = lock.owners().filter(|(_, hold)| hold.word.token() <= last);
+            let owners = lock.owners().filter(|(_, hold)| is_meant(hold));
             let grants = owners.take(most).map(|(holder, hold)| Grant {
                 holder: holder.clone(),
                 key: key.clone(),
                 token: hold.word.token(),
             });
-            are_all_owners.then(|| grants.collect::<Vec<_>>())
+            let grants: Vec<_> = grants.collect();
+            let mut sessions = lock.holders().take_while(|(one, _)| one.is_session());
+            // Any at all, if no owner is meant.
+            let is_refused = sessions.any(|(_, hold)| is_meant(&hold) || grants.is_empty());
+            (!is_refused).then_some(grants)
         });
         let Some(Some(mut grants)) = owners else {
             let why = match owners {
@@ -91,6 +105,7 @@ impl LockTable {
             };
             return Ok(Outcome::durable(Err(why), self.last_change(session)));
         };
+        let looked_at = grants.len();
         grants.retain(|grant| {
             interleave::between_guards();
             let released = self.release_grant(grant, now);
@@ -99,7 +114,8 @@ impl LockTable {
                 .max(released.as_ref().map_or(session.seq, |one| one.seq));
             released.is_some()
         });
-        Ok(Outcome::durable(Ok(grants), self.last_change(session)))
+        let broken = Broken { looked_at, grants };
+        Ok(Outcome::durable(Ok(broken), self.last_change(session)))
     }
 
     /// Releases at most `most` of the session's locks. Returns how many entries its list still has:

@@ -299,12 +299,12 @@ impl<S: Transport> Connection<S> {
                     return Ok(());
                 }
             };
-            let count = match value {
-                Ok(grants) => {
-                    for grant in &grants {
+            let looked_at = match value {
+                Ok(broken) => {
+                    for grant in &broken.grants {
                         log_lines::broken(shared, session, grant);
                     }
-                    grants.len()
+                    broken.looked_at
                 }
                 Err(why) if !has_broken => {
                     self.answer(&not_held(why), basis);
@@ -313,7 +313,7 @@ impl<S: Transport> Connection<S> {
                 Err(_) => 0,
             };
             has_broken = true;
-            if count < SLICE {
+            if looked_at < SLICE {
                 self.answer(&StateReply::Unlocked, basis);
                 return Ok(());
             }
