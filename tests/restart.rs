@@ -955,7 +955,8 @@ fn an_owners_lock_is_held_after_a_kill_although_its_session_is_gone() {
     gone.ask("lock exclusive 0 w 0", "200 Acquired");
     gone.ask("lock leased 0 w 600000", "200 Acquired");
     gone.ask("lock brief 0 w 20", "200 Acquired");
-    gone.ask("lock_slot slots 2 0 w 0", "200 Acquired");
+    gone.ask("lock_slot slots 3 0 v 0", "200 Acquired");
+    gone.ask("lock_slot slots 3 0 w 0", "200 Acquired");
     gone.ask("lock_value shared red 0 w 0", "200 Acquired");
     gone.ask("lock_value shared red 0 x 0", "200 Acquired");
     gone.ask("lock_value promoted red 0 w 0", "200 Acquired");
@@ -993,12 +994,16 @@ fn an_owners_lock_is_held_after_a_kill_although_its_session_is_gone() {
     let process = trial.start();
     let mut client = process.connect();
     assert_eq!(tokens(&mut client), before);
+    let locks = client.ask_list("debug");
+    let slots = locks.iter().find(|line| line.starts_with("LOCK slots "));
+    let slots = slots.expect("it is held");
+    assert!(slots.ends_with(" slots=3"), "{slots}");
     for (request, answer) in [
         ("lock exclusive", "409 Unavailable"),
         ("lock leased", "409 Unavailable"),
-        ("lock_slot slots 1", "409 Unavailable"),
-        ("lock_slot slots 2 0 y 0", "200 Acquired"),
         ("lock_slot slots 2", "409 Unavailable"),
+        ("lock_slot slots 3 0 y 0", "200 Acquired"),
+        ("lock_slot slots 3", "409 Unavailable"),
         ("lock_value shared blue", "409 Unavailable"),
         ("lock_value shared red", "200 Acquired"),
         ("lock_value promoted red", "409 Unavailable"),

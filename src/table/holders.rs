@@ -155,12 +155,19 @@ impl Holders {
         }
     }
 
-    /// Sets the number of slots that the last of the holders asked for, if they are in slots.
+    /// Adds a holder that a store has kept, in a slot also if there were too few for those before it.
+    /// Returns false if a holder excludes it.
     #[cfg(feature = "store")]
-    pub(super) fn set_slots(&mut self, slots: NonZeroU32) {
-        if let Self::Slots(last, _) = self {
-            *last = slots;
+    pub(super) fn restore(&mut self, holder: Holder, mode: &Mode, hold: Hold) -> bool {
+        match (self.obstacle(&holder, mode), &mut *self, mode) {
+            (None, ..) => self.add(holder, mode, hold),
+            (Some(Obstacle::Any), Self::Slots(last, holds), Mode::Slot(slots)) => {
+                *last = *slots;
+                holds.insert(holder, hold);
+            }
+            _ => return false,
         }
+        true
     }
 
     /// The one holder of a key.

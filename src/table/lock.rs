@@ -14,8 +14,6 @@
 //!    dropped), and the first in its queue excludes a holder. So every step that takes a holder or a
 //!    waiter away lets in who comes next, and no other request can slip in between.
 
-#[cfg(feature = "store")]
-use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use super::grant::GrantWord;
@@ -116,11 +114,13 @@ impl Lock {
         fat.check();
     }
 
-    /// Adds a holder of a slot that may join if there are slots enough, and had asked for so many.
+    /// Adds a holder that a store has kept; false if a holder excludes it.
     #[cfg(feature = "store")]
-    pub(super) fn join_slots(&mut self, holder: Holder, slots: NonZeroU32, hold: Hold) {
-        self.join(holder, &Mode::Slot(NonZeroU32::MAX), hold);
-        self.inflate().holders.set_slots(slots);
+    pub(super) fn restore(&mut self, holder: Holder, mode: &Mode, hold: Hold) -> bool {
+        let fat = self.inflate();
+        let is_restored = fat.holders.restore(holder, mode, hold);
+        self.deflate();
+        is_restored
     }
 
     /// Takes `holder`, which must be one, off the holders, and lets in the waiters whose turn it is

@@ -1,21 +1,20 @@
 //! The table, made from what a store has kept.
 
 use std::collections::HashMap;
-use std::num::NonZeroU32;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use super::LockTable;
 use super::grant::GrantRef;
 use super::held_keys::HeldKeys;
-use super::holders::{Admission, Hold};
+use super::holders::Hold;
 use super::lock::Lock;
 use super::lock_key::LockKey;
 use super::map::Place;
 use super::registry::Grace;
 use super::tokens::TokenClock;
-use crate::model::{Ask, AskedFor, Holder, Limits, Mode, SessionNumber, Token};
 use crate::model::{Change, Restored, RestoredSession, StoredGrant};
+use crate::model::{Holder, Limits, SessionNumber, Token};
 use crate::store::Changes;
 
 /// The stored state contradicts itself: a lock has two holders that exclude each other.
@@ -125,15 +124,12 @@ impl LockTable {
         };
         let word = self.leased(grant, lost, lease, now);
         self.claims.fetch_add(1, Ordering::Relaxed);
-        let (session, asked) = match &holder {
-            Holder::Session(session) => (*session, AskedFor::Session),
+        let taker = match &holder {
+            Holder::Session(session) => *session,
             // Nobody stands for it.
-            Holder::Owner(owner) => (SessionNumber(0), AskedFor::Owner(owner.clone(), None)),
+            Holder::Owner(_) => SessionNumber(0),
         };
-        let hold = Hold {
-            word,
-            taker: session,
-        };
+        let hold = Hold { word, taker };
         let key = self.locks.at(key, |place| match place {
             Place::Free(free) => {
                 let key = free.key().clone();
@@ -141,31 +137,14 @@ impl LockTable {
                 Ok(key)
             }
             Place::Held(key, lock) => {
-                // That there were too few slots for the ones before is no contradiction.
-                let (mode, slots) = match mode {
-                    Mode::Slot(slots) => (Mode::Slot(NonZeroU32::MAX), Some(slots)),
-                    mode => (mode, None),
-                };
-                let ask = Ask {
-                    mode,
-                    holder: asked,
-                };
-                match lock.admission(session, &ask, false) {
-                    Admission::Joinable => {
-                        match slots {
-                            Some(slots) => lock.join_slots(holder, slots, hold),
-                            None => lock.join(holder, &ask.mode, hold),
-                        }
-                        Ok(key.clone())
-                    }
-                    _ => {
-                        let first = lock.holders().map(|(first, _)| first).next();
-                        Err(Contradiction {
-                            key: key.clone(),
-                            first: first.unwrap_or_else(|| holder.clone()),
-                            second: holder,
-                        })
-                    }
+                let first = lock.holders().map(|(first, _)| first).next();
+                match lock.restore(holder.clone(), &mode, hold) {
+                    true => Ok(key.clone()),
+                    false => Err(Contradiction {
+                        key: key.clone(),
+                        first: first.unwrap_or_else(|| holder.clone()),
+                        second: holder,
+                    }),
                 }
             }
         })?;
@@ -181,6 +160,7 @@ impl LockTable {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::num::NonZeroU32;
     use std::time::Duration;
 
     use crate::model::{Key, Mode, Peer, Secret, SessionId, digest};
