@@ -926,8 +926,8 @@ fn watch_over_a_socket(
             continue;
         };
         histories[key].push(Event::Watches { watcher, token });
-        // One that was not woken is answered by the same state, which the history is told, too.
-        client.send(format!("watch k{key} {token} 50"));
+        // One that is not woken is not answered in time.
+        client.send(format!("watch k{key} {token} 3600"));
         let token = token_in(&client.read());
         histories[key].push(Event::Woken { watcher, token });
         count(&tally.watched);
