@@ -19,7 +19,7 @@ use elock::config::{Address, Config};
 use elock::server;
 use tokio::sync::oneshot;
 
-const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A server in a thread of this process. Stops when dropped.
 pub struct Server {
