@@ -54,8 +54,10 @@ pub(super) enum Needs {
     All,
     /// Any of them.
     Any,
-    /// Each of these, perhaps none.
-    These(Vec<Holder>),
+    /// Its own owner alone.
+    OwnOwner,
+    /// None of them: it is let in at this moment.
+    Nobody,
 }
 
 /// Whether a lock can be held in another mode.
@@ -96,7 +98,7 @@ impl Lock {
             },
             Self::Thin(..) => Admission::Busy,
             Self::Fat(fat) => match fat.holders.admission(session, ask) {
-                Admission::Joinable if fat.waiters.waiting() > 0 => {
+                Admission::Joinable if fat.is_in_the_way() => {
                     match equal_values_pass && ask.mode.value().is_some() {
                         true => Admission::Joinable,
                         false => Admission::Busy,
@@ -135,8 +137,9 @@ impl Lock {
         let Self::Fat(fat) = self else {
             return Passed::Free;
         };
-        fat.holders.remove(&holder.to_holder());
-        let passed = fat.let_in(grant);
+        let holder = holder.to_holder();
+        fat.holders.remove(&holder);
+        let passed = fat.let_in(Some(&holder), grant);
         self.deflate();
         passed
     }
@@ -334,34 +337,43 @@ impl FatLock {
 
     /// Lets in whoever's turn it is at a lock that is held; nobody without `grant`.
     fn let_in_by(&mut self, grant: Option<impl FnMut(&Waiter) -> GrantWord>) -> Vec<Arc<Waiter>> {
-        match grant.map(|grant| self.let_in(grant)) {
+        match grant.map(|grant| self.let_in(None, grant)) {
             Some(Passed::Held(granted)) => granted,
             Some(Passed::Free) => unreachable!("invariant 1: it is held"),
             None => Vec::new(),
         }
     }
 
-    /// Lets in whoever's turn it is: the first in the queue, as long as the holders admit it; and
-    /// with the first by value all who wait with the same value.
-    fn let_in(&mut self, mut grant: impl FnMut(&Waiter) -> GrantWord) -> Passed {
+    /// Lets in whoever's turn it is, as long as the holders admit the next in line. If `released` is the
+    /// holder that has just let go, a request that waited for nothing else comes in alone; with any other
+    /// by value come all who wait with the same value.
+    fn let_in(
+        &mut self,
+        released: Option<&Holder>,
+        mut grant: impl FnMut(&Waiter) -> GrantWord,
+    ) -> Passed {
         let mut granted = Vec::new();
-        let Self { holders, waiters } = self;
-        while let Some(first) = waiters.first()
-            && holders.admit(first.holder(), first.mode())
-        {
-            for next in waiters.take_like(&first) {
-                if !holders.admit(next.holder(), next.mode()) {
-                    // Its owner has just been let in by another request.
-                    waiters.put_back(next);
+        while let Some(next) = self.next_in_line() {
+            let is_company = matches!(self.holders, Holders::Nobody)
+                || released.is_none_or(|released| next.holder() != released);
+            let together = match is_company {
+                true => self.waiters.take_like(next),
+                false => vec![next],
+            };
+            for next in together {
+                if !self.holders.admit(next.holder(), next.mode()) {
+                    // Its owner holds the key, perhaps since a moment ago.
+                    self.waiters.put_back(next);
                     continue;
                 }
                 let (word, taker) = (grant(&next), next.session());
-                waiters.grant(&next);
-                holders.add(next.holder().clone(), next.mode(), Hold { word, taker });
+                self.waiters.grant(&next);
+                let hold = Hold { word, taker };
+                self.holders.add(next.holder().clone(), next.mode(), hold);
                 granted.push(next);
             }
         }
-        waiters.sweep();
+        self.waiters.sweep();
         if matches!(self.holders, Holders::Nobody) {
             return Passed::Free;
         }
@@ -369,34 +381,50 @@ impl FatLock {
         Passed::Held(granted)
     }
 
-    fn needs(&self, waiter: &Waiter) -> Needs {
-        if matches!(self.holders, Holders::Exclusive(..)) {
-            return Needs::All;
-        }
-        let obstacle = |one: &Waiter| self.holders.obstacle(one.holder(), one.mode());
-        let own = obstacle(waiter);
-        if own == Some(Obstacle::All) {
-            return Needs::All;
-        }
-        if own == Some(Obstacle::Any) && self.waiters.are_all_sessions_for_slots() {
-            return Needs::Any;
-        }
-        let (mut of_owners, mut of_any) = (Vec::new(), false);
-        let before = self.waiters.served_before(waiter);
-        for (one, obstacle) in before
-            .map(|one| (one, obstacle(one)))
-            .chain([(waiter, own)])
-        {
-            match obstacle {
-                Some(Obstacle::All) => return Needs::All,
-                Some(Obstacle::Any) => of_any = true,
-                Some(Obstacle::OwnOwner) => of_owners.push(one.holder().clone()),
-                None => {}
+    /// The first in line, if the holders admit it. One that waits for the hold of its own owner alone
+    /// stands in nobody's way.
+    fn next_in_line(&mut self) -> Option<Arc<Waiter>> {
+        self.waiters.forget_first();
+        for waiter in self.waiters.iter() {
+            match self.obstacle(waiter) {
+                None => return Some(Arc::clone(waiter)),
+                Some(Obstacle::OwnOwner) => {}
+                Some(Obstacle::All | Obstacle::Any) => return None,
             }
         }
-        match of_any && of_owners.is_empty() {
-            true => Needs::Any,
-            false => Needs::These(of_owners),
+        None
+    }
+
+    /// Whether a request that may join the holders would have to pass one who waits.
+    fn is_in_the_way(&self) -> bool {
+        let is_in_the_way = |one: &Arc<Waiter>| self.obstacle(one) != Some(Obstacle::OwnOwner);
+        self.waiters.waiting() > 0
+            && (!self.waiters.have_owners() || self.waiters.iter().any(is_in_the_way))
+    }
+
+    fn obstacle(&self, waiter: &Waiter) -> Option<Obstacle> {
+        self.holders.obstacle(waiter.holder(), waiter.mode())
+    }
+
+    fn needs(&self, waiter: &Waiter) -> Needs {
+        let own = self.obstacle(waiter);
+        if matches!(self.holders, Holders::Exclusive(..)) || own == Some(Obstacle::All) {
+            return Needs::All;
+        }
+        let mut is_any = own == Some(Obstacle::Any);
+        if !(is_any && self.waiters.are_all_sessions_for_slots()) {
+            for before in self.waiters.before(waiter) {
+                match self.obstacle(before) {
+                    Some(Obstacle::All) => return Needs::All,
+                    Some(Obstacle::Any) => is_any = true,
+                    Some(Obstacle::OwnOwner) | None => {}
+                }
+            }
+        }
+        match own {
+            Some(Obstacle::OwnOwner) => Needs::OwnOwner,
+            _ if is_any => Needs::Any,
+            _ => Needs::Nobody,
         }
     }
 
@@ -701,13 +729,23 @@ mod tests {
         );
         lock.join(owner("p"), &shared("r"), hold(2));
         let twice = [3, 4].map(|number| wait_for(&mut lock, number, again.clone()));
-        let plain = wait(&mut lock, 5, shared("r"));
-        let own = || Needs::These(vec![owner("o")]);
-        assert_eq!(lock.needs(&twice[0]), own());
-        assert_eq!(lock.needs(&plain), own(), "it comes along with the first");
-        assert_eq!(handed_to(release(&mut lock, owner("o"))), [3, 5]);
-        assert!(twice[1].is_waiting());
+        assert_eq!(lock.needs(&twice[0]), Needs::OwnOwner);
+        let (plain, ask) = asks(5, shared("r"));
+        assert_eq!(
+            lock.admission(plain, &ask, false),
+            Admission::Joinable,
+            "nobody else has to wait for that"
+        );
+        let writer = wait(&mut lock, 5, Mode::Exclusive);
+        let behind = wait(&mut lock, 6, shared("r"));
+        assert_eq!(lock.needs(&behind), Needs::All);
+        // It stands before the writer; whoever stands behind it does not come along.
+        assert_eq!(handed_to(release(&mut lock, owner("o"))), [3]);
+        assert!(twice[1].is_waiting() && writer.is_waiting() && behind.is_waiting());
         assert_eq!(handed_to(release(&mut lock, owner("o"))), [4]);
+        assert_eq!(handed_to(release(&mut lock, owner("p"))), [0; 0]);
+        assert_eq!(handed_to(release(&mut lock, owner("o"))), [5]);
+        assert_eq!(handed_to(release(&mut lock, session(5))), [6]);
     }
 
     #[test]

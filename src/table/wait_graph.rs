@@ -13,12 +13,9 @@
 //! the requester would wait.
 //!
 //! Why the walks find every circle: of the sessions in a circle one enters the graph last, and its
-//! walk sees all the others in place. Three kinds are seen too late: if the lease of an owner's lock is
-//! made longer after the walk; if requests for one key name different numbers of slots, so that one
-//! waits for more than one holder to let go; and if a request by value, which is to come along with the
-//! first of its value past others, is left behind: while the first waits for the hold of its own owner,
-//! it may leave the queue, or be let in before the other's own owner has let go, and then the other
-//! waits for all whom those between the two wait for.
+//! walk sees all the others in place. Two kinds are seen too late: if the lease of an owner's lock is
+//! made longer after the walk, and if requests for one key name different numbers of slots, so that
+//! one waits for more than one holder to let go.
 //!
 //! Why the walks find no false circle: while the mutex is held no request enters the graph, and a
 //! session that is in the graph and waits does nothing else, because it runs one request at a time;
@@ -30,10 +27,6 @@
 //! from there. All of this happens without the mutex, so an edge does not count if its waiter no
 //! longer waits. If the requester itself is granted the lock while it walks, it cannot leave the
 //! queue any more, and has the lock whatever its walk found.
-//!
-//! One kind is false: if two requests by one value for one owner wait for a key that this value holds,
-//! the second counts as waiting for all before it. It might come along with a third of the value that
-//! the first has left behind.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -207,7 +200,7 @@ impl WaitGraph {
         let needs = lock.needs(waiter);
         let mut edges = Edges {
             is_any: needs == Needs::Any,
-            are_all_holders: !matches!(needs, Needs::These(_)),
+            are_all_holders: matches!(needs, Needs::All | Needs::Any),
             ..Edges::default()
         };
         let mut all = 0;
@@ -226,8 +219,10 @@ impl WaitGraph {
             let (token, taker) = (word.word.token(), word.taker);
             (!ends_before(token)).then_some(taker)
         };
-        if let Needs::These(owners) = &needs {
-            for (_, hold) in lock.owners().filter(|(owner, _)| owners.contains(owner)) {
+        if !edges.are_all_holders {
+            let is_own =
+                |one: &(&Holder, &Hold)| needs == Needs::OwnOwner && one.0 == waiter.holder();
+            for (_, hold) in lock.owners().filter(is_own) {
                 all += 1;
                 stands_in(hold).into_iter().for_each(&mut add);
             }

@@ -184,8 +184,9 @@ pub(super) struct Waiters {
     /// How many entries all lists of `by_value` have together.
     by_value_len: usize,
     waiting: usize,
-    /// How many of those who wait are not sessions that ask for a slot.
+    /// How many of those who wait are not sessions that ask for a slot, and how many ask for owners.
     not_for_slots: usize,
+    for_owners: usize,
 }
 
 /// A shorter queue is not swept: that would save nothing.
@@ -195,6 +196,7 @@ impl Waiters {
     pub(super) fn push(&mut self, waiter: Arc<Waiter>) {
         self.put_back(Arc::clone(&waiter));
         self.not_for_slots += usize::from(!waiter.is_session_for_slot());
+        self.for_owners += usize::from(waiter.ask.is_owned());
         self.order.push_back(waiter);
         self.waiting += 1;
     }
@@ -209,22 +211,18 @@ impl Waiters {
         true
     }
 
-    /// The first in the queue.
-    pub(super) fn first(&mut self) -> Option<Arc<Waiter>> {
-        while let Some(first) = self.order.front() {
-            if first.is_waiting() {
-                return Some(Arc::clone(first));
-            }
+    /// Forgets the entries before the first who waits.
+    pub(super) fn forget_first(&mut self) {
+        while self.order.front().is_some_and(|one| !one.is_waiting()) {
             self.order.pop_front();
         }
-        None
     }
 
-    /// The first in the queue, and, if it named a value, all others with this value, in the order of
-    /// the queue. Each is to be [granted](Waiters::grant) the lock or [put back](Waiters::put_back).
-    pub(super) fn take_like(&mut self, first: &Arc<Waiter>) -> Vec<Arc<Waiter>> {
-        let Some(value) = first.mode().value() else {
-            return vec![Arc::clone(first)];
+    /// This waiter, and, if it named a value, all others with this value, in the order of the queue.
+    /// Each is to be [granted](Waiters::grant) the lock or [put back](Waiters::put_back).
+    pub(super) fn take_like(&mut self, waiter: Arc<Waiter>) -> Vec<Arc<Waiter>> {
+        let Some(value) = waiter.mode().value() else {
+            return vec![waiter];
         };
         let mut same_value = self.by_value.remove(value).unwrap_or_default();
         self.by_value_len -= same_value.len();
@@ -250,6 +248,7 @@ impl Waiters {
         waiter.change(state);
         self.waiting -= 1;
         self.not_for_slots -= usize::from(!waiter.is_session_for_slot());
+        self.for_owners -= usize::from(waiter.ask.is_owned());
     }
 
     /// Those who wait, in the order of the queue.
@@ -257,27 +256,16 @@ impl Waiters {
         self.order.iter().filter(|waiter| waiter.is_waiting())
     }
 
-    /// Those who must be let in before `waiter` or with it, without itself.
-    pub(super) fn served_before(&self, waiter: &Waiter) -> impl Iterator<Item = &Waiter> {
-        let last = self.let_in_with(waiter).unwrap_or(u64::MAX);
+    /// Those who stand before `waiter`, which need not be in the queue.
+    pub(super) fn before(&self, waiter: &Waiter) -> impl Iterator<Item = &Waiter> {
         let arrival = waiter.arrival;
-        let before = move |one: &&Arc<Waiter>| one.arrival < arrival && one.arrival <= last;
-        self.iter().take_while(before).map(Arc::as_ref)
+        let before = self.iter().take_while(move |one| one.arrival < arrival);
+        before.map(Arc::as_ref)
     }
 
-    /// The arrival of the first waiter with the same value, with which this one is let in, too. An
-    /// owner that waits twice is not let in twice.
-    fn let_in_with(&self, waiter: &Waiter) -> Option<u64> {
-        let same_value = self.by_value.get(waiter.mode().value()?)?;
-        let waiting = same_value.iter().filter(|one| one.is_waiting());
-        let mut before = waiting.take_while(|one| one.arrival < waiter.arrival);
-        let first = before.next()?.arrival;
-        let is_own = |one: &Arc<Waiter>| one.holder == waiter.holder;
-        let waits_twice = waiter.ask.is_owned()
-            && same_value
-                .iter()
-                .any(|one| one.is_waiting() && one.arrival < waiter.arrival && is_own(one));
-        (!waits_twice).then_some(first)
+    /// Whether any who waits asks for an owner.
+    pub(super) fn have_owners(&self) -> bool {
+        self.for_owners > 0
     }
 
     /// Whether all who wait are sessions that ask for a slot.
@@ -350,8 +338,9 @@ mod tests {
 
     /// Lets in the first, and all with its value.
     fn grant_next(queue: &mut Waiters) -> Vec<u64> {
-        let first = queue.first();
-        let next = first.map_or_else(Vec::new, |first| queue.take_like(&first));
+        queue.forget_first();
+        let first = queue.iter().next().cloned();
+        let next = first.map_or_else(Vec::new, |first| queue.take_like(first));
         next.iter().for_each(|waiter| queue.grant(waiter));
         queue.sweep();
         next.iter().map(|waiter| waiter.arrival()).collect()

@@ -517,9 +517,9 @@ impl Both {
                 return;
             }
         };
-        assert_eq!(broken.len(), possible.len().min(most));
+        assert_eq!(broken.grants.len(), possible.len().min(most));
         let mut granted = Vec::new();
-        for grant in broken {
+        for grant in broken.grants {
             let who = who_is(grant.holder());
             assert!(possible.contains(&who) && grant.token() <= last);
             assert_eq!(self.tokens[&(who, key)], grant.token());
