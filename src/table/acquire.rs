@@ -143,8 +143,12 @@ impl LockTable {
         session.held.notice_losses();
         session.held.make_room(self.is_held_by(session.number));
         let equal_values_pass = self.limits.equal_values_pass;
+        let mut was_free = false;
         let placed = self.locks.at(LockKey::new(key), |place| match place {
-            Place::Free(free) => self.take(session, ask, now, free),
+            Place::Free(free) => {
+                was_free = true;
+                self.take(session, ask, now, free)
+            }
             Place::Held(key, lock) => {
                 match lock.admission(session.number, ask, equal_values_pass) {
                     Admission::Mine(token) => Placed::Again(Grant {
@@ -160,7 +164,10 @@ impl LockTable {
         });
         if matches!(placed, Placed::Acquired(_)) {
             session.grants += 1;
-            self.watches.changed(|| self.locks.hash(key));
+            // Where others hold the key, its state stays what it was.
+            if was_free && self.watches.may_watch(|| self.locks.hash(key)) {
+                self.watches.changed(self.locks.hash(key));
+            }
         }
         self.store_new(session);
         Ok(placed)
@@ -194,7 +201,7 @@ impl LockTable {
         let (holder, key) = (holder_of(ask, session.number), free.key().clone());
         let (word, seq) = self.grant_asked(session, holder, &key, ask, now);
         let taker = session.number;
-        free.fill(Lock::new(holder, &ask.mode, Hold { word, taker }));
+        free.fill(Lock::new(holder, &ask.mode, Hold::new(word, taker)));
         Placed::Acquired(self.keep(session, holder, key, word.token(), seq))
     }
 
@@ -217,7 +224,7 @@ impl LockTable {
         let holder = holder_of(ask, session.number);
         let (word, seq) = self.grant_asked(session, holder, key, ask, now);
         let taker = session.number;
-        lock.join(holder.to_holder(), &ask.mode, Hold { word, taker });
+        lock.join(holder.to_holder(), &ask.mode, Hold::new(word, taker));
         Placed::Acquired(self.keep(session, holder, key.clone(), word.token(), seq))
     }
 

@@ -32,7 +32,7 @@ impl LockTable {
         self.changes.accept()?;
         let holder = session.or_owner(owner);
         let set = |key: &LockKey, lock: &mut Lock| {
-            let token = lock.grant_of(holder)?.token();
+            let token = lock.make_known(holder)?.token();
             let own = GrantRef { holder, key, token };
             let change = lock.can_become(mode);
             let mut granted = Vec::new();

@@ -63,6 +63,21 @@ pub(super) struct Hold {
     /// The session that asked for the lock: the holder itself, or the one that took an owner's lock,
     /// which stands for the owner in the wait-for graph. Number 0 is no session.
     pub(super) taker: SessionNumber,
+    /// Whether another connection than the taker's may have been told that an owner has the lock: then
+    /// it stays, also if the taker is never told.
+    pub(super) is_known: bool,
+}
+
+impl Hold {
+    /// A new hold.
+    pub(super) fn new(word: GrantWord, taker: SessionNumber) -> Self {
+        let is_known = false;
+        Self {
+            word,
+            taker,
+            is_known,
+        }
+    }
 }
 
 /// How a request is decided by who holds the key.

@@ -4,77 +4,151 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use super::wait_graph::circle_of;
+use super::lock_key::LockKey;
+use super::wait_graph::{Edges, circle_of};
 use super::waiters::Waiter;
 use crate::model::{Circle, SessionNumber};
 
-/// The requests that a requester can reach. It is the first of them.
+/// All requests that a requester can reach, which is the first of them, and the keys that they wait
+/// for. Those that wait for all or for any of the holders of one key share one node for these holders,
+/// so that the graph grows with what waits and what is held, and not with one times the other.
 #[derive(Debug)]
 pub(super) struct Knot {
-    pub(super) waiters: Vec<Arc<Waiter>>,
-    places: HashMap<SessionNumber, usize>,
-    /// What each of them needs, at the same place.
-    pub(super) needs: Vec<Need>,
-    /// Whether each of them is still believed to wait for ever.
+    nodes: Vec<Node>,
+    requests: HashMap<SessionNumber, usize>,
+    keys: HashMap<(LockKey, bool), usize>,
+    /// The requests whose needs were not read yet.
+    unread: VecDeque<usize>,
+    /// Whether each node is still believed to wait for ever.
     is_stuck: Vec<bool>,
 }
 
-/// Whom one request waits for.
-#[derive(Debug)]
-pub(super) struct Need {
-    /// Whether any of them is enough; otherwise it needs each.
-    pub(super) is_any: bool,
-    /// Whether there is one that does not wait.
-    pub(super) has_free: bool,
-    /// The places of those that wait.
-    pub(super) waits_for: Vec<usize>,
+/// A request, or the holders of a key.
+#[derive(Debug, Default)]
+struct Node {
+    waiter: Option<Arc<Waiter>>,
+    /// Whether any of those that it waits for is enough; otherwise it needs each.
+    is_any: bool,
+    waits_for: Vec<usize>,
 }
 
 impl Knot {
     pub(super) fn new(requester: &Arc<Waiter>) -> Self {
-        Self {
-            waiters: vec![Arc::clone(requester)],
-            places: HashMap::from([(requester.session(), 0)]),
-            needs: Vec::new(),
+        let mut knot = Self {
+            nodes: Vec::new(),
+            requests: HashMap::new(),
+            #[allow(
+                clippy::mutable_key_type,
+                reason = "the words beside a key are no part of what keys are compared by"
+            )]
+            keys: HashMap::new(),
+            unread: VecDeque::new(),
             is_stuck: Vec::new(),
+        };
+        knot.request(requester);
+        knot
+    }
+
+    /// The next request whose needs are to be [read](Knot::read).
+    pub(super) fn next_unread(&mut self) -> Option<(usize, Arc<Waiter>)> {
+        let place = self.unread.pop_front()?;
+        Some((place, Arc::clone(self.nodes[place].waiter.as_ref()?)))
+    }
+
+    /// Whether the holders of this key are known, as those of whom all, or any, are needed.
+    pub(super) fn knows(&self, key: &LockKey, is_any: bool) -> bool {
+        self.keys.contains_key(&(key.clone(), is_any))
+    }
+
+    /// Notes whom a request waits for; `of` is the request that a session waits with.
+    pub(super) fn read<'a>(
+        &mut self,
+        place: usize,
+        edges: Edges,
+        of: impl Fn(SessionNumber) -> Option<&'a Arc<Waiter>>,
+    ) {
+        let Some(waiter) = self.nodes[place].waiter.clone() else {
+            return;
+        };
+        if !edges.are_all_holders {
+            self.nodes[place].waits_for = self.holders(edges, of);
+            return;
         }
+        let (key, is_any) = (waiter.key().clone(), edges.is_any);
+        let holders = match self.keys.get(&(key.clone(), is_any)) {
+            Some(holders) => *holders,
+            None => {
+                let holders = self.nodes.len();
+                self.nodes.push(Node::default());
+                self.keys.insert((key, is_any), holders);
+                // One that any of them would do for, and one of them is free, does not wait for ever.
+                let is_free = is_any && edges.has_free;
+                let waits_for = self.holders(edges, of);
+                self.nodes[holders] = Node {
+                    waiter: None,
+                    is_any: is_any && !is_free,
+                    waits_for: if is_free { Vec::new() } else { waits_for },
+                };
+                holders
+            }
+        };
+        self.nodes[place].waits_for = vec![holders];
+    }
+
+    fn holders<'a>(
+        &mut self,
+        edges: Edges,
+        of: impl Fn(SessionNumber) -> Option<&'a Arc<Waiter>>,
+    ) -> Vec<usize> {
+        let requester = edges.requester.then_some(0);
+        let waiting = edges.waiting.into_iter().filter_map(of);
+        let waiting: Vec<usize> = waiting.map(|waiter| self.request(waiter)).collect();
+        requester.into_iter().chain(waiting).collect()
     }
 
     /// The place of a request, which is added if it is new.
-    pub(super) fn place(&mut self, waiter: &Arc<Waiter>) -> usize {
-        let next = self.waiters.len();
-        let place = *self.places.entry(waiter.session()).or_insert(next);
+    fn request(&mut self, waiter: &Arc<Waiter>) -> usize {
+        let next = self.nodes.len();
+        let place = *self.requests.entry(waiter.session()).or_insert(next);
         if place == next {
-            self.waiters.push(Arc::clone(waiter));
+            self.unread.push_back(place);
+            self.nodes.push(Node {
+                waiter: Some(Arc::clone(waiter)),
+                ..Node::default()
+            });
         }
         place
     }
 
-    /// Takes out all that can go on without the requester, and all that do not wait for it, until
+    /// The shortest way from the requester back to it, through those that wait for ever; `None` if it
+    /// can go on itself. All needs must have been read.
+    ///
+    /// All that can go on without the requester are taken out, and all that do not wait for it, until
     /// neither is left.
-    pub(super) fn tighten(&mut self) {
-        self.is_stuck = vec![true; self.needs.len()];
+    pub(super) fn shortest_circle(&mut self) -> Option<Circle> {
+        self.is_stuck = vec![true; self.nodes.len()];
+        let waited_for_by = self.waited_for_by();
         loop {
-            let has_changed = self.take_out_those_that_can_go_on();
-            if !self.take_out_those_that_do_not_wait_for_the_first() && !has_changed {
-                return;
+            let has_changed = self.take_out_those_that_can_go_on(&waited_for_by);
+            if !self.take_out_those_that_do_not_wait_for_the_first(&waited_for_by) && !has_changed {
+                break;
             }
         }
+        self.way_back()
     }
 
     fn can_go_on(&self, place: usize) -> bool {
-        let need = &self.needs[place];
-        let mut waits_for = need.waits_for.iter().map(|other| self.is_stuck[*other]);
-        match need.is_any {
-            true => need.has_free || !waits_for.all(|is_stuck| is_stuck),
+        let node = &self.nodes[place];
+        let mut waits_for = node.waits_for.iter().map(|other| self.is_stuck[*other]);
+        match node.is_any {
+            true => !waits_for.all(|is_stuck| is_stuck),
             false => !waits_for.any(|is_stuck| is_stuck),
         }
     }
 
     /// In time that grows with the edges: whoever waits for one that was taken out is looked at again.
-    fn take_out_those_that_can_go_on(&mut self) -> bool {
-        let waited_for_by = self.waited_for_by();
-        let mut to_look_at: Vec<usize> = (0..self.needs.len()).collect();
+    fn take_out_those_that_can_go_on(&mut self, waited_for_by: &[Vec<usize>]) -> bool {
+        let mut to_look_at: Vec<usize> = (0..self.nodes.len()).collect();
         let mut has_changed = false;
         while let Some(place) = to_look_at.pop() {
             if self.is_stuck[place] && self.can_go_on(place) {
@@ -86,9 +160,11 @@ impl Knot {
         has_changed
     }
 
-    fn take_out_those_that_do_not_wait_for_the_first(&mut self) -> bool {
-        let waited_for_by = self.waited_for_by();
-        let mut waits = vec![false; self.needs.len()];
+    fn take_out_those_that_do_not_wait_for_the_first(
+        &mut self,
+        waited_for_by: &[Vec<usize>],
+    ) -> bool {
+        let mut waits = vec![false; self.nodes.len()];
         let mut next = vec![0];
         while let Some(place) = next.pop() {
             for &waiter in &waited_for_by[place] {
@@ -106,30 +182,29 @@ impl Knot {
     }
 
     fn waited_for_by(&self) -> Vec<Vec<usize>> {
-        let mut waited_for_by = vec![Vec::new(); self.needs.len()];
-        for (place, need) in self.needs.iter().enumerate() {
-            for &other in &need.waits_for {
+        let mut waited_for_by = vec![Vec::new(); self.nodes.len()];
+        for (place, node) in self.nodes.iter().enumerate() {
+            for &other in &node.waits_for {
                 waited_for_by[other].push(place);
             }
         }
         waited_for_by
     }
 
-    /// The shortest way from the requester back to it, through those that wait for ever; `None` if it
-    /// can go on itself.
-    pub(super) fn shortest_circle(&self) -> Option<Circle> {
+    fn way_back(&self) -> Option<Circle> {
         if !self.is_stuck[0] {
             return None;
         }
-        let mut from = vec![None; self.needs.len()];
+        let mut from = vec![None; self.nodes.len()];
         let mut next = VecDeque::from([0]);
         while let Some(place) = next.pop_front() {
-            for &other in &self.needs[place].waits_for {
+            for &other in &self.nodes[place].waits_for {
                 if other == 0 {
                     let way = std::iter::successors(Some(place), |&place| from[place]);
                     let mut way: Vec<usize> = way.collect();
                     way.reverse();
-                    return Some(circle_of(way.iter().map(|place| &self.waiters[*place])));
+                    let requests = way.iter().filter_map(|at| self.nodes[*at].waiter.as_ref());
+                    return Some(circle_of(requests));
                 }
                 if self.is_stuck[other] && from[other].is_none() {
                     from[other] = Some(place);

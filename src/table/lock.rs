@@ -179,6 +179,17 @@ impl Lock {
         }
     }
 
+    /// How a holder has the lock.
+    pub(super) fn hold_of(&self, holder: &Holder) -> Option<Hold> {
+        match self {
+            Self::Thin(session, word) => {
+                let (thin, hold) = thin_hold(*session, *word);
+                (thin == *holder).then_some(hold)
+            }
+            Self::Fat(fat) => fat.holders.get(holder).copied(),
+        }
+    }
+
     /// The grant of a holder, to be changed.
     pub(super) fn grant_mut(&mut self, holder: HolderRef<'_>) -> Option<&mut GrantWord> {
         match self {
@@ -187,6 +198,18 @@ impl Lock {
                 let hold = fat.holders.get_mut(&holder.to_holder());
                 hold.map(|hold| &mut hold.word)
             }
+        }
+    }
+
+    /// Notes that others may know of an owner's hold, and returns its grant.
+    pub(super) fn make_known(&mut self, holder: HolderRef<'_>) -> Option<GrantWord> {
+        match (holder, self) {
+            (HolderRef::Owner(_), Self::Fat(fat)) => {
+                let hold = fat.holders.get_mut(&holder.to_holder())?;
+                hold.is_known = true;
+                Some(hold.word)
+            }
+            (holder, lock) => lock.grant_of(holder),
         }
     }
 
@@ -325,7 +348,7 @@ impl Lock {
 
 fn thin_hold(session: SessionNumber, word: GrantWord) -> (Holder, Hold) {
     let taker = session;
-    (Holder::Session(session), Hold { word, taker })
+    (Holder::Session(session), Hold::new(word, taker))
 }
 
 impl FatLock {
@@ -368,7 +391,7 @@ impl FatLock {
                 }
                 let (word, taker) = (grant(&next), next.session());
                 self.waiters.grant(&next);
-                let hold = Hold { word, taker };
+                let hold = Hold::new(word, taker);
                 self.holders.add(next.holder().clone(), next.mode(), hold);
                 granted.push(next);
             }
@@ -411,8 +434,9 @@ impl FatLock {
         if matches!(self.holders, Holders::Exclusive(..)) || own == Some(Obstacle::All) {
             return Needs::All;
         }
-        let mut is_any = own == Some(Obstacle::Any);
-        if !(is_any && self.waiters.are_all_sessions_for_slots()) {
+        let is_slots = matches!(self.holders, Holders::Slots(..));
+        let mut is_any = is_slots && own != Some(Obstacle::OwnOwner);
+        if !(is_slots && self.waiters.are_all_for_slots()) {
             for before in self.waiters.before(waiter) {
                 match self.obstacle(before) {
                     Some(Obstacle::All) => return Needs::All,
@@ -458,7 +482,7 @@ mod tests {
 
     fn hold(token: u64) -> Hold {
         let (word, taker) = (grant(token), SessionNumber(token));
-        Hold { word, taker }
+        Hold::new(word, taker)
     }
 
     fn slots(count: u32) -> Mode {

@@ -255,7 +255,7 @@ mod tests {
 
     fn fill(locks: &Locks, key: &[u8], mode: Mode) {
         let (word, taker) = (GrantWord::new(Token(1), false), SessionNumber(1));
-        let lock = Lock::new(HolderRef::Session(taker), &mode, Hold { word, taker });
+        let lock = Lock::new(HolderRef::Session(taker), &mode, Hold::new(word, taker));
         locks.at(LockKey::new(key), |place| match place {
             Place::Free(free) => free.fill(lock),
             Place::Held(..) => panic!("nobody holds it"),

@@ -257,14 +257,20 @@ impl Registry {
             return Detached::Over(Session::new(number, held, signal));
         };
         let is_taken_over = signal.order() == Some(Order::TakenOver);
-        let grace = match is_taken_over {
-            true => registered.grace.max(TAKE_OVER_TIME),
-            false => registered.grace,
-        };
+        let grace = registered.grace;
         let holds_nothing = held.count() == 0;
         let pointless = holds_nothing && registered.secret.is_none();
-        let has_room = || self.enter_grace(holds_nothing, is_taken_over);
-        if !grace.is_zero() && !pointless && has_room() {
+        let has_room = !grace.is_zero() && !pointless && self.enter_grace(holds_nothing);
+        let grace_or_none = match (has_room, is_taken_over) {
+            (true, true) => Some(grace.max(TAKE_OVER_TIME)),
+            (true, false) => Some(grace),
+            (false, true) => {
+                self.in_grace.fetch_add(1, Ordering::Relaxed);
+                Some(TAKE_OVER_TIME)
+            }
+            (false, false) => None,
+        };
+        if let Some(grace) = grace_or_none {
             let (presence, grace) = begin_grace(number, grace, held, now);
             registered.presence = presence;
             drop(registered);
@@ -287,12 +293,10 @@ impl Registry {
 
     /// Sessions that hold nothing get no more than half of the room, so that a client that leaves
     /// very many of them behind cannot cost other sessions their locks.
-    /// One that is taken over finds room always, as its connection does, too.
-    fn enter_grace(&self, holds_nothing: bool, is_taken_over: bool) -> bool {
-        let max = match (is_taken_over, holds_nothing) {
-            (true, _) => usize::MAX,
-            (false, true) => self.max_in_grace / 2,
-            (false, false) => self.max_in_grace,
+    fn enter_grace(&self, holds_nothing: bool) -> bool {
+        let max = match holds_nothing {
+            true => self.max_in_grace / 2,
+            false => self.max_in_grace,
         };
         let one_more = |count: usize| (count < max).then_some(count + 1);
         self.in_grace
@@ -384,7 +388,10 @@ impl Registry {
         let signal = registered
             .signal()
             .filter(|_| registered.knows(id.secret))?;
-        signal.give(Order::TakenOver);
+        // Under the guard, so that the connection does not speak for another session by then.
+        signal.set(Order::TakenOver);
+        drop(registered);
+        signal.wake();
         Some(signal)
     }
 
@@ -403,12 +410,17 @@ impl Registry {
         (all, all.saturating_sub(in_grace))
     }
 
-    /// The sessions with numbers above this, in their order, `most` at the most.
-    pub(super) fn views(&self, above: SessionNumber, most: usize) -> Vec<SessionView> {
+    /// The numbers above this, in their order, `most` at the most.
+    pub(super) fn numbers(&self, above: SessionNumber, most: usize) -> Vec<SessionNumber> {
         let numbers = self.sessions.iter().map(|registered| *registered.key());
         let mut numbers: Vec<_> = numbers.filter(|number| *number > above).collect();
         numbers.sort_unstable();
         numbers.truncate(most);
+        numbers
+    }
+
+    /// Those of these sessions that are not over.
+    pub(super) fn views(&self, numbers: &[SessionNumber]) -> Vec<SessionView> {
         let view = |number: &SessionNumber| Some(self.sessions.get(number)?.view(*number));
         numbers.iter().filter_map(view).collect()
     }

@@ -147,20 +147,48 @@ impl LockTable {
         session.held.is_overlong()
     }
 
-    /// Takes back a grant that the client was not told of. Nothing happens if the holder has
-    /// released it since, even if it holds the key by another grant. `session` is the one that the
-    /// connection speaks for now, which may be another than the grant's. The release is written
-    /// although no answer waits for it.
+    /// Takes back a grant that the client was not told of, unless another client was told that its owner
+    /// has it. Nothing happens if the holder has released it since, even if it holds the key by another
+    /// grant. `session` is the one that the connection speaks for now, which may be another than the
+    /// grant's. The release is written although no answer waits for it.
     pub fn give_back(&self, session: &mut Session, grant: &Grant, now: Instant) {
+        let is_known = |_: &LockKey, lock: &mut Lock| {
+            let hold = lock.hold_of(&grant.holder);
+            hold.is_some_and(|hold| hold.is_known && hold.word.token() == grant.token)
+        };
+        let key = grant.key.as_bytes();
+        let is_owned = !grant.holder.is_session();
+        if is_owned && self.locks.with(key, is_known).unwrap_or(false) {
+            return;
+        }
+        self.take_back(session, grant, now);
+    }
+
+    /// Takes back a grant of which no client was told, as it could not be stored.
+    pub fn take_back(&self, session: &mut Session, grant: &Grant, now: Instant) {
         let Some(release) = self.release_grant(grant, now) else {
             return;
         };
-        let key = grant.key.as_bytes();
         if grant.holder == Holder::Session(session.number) {
+            let key = grant.key.as_bytes();
             session.held.remove(key, self.is_held_by(session.number));
             session.seq = session.seq.max(release.seq);
         }
         self.changes.write(release.seq);
+    }
+
+    /// Takes back grants that were made together, so that the store has all of them or none.
+    pub fn take_back_all<'a>(
+        &self,
+        session: &mut Session,
+        grants: impl Iterator<Item = &'a Grant> + Clone,
+        now: Instant,
+    ) {
+        let over = grants.clone().map(|grant| Change::Released(grant.token));
+        self.changes.push_all(over);
+        for grant in grants {
+            self.take_back(session, grant, now);
+        }
     }
 
     /// Whether the holder of the grant still has it.
@@ -181,7 +209,7 @@ impl LockTable {
         let grant = |key: &LockKey, lock: &mut Lock| {
             Some(Grant {
                 key: key.clone(),
-                token: lock.grant_of(holder)?.token(),
+                token: lock.make_known(holder)?.token(),
                 holder: holder.to_holder(),
             })
         };
@@ -222,7 +250,7 @@ impl LockTable {
         let holder = session.or_owner(owner);
         let losses = &mut session.held.lost;
         let set = |key: &LockKey, lock: &mut Lock| {
-            let token = lock.grant_of(holder)?.token();
+            let token = lock.make_known(holder)?.token();
             let is_session = matches!(holder, HolderRef::Session(_));
             let lost =
                 (is_session && lease.is_some()).then(|| Arc::clone(losses.get_or_insert_default()));
@@ -292,6 +320,11 @@ impl LockTable {
         self.leases.sooner().await;
     }
 
+    /// The longest lease, if every lock has one.
+    pub fn longest_hold(&self) -> Option<Duration> {
+        self.limits.max_hold
+    }
+
     pub(super) fn bounded(&self, lease: Option<Duration>) -> Option<Duration> {
         lease.into_iter().chain(self.limits.max_hold).min()
     }
@@ -329,13 +362,17 @@ impl LockTable {
         ends: impl FnOnce(&GrantWord) -> bool,
     ) -> Option<Release> {
         let mut granted = Vec::new();
-        let mut released = None;
+        let (mut released, mut is_shown) = (None, false);
         self.locks.remove_if(key, |key, lock| {
             let Some(word) = lock.grant_of(holder).filter(ends) else {
                 return false;
             };
             let token = word.token();
-            released = Some((token, self.changes.push(|| Change::Released(token))));
+            let seq = self.changes.push(|| Change::Released(token));
+            self.note_change(holder, seq);
+            is_shown = self.watches.may_watch(|| self.locks.hash(key.as_bytes()))
+                && lock.first_granted().1 == token;
+            released = Some((token, seq));
             if self.is_stopping() {
                 self.claims
                     .fetch_sub(lock.refuse_waiters(), Ordering::Relaxed);
@@ -351,9 +388,10 @@ impl LockTable {
         });
         let (token, seq) = released?;
         self.claims.fetch_sub(1, Ordering::Relaxed);
-        self.note_change(holder, seq);
         self.wake_all(&granted);
-        self.watches.changed(|| self.locks.hash(key));
+        if is_shown {
+            self.watches.changed(self.locks.hash(key));
+        }
         let passed_on = !granted.is_empty();
         Some(Release {
             token,
@@ -399,16 +437,20 @@ impl LockTable {
         }
     }
 
-    /// Notes a change of a grant to this holder.
+    /// Notes a change of a grant to this holder. Called under the key's guard.
     pub(super) fn note_change(&self, holder: HolderRef<'_>, seq: Seq) {
         if let HolderRef::Owner(_) = holder {
             self.last_owner_change.fetch_max(seq.0, Ordering::Relaxed);
         }
     }
 
+    /// The last change of any owner's lock.
+    pub fn last_owner_change(&self) -> Seq {
+        Seq(self.last_owner_change.load(Ordering::Relaxed))
+    }
+
     /// The last change that the session or any owner made.
     pub(super) fn last_change(&self, session: &Session) -> Seq {
-        let of_owners = Seq(self.last_owner_change.load(Ordering::Relaxed));
-        session.last_change().max(of_owners)
+        session.last_change().max(self.last_owner_change())
     }
 }

@@ -129,7 +129,7 @@ impl LockTable {
             // Nobody stands for it.
             Holder::Owner(_) => SessionNumber(0),
         };
-        let hold = Hold { word, taker };
+        let hold = Hold::new(word, taker);
         let key = self.locks.at(key, |place| match place {
             Place::Free(free) => {
                 let key = free.key().clone();

@@ -39,7 +39,17 @@ pub struct Signal {
 impl Signal {
     /// Gives the order, unless a harder one was given before.
     pub fn give(&self, order: Order) {
+        self.set(order);
+        self.wake();
+    }
+
+    /// As [`Signal::give`], but the connection is not woken yet.
+    pub(super) fn set(&self, order: Order) {
         self.order.fetch_max(order as u8, Ordering::AcqRel);
+    }
+
+    /// Wakes the connection after [`Signal::set`]. Not under a guard.
+    pub(super) fn wake(&self) {
         self.given.notify_one();
     }
 

@@ -25,7 +25,8 @@ impl LockTable {
 
     /// All sessions, by number.
     pub fn session_views(&self) -> Vec<SessionView> {
-        self.sessions.views(SessionNumber(0), usize::MAX)
+        let numbers = self.sessions.numbers(SessionNumber(0), usize::MAX);
+        self.sessions.views(&numbers)
     }
 
     /// The keys held, in order. Locks one shard at a time; costs a word per key.
@@ -90,19 +91,26 @@ impl LockTable {
     }
 
     /// The sessions with numbers above this, in their order, the first `most` of them, with the
-    /// requests that they wait with.
+    /// requests that they wait with; and the number behind which there are more.
     pub fn sessions_after(
         &self,
         above: SessionNumber,
         most: usize,
-    ) -> Vec<(SessionView, Option<Arc<Waiter>>)> {
-        let views = self.sessions.views(above, most);
+    ) -> (
+        Vec<(SessionView, Option<Arc<Waiter>>)>,
+        Option<SessionNumber>,
+    ) {
+        let mut numbers = self.sessions.numbers(above, most + 1);
+        let has_more = numbers.len() > most;
+        numbers.truncate(most);
+        let next = numbers.last().copied().filter(|_| has_more);
+        let views = self.sessions.views(&numbers);
         let waits = interleave::lock(&self.waits);
         let with_wait = |view: SessionView| {
             let waiter = waits.of(view.number).cloned();
             (view, waiter)
         };
-        views.into_iter().map(with_wait).collect()
+        (views.into_iter().map(with_wait).collect(), next)
     }
 
     /// How many requests wait.

@@ -134,10 +134,10 @@ impl LockTable {
         waits.insert(Arc::clone(&waiter));
         let circle = self.find_circle(&waits, session, &waiter)?;
         // A request that was granted the lock meanwhile keeps it, whatever the walk found.
-        if !self.leave(&waiter, now) {
-            return None;
-        }
+        let let_in = self.leave(&waiter, now)?;
         waits.remove(session.number);
+        drop(waits);
+        self.wake_all(&let_in);
         session.waiting = None;
         Some(circle)
     }
@@ -153,10 +153,10 @@ impl LockTable {
         }
         let until = requester.until();
         let ends_before = |token| self.leases.end(token).is_some_and(|end| end < until);
-        waits.circle(requester, |waiter| {
+        waits.circle(requester, |waiter, are_known| {
             interleave::between_guards();
             let edges = |_: &LockKey, lock: &mut Lock| {
-                waits.edges(requester.session(), waiter, lock, ends_before)
+                waits.edges(requester.session(), waiter, lock, are_known, ends_before)
             };
             let edges = self.locks.with(waiter.key().as_bytes(), edges);
             edges.unwrap_or_default()
@@ -176,8 +176,13 @@ impl LockTable {
             debug_assert!(false, "only a wait is ended");
             return Outcome::free(Locked::Busy);
         };
-        let has_left = !waiter.is_granted() && self.leave(&waiter, now);
+        let let_in = match waiter.is_granted() {
+            true => None,
+            false => self.leave(&waiter, now),
+        };
         interleave::lock(&self.waits).remove(session.number);
+        let has_left = let_in.is_some();
+        self.wake_all(&let_in.unwrap_or_default());
         if has_left || !waiter.is_granted() {
             assert!(ending != Ending::Granted, "a granted waiter cannot leave");
             return Outcome::free(Locked::Busy);
@@ -197,10 +202,10 @@ impl LockTable {
         }
     }
 
-    /// True if the waiter left the queue; false if it was granted the lock before it could, or was
-    /// refused when its lock was released during a stop. If it stood in the way of others, they are
-    /// let in in the same step.
-    fn leave(&self, waiter: &Waiter, now: Instant) -> bool {
+    /// Takes the waiter out of its queue; `None` if it was granted the lock before that, or was refused
+    /// when its lock was released during a stop. If it stood in the way of others, they are let in in
+    /// the same step, and returned: they must be woken.
+    fn leave(&self, waiter: &Waiter, now: Instant) -> Option<Vec<Arc<Waiter>>> {
         let left = self.locks.with(waiter.key().as_bytes(), |key, lock| {
             let grant = |next: &Waiter| self.grant_to_waiter(next, key, now);
             lock.leave(waiter, (!self.is_stopping()).then_some(grant))
@@ -209,12 +214,9 @@ impl LockTable {
         // Otherwise it is not known whether the waiter has the lock. The panic ends its
         // connection's task, and the lock stays with its holders.
         assert!(!waiter.is_waiting(), "a waiter waits for a held lock");
-        let Some(let_in) = let_in else {
-            return false;
-        };
+        let let_in = let_in?;
         self.claims.fetch_sub(1, Ordering::Relaxed);
-        self.wake_all(&let_in);
-        true
+        Some(let_in)
     }
 
     /// Makes the grant of a waiter whose turn it is. Called under the key's guard.

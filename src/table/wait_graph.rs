@@ -32,7 +32,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use super::holders::{Hold, HolderRef};
-use super::knot::{Knot, Need};
+use super::knot::Knot;
 use super::lock::{Lock, Needs};
 use super::lock_key::LockKey;
 use super::shrunk;
@@ -50,15 +50,15 @@ pub(super) struct WaitGraph {
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Edges {
     /// Whether any of the holders is enough; otherwise it needs each.
-    is_any: bool,
+    pub(super) is_any: bool,
     /// Whether these are all holders of the key.
-    are_all_holders: bool,
+    pub(super) are_all_holders: bool,
     /// Whether the requester is among the holders.
-    requester: bool,
+    pub(super) requester: bool,
     /// The holders that wait themselves, or did a moment ago.
-    waiting: Vec<SessionNumber>,
+    pub(super) waiting: Vec<SessionNumber>,
     /// Whether another holder does not wait.
-    has_free: bool,
+    pub(super) has_free: bool,
 }
 
 /// A waiting session that a walk has met, and the visit that led to it.
@@ -113,7 +113,7 @@ impl WaitGraph {
     pub(super) fn circle(
         &self,
         requester: &Arc<Waiter>,
-        edges: impl Fn(&Waiter) -> Edges,
+        edges: impl Fn(&Waiter, &dyn Fn(bool) -> bool) -> Edges,
     ) -> Option<Circle> {
         let mut visits = vec![Visit {
             waiter: Arc::clone(requester),
@@ -127,10 +127,14 @@ impl WaitGraph {
             if keys.contains(waiter.key()) {
                 continue;
             }
-            let beyond = edges(&waiter);
+            let beyond = edges(&waiter, &|_| false);
             visits[index].is_any = beyond.is_any;
             if beyond.are_all_holders {
                 keys.insert(waiter.key().clone());
+            }
+            if beyond.is_any && beyond.has_free {
+                // It does not wait for ever.
+                continue;
             }
             if beyond.requester {
                 let path = path_to(&visits, index);
@@ -158,43 +162,29 @@ impl WaitGraph {
     /// The shortest circle through `requester` of sessions that wait for each other for ever, where
     /// some need any of several holders: each of these must wait for the requester, too, directly or
     /// through others.
-    ///
-    /// Beginning with all requests that the requester can reach, those are taken out that can go on
-    /// without it, and those that do not wait for it, until all that are left do.
-    fn knot(&self, requester: &Arc<Waiter>, edges: impl Fn(&Waiter) -> Edges) -> Option<Circle> {
+    fn knot(
+        &self,
+        requester: &Arc<Waiter>,
+        edges: impl Fn(&Waiter, &dyn Fn(bool) -> bool) -> Edges,
+    ) -> Option<Circle> {
         let mut knot = Knot::new(requester);
-        let mut index = 0;
-        while let Some(waiter) = knot.waiters.get(index).cloned() {
-            let beyond = edges(&waiter);
-            let requester = beyond.requester.then_some(0);
-            let mut waits_for: Vec<usize> = requester.into_iter().collect();
-            let mut has_free = beyond.has_free;
-            for holder in beyond.waiting {
-                match self.of(holder) {
-                    Some(waiter) => waits_for.push(knot.place(waiter)),
-                    None => has_free = true,
-                }
-            }
-            let is_any = beyond.is_any;
-            knot.needs.push(Need {
-                is_any,
-                has_free,
-                waits_for,
-            });
-            index += 1;
+        while let Some((place, waiter)) = knot.next_unread() {
+            let beyond = edges(&waiter, &|is_any| knot.knows(waiter.key(), is_any));
+            knot.read(place, beyond, |session| self.of(session));
         }
-        knot.tighten();
         knot.shortest_circle()
     }
 
     /// Whom the request of `waiter` waits for at this lock of its key. Looks at the holders or at the
-    /// waiting sessions, whichever are fewer. `ends_before` says of an owner's grant that its lease
-    /// ends before the requester's wait does.
+    /// waiting sessions, whichever are fewer, and at the owners; and at none of them, if it waits for
+    /// all or any of the holders and these are known. `ends_before` says of an owner's grant that its
+    /// lease ends before the requester's wait does.
     pub(super) fn edges(
         &self,
         requester: SessionNumber,
         waiter: &Waiter,
         lock: &Lock,
+        are_known: &dyn Fn(bool) -> bool,
         ends_before: impl Fn(Token) -> bool,
     ) -> Edges {
         let needs = lock.needs(waiter);
@@ -203,6 +193,9 @@ impl WaitGraph {
             are_all_holders: matches!(needs, Needs::All | Needs::Any),
             ..Edges::default()
         };
+        if edges.are_all_holders && are_known(edges.is_any) {
+            return edges;
+        }
         let mut all = 0;
         let mut seen = 0;
         let mut add = |session: SessionNumber| {
@@ -215,16 +208,18 @@ impl WaitGraph {
                 seen -= 1;
             }
         };
-        let stands_in = |word: &Hold| {
-            let (token, taker) = (word.word.token(), word.taker);
-            (!ends_before(token)).then_some(taker)
+        // Most owners' takers do not wait, and their leases need not be looked for.
+        let may_be_stuck =
+            |taker: SessionNumber| taker == requester || self.waiters.contains_key(&taker);
+        let stands_in = |hold: &Hold| {
+            let is_stuck = may_be_stuck(hold.taker) && !ends_before(hold.word.token());
+            is_stuck.then_some(hold.taker)
         };
         if !edges.are_all_holders {
-            let is_own =
-                |one: &(&Holder, &Hold)| needs == Needs::OwnOwner && one.0 == waiter.holder();
-            for (_, hold) in lock.owners().filter(is_own) {
+            let own = lock.hold_of(waiter.holder());
+            if let (Needs::OwnOwner, Some(hold)) = (&needs, own) {
                 all += 1;
-                stands_in(hold).into_iter().for_each(&mut add);
+                stands_in(&hold).into_iter().for_each(&mut add);
             }
         } else if lock.holders_in_all() <= self.waiters.len() + 1 {
             for (holder, hold) in lock.holders() {

@@ -158,8 +158,8 @@ impl Waiter {
         self.granted.notify_one();
     }
 
-    fn is_session_for_slot(&self) -> bool {
-        matches!(self.ask.mode, Mode::Slot(_)) && !self.ask.is_owned()
+    fn is_for_slot(&self) -> bool {
+        matches!(self.ask.mode, Mode::Slot(_))
     }
 
     /// Under the key's guard only.
@@ -184,7 +184,7 @@ pub(super) struct Waiters {
     /// How many entries all lists of `by_value` have together.
     by_value_len: usize,
     waiting: usize,
-    /// How many of those who wait are not sessions that ask for a slot, and how many ask for owners.
+    /// How many of those who wait do not ask for a slot, and how many ask for owners.
     not_for_slots: usize,
     for_owners: usize,
 }
@@ -195,7 +195,7 @@ const SWEEP_FROM: usize = 32;
 impl Waiters {
     pub(super) fn push(&mut self, waiter: Arc<Waiter>) {
         self.put_back(Arc::clone(&waiter));
-        self.not_for_slots += usize::from(!waiter.is_session_for_slot());
+        self.not_for_slots += usize::from(!waiter.is_for_slot());
         self.for_owners += usize::from(waiter.ask.is_owned());
         self.order.push_back(waiter);
         self.waiting += 1;
@@ -247,7 +247,7 @@ impl Waiters {
     fn end(&mut self, waiter: &Waiter, state: u8) {
         waiter.change(state);
         self.waiting -= 1;
-        self.not_for_slots -= usize::from(!waiter.is_session_for_slot());
+        self.not_for_slots -= usize::from(!waiter.is_for_slot());
         self.for_owners -= usize::from(waiter.ask.is_owned());
     }
 
@@ -268,8 +268,8 @@ impl Waiters {
         self.for_owners > 0
     }
 
-    /// Whether all who wait are sessions that ask for a slot.
-    pub(super) fn are_all_sessions_for_slots(&self) -> bool {
+    /// Whether all who wait ask for a slot.
+    pub(super) fn are_all_for_slots(&self) -> bool {
         self.not_for_slots == 0
     }
 

@@ -65,16 +65,15 @@ impl Default for Watches {
 }
 
 impl Watches {
-    /// Tells the watchers of a key that it has changed. Not under a guard. `hash` is that of the key.
-    pub(super) fn changed(&self, hash: impl FnOnce() -> u64) {
+    /// Whether anyone may watch the key with this hash. If not, whoever begins to watch it from here on
+    /// sees what is done under the guard under which this is asked.
+    pub(super) fn may_watch(&self, hash: impl FnOnce() -> u64) -> bool {
+        self.in_all.load(Ordering::Relaxed) > 0 && self.slot(hash()).load(Ordering::Relaxed) > 0
+    }
+
+    /// Tells the watchers of the key with this hash that it has changed. Not under a guard.
+    pub(super) fn changed(&self, hash: u64) {
         interleave::between_guards();
-        if self.in_all.load(Ordering::Relaxed) == 0 {
-            return;
-        }
-        let hash = hash();
-        if self.slot(hash).load(Ordering::Relaxed) == 0 {
-            return;
-        }
         let changed = self.lock().get(&hash).map(|one| Arc::clone(&one.changed));
         if let Some(changed) = changed {
             changed.notify_waiters();

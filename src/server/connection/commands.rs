@@ -1,6 +1,7 @@
 //! Runs requests: one arm for each command.
 
 use std::ops::ControlFlow;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -273,7 +274,13 @@ impl<S: Transport> Connection<S> {
         if self.pending.has_unchecked() {
             self.settle_pending().await?;
         }
-        let basis = unlock_all(&self.shared, &mut self.session).await;
+        let signal = Arc::clone(self.session.signal());
+        // Whoever takes the session over while this goes on has what is left by then.
+        let basis = tokio::select! {
+            biased;
+            basis = unlock_all(&self.shared, &mut self.session) => basis,
+            order = signal.cut_off() => return Err(order.into()),
+        };
         self.answer(&StateReply::Ok, basis);
         Ok(())
     }
@@ -318,6 +325,9 @@ impl<S: Transport> Connection<S> {
                 return Ok(());
             }
             give_way(&shared.table, basis.seq()).await;
+            if let Some(order) = self.session.signal().is_cut_off() {
+                return Err(order.into());
+            }
         }
     }
 
@@ -361,7 +371,7 @@ impl<S: Transport> Connection<S> {
         let set = table.set_lease(&mut self.session, key, owner.as_ref(), lease, now)?;
         if !could_lose && self.session.may_lose() {
             // From now on the session may lose what earlier replies tell of.
-            table.name_grants(&self.session, self.pending.unchecked());
+            table.name_grants(&self.session, self.pending.bases());
         }
         Ok(set.map(|set| set.map_or_else(not_held, |()| StateReply::Ok)))
     }

@@ -104,13 +104,10 @@ impl<S: Transport> Connection<S> {
         let Some(_turn) = self.turn().await? else {
             return Ok(());
         };
-        let find = move |shared: &Shared| shared.table.sessions_after(after, PAGE + 1);
-        let Some(mut sessions) = self.found(find).await else {
+        let find = move |shared: &Shared| shared.table.sessions_after(after, PAGE);
+        let Some((sessions, next)) = self.found(find).await else {
             return Ok(());
         };
-        let has_more = sessions.len() > PAGE;
-        sessions.truncate(PAGE);
-        let last = sessions.last().map(|(view, _)| view.number);
         let write = async {
             put_start(&mut self.output, "SESSIONS");
             for (view, waiter) in sessions {
@@ -127,8 +124,8 @@ impl<S: Transport> Connection<S> {
                 put_session_entry(&mut self.output, &entry, now);
                 self.give_way().await?;
             }
-            if let (true, Some(last)) = (has_more, last) {
-                put_next_session(&mut self.output, last);
+            if let Some(next) = next {
+                put_next_session(&mut self.output, next);
             }
             put_end(&mut self.output);
             Ok(())

@@ -32,7 +32,9 @@ impl<S: Transport> Connection<S> {
     ///
     /// When the connection is over.
     pub(super) async fn lock_all(&mut self, keys: Vec<Key>, wait: Duration) -> Result<(), Gone> {
-        let deadline = Instant::now() + wait;
+        // What it has has no lease before it has all, and none may be held for longer than this.
+        let longest = self.shared.table.longest_hold();
+        let deadline = Instant::now() + longest.map_or(wait, |longest| wait.min(longest));
         let mut keys = keys;
         keys.sort_unstable();
         keys.dedup();

@@ -140,10 +140,9 @@ impl PendingReplies {
         };
     }
 
-    /// What the replies rest on of which nothing was checked yet.
-    pub(super) fn unchecked(&mut self) -> impl Iterator<Item = &mut Basis> {
-        let unchecked = self.replies[self.settled..].iter_mut();
-        unchecked.map(|reply| &mut reply.basis)
+    /// What the replies rest on.
+    pub(super) fn bases(&mut self) -> impl Iterator<Item = &mut Basis> {
+        self.replies.iter_mut().map(|reply| &mut reply.basis)
     }
 
     /// What the replies rest on that were not sent whole.
@@ -168,6 +167,16 @@ impl PendingReplies {
             _ => None,
         });
         released.collect()
+    }
+
+    /// Whether an unchecked reply speaks of an owner's grant that another connection has ended.
+    fn has_lost_owner(&self, table: &LockTable) -> bool {
+        let unchecked = self.replies[self.settled..].iter();
+        let mut grants = unchecked.filter_map(|reply| match reply.basis.claim() {
+            Some(Claim::New(grant) | Claim::Again(grant) | Claim::Held(grant)) => Some(grant),
+            _ => None,
+        });
+        grants.any(|grant| !grant.holder().is_session() && !table.is_granted(grant))
     }
 
     /// Replaces each unchecked reply for which `instead` puts another one. All replies are checked
@@ -209,6 +218,11 @@ impl<S: Transport> Connection<S> {
             stored = table.changes().durable(last) => stored,
             order = self.session.signal().cut_off() => return Err(order.into()),
         };
+        if self.pending.has_lost_owner(table) {
+            // That an owner has lost the lock is told when it is on disk. If it cannot be stored, the
+            // grant was there up to now all the same, and so was what the reply rests on.
+            let _ = table.changes().durable(table.last_owner_change()).await;
+        }
         let (session, now) = (&mut *self.session, shared.clock.now());
         let durable = table.changes().durable_up_to();
         let released = self.pending.released();
@@ -271,8 +285,10 @@ fn undo(
     why: &NotStored,
     now: std::time::Instant,
 ) -> Instead {
-    if let Some(claim) = basis.take_claim() {
-        give_back(table, session, claim, now);
+    match basis.take_claim() {
+        Some(Claim::New(grant)) => table.take_back(session, &grant, now),
+        Some(claim) => give_back(table, session, claim, now),
+        None => {}
     }
     Instead::Free(Reply::NotStored(why.clone()))
 }
@@ -287,9 +303,8 @@ fn give_back(table: &LockTable, session: &mut Session, claim: Claim, now: std::t
             }
         }
         Claim::Several(all) => {
-            for one in all.iter().filter(|one| one.is_new) {
-                table.give_back(session, &one.grant, now);
-            }
+            let new = all.iter().filter(|one| one.is_new);
+            table.take_back_all(session, new.map(|one| &one.grant), now);
         }
         Claim::Again(_) | Claim::Held(_) | Claim::Released(_) => {}
     }
