@@ -229,3 +229,26 @@ fn no_answer_shows_a_secret() {
         assert!(lines.iter().all(|line| !line.contains(secret)), "{lines:?}");
     }
 }
+
+/// However many clients do not read what they asked for, an operator is answered.
+#[test]
+fn whoever_does_not_read_a_listing_keeps_no_other_from_one() {
+    let server = Server::start_with(|config| config.max_unsent = 1);
+    let mut a = server.connect();
+    let long = "k".repeat(600);
+    let lines: String = (0..900)
+        .map(|number| format!("lock {long}{number}\n"))
+        .collect();
+    a.send_raw(lines);
+    (0..900).for_each(|_| a.expect("200 Acquired"));
+    let mut idle: Vec<Client> = (0..20).map(|_| server.connect()).collect();
+    for client in &mut idle {
+        socket2::SockRef::from(client.socket())
+            .set_recv_buffer_size(4096)
+            .expect("a socket");
+        client.send("locks\nlocks\nlocks\nlocks\nlocks\nlocks\nlocks\nlocks\nlocks\nlocks");
+        client.send("debug");
+    }
+    assert_eq!(a.ask_list("locks").len(), 901);
+    assert!(a.ask_list("sessions").len() > 20);
+}

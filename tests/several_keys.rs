@@ -154,3 +154,28 @@ fn requests_for_several_keys_never_wait_for_each_other_in_a_circle() {
         client.join().expect("no client was refused");
     }
 }
+
+#[test]
+fn a_key_that_was_its_own_and_is_lost_meanwhile_is_taken_again() {
+    let server = Server::start();
+    let (mut a, mut b) = (server.connect(), server.connect());
+    a.ask("lock p2", "200 Acquired");
+    a.ask("expire p2 1", "200 OK");
+    b.ask("lock p3", "200 Acquired");
+    b.send("watch p2");
+    let held = b.read();
+    a.send("lock_all 3600 p1 p2 p3");
+    server.until_waiting(1);
+    if let Some(token) = held
+        .strip_prefix("200 ")
+        .and_then(|rest| rest.split(' ').next())
+    {
+        b.send(format!("watch p2 {token} 3600"));
+        b.read();
+    }
+    b.ask("unlock p3", "200 Unlocked");
+    a.expect("200 Acquired");
+    for key in ["p1", "p2", "p3"] {
+        b.ask(format!("lock {key}"), "409 Unavailable");
+    }
+}

@@ -79,8 +79,14 @@ impl fmt::Display for Visible<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for chunk in self.0.utf8_chunks() {
             for character in chunk.valid().chars() {
-                match character.is_ascii_control() {
-                    true => write!(f, "\\x{:02X}", u32::from(character))?,
+                match character.is_control() {
+                    true => {
+                        let mut bytes = [0; 4];
+                        let bytes = character.encode_utf8(&mut bytes).bytes();
+                        for byte in bytes {
+                            write!(f, "\\x{byte:02X}")?;
+                        }
+                    }
                     false => write!(f, "{character}")?,
                 }
             }
@@ -104,7 +110,7 @@ mod tests {
 
     #[test]
     fn what_is_shown_is_one_line_of_text() {
-        let shown = Visible(b"a\"\\\r\x1b\xc3\xa9\xff").to_string();
-        assert_eq!(shown, "a\"\\\\x0D\\x1B\u{e9}\\xFF");
+        let shown = Visible(b"a\"\\\r\x1b\xc3\xa9\xff\xc2\x9b").to_string();
+        assert_eq!(shown, "a\"\\\\x0D\\x1B\u{e9}\\xFF\\xC2\\x9B");
     }
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use bytes::{BufMut, BytesMut};
 
 use super::json::Object;
-use super::reply::{put_fmt, put_visible};
+use super::reply::{put_fmt, put_holder_text, put_visible};
 use crate::model::{
     Ask, AskedFor, Holder, Key, LockEntry, LockView, Mode, SessionEntry, SessionNumber,
     SessionView, Visible,
@@ -47,8 +47,8 @@ pub fn put_lock(out: &mut BytesMut, key: &[u8], view: &LockView) {
     out.put_slice(b"LOCK ");
     put_visible(out, key);
     for (index, (holder, _)) in view.holders.iter().enumerate() {
-        let comma = if index > 0 { "," } else { "" };
-        put_fmt(out, format_args!("{comma} {holder}"));
+        out.put_slice(if index > 0 { b", " } else { b" " });
+        put_holder_text(out, holder);
     }
     let more = view.holders_in_all.saturating_sub(view.holders.len());
     if more > 0 {

@@ -144,7 +144,9 @@ impl Reply<'_> {
             }),
             Self::State(None) => out.put_slice(b"200 free\r\n"),
             Self::State(Some((holder, token))) => {
-                put_fmt(out, format_args!("200 {token} held by {holder}\r\n"));
+                put_fmt(out, format_args!("200 {token} held by "));
+                put_holder_text(out, holder);
+                out.put_slice(b"\r\n");
             }
             Self::Done => out.put_slice(b"200 OK\r\n"),
             Self::Stats(stats) => put_stats(out, *stats),
@@ -200,6 +202,17 @@ pub(super) fn put_visible(out: &mut BytesMut, bytes: &[u8]) {
             put_fmt(out, format_args!("\\x{byte:02X}"));
         } else {
             out.put_u8(byte);
+        }
+    }
+}
+
+/// Writes `#24` or `@owner`.
+pub(super) fn put_holder_text(out: &mut BytesMut, holder: &Holder) {
+    match holder {
+        Holder::Session(number) => put_fmt(out, format_args!("{number}")),
+        Holder::Owner(owner) => {
+            out.put_u8(b'@');
+            put_visible(out, owner.as_bytes());
         }
     }
 }

@@ -47,8 +47,11 @@ use throttle::Throttles;
 /// The time that the store has for its last commit when the time of a stop is over.
 const LAST_COMMIT: Duration = Duration::from_secs(1);
 
-/// How many requests that list much run at one time.
-const LISTINGS_AT_ONCE: usize = 8;
+/// How many `debug`s run at one time.
+const DEBUGS_AT_ONCE: usize = 8;
+
+/// How many searches for what `locks` and `sessions` show run at one time.
+const SEARCHES_AT_ONCE: usize = 2;
 
 /// The state that all tasks of a server share.
 #[derive(Debug)]
@@ -60,8 +63,8 @@ struct Shared {
     handover_spin: HandoverSpin,
     throttles: Throttles,
     places: Places,
-    /// Turns for answers that list much.
-    listings: Arc<Semaphore>,
+    debugs: Arc<Semaphore>,
+    searches: Arc<Semaphore>,
     start: Instant,
     /// All tasks of the server, so that a stop can wait for them.
     tasks: TaskTracker,
@@ -79,7 +82,8 @@ impl Shared {
             handover_spin: HandoverSpin::default(),
             throttles: Throttles::default(),
             places: Places::new(config.max_connections as usize),
-            listings: Arc::new(Semaphore::new(LISTINGS_AT_ONCE)),
+            debugs: Arc::new(Semaphore::new(DEBUGS_AT_ONCE)),
+            searches: Arc::new(Semaphore::new(SEARCHES_AT_ONCE)),
             start: Instant::now(),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),

@@ -772,6 +772,20 @@ mod tests {
         assert_eq!(handed_to(release(&mut lock, session(5))), [6]);
     }
 
+    /// The second request of the owner stays in its place, and among those who come along later.
+    #[test]
+    fn of_two_requests_of_one_owner_one_comes_along() {
+        let mut lock = new(1, Mode::Exclusive);
+        let twice = [2, 3].map(|number| wait_for(&mut lock, number, owned(shared("r"), "o")));
+        wait(&mut lock, 4, Mode::Exclusive);
+        wait(&mut lock, 5, shared("r"));
+        assert_eq!(handed_to(release(&mut lock, session(1))), [2, 5]);
+        assert!(twice[1].is_waiting());
+        assert_eq!(handed_to(release(&mut lock, session(5))), [0; 0]);
+        wait(&mut lock, 6, shared("r"));
+        assert_eq!(handed_to(release(&mut lock, owner("o"))), [3, 6]);
+    }
+
     #[test]
     fn a_waiter_for_a_slot_needs_any_holder_and_all_others_each() {
         let mut lock = new(1, slots(2));

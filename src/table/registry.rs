@@ -419,10 +419,8 @@ impl Registry {
         numbers
     }
 
-    /// Those of these sessions that are not over.
-    pub(super) fn views(&self, numbers: &[SessionNumber]) -> Vec<SessionView> {
-        let view = |number: &SessionNumber| Some(self.sessions.get(number)?.view(*number));
-        numbers.iter().filter_map(view).collect()
+    pub(super) fn view(&self, number: SessionNumber) -> Option<SessionView> {
+        Some(self.sessions.get(&number)?.view(number))
     }
 }
 

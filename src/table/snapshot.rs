@@ -26,7 +26,8 @@ impl LockTable {
     /// All sessions, by number.
     pub fn session_views(&self) -> Vec<SessionView> {
         let numbers = self.sessions.numbers(SessionNumber(0), usize::MAX);
-        self.sessions.views(&numbers)
+        let views = numbers.into_iter().map(|number| self.sessions.view(number));
+        views.flatten().collect()
     }
 
     /// The keys held, in order. Locks one shard at a time; costs a word per key.
@@ -90,27 +91,24 @@ impl LockTable {
         })
     }
 
-    /// The sessions with numbers above this, in their order, the first `most` of them, with the
-    /// requests that they wait with; and the number behind which there are more.
-    pub fn sessions_after(
+    /// The numbers of sessions above this one, in their order, the first `most` of them.
+    pub fn sessions_after(&self, above: SessionNumber, most: usize) -> Vec<SessionNumber> {
+        self.sessions.numbers(above, most)
+    }
+
+    /// One session, and the request that it waits with; `None` if it is over.
+    pub fn session_view(
         &self,
-        above: SessionNumber,
-        most: usize,
-    ) -> (
-        Vec<(SessionView, Option<Arc<Waiter>>)>,
-        Option<SessionNumber>,
-    ) {
-        let mut numbers = self.sessions.numbers(above, most + 1);
-        let has_more = numbers.len() > most;
-        numbers.truncate(most);
-        let next = numbers.last().copied().filter(|_| has_more);
-        let views = self.sessions.views(&numbers);
-        let waits = interleave::lock(&self.waits);
-        let with_wait = |view: SessionView| {
-            let waiter = waits.of(view.number).cloned();
-            (view, waiter)
-        };
-        (views.into_iter().map(with_wait).collect(), next)
+        number: SessionNumber,
+    ) -> Option<(SessionView, Option<Arc<Waiter>>)> {
+        let view = self.sessions.view(number)?;
+        let waiter = interleave::lock(&self.waits).of(number).cloned();
+        Some((view, waiter))
+    }
+
+    /// How many requests watch a key.
+    pub fn watching(&self) -> usize {
+        self.watches.in_all()
     }
 
     /// How many requests wait.

@@ -80,6 +80,10 @@ impl Watches {
         }
     }
 
+    pub(super) fn in_all(&self) -> usize {
+        self.in_all.load(Ordering::Relaxed)
+    }
+
     fn slot(&self, hash: u64) -> &AtomicUsize {
         &self.slots[hash as usize % SLOTS]
     }

@@ -1,5 +1,7 @@
 //! The answer to `debug`, which may be far larger than any buffer.
 
+use std::sync::Arc;
+
 use tokio::time::timeout;
 
 use super::lists::LISTING_TIME;
@@ -14,8 +16,13 @@ const SHOWN_HOLDERS: usize = 1000;
 impl<S: Transport> Connection<S> {
     /// Writes sessions, locks and waiting requests, each as it is when its line is written: other
     /// clients go on meanwhile, so the lines do not show one moment.
+    ///
+    /// The lists take memory until the client has read them, so only
+    /// [`DEBUGS_AT_ONCE`](crate::server::DEBUGS_AT_ONCE) run at one time, and each for a limited time; the
+    /// others wait for their turn.
     pub(super) async fn debug(&mut self) -> Result<(), Gone> {
-        let Some(_turn) = self.turn().await? else {
+        let turns = Arc::clone(&self.shared.debugs);
+        let Some(_turn) = self.turn(turns).await? else {
             return Ok(());
         };
         timeout(LISTING_TIME, self.write_debug())

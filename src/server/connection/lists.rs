@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 use tracing::error;
 
@@ -27,17 +27,17 @@ const PAGE: usize = 1000;
 const SHOWN: usize = 10;
 
 impl<S: Transport> Connection<S> {
-    /// A turn to list much: that takes memory and time, so only
-    /// [`LISTINGS_AT_ONCE`](crate::server::LISTINGS_AT_ONCE) do so at one time, and each for a limited
-    /// time; the others wait for their turn. `None` if the request was answered instead.
+    /// One of the `turns`, for which others may have to wait; `None` if the request was answered instead.
     ///
     /// # Errors
     ///
     /// When the connection is over.
-    pub(super) async fn turn(&mut self) -> Result<Option<OwnedSemaphorePermit>, Gone> {
+    pub(super) async fn turn(
+        &mut self,
+        turns: Arc<Semaphore>,
+    ) -> Result<Option<OwnedSemaphorePermit>, Gone> {
         self.flush().await?;
-        let turn = Arc::clone(&self.shared.listings).acquire_owned();
-        match self.wait_for(turn).await? {
+        match self.wait_for(turns.acquire_owned()).await? {
             Ok(turn) => return Ok(turn.ok()),
             Err(Interrupted::Stopping) => self.reply(&Reply::ShuttingDown),
             Err(Interrupted::Overrun) => self.refuse_overrun(),
@@ -65,72 +65,95 @@ impl<S: Transport> Connection<S> {
         prefix: Vec<u8>,
         after: Option<Vec<u8>>,
     ) -> Result<(), Gone> {
-        let Some(_turn) = self.turn().await? else {
-            return Ok(());
-        };
-        // To look through a million keys takes a while, and must not hold up other connections.
         let find = move |shared: &Shared| {
             let table = &shared.table;
             table.keys_after(&prefix, after.as_deref(), PAGE + 1)
         };
-        let Some(mut keys) = self.found(find).await else {
+        let Some(mut keys) = self.searched(find).await? else {
             return Ok(());
         };
         let has_more = keys.len() > PAGE;
         keys.truncate(PAGE);
-        let write = async {
-            put_start(&mut self.output, "LOCKS");
+        self.within_its_time(async move |connection| {
+            put_start(&mut connection.output, "LOCKS");
             for key in &keys {
                 let unix = SystemTime::now().duration_since(UNIX_EPOCH);
-                let now = (self.shared.clock.now(), unix.unwrap_or_default());
-                if let Some(entry) = self.shared.table.lock_entry(key.as_bytes(), SHOWN, now) {
-                    put_lock_entry(&mut self.output, &entry);
+                let now = (connection.shared.clock.now(), unix.unwrap_or_default());
+                let table = &connection.shared.table;
+                if let Some(entry) = table.lock_entry(key.as_bytes(), SHOWN, now) {
+                    put_lock_entry(&mut connection.output, &entry);
                 }
-                self.give_way().await?;
+                connection.give_way().await?;
             }
             if let (true, Some(last)) = (has_more, keys.last()) {
-                put_next_key(&mut self.output, last.as_bytes());
+                put_next_key(&mut connection.output, last.as_bytes());
             }
-            put_end(&mut self.output);
+            put_end(&mut connection.output);
             Ok(())
-        };
-        timeout(LISTING_TIME, write)
-            .await
-            .unwrap_or(Err(Gone::TooSlow))
+        })
+        .await
     }
 
-    /// The first sessions, in the order of their numbers.
+    /// The first sessions, in the order of their numbers, each as it is when its line is written.
     pub(super) async fn list_sessions(&mut self, after: SessionNumber) -> Result<(), Gone> {
-        let Some(_turn) = self.turn().await? else {
+        let find = move |shared: &Shared| shared.table.sessions_after(after, PAGE + 1);
+        let Some(mut numbers) = self.searched(find).await? else {
             return Ok(());
         };
-        let find = move |shared: &Shared| shared.table.sessions_after(after, PAGE);
-        let Some((sessions, next)) = self.found(find).await else {
-            return Ok(());
-        };
-        let write = async {
-            put_start(&mut self.output, "SESSIONS");
-            for (view, waiter) in sessions {
-                let now = self.shared.clock.now();
-                let entry = SessionEntry {
-                    idle: view.active_ms.map(|active| self.shared.clock.since(active)),
-                    view,
-                    waits_for: waiter.map(|waiter| WaitsFor {
-                        key: Key::new(waiter.key().as_bytes()),
-                        waited: now.saturating_duration_since(waiter.since()),
-                        left: waiter.until().saturating_duration_since(now),
-                    }),
-                };
-                put_session_entry(&mut self.output, &entry, now);
-                self.give_way().await?;
+        let has_more = numbers.len() > PAGE;
+        numbers.truncate(PAGE);
+        self.within_its_time(async move |connection| {
+            put_start(&mut connection.output, "SESSIONS");
+            for number in &numbers {
+                if let Some(entry) = connection.session_entry(*number) {
+                    let now = connection.shared.clock.now();
+                    put_session_entry(&mut connection.output, &entry, now);
+                }
+                connection.give_way().await?;
             }
-            if let Some(next) = next {
-                put_next_session(&mut self.output, next);
+            if let (true, Some(last)) = (has_more, numbers.last()) {
+                put_next_session(&mut connection.output, *last);
             }
-            put_end(&mut self.output);
+            put_end(&mut connection.output);
             Ok(())
-        };
-        timeout(LISTING_TIME, write)
+        })
+        .await
+    }
+
+    fn session_entry(&self, number: SessionNumber) -> Option<SessionEntry> {
+        let (view, waiter) = self.shared.table.session_view(number)?;
+        let now = self.shared.clock.now();
+        Some(SessionEntry {
+            idle: view.active_ms.map(|active| self.shared.clock.since(active)),
+            view,
+            waits_for: waiter.map(|waiter| WaitsFor {
+                key: Key::new(waiter.key().as_bytes()),
+                waited: now.saturating_duration_since(waiter.since()),
+                left: waiter.until().saturating_duration_since(now),
+            }),
+        })
+    }
+
+    /// What `find` finds among all that there is: a million keys take a while, so only
+    /// [`SEARCHES_AT_ONCE`](crate::server::SEARCHES_AT_ONCE) run at one time. What is found is small, so
+    /// that a client which reads it slowly keeps nobody waiting. `None` if the request was answered.
+    async fn searched<T: Send + 'static>(
+        &mut self,
+        find: impl FnOnce(&Shared) -> T + Send + 'static,
+    ) -> Result<Option<T>, Gone> {
+        let turns = Arc::clone(&self.shared.searches);
+        match self.turn(turns).await? {
+            Some(_turn) => Ok(self.found(find).await),
+            None => Ok(None),
+        }
+    }
+
+    /// Writes a listing, for which its client has a limited time.
+    async fn within_its_time(
+        &mut self,
+        write: impl AsyncFnOnce(&mut Self) -> Result<(), Gone>,
+    ) -> Result<(), Gone> {
+        timeout(LISTING_TIME, write(self))
             .await
             .unwrap_or(Err(Gone::TooSlow))
     }
@@ -173,6 +196,7 @@ impl<S: Transport> Connection<S> {
             ("connected_sessions", connected as u64),
             ("locks", table.held() as u64),
             ("waiters", table.waiting() as u64),
+            ("watchers", table.watching() as u64),
             ("connections", counters.connections.get()),
             ("grants", counters.grants.get()),
             ("hand_overs", counters.handovers.get()),

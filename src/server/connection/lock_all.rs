@@ -47,16 +47,24 @@ impl<S: Transport> Connection<S> {
         }
         // Answers to requests before this one are sent while what they tell of is so.
         self.flush().await?;
-        let mut claims = Vec::with_capacity(keys.len());
-        let failed = self.take_all(keys, deadline, &mut claims).await;
-        if let Ok(None) = failed {
-            let now = self.shared.clock.now();
-            let all = self.shared.table.keep_all(&mut self.session, claims, now);
-            self.answer(&StateReply::Acquired, all.basis);
-            return Ok(());
-        }
-        self.give_back_all(claims);
-        match failed? {
+        let failed = loop {
+            let mut claims = Vec::with_capacity(keys.len());
+            let failed = self.take_all(&keys, deadline, &mut claims).await;
+            let has_all = matches!(failed, Ok(None));
+            if has_all && !self.has_lost_one(&claims) {
+                let now = self.shared.clock.now();
+                let all = self.shared.table.keep_all(&mut self.session, claims, now);
+                self.answer(&StateReply::Acquired, all.basis);
+                return Ok(());
+            }
+            self.give_back_all(claims);
+            if !has_all {
+                break failed?;
+            }
+            // The lease of a key that the session held before has ended meanwhile. It cannot come so
+            // far a second time: whatever it takes now has no lease before it has all.
+        };
+        match failed {
             Some(Failed::Refused(key, why)) => self.refuse_lock(why, Reply::NotAll(key)),
             Some(Failed::Waited(key, why)) => self.refuse_waited(why, Reply::NotAll(key)),
             Some(Failed::NotStored(why)) => self.reply(&Reply::NotStored(why)),
@@ -68,7 +76,7 @@ impl<S: Transport> Connection<S> {
     /// Adds what it gets to `claims`, and returns why it does not get more; `None` if it has all.
     async fn take_all(
         &mut self,
-        keys: Vec<Key>,
+        keys: &[Key],
         deadline: Instant,
         claims: &mut Vec<Claim>,
     ) -> Result<Option<Failed>, Gone> {
@@ -92,16 +100,26 @@ impl<S: Transport> Connection<S> {
             let Outcome { value, mut basis } = match outcome.value {
                 Locked::Waiting => match self.until_granted(deadline).await? {
                     Waited::Granted(outcome) => outcome,
-                    Waited::Not(why) => return Ok(Some(Failed::Waited(key, why))),
+                    Waited::Not(why) => return Ok(Some(Failed::Waited(key.clone(), why))),
                 },
                 _ => outcome,
             };
             match value {
                 Locked::Acquired | Locked::Again => claims.extend(basis.take_claim()),
-                refused => return Ok(Some(Failed::Refused(key, refused))),
+                refused => return Ok(Some(Failed::Refused(key.clone(), refused))),
             }
         }
         Ok(None)
+    }
+
+    /// Whether the session has lost a key that it held before.
+    fn has_lost_one(&self, claims: &[Claim]) -> bool {
+        let table = &self.shared.table;
+        let is_lost = |claim: &Claim| match claim {
+            Claim::Again(grant) => !table.is_granted(grant),
+            _ => false,
+        };
+        claims.iter().any(is_lost)
     }
 
     fn give_back_all(&mut self, claims: Vec<Claim>) {

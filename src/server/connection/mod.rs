@@ -503,9 +503,9 @@ mod tests {
     async fn a_client_that_waits_for_its_turn_to_debug_may_leave() {
         let server = Server::start();
         let (mut a, mut b) = (server.connect(), server.connect());
-        let all = super::super::LISTINGS_AT_ONCE as u32;
+        let all = super::super::DEBUGS_AT_ONCE as u32;
         let shared = Arc::clone(&server.shared);
-        let _turns = shared.listings.acquire_many(all).await.expect("open");
+        let _turns = shared.debugs.acquire_many(all).await.expect("open");
         a.ask("set_timeout 0", "200 timeout set").await;
         a.ask("lock k", "200 Acquired").await;
         a.send("debug").await;
