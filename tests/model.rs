@@ -19,7 +19,7 @@ use std::time::Duration;
 use both::Both;
 use elock::model::Limits;
 use proptest::prelude::*;
-use steps::{Step, step};
+use steps::{Step, sharing_step, step};
 
 const LIMITS: Limits = Limits {
     locks: 9,
@@ -43,7 +43,11 @@ const WITH_LEASES: Limits = Limits {
 };
 
 fn history() -> impl Strategy<Value = Vec<Step>> {
-    prop::collection::vec(step(), 1..300)
+    prop::collection::vec(step(), 1..200)
+}
+
+fn history_of_those_who_share() -> impl Strategy<Value = Vec<Step>> {
+    prop::collection::vec(sharing_step(), 1..100)
 }
 
 proptest! {
@@ -51,6 +55,11 @@ proptest! {
 
     #[test]
     fn the_table_does_what_the_model_does(history in history()) {
+        run(Both::new(LIMITS), &history);
+    }
+
+    #[test]
+    fn so_it_does_where_most_share_a_key(history in history_of_those_who_share()) {
         run(Both::new(LIMITS), &history);
     }
 

@@ -71,7 +71,7 @@ impl Knot {
             return;
         };
         if !edges.are_all_holders {
-            self.nodes[place].waits_for = self.holders(edges, of);
+            self.nodes[place].waits_for = self.holders(edges, of).0;
             return;
         }
         let (key, is_any) = (waiter.key().clone(), edges.is_any);
@@ -81,9 +81,9 @@ impl Knot {
                 let holders = self.nodes.len();
                 self.nodes.push(Node::default());
                 self.keys.insert((key, is_any), holders);
+                let (waits_for, has_free) = self.holders(edges, of);
                 // One that any of them would do for, and one of them is free, does not wait for ever.
-                let is_free = is_any && edges.has_free;
-                let waits_for = self.holders(edges, of);
+                let is_free = is_any && has_free;
                 self.nodes[holders] = Node {
                     waiter: None,
                     is_any: is_any && !is_free,
@@ -95,15 +95,21 @@ impl Knot {
         self.nodes[place].waits_for = vec![holders];
     }
 
+    /// The places of the holders that wait, and whether there is one that does not, or not any more.
     fn holders<'a>(
         &mut self,
         edges: Edges,
         of: impl Fn(SessionNumber) -> Option<&'a Arc<Waiter>>,
-    ) -> Vec<usize> {
-        let requester = edges.requester.then_some(0);
-        let waiting = edges.waiting.into_iter().filter_map(of);
-        let waiting: Vec<usize> = waiting.map(|waiter| self.request(waiter)).collect();
-        requester.into_iter().chain(waiting).collect()
+    ) -> (Vec<usize>, bool) {
+        let mut has_free = edges.has_free;
+        let mut places: Vec<usize> = edges.requester.then_some(0).into_iter().collect();
+        for holder in edges.waiting {
+            match of(holder) {
+                Some(waiter) => places.push(self.request(waiter)),
+                None => has_free = true,
+            }
+        }
+        (places, has_free)
     }
 
     /// The place of a request, which is added if it is new.

@@ -120,16 +120,23 @@ impl WaitGraph {
             from: None,
             is_any: false,
         }];
-        let (mut keys, mut sessions) = (HashSet::<LockKey>::new(), HashSet::new());
+        // The keys of which all holders were looked at, and those of which any would have done.
+        let (mut keys, mut any_keys) = (HashSet::<LockKey>::new(), HashSet::<LockKey>::new());
+        let mut sessions = HashSet::new();
         let mut next = VecDeque::from([0]);
         while let Some(index) = next.pop_front() {
             let waiter = Arc::clone(&visits[index].waiter);
             if keys.contains(waiter.key()) {
                 continue;
             }
-            let beyond = edges(&waiter, &|_| false);
+            let beyond = edges(&waiter, &|is_any| is_any && any_keys.contains(waiter.key()));
             visits[index].is_any = beyond.is_any;
             if beyond.are_all_holders {
+                let keys = if beyond.is_any {
+                    &mut any_keys
+                } else {
+                    &mut keys
+                };
                 keys.insert(waiter.key().clone());
             }
             if beyond.is_any && beyond.has_free {

@@ -140,6 +140,11 @@ impl ModelLock {
         };
         self.mode.goes_with(request.mode) && !self.holders.contains_key(&request.who()) && has_slot
     }
+
+    /// Whether a request must wait until its own owner lets go, and could be one more holder then.
+    pub fn makes_wait_for_itself(&self, request: &Request) -> bool {
+        self.mode.goes_with(request.mode) && self.holders.contains_key(&request.who())
+    }
 }
 
 impl Model {
@@ -250,14 +255,14 @@ impl Model {
         })
     }
 
-    /// Whether a request is let in at once: nobody passes those who wait, but by the value of the
-    /// holders where that is allowed.
+    /// Whether a request is let in at once: nobody passes those who stand in line, but by the value of
+    /// the holders where that is allowed.
     fn may_enter(&self, request: &Request) -> bool {
         let Some(lock) = self.locks.get(&request.key) else {
             return true;
         };
         let passes = self.limits.equal_values_pass && matches!(request.mode, Mode::Value(_));
-        let is_next = passes || self.queue(request.key).next().is_none();
+        let is_next = passes || self.line(request.key).next().is_none();
         is_next && lock.admits(request)
     }
 
@@ -326,14 +331,25 @@ impl Model {
 
     // ------------------------------------------------------------------ the queue
 
-    /// Lets in whoever's turn it is, and returns the sessions that asked: the first of the queue while
-    /// the holders admit it, and all with its value together with it.
-    fn advance_queue(&mut self, key: u8) -> Vec<u64> {
+    /// Those who wait for a key and stand in the way of all behind them: not those who wait for their
+    /// own owners.
+    fn line(&self, key: u8) -> impl Iterator<Item = &Request> {
+        let lock = self.locks.get(&key);
+        let waits_for_itself =
+            move |one: &Request| lock.is_some_and(|lock| lock.makes_wait_for_itself(one));
+        self.queue(key).filter(move |one| !waits_for_itself(one))
+    }
+
+    /// Lets in whoever's turn it is, and returns the sessions that asked: the first in line while the
+    /// holders admit it, and all with its value together with it. Whoever takes the place of the same
+    /// owner, which has just `left` other holders, comes alone.
+    fn advance_queue(&mut self, key: u8, left: Option<Who>) -> Vec<u64> {
         let mut let_in = Vec::new();
-        while let Some(first) = self.next_in_queue(key) {
-            let is_like_first = |one: &Request| *one == first || one.has_value_of(&first);
-            let line: Vec<Request> = self.queue(key).copied().filter(is_like_first).collect();
-            for next in line {
+        while let Some(first) = self.next_in_line(key) {
+            let is_alone = left == Some(first.who());
+            let comes_in = |one: &Request| *one == first || (!is_alone && one.has_value_of(&first));
+            let together: Vec<Request> = self.queue(key).copied().filter(comes_in).collect();
+            for next in together {
                 if self.is_admitted(&next) {
                     self.waiting.retain(|waiter| *waiter != next);
                     self.grant(&next);
@@ -344,9 +360,9 @@ impl Model {
         let_in
     }
 
-    /// The first of the queue, if its turn has come.
-    fn next_in_queue(&self, key: u8) -> Option<Request> {
-        let first = self.queue(key).next()?;
+    /// The first in line, if its turn has come.
+    fn next_in_line(&self, key: u8) -> Option<Request> {
+        let first = self.line(key).next()?;
         self.is_admitted(first).then_some(*first)
     }
 
@@ -360,17 +376,18 @@ impl Model {
         let is_it = |waiter: &Request| waiter.session == session;
         let at = self.waiting.iter().position(is_it).expect("it waits");
         let waiter = self.waiting.remove(at);
-        self.advance_queue(waiter.key)
+        self.advance_queue(waiter.key, None)
     }
 
     /// Ends a hold, and returns who is let in then.
     pub fn unlock(&mut self, who: Who, key: u8) -> Vec<u64> {
         let lock = self.locks.get_mut(&key).expect("it is held");
         lock.holders.remove(&who).expect("this one holds it");
-        if lock.holders.is_empty() {
+        let has_left_others = !lock.holders.is_empty();
+        if !has_left_others {
             self.locks.remove(&key);
         }
-        self.advance_queue(key)
+        self.advance_queue(key, has_left_others.then_some(who))
     }
 
     pub fn unlock_all(&mut self, session: u64) -> Vec<u64> {
@@ -386,18 +403,19 @@ impl Model {
             .collect()
     }
 
-    /// The first of the holders of a key, so many at the most, if all holders are owners: those whose
-    /// locks may be ended by force.
+    /// The first of the holders of a key, so many at the most, whose locks are to be ended by force.
+    /// None of them may be a session, and if they are none, no session may hold the key at all.
     pub fn can_be_broken(&self, key: u8, first: usize) -> Result<Vec<Who>, NotHeld> {
         let lock = self.locks.get(&key).ok_or(NotHeld::NotLocked)?;
-        let is_owner = |who: &Who| matches!(who, Who::Owner(_));
-        if !lock.holders.keys().all(is_owner) {
-            return Err(NotHeld::NotYours);
-        }
         let mut holders: Vec<(&Who, &Hold)> = lock.holders.iter().collect();
         holders.sort_by_key(|(_, hold)| hold.nth);
-        let first = holders.iter().take(first);
-        Ok(first.map(|(who, _)| **who).collect())
+        let holders: Vec<Who> = holders.iter().map(|(who, _)| **who).collect();
+        let first = &holders[..first.min(holders.len())];
+        let judged = if first.is_empty() { &holders } else { first };
+        match judged.iter().all(|who| matches!(who, Who::Owner(_))) {
+            true => Ok(first.to_vec()),
+            false => Err(NotHeld::NotYours),
+        }
     }
 
     /// Whether the hold has the mode then, and who is let in.
@@ -411,7 +429,7 @@ impl Model {
             _ => return (false, Vec::new()),
         }
         lock.mode = mode;
-        (true, self.advance_queue(key))
+        (true, self.advance_queue(key, None))
     }
 
     pub fn why_not_held(&self, session: u64, who: Who, key: u8) -> NotHeld {

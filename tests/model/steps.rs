@@ -9,10 +9,12 @@ use crate::rules::{For, Mode};
 pub const PLACES: usize = 6;
 
 /// How many keys there are.
-pub const KEYS: u8 = 4;
+pub const KEYS: u8 = 5;
 
 /// How many owners there are.
 const OWNERS: u8 = 2;
+
+const HOUR_MS: u64 = 3_600_000;
 
 /// One step. Sessions are places in a small list, so that they meet.
 #[derive(Debug, Clone)]
@@ -91,6 +93,30 @@ pub fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
+/// Steps of those who share one key by a value, most of them for owners.
+pub fn sharing_step() -> impl Strategy<Value = Step> {
+    const KEY: u8 = 1;
+    let mode = prop_oneof![5 => Just(Mode::Value(0)), 1 => Just(Mode::Exclusive)];
+    let lease_ms = prop_oneof![4 => Just(None), 1 => lease()];
+    let owner = (0..OWNERS, lease_ms).prop_map(|(word, lease_ms)| For::Owner { word, lease_ms });
+    let by = prop_oneof![Just(For::Itself), owner];
+    let wait_ms = prop_oneof![4 => Just(Some(HOUR_MS)), 1 => wait()];
+    let lock = (mode, by, wait_ms).prop_map(|(mode, by, wait_ms)| Deed::Lock {
+        key: KEY,
+        mode,
+        by,
+        wait_ms,
+    });
+    let owner = prop_oneof![Just(None), (0..OWNERS).prop_map(Some)];
+    let unlock = owner.prop_map(|owner| Deed::Unlock { key: KEY, owner });
+    let deed = prop_oneof![8 => lock, 3 => unlock, 1 => deed()];
+    prop_oneof![
+        2 => (0..PLACES).prop_map(|at| Step::Open { at }),
+        16 => (0..PLACES, deed).prop_map(|(at, deed)| Step::Client { at, deed }),
+        1 => step(),
+    ]
+}
+
 fn deed() -> impl Strategy<Value = Deed> {
     prop_oneof![
         24 => lock(),
@@ -107,9 +133,7 @@ fn lock() -> impl Strategy<Value = Deed> {
         3 => Just(For::Itself),
         1 => (0..OWNERS, lease()).prop_map(|(word, lease_ms)| For::Owner { word, lease_ms }),
     ];
-    // Long queues need a key that many ask for.
-    let key = prop_oneof![2 => 0..KEYS, 1 => Just(1)];
-    (key, usual_or_any(), 1..4_u32, by, wait()).prop_map(|(key, any, slots, by, wait_ms)| {
+    (0..KEYS, usual_or_any(), 1..4_u32, by, wait()).prop_map(|(key, any, slots, by, wait_ms)| {
         let usual = match key % 3 {
             0 => Mode::Exclusive,
             1 => Mode::Value(0),
@@ -181,11 +205,10 @@ fn owner() -> impl Strategy<Value = Option<u8>> {
 
 /// In milliseconds.
 fn wait() -> impl Strategy<Value = Option<u64>> {
-    const HOUR: u64 = 3_600_000;
     prop_oneof![
         2 => Just(None),
         1 => prop_oneof![Just(5), Just(10), Just(1000)].prop_map(Some),
-        3 => Just(Some(HOUR)),
+        3 => Just(Some(HOUR_MS)),
     ]
 }
 

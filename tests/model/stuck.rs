@@ -3,10 +3,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::rules::{Hold, Mode, Model, ModelLock, Request, Who};
+use crate::rules::{Hold, Model, Request, Who};
 
-/// One reason why a request is not let in: sessions that must go on first. `None` stands for a hold
-/// that ends by itself, or that no session stands for.
+/// Why a request is not let in: sessions that must go on first. `None` stands for a hold that ends by
+/// itself, or that no session stands for.
 #[derive(Debug)]
 struct Reason {
     sessions: Vec<Option<u64>>,
@@ -16,7 +16,7 @@ struct Reason {
 
 impl Reason {
     /// Whether it is one no more when all who are not stuck have gone on.
-    fn passes(&self, stuck: &BTreeMap<u64, Vec<Self>>) -> bool {
+    fn passes(&self, stuck: &BTreeMap<u64, Self>) -> bool {
         let goes_on = |session: &Option<u64>| session.is_none_or(|one| !stuck.contains_key(&one));
         match self.one_is_enough {
             true => self.sessions.iter().any(goes_on),
@@ -34,14 +34,14 @@ impl Model {
     /// session, directly or through others.
     pub fn is_stuck(&self, requester: &Request) -> bool {
         let all = self.waiting.iter().chain([requester]);
-        let mut stuck: BTreeMap<u64, Vec<Reason>> = all
-            .map(|one| (one.session, self.reasons(one, requester)))
+        let mut stuck: BTreeMap<u64, Reason> = all
+            .map(|one| (one.session, self.reason(one, requester)))
             .collect();
         loop {
             let before = stuck.len();
             let go_on: Vec<u64> = stuck
                 .iter()
-                .filter(|(_, reasons)| reasons.iter().all(|reason| reason.passes(&stuck)))
+                .filter(|(_, reason)| reason.passes(&stuck))
                 .map(|(session, _)| *session)
                 .collect();
             stuck.retain(|session, _| !go_on.contains(session));
@@ -56,60 +56,31 @@ impl Model {
     /// Whether the wait of a request ends only after this session has gone on, or could; as the
     /// requester sees it, who waits itself for some time only.
     pub fn waits_for(&self, request: &Request, session: u64, requester: &Request) -> bool {
-        let reasons = self.reasons(request, requester);
-        reasons.iter().any(|reason| reason.names(session))
+        self.reason(request, requester).names(session)
     }
 
-    /// What keeps a request out: what keeps itself out, and all that must be let in before.
-    fn reasons(&self, request: &Request, requester: &Request) -> Vec<Reason> {
-        let Some(lock) = self.locks.get(&request.key) else {
-            return Vec::new();
-        };
+    /// What about the holders keeps a request out of a lock that is held. Whoever comes before it and
+    /// goes with the holders is soon let in, and goes on; for anyone else all holders must have left.
+    fn reason(&self, request: &Request, requester: &Request) -> Reason {
+        let lock = &self.locks[&request.key];
         let until_ms = requester.until_ms.unwrap_or(self.now_ms);
-        let before = self.let_in_before(request).into_iter();
-        let all = before.chain([request]);
-        let mut reasons: Vec<Reason> = all.filter_map(|one| reason(lock, one, until_ms)).collect();
-        // Where one holder must go on in any case, one of all has gone on then, too.
-        if reasons.iter().any(|reason| !reason.one_is_enough) {
-            reasons.retain(|reason| !reason.one_is_enough);
-        }
-        reasons
-    }
-
-    /// Those before a request in the queue. One by value comes along with the first of its value, if
-    /// its owner does not get the lock by an earlier request of these.
-    fn let_in_before<'a>(&'a self, request: &'a Request) -> Vec<&'a Request> {
-        let queue = self.queue(request.key);
-        let before: Vec<&Request> = queue.take_while(|one| *one != request).collect();
-        let is_own = |one: &&Request| one.who() == request.who() && one.has_value_of(request);
-        let first = before.iter().position(|one| one.has_value_of(request));
-        match first {
-            Some(first) if !before.iter().any(is_own) => before[..=first].to_vec(),
-            _ => before,
+        let stands_for = |(who, hold): (&Who, &Hold)| stands_for(*who, hold, until_ms);
+        let before = self.queue(request.key).take_while(|one| *one != request);
+        let all_must_leave = before
+            .chain([request])
+            .any(|one| !lock.mode.goes_with(one.mode));
+        let own = lock.holders.get_key_value(&request.who());
+        match own.filter(|_| !all_must_leave) {
+            Some(own) => Reason {
+                sessions: vec![stands_for(own)],
+                one_is_enough: false,
+            },
+            None => Reason {
+                sessions: lock.holders.iter().map(stands_for).collect(),
+                one_is_enough: !all_must_leave,
+            },
         }
     }
-}
-
-/// What about the holders keeps a request out.
-fn reason(lock: &ModelLock, request: &Request, until_ms: u64) -> Option<Reason> {
-    let is_full = match request.mode {
-        Mode::Slot(slots) => lock.holders.len() >= slots as usize,
-        _ => false,
-    };
-    let own = lock.holders.get_key_value(&request.who());
-    let stands_for = |(who, hold): (&Who, &Hold)| stands_for(*who, hold, until_ms);
-    let (sessions, one_is_enough) = match own {
-        _ if !lock.mode.goes_with(request.mode) => {
-            (lock.holders.iter().map(stands_for).collect(), false)
-        }
-        Some(own) => (vec![stands_for(own)], false),
-        None if is_full => (lock.holders.iter().map(stands_for).collect(), true),
-        None => return None,
-    };
-    Some(Reason {
-        sessions,
-        one_is_enough,
-    })
 }
 
 /// The session that must go on before a hold ends.
@@ -123,13 +94,12 @@ fn stands_for(who: Who, hold: &Hold, until_ms: u64) -> Option<u64> {
 }
 
 /// All who wait for a session, directly or through others.
-fn all_who_wait_for(goal: u64, waiting: &BTreeMap<u64, Vec<Reason>>) -> BTreeSet<u64> {
+fn all_who_wait_for(goal: u64, waiting: &BTreeMap<u64, Reason>) -> BTreeSet<u64> {
     let mut found = BTreeSet::new();
     let mut next = vec![goal];
     while let Some(goal) = next.pop() {
-        for (session, reasons) in waiting {
-            let waits = reasons.iter().any(|reason| reason.names(goal));
-            if waits && found.insert(*session) {
+        for (session, reason) in waiting {
+            if reason.names(goal) && found.insert(*session) {
                 next.push(*session);
             }
         }
