@@ -7,7 +7,7 @@ use super::session_id::SessionNumber;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Circle(Vec<Step>);
 
-/// One edge: `waiter` waits for `key`, which the next step's waiter holds.
+/// One edge: `waiter` waits for `key`, which the next step's waiter holds, or took for an owner.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Step {
     /// The session that waits.

@@ -57,14 +57,6 @@ pub enum AskedFor {
 }
 
 impl Ask {
-    /// Who will hold the lock if `session` is granted it.
-    pub fn holder(&self, session: SessionNumber) -> Holder {
-        match &self.holder {
-            AskedFor::Session | AskedFor::SessionWithOthers => Holder::Session(session),
-            AskedFor::Owner(owner, _) => Holder::Owner(owner.clone()),
-        }
-    }
-
     /// Whether the lock is asked for by an owner word.
     pub fn is_owned(&self) -> bool {
         matches!(self.holder, AskedFor::Owner(..))

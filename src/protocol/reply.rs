@@ -26,20 +26,18 @@ pub struct Info(pub Vec<(&'static str, String)>);
 /// it rests on, so it is a type of its own, which cannot be sent without.
 #[derive(Debug)]
 pub enum StateReply {
-    /// The session holds the lock.
+    /// The session, or the owner that it asked for, holds the lock.
     Acquired,
     /// The lock is released.
     Unlocked,
-    /// Another session holds the lock.
+    /// Others hold the lock.
     NotYours,
-    /// No session holds the lock.
+    /// Nobody holds the lock.
     NotLocked,
     /// The session held the lock until its lease ended.
     Expired,
     /// The fencing token of a lock.
     Token(Token),
-    /// This key of several cannot be had any more.
-    NotAll(Key),
     /// All locks are released, or the lease or the mode is set.
     Ok,
     /// The grace period is set.
@@ -121,7 +119,6 @@ impl StateReply {
             Self::ConnId(id) => put_fmt(out, format_args!("200 {id}\r\n")),
             Self::ConnIdSet => out.put_slice(b"200 conn id set\r\n"),
             Self::Resumed => out.put_slice(b"200 Resumed\r\n"),
-            Self::NotAll(key) => put_not_all(out, key),
         }
     }
 }
@@ -131,7 +128,11 @@ impl Reply<'_> {
     pub fn put(&self, out: &mut BytesMut) {
         match self {
             Self::Unavailable => out.put_slice(b"409 Unavailable\r\n"),
-            Self::NotAll(key) => put_not_all(out, key),
+            Self::NotAll(key) => {
+                out.put_slice(b"409 Unavailable: ");
+                put_shortened(out, key.as_bytes());
+                out.put_slice(b"\r\n");
+            }
             Self::CannotSetConnId(why) => out.put_slice(match why {
                 NotResumed::Unknown => b"403 cannot set conn id\r\n",
                 NotResumed::StillConnected => b"403 cannot set conn id: still connected\r\n",
@@ -180,12 +181,6 @@ impl Reply<'_> {
             Self::NotStored(why) => put_fmt(out, format_args!("500 Not stored: {why}\r\n")),
         }
     }
-}
-
-fn put_not_all(out: &mut BytesMut, key: &Key) {
-    out.put_slice(b"409 Unavailable: ");
-    put_shortened(out, key.as_bytes());
-    out.put_slice(b"\r\n");
 }
 
 /// Writes formatted text. A `BytesMut` grows, so this cannot fail.

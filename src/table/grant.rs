@@ -35,7 +35,7 @@ impl Grant {
     }
 }
 
-/// A grant whose parts are borrowed: most grants are made and ended without another owner of the key.
+/// A grant whose parts are borrowed: most grants are made and ended without another reference to the key.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct GrantRef<'a> {
     pub(super) holder: HolderRef<'a>,

@@ -133,7 +133,7 @@ impl Holders {
             // A step that ended in a panic left it so. Until a restart the key stays refused.
             return Admission::Busy;
         }
-        let holder = ask.holder(session);
+        let holder = holder_of(ask, session).to_holder();
         if !ask.is_owned()
             && let Some(own) = self.get(&holder)
         {
@@ -210,17 +210,14 @@ impl Holders {
 
     /// Changes the mode of a key with one holder.
     pub(super) fn set_mode(&mut self, mode: &Mode) {
-        assert_eq!(self.len(), 1, "invariant 1: a mode is that of all holders");
-        let (holder, hold) = match std::mem::replace(self, Self::Nobody) {
-            Self::Exclusive(holder, hold) => (holder, hold),
-            Self::Shared(_, holds) | Self::Slots(_, holds) => {
-                let Some(only) = holds.into_iter().next() else {
-                    unreachable!("it was counted");
-                };
-                only
-            }
-            Self::Nobody => unreachable!("it was counted"),
+        let mut holders = self.iter();
+        let (first, second) = (holders.next(), holders.next());
+        let (holder, hold) = match (first, second) {
+            (Some((holder, hold)), None) => (holder.clone(), *hold),
+            // Nothing has changed yet.
+            _ => unreachable!("invariant 1: a mode is that of all holders"),
         };
+        drop(holders);
         *self = Self::first(holder, mode, hold);
     }
 

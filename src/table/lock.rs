@@ -11,8 +11,9 @@
 //!    when each of them joined, there were fewer than it asked for.
 //! 2. A session that holds the key does not wait for it, except for a grant to an owner word.
 //! 3. While a request waits, the lock is held (follows from 1, as a lock without holders is
-//!    dropped), and the first in its queue excludes a holder. So every step that takes a holder or a
-//!    waiter away lets in who comes next, and no other request can slip in between.
+//!    dropped), and the first in its queue that waits for more than its own owner's hold is not
+//!    admitted. So every step that takes a holder or a waiter away lets in whoever comes next; and a
+//!    request that comes meanwhile passes nobody who stands in its way, unless equal values pass.
 
 use std::sync::Arc;
 
@@ -45,19 +46,6 @@ pub(super) enum Passed {
     Held(Vec<Arc<Waiter>>),
     /// Nobody holds it, and no request waits for it.
     Free,
-}
-
-/// Which holders must let go before it is a request's turn.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Needs {
-    /// Each of them.
-    All,
-    /// Any of them.
-    Any,
-    /// Its own owner alone.
-    OwnOwner,
-    /// None of them: it is let in at this moment.
-    Nobody,
 }
 
 /// Whether a lock can be held in another mode.
@@ -98,7 +86,7 @@ impl Lock {
             },
             Self::Thin(..) => Admission::Busy,
             Self::Fat(fat) => match fat.holders.admission(session, ask) {
-                Admission::Joinable if fat.is_in_the_way() => {
+                Admission::Joinable if fat.has_one_in_the_way() => {
                     match equal_values_pass && ask.mode.value().is_some() {
                         true => Admission::Joinable,
                         false => Admission::Busy,
@@ -265,11 +253,11 @@ impl Lock {
         fat.into_iter().flat_map(|fat| fat.waiters.iter())
     }
 
-    /// Which holders must let go before it is this waiter's turn, which need not stand in the queue:
-    /// then it counts as the last.
-    pub(super) fn needs(&self, waiter: &Waiter) -> Needs {
+    /// What keeps this waiter out, together with those before it; `None`: it is let in at this moment.
+    /// It need not stand in the queue: then it counts as the last.
+    pub(super) fn needs(&self, waiter: &Waiter) -> Option<Obstacle> {
         match self {
-            Self::Thin(..) => Needs::All,
+            Self::Thin(..) => Some(Obstacle::All),
             Self::Fat(fat) => fat.needs(waiter),
         }
     }
@@ -386,7 +374,7 @@ impl FatLock {
             for next in together {
                 if !self.holders.admit(next.holder(), next.mode()) {
                     // Its owner holds the key, perhaps since a moment ago.
-                    self.waiters.put_back(next);
+                    self.waiters.list_by_value(&next);
                     continue;
                 }
                 let (word, taker) = (grant(&next), next.session());
@@ -419,7 +407,7 @@ impl FatLock {
     }
 
     /// Whether a request that may join the holders would have to pass one who waits.
-    fn is_in_the_way(&self) -> bool {
+    fn has_one_in_the_way(&self) -> bool {
         let is_in_the_way = |one: &Arc<Waiter>| self.obstacle(one) != Some(Obstacle::OwnOwner);
         self.waiters.waiting() > 0
             && (!self.waiters.have_owners() || self.waiters.iter().any(is_in_the_way))
@@ -429,26 +417,22 @@ impl FatLock {
         self.holders.obstacle(waiter.holder(), waiter.mode())
     }
 
-    fn needs(&self, waiter: &Waiter) -> Needs {
+    fn needs(&self, waiter: &Waiter) -> Option<Obstacle> {
         let own = self.obstacle(waiter);
-        if matches!(self.holders, Holders::Exclusive(..)) || own == Some(Obstacle::All) {
-            return Needs::All;
+        if own == Some(Obstacle::All) {
+            return own;
         }
         let is_slots = matches!(self.holders, Holders::Slots(..));
-        let mut is_any = is_slots && own != Some(Obstacle::OwnOwner);
         if !(is_slots && self.waiters.are_all_for_slots()) {
-            for before in self.waiters.before(waiter) {
-                match self.obstacle(before) {
-                    Some(Obstacle::All) => return Needs::All,
-                    Some(Obstacle::Any) => is_any = true,
-                    Some(Obstacle::OwnOwner) | None => {}
-                }
+            let mut before = self.waiters.before(waiter);
+            if before.any(|one| self.obstacle(one) == Some(Obstacle::All)) {
+                return Some(Obstacle::All);
             }
         }
         match own {
-            Some(Obstacle::OwnOwner) => Needs::OwnOwner,
-            _ if is_any => Needs::Any,
-            _ => Needs::Nobody,
+            Some(Obstacle::OwnOwner) => own,
+            // By value, nothing else keeps it out.
+            _ => is_slots.then_some(Obstacle::Any),
         }
     }
 
@@ -753,7 +737,7 @@ mod tests {
         );
         lock.join(owner("p"), &shared("r"), hold(2));
         let twice = [3, 4].map(|number| wait_for(&mut lock, number, again.clone()));
-        assert_eq!(lock.needs(&twice[0]), Needs::OwnOwner);
+        assert_eq!(lock.needs(&twice[0]), Some(Obstacle::OwnOwner));
         let (plain, ask) = asks(5, shared("r"));
         assert_eq!(
             lock.admission(plain, &ask, false),
@@ -762,7 +746,7 @@ mod tests {
         );
         let writer = wait(&mut lock, 5, Mode::Exclusive);
         let behind = wait(&mut lock, 6, shared("r"));
-        assert_eq!(lock.needs(&behind), Needs::All);
+        assert_eq!(lock.needs(&behind), Some(Obstacle::All));
         // It stands before the writer; whoever stands behind it does not come along.
         assert_eq!(handed_to(release(&mut lock, owner("o"))), [3]);
         assert!(twice[1].is_waiting() && writer.is_waiting() && behind.is_waiting());
@@ -791,14 +775,22 @@ mod tests {
         let mut lock = new(1, slots(2));
         lock.join(session(2), &slots(2), hold(2));
         let first = wait(&mut lock, 3, slots(2));
-        assert_eq!(lock.needs(&first), Needs::Any);
+        assert_eq!(lock.needs(&first), Some(Obstacle::Any));
         let writer = wait(&mut lock, 4, Mode::Exclusive);
         let behind = wait(&mut lock, 5, slots(2));
-        assert_eq!(lock.needs(&writer), Needs::All);
-        assert_eq!(lock.needs(&behind), Needs::All, "the writer goes first");
-        assert_eq!(lock.needs(&first), Needs::Any);
+        assert_eq!(lock.needs(&writer), Some(Obstacle::All));
+        assert_eq!(
+            lock.needs(&behind),
+            Some(Obstacle::All),
+            "the writer goes first"
+        );
+        assert_eq!(lock.needs(&first), Some(Obstacle::Any));
         let last = test_waiter(u64::MAX, slots(9).into());
-        assert_eq!(lock.needs(&last), Needs::All, "it would stand at the end");
+        assert_eq!(
+            lock.needs(&last),
+            Some(Obstacle::All),
+            "it would stand at the end"
+        );
     }
 
     #[test]

@@ -7,10 +7,11 @@
 //! are never held at once, except by the map's own iterator, for reading.
 //!
 //! Under a guard these mutexes are taken, each for a moment: that of some fat locks, if the lock is
-//! shared or waited for; that of the leases, if the grant has a lease; that of a session's losses;
-//! and the store's, if there is a store. Where two of them are held at once, they were taken in
-//! this order. The mutex of the wait-for graph is taken before a guard, never under one. Wake-ups
-//! are sent after the guard is gone.
+//! more than one session's alone (`FatLock`); that of the leases, if a grant has a lease, or a walk
+//! asks when an owner's ends; that of a session's losses; and the store's, if there is a store. Where
+//! two of them are held at once, they were taken in this order. The mutex of the wait-for graph is
+//! taken before a guard, never under one; that of the watches with no guard held. Waiters, watchers
+//! and connections are woken after the guard is gone; the task that ends leases may be woken under it.
 //!
 //! From [`LockTable::stop`] on nothing is granted and no lock passes to a waiter. The end of a
 //! connection releases nothing then, neither in [`LockTable::detach`] nor in [`LockTable::end`], so
@@ -101,7 +102,7 @@ pub struct LockTable {
     last_arrival: AtomicU64,
     limits: Limits,
     changes: Changes,
-    /// The last change of a grant to an owner word, as a [`Seq`].
+    /// The last change of a grant to an owner word, as a [`Seq`](crate::model::Seq).
     last_owner_change: AtomicU64,
     counters: Counters,
     stopping: AtomicBool,

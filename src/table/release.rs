@@ -108,11 +108,11 @@ impl LockTable {
         let looked_at = grants.len();
         grants.retain(|grant| {
             interleave::between_guards();
-            let released = self.release_grant(grant, now);
-            session.seq = session
-                .seq
-                .max(released.as_ref().map_or(session.seq, |one| one.seq));
-            released.is_some()
+            let Some(release) = self.release_grant(grant, now) else {
+                return false;
+            };
+            session.seq = session.seq.max(release.seq);
+            true
         });
         let broken = Broken { looked_at, grants };
         Ok(Outcome::durable(Ok(broken), self.last_change(session)))

@@ -77,12 +77,6 @@ impl Session {
         &self.signal
     }
 
-    /// The last change that the session made or was granted a lock by, since
-    /// [`settled`](Session::settled) was called.
-    pub fn seq(&self) -> Seq {
-        self.seq
-    }
-
     /// Says that the session's grants so far need not be waited for any more: each is durable or
     /// was given back. Its other changes are durable, or the store fails and refuses all changes
     /// until they are.

@@ -1,5 +1,5 @@
 //! How the task of a connection is told to stop or to close: it has one signal, to which it listens
-//! wherever it waits.
+//! wherever it waits; and what the task says of itself there, for others to see.
 
 use std::pin::pin;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};

@@ -63,18 +63,19 @@ impl Wait<'_> {
         }
     }
 
-    /// The request's place in the order in which the waiters of the whole server queued up. Of two
-    /// waiters of one key in one mode, the one with the smaller number is served first.
+    /// The request's place in the order in which the waiters of the whole server queued up. Of two that
+    /// wait to hold one key alone, the one with the smaller number is served first.
     pub fn arrival(&self) -> u64 {
         let waiter = self.session.waiting.as_ref();
         waiter.map_or(0, |waiter| waiter.arrival())
     }
 
-    /// Ends the wait, for whatever reason: [`Locked::Acquired`] if the session holds the lock,
-    /// [`Locked::Busy`] if not.
+    /// Ends the wait, for whatever reason: [`Locked::Acquired`] if the session holds the lock, or the
+    /// owner that it asked for; [`Locked::Busy`] if not.
     ///
-    /// A grant that came first wins over a deadline, a stop and an overrun: the session has the
-    /// lock. A disconnect wins over a grant, as no client was told of it: the lock is given back.
+    /// A grant that came first wins over a deadline, a stop and an overrun: the lock is held. A
+    /// disconnect wins over a grant, as no client was told of it: the lock is given back, unless
+    /// another connection was told that its owner has it.
     pub fn end(self, ending: Ending, now: Instant) -> Outcome<Locked> {
         self.table.end_wait(self.session, ending, now)
     }

@@ -5,12 +5,13 @@
 //! walks it; it holds the mutex from its entry to the end of its walk, and leaves queue and graph
 //! again if it found a circle. The mutex is taken before the guard of any key, never under one.
 //!
-//! What a request waits for: the holders that must let go before it is its turn. All of them, if it
-//! or one who stands before it excludes them, so that one who cannot go on is enough; any of them, if
-//! it waits for a slot, so that one who can go on is enough to wait for. Those who stand before it in
-//! the queue wait for the same holders, so that these edges are the same as edges to them. For a
-//! lock that is held by an owner word stands the session that took it, unless its lease ends while
-//! the requester would wait.
+//! What a request waits for: the holders that must let go before it is its turn. All of them, if they
+//! exclude it or one that stands before it: then one that cannot go on is enough. Any of them, if it
+//! waits for a slot: then one that can go on is enough to wait for. Its own owner alone, if that holds
+//! the key already: such a request stands in nobody's way. Those who stand before it in the queue
+//! wait for the same holders, so that these edges are the same as edges to them. For a lock that is
+//! held by an owner word stands the session that took it, unless its lease ends while the requester
+//! would wait.
 //!
 //! Why the walks find every circle: of the sessions in a circle one enters the graph last, and its
 //! walk sees all the others in place. Two kinds are seen too late: if the lease of an owner's lock is
@@ -31,9 +32,9 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
-use super::holders::{Hold, HolderRef};
+use super::holders::{Hold, HolderRef, Obstacle};
 use super::knot::Knot;
-use super::lock::{Lock, Needs};
+use super::lock::Lock;
 use super::lock_key::LockKey;
 use super::shrunk;
 use super::waiters::Waiter;
@@ -195,62 +196,66 @@ impl WaitGraph {
         ends_before: impl Fn(Token) -> bool,
     ) -> Edges {
         let needs = lock.needs(waiter);
-        let mut edges = Edges {
-            is_any: needs == Needs::Any,
-            are_all_holders: matches!(needs, Needs::All | Needs::Any),
-            ..Edges::default()
-        };
-        if edges.are_all_holders && are_known(edges.is_any) {
-            return edges;
+        let is_any = needs == Some(Obstacle::Any);
+        let are_all_holders = is_any || needs == Some(Obstacle::All);
+        if are_all_holders && are_known(is_any) {
+            return Edges {
+                is_any,
+                are_all_holders,
+                ..Edges::default()
+            };
         }
-        let mut all = 0;
-        let mut seen = 0;
-        let mut add = |session: SessionNumber| {
-            seen += 1;
-            if session == requester {
-                edges.requester = true;
-            } else if self.waiters.contains_key(&session) {
-                edges.waiting.push(session);
-            } else {
-                seen -= 1;
-            }
-        };
-        // Most owners' takers do not wait, and their leases need not be looked for.
-        let may_be_stuck =
-            |taker: SessionNumber| taker == requester || self.waiters.contains_key(&taker);
-        let stands_in = |hold: &Hold| {
-            let is_stuck = may_be_stuck(hold.taker) && !ends_before(hold.word.token());
+        // Most takers do not wait, and the leases of their owners' locks need not be looked for.
+        let stuck_taker = |holder: &Holder, hold: &Hold| {
+            let may_be_stuck = hold.taker == requester || self.waiters.contains_key(&hold.taker);
+            let is_stuck = may_be_stuck && (holder.is_session() || !ends_before(hold.word.token()));
             is_stuck.then_some(hold.taker)
         };
-        if !edges.are_all_holders {
-            let own = lock.hold_of(waiter.holder());
-            if let (Needs::OwnOwner, Some(hold)) = (&needs, own) {
-                all += 1;
-                stands_in(&hold).into_iter().for_each(&mut add);
+        let (all, mut stuck) = match are_all_holders {
+            true => (
+                lock.holders_in_all(),
+                self.stuck_holders(requester, lock, stuck_taker),
+            ),
+            false => {
+                let own = needs.and_then(|_| lock.hold_of(waiter.holder()));
+                let stuck = own.and_then(|hold| stuck_taker(waiter.holder(), &hold));
+                (usize::from(own.is_some()), stuck.into_iter().collect())
             }
-        } else if lock.holders_in_all() <= self.waiters.len() + 1 {
-            for (holder, hold) in lock.holders() {
-                all += 1;
-                match holder {
-                    Holder::Session(session) => add(session),
-                    Holder::Owner(_) => stands_in(&hold).into_iter().for_each(&mut add),
-                }
-            }
-        } else {
-            all = lock.holders_in_all();
-            let is_holder =
-                |session: &SessionNumber| lock.grant_of(HolderRef::Session(*session)).is_some();
-            let others = self.waiters.keys().filter(|one| **one != requester);
-            let sessions = others.chain([&requester]);
-            sessions.copied().filter(is_holder).for_each(&mut add);
-            let owners = lock.owners().filter_map(|(_, hold)| stands_in(hold));
-            owners.for_each(&mut add);
-        }
-        edges.has_free = seen < all;
+        };
+        let has_free = stuck.len() < all;
+        let has_requester = stuck.contains(&requester);
+        stuck.retain(|one| *one != requester);
         // Sorted, so that of several circles of one length the client is always told the same one.
-        edges.waiting.sort_unstable();
-        edges.waiting.dedup();
-        edges
+        stuck.sort_unstable();
+        stuck.dedup();
+        Edges {
+            is_any,
+            are_all_holders,
+            requester: has_requester,
+            waiting: stuck,
+            has_free,
+        }
+    }
+
+    fn stuck_holders(
+        &self,
+        requester: SessionNumber,
+        lock: &Lock,
+        stuck_taker: impl Fn(&Holder, &Hold) -> Option<SessionNumber>,
+    ) -> Vec<SessionNumber> {
+        if lock.holders_in_all() <= self.waiters.len() + 1 {
+            let holders = lock.holders();
+            let stuck = holders.filter_map(|(holder, hold)| stuck_taker(&holder, &hold));
+            return stuck.collect();
+        }
+        let is_holder =
+            |session: &SessionNumber| lock.grant_of(HolderRef::Session(*session)).is_some();
+        let others = self.waiters.keys().filter(|one| **one != requester);
+        let sessions = others.chain([&requester]).copied().filter(is_holder);
+        let owners = lock.owners();
+        sessions
+            .chain(owners.filter_map(|(holder, hold)| stuck_taker(holder, hold)))
+            .collect()
     }
 }
 

@@ -8,6 +8,7 @@ use std::time::Instant;
 use tokio::sync::Notify;
 
 use super::grant::Grant;
+use super::holders::holder_of;
 use super::lock_key::LockKey;
 use super::lost_locks::LostLocks;
 use super::session::Session;
@@ -61,7 +62,7 @@ impl Waiter {
             session: session.number,
             lost: session.held.lost.clone(),
             key,
-            holder: ask.holder(session.number),
+            holder: holder_of(&ask, session.number).to_holder(),
             ask,
             since,
             until,
@@ -113,8 +114,8 @@ impl Waiter {
         self.since
     }
 
-    /// Its place in the order in which waiters of the whole server queued up. Of two waiters of
-    /// one key in one mode, the one with the smaller number is served first.
+    /// Its place in the order in which the waiters of the whole server queued up. Of two that wait to
+    /// hold one key alone, the one with the smaller number is served first.
     pub fn arrival(&self) -> u64 {
         self.arrival
     }
@@ -172,9 +173,9 @@ impl Waiter {
 
 /// The waiters of one key.
 ///
-/// A waiter that leaves is only marked, and skipped later; so is a waiter in the middle of the
-/// queue that is granted the lock together with the first. Once most entries are marked, they are
-/// swept out. That makes every operation O(1) amortised per waiter, however long the queue.
+/// A waiter that leaves is only marked, and skipped later; so is one that is granted the lock from the
+/// middle of the queue. Once most entries are marked, they are swept out. So every operation but a walk
+/// ([`iter`](Waiters::iter), [`before`](Waiters::before)) is O(1) amortised per waiter.
 #[derive(Debug, Default)]
 pub(super) struct Waiters {
     order: VecDeque<Arc<Waiter>>,
@@ -194,7 +195,7 @@ const SWEEP_FROM: usize = 32;
 
 impl Waiters {
     pub(super) fn push(&mut self, waiter: Arc<Waiter>) {
-        self.put_back(Arc::clone(&waiter));
+        self.list_by_value(&waiter);
         self.not_for_slots += usize::from(!waiter.is_for_slot());
         self.for_owners += usize::from(waiter.ask.is_owned());
         self.order.push_back(waiter);
@@ -219,7 +220,7 @@ impl Waiters {
     }
 
     /// This waiter, and, if it named a value, all others with this value, in the order of the queue.
-    /// Each is to be [granted](Waiters::grant) the lock or [put back](Waiters::put_back).
+    /// Each is to be [granted](Waiters::grant) the lock or [listed](Waiters::list_by_value) again.
     pub(super) fn take_like(&mut self, waiter: Arc<Waiter>) -> Vec<Arc<Waiter>> {
         let Some(value) = waiter.mode().value() else {
             return vec![waiter];
@@ -230,11 +231,12 @@ impl Waiters {
         same_value
     }
 
-    /// Lists a waiter that has its place in the queue by its value, behind all that are listed.
-    pub(super) fn put_back(&mut self, waiter: Arc<Waiter>) {
+    /// Lists a waiter by its value, if it named one, behind all that are listed. Its place in the queue
+    /// is another matter.
+    pub(super) fn list_by_value(&mut self, waiter: &Arc<Waiter>) {
         if let Some(value) = waiter.mode().value() {
             let same_value = self.by_value.entry(value.clone()).or_default();
-            same_value.push(Arc::clone(&waiter));
+            same_value.push(Arc::clone(waiter));
             self.by_value_len += 1;
         }
     }

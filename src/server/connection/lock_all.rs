@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::pending_replies::give_back;
 use super::waiting::Waited;
 use super::{Connection, Gone};
 use crate::model::{Ask, AskedFor, Key, Limit, Mode, NotStored};
 use crate::protocol::{Reply, StateReply};
 use crate::server::log_lines;
 use crate::server::transport::Transport;
-use crate::table::{Claim, Ending, Grant, Locked, Outcome};
+use crate::table::{Claim, Ending, Locked, Outcome};
 
 /// Why a request for several keys gets none.
 enum Failed {
@@ -123,17 +124,9 @@ impl<S: Transport> Connection<S> {
     }
 
     fn give_back_all(&mut self, claims: Vec<Claim>) {
-        let (table, session) = (&self.shared.table, &mut *self.session);
-        let new = |claim| -> Option<Grant> {
-            match claim {
-                Claim::New(grant) => Some(grant),
-                Claim::Listed(token) => table.listed_grant(session, token),
-                _ => None,
-            }
-        };
-        let grants: Vec<Grant> = claims.into_iter().filter_map(new).collect();
-        for grant in grants {
-            table.give_back(session, &grant, self.shared.clock.now());
+        for claim in claims {
+            let now = self.shared.clock.now();
+            give_back(&self.shared.table, &mut self.session, claim, now);
         }
     }
 }

@@ -3,13 +3,14 @@
 //!
 //! - Is every change that it rests on durable? If the store fails, the reply becomes a `500`, and a
 //!   new grant is given back.
-//! - Does the session still have the grant that the reply speaks of? Its lease may have ended
-//!   meanwhile, and another session may have been told that it holds the lock.
+//! - Does the holder still have the grant that the reply speaks of? Its lease may have ended
+//!   meanwhile, or another connection may have ended an owner's, and somebody else may have been told
+//!   that the lock is theirs.
 //!
 //! And if the connection breaks before the reply is sent, a new grant is given back as well, as its
 //! client was not told of it.
 //!
-//! A grant is named by its session and its token, never by "the session's lock of that key": later
+//! A grant is named by its holder and its token, never by "the session's lock of that key": later
 //! requests in the same packet may have released the key, taken it again, or resumed another
 //! session.
 
@@ -294,7 +295,12 @@ fn undo(
 }
 
 /// Gives back what is new of a claim that the client is not told of.
-fn give_back(table: &LockTable, session: &mut Session, claim: Claim, now: std::time::Instant) {
+pub(super) fn give_back(
+    table: &LockTable,
+    session: &mut Session,
+    claim: Claim,
+    now: std::time::Instant,
+) {
     match claim {
         Claim::New(grant) => table.give_back(session, &grant, now),
         Claim::Listed(token) => {

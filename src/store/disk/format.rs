@@ -51,10 +51,11 @@ const FORMAT: &str = "format";
 const TOKENS: &str = "tokens reserved";
 const SESSION_NUMBERS: &str = "session numbers reserved";
 
-/// How many numbers are reserved at a time, so that few commits have to write a reservation. People
-/// read session numbers, so these grow in smaller steps.
-/// Tokens grow with the time, by ten million a second: a block is enough for some 13 s.
+/// How many tokens are reserved at a time, so that few commits have to write a reservation. Tokens
+/// grow with the time, by ten million a second: a block is enough for some 13 s.
 const TOKEN_BLOCK: u64 = 1 << 27;
+
+/// The same of session numbers, in smaller steps, as people read them.
 const SESSION_BLOCK: u64 = 1000;
 
 /// A step that brings a store from one format to the next, the first from 1 to 2, in the
