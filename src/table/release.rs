@@ -108,7 +108,7 @@ impl LockTable {
         let looked_at = grants.len();
         grants.retain(|grant| {
             interleave::between_guards();
-            let Some(release) = self.release_grant(grant, now) else {
+            let Some(release) = self.release_grant(grant, now, |_| true) else {
                 return false;
             };
             session.seq = session.seq.max(release.seq);
@@ -152,21 +152,27 @@ impl LockTable {
     /// grant. `session` is the one that the connection speaks for now, which may be another than the
     /// grant's. The release is written although no answer waits for it.
     pub fn give_back(&self, session: &mut Session, grant: &Grant, now: Instant) {
-        let is_known = |_: &LockKey, lock: &mut Lock| {
+        let is_unknown = |lock: &Lock| {
             let hold = lock.hold_of(&grant.holder);
-            hold.is_some_and(|hold| hold.is_known && hold.word.token() == grant.token)
+            hold.is_none_or(|hold| !hold.is_known)
         };
-        let key = grant.key.as_bytes();
-        let is_owned = !grant.holder.is_session();
-        if is_owned && self.locks.with(key, is_known).unwrap_or(false) {
-            return;
-        }
-        self.take_back(session, grant, now);
+        self.take_back_if(session, grant, now, is_unknown);
     }
 
     /// Takes back a grant of which no client was told, as it could not be stored.
     pub fn take_back(&self, session: &mut Session, grant: &Grant, now: Instant) {
-        let Some(release) = self.release_grant(grant, now) else {
+        self.take_back_if(session, grant, now, |_| true);
+    }
+
+    /// `may_end` is called under the guard.
+    fn take_back_if(
+        &self,
+        session: &mut Session,
+        grant: &Grant,
+        now: Instant,
+        may_end: impl FnOnce(&Lock) -> bool,
+    ) {
+        let Some(release) = self.release_grant(grant, now, may_end) else {
             return;
         };
         if grant.holder == Holder::Session(session.number) {
@@ -291,7 +297,7 @@ impl LockTable {
             interleave::between_guards();
             let hash = self.locks.hash(over.key.as_bytes());
             let mut since = None;
-            let is_over = |word: &GrantWord| {
+            let is_over = |_: &Lock, word: &GrantWord| {
                 if word.token() == over.token {
                     since = self.leases.remove_due(over.token, now, hash);
                 }
@@ -332,12 +338,20 @@ impl LockTable {
     /// Takes the holder off the lock's holders; `None` if it is not among them, perhaps because its
     /// lease has ended.
     fn release(&self, holder: HolderRef<'_>, key: &[u8], now: Instant) -> Option<Release> {
-        self.release_if(holder, key, now, |word| self.unlease(*word))
+        self.release_if(holder, key, now, |_, word| self.unlease(*word))
     }
 
-    /// Ends this very grant; `None` if it has ended.
-    fn release_grant(&self, grant: &Grant, now: Instant) -> Option<Release> {
-        let is_it = |word: &GrantWord| word.token() == grant.token && self.unlease(*word);
+    /// Ends this very grant, if `may_end` returns true under the guard; `None` if it has ended, or does
+    /// not end.
+    fn release_grant(
+        &self,
+        grant: &Grant,
+        now: Instant,
+        may_end: impl FnOnce(&Lock) -> bool,
+    ) -> Option<Release> {
+        let is_it = |lock: &Lock, word: &GrantWord| {
+            word.token() == grant.token && may_end(lock) && self.unlease(*word)
+        };
         self.release_if((&grant.holder).into(), grant.key.as_bytes(), now, is_it)
     }
 
@@ -359,12 +373,12 @@ impl LockTable {
         holder: HolderRef<'_>,
         key: &[u8],
         now: Instant,
-        ends: impl FnOnce(&GrantWord) -> bool,
+        ends: impl FnOnce(&Lock, &GrantWord) -> bool,
     ) -> Option<Release> {
         let mut granted = Vec::new();
         let (mut released, mut is_shown) = (None, false);
         self.locks.remove_if(key, |key, lock| {
-            let Some(word) = lock.grant_of(holder).filter(ends) else {
+            let Some(word) = lock.grant_of(holder).filter(|word| ends(lock, word)) else {
                 return false;
             };
             let token = word.token();
@@ -452,5 +466,55 @@ impl LockTable {
     /// The last change that the session or any owner made.
     pub(super) fn last_change(&self, session: &Session) -> Seq {
         session.last_change().max(self.last_owner_change())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Ask, AskedFor, Mode, Peer};
+    use crate::table::plain::{PlainTable, test_table};
+    use crate::table::{Ending, Locked};
+
+    const KEY: &[u8] = b"k";
+
+    /// A session that waits for the key for the owner `o`, and was granted it a moment ago.
+    fn granted_unnoticed(table: &PlainTable, now: Instant) -> Session {
+        let mut holder = table.open(Peer::Unix(None), Duration::ZERO);
+        let mut waiter = table.open(Peer::Unix(None), Duration::ZERO);
+        let answer = table.lock(&mut holder, KEY, &Mode::Exclusive, now);
+        assert_eq!(answer, Locked::Acquired);
+        let ask = Ask {
+            mode: Mode::Exclusive,
+            holder: AskedFor::Owner(Owner::new(b"o"), None),
+        };
+        assert_eq!(
+            table.ask_or_wait(&mut waiter, KEY, &ask, now),
+            Locked::Waiting
+        );
+        table.end(holder, now);
+        waiter
+    }
+
+    #[test]
+    fn a_grant_to_an_owner_that_nobody_was_told_of_is_taken_back() {
+        let (table, now) = (test_table(), Instant::now());
+        let mut waiter = granted_unnoticed(&table, now);
+        assert!(!table.settle(&mut waiter, Ending::Disconnect, now));
+        assert_eq!(table.held(), 0);
+    }
+
+    /// By another connection the application knows that its owner has the lock.
+    #[test]
+    fn a_grant_to_an_owner_of_which_another_connection_was_told_stays() {
+        let (table, now) = (test_table(), Instant::now());
+        let mut waiter = granted_unnoticed(&table, now);
+        let other = table.open(Peer::Unix(None), Duration::ZERO);
+        let owner = Owner::new(b"o");
+        let token = LockTable::token(&table, &other, KEY, Some(&owner)).value;
+        assert!(token.is_ok());
+        table.settle(&mut waiter, Ending::Disconnect, now);
+        let still = LockTable::token(&table, &other, KEY, Some(&owner)).value;
+        assert_eq!(still, token);
     }
 }

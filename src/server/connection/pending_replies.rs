@@ -171,13 +171,16 @@ impl PendingReplies {
     }
 
     /// Whether an unchecked reply speaks of an owner's grant that another connection has ended.
-    fn has_lost_owner(&self, table: &LockTable) -> bool {
+    fn has_lost_owner(&self, table: &LockTable, released: &HashSet<Token>) -> bool {
         let unchecked = self.replies[self.settled..].iter();
         let mut grants = unchecked.filter_map(|reply| match reply.basis.claim() {
             Some(Claim::New(grant) | Claim::Again(grant) | Claim::Held(grant)) => Some(grant),
             _ => None,
         });
-        grants.any(|grant| !grant.holder().is_session() && !table.is_granted(grant))
+        grants.any(|grant| {
+            let is_owned = !grant.holder().is_session();
+            is_owned && !released.contains(&grant.token()) && !table.is_granted(grant)
+        })
     }
 
     /// Replaces each unchecked reply for which `instead` puts another one. All replies are checked
@@ -219,14 +222,18 @@ impl<S: Transport> Connection<S> {
             stored = table.changes().durable(last) => stored,
             order = self.session.signal().cut_off() => return Err(order.into()),
         };
-        if self.pending.has_lost_owner(table) {
+        let released = self.pending.released();
+        if self.pending.has_lost_owner(table, &released) {
             // That an owner has lost the lock is told when it is on disk. If it cannot be stored, the
             // grant was there up to now all the same, and so was what the reply rests on.
-            let _ = table.changes().durable(table.last_owner_change()).await;
+            tokio::select! {
+                biased;
+                _ = table.changes().durable(table.last_owner_change()) => {}
+                order = self.session.signal().cut_off() => return Err(order.into()),
+            }
         }
         let (session, now) = (&mut *self.session, shared.clock.now());
         let durable = table.changes().durable_up_to();
-        let released = self.pending.released();
         self.pending.settle(&mut self.output, |basis, output| {
             let instead = match &stored {
                 Err(why) if basis.seq() > durable => Some(undo(table, session, basis, why, now)),
