@@ -371,6 +371,7 @@ impl FatLock {
                 true => self.waiters.take_like(next),
                 false => vec![next],
             };
+            let before = granted.len();
             for next in together {
                 if !self.holders.admit(next.holder(), next.mode()) {
                     // Its owner holds the key, perhaps since a moment ago.
@@ -383,6 +384,7 @@ impl FatLock {
                 self.holders.add(next.holder().clone(), next.mode(), hold);
                 granted.push(next);
             }
+            assert!(granted.len() > before, "the next in line comes in");
         }
         self.waiters.sweep();
         if matches!(self.holders, Holders::Nobody) {
