@@ -76,6 +76,10 @@ fn a_watch_ends_with_its_connection_a_stop_and_too_much_sent_ahead() {
     b.expect("200 free");
     b.expect_closed();
     c.send("watch k free 3600");
+    let mut observer = server.connect();
+    while info(&mut observer, "watchers") == 0 {
+        std::thread::yield_now();
+    }
     drop(server);
     c.expect("503 Shutting down");
 }
