@@ -23,9 +23,9 @@ pub struct SessionView {
     pub name: Option<Key>,
     /// How many locks it holds, as of its connection's last turn.
     pub held: usize,
-    /// When its connection last had a turn, in milliseconds of the server's clock; `None` if it has no
+    /// When its connection last had a turn, as a stamp of the server's clock; `None` if it has no
     /// connection.
-    pub active_ms: Option<u64>,
+    pub active: Option<u32>,
 }
 
 /// What is shown of a lock.

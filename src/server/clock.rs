@@ -65,15 +65,17 @@ impl Clock {
         }
     }
 
-    /// A time of this clock, in milliseconds since its start.
-    pub(super) fn ms(&self, time: StdInstant) -> u64 {
+    /// A time of this clock, in tenths of seconds since its start: enough for people, in half a word.
+    pub(super) fn stamp(&self, time: StdInstant) -> u32 {
         let passed = time.saturating_duration_since(self.start.into_std());
-        passed.as_secs() * 1000 + u64::from(passed.subsec_millis())
+        u32::try_from(passed.as_secs() * 10 + u64::from(passed.subsec_millis() / 100))
+            .unwrap_or(u32::MAX)
     }
 
-    /// How long ago it was so many milliseconds since the start.
-    pub(super) fn since(&self, ms: u64) -> Duration {
-        Duration::from_millis(self.ms(self.now()).saturating_sub(ms))
+    /// How long ago a stamp was made.
+    pub(super) fn since(&self, stamp: u32) -> Duration {
+        let tenths = self.stamp(self.now()).saturating_sub(stamp);
+        Duration::from_millis(u64::from(tenths) * 100)
     }
 
     /// Returns when this clock shows `time` or later.

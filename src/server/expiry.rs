@@ -61,10 +61,10 @@ pub(super) async fn end_grace_period(shared: Arc<Shared>, grace: Grace, stop: Ca
     }
     // The clock may have stepped back by a gap since it showed the end.
     let now = shared.clock.now().max(grace.ends);
-    if let Some((session, peer)) = shared.table.end_grace(grace.number, now) {
+    if let Some((session, identity)) = shared.table.end_grace(grace.number, now) {
         let counters = shared.table.counters();
         counters.grace_ends.add(u64::from(session.held() > 0));
-        log_lines::session_ended(&shared, &session, peer, "a grace period ended");
+        log_lines::session_ended(&shared, &session, &identity, "a grace period ended");
         // Boxed, to keep this task small: it waits most of the time, and there may be very many.
         Box::pin(release_over(&shared, session)).await;
     }

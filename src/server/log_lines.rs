@@ -4,8 +4,8 @@
 use tracing::info;
 
 use super::Shared;
-use crate::model::{Holder, Key, Limit, Peer, SessionNumber, Visible};
-use crate::table::{EndedLease, Grant, Session};
+use crate::model::{Holder, Key, Limit, SessionNumber, Visible};
+use crate::table::{EndedLease, Grant, Identity, Session};
 
 /// How many keys a line names.
 const NAMED_KEYS: usize = 3;
@@ -29,11 +29,14 @@ pub(super) fn lease_ended(shared: &Shared, lease: &EndedLease) {
 }
 
 /// A session with locks is over, for the reason `why`.
-pub(super) fn session_ended(shared: &Shared, session: &Session, peer: Peer, why: &str) {
+pub(super) fn session_ended(shared: &Shared, session: &Session, identity: &Identity, why: &str) {
     let locks = session.held();
     if locks > 0 && shared.throttles.session_ends.passes(shared.clock.now()) {
         let keys = keys(shared, session);
-        let session = of(session);
+        let (peer, session) = (
+            identity.peer,
+            with_name(session.number(), identity.name.as_ref()),
+        );
         info!(%session, %peer, locks, keys, "{why}, and its session's locks are released");
     }
 }
@@ -44,7 +47,7 @@ pub(super) fn resumed(shared: &Shared, session: &Session, from: &str, how: &str)
     if shared.throttles.resumes.passes(shared.clock.now()) {
         let (locks, keys) = (session.held(), keys(shared, session));
         let peer = peer(shared, session.number());
-        let session = of(session);
+        let session = named(shared, session.number());
         info!(%session, peer, from, locks, keys, "a session was {how}");
     }
 }
@@ -72,13 +75,8 @@ pub(super) fn limit_reached(shared: &Shared, session: SessionNumber, limit: Limi
 }
 
 /// `#24`, or `#24 (web-3:cron)` if the session has a name.
-fn named(shared: &Shared, session: SessionNumber) -> String {
+pub(super) fn named(shared: &Shared, session: SessionNumber) -> String {
     with_name(session, shared.table.name(session).as_ref())
-}
-
-/// The same, of a session that may be over.
-pub(super) fn of(session: &Session) -> String {
-    with_name(session.number(), session.name())
 }
 
 fn with_name(session: SessionNumber, name: Option<&Key>) -> String {

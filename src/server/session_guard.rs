@@ -87,13 +87,13 @@ impl SessionGuard {
     pub(super) async fn detach(&mut self, gone: &Gone) -> Option<Grace> {
         let shared = &self.shared;
         let session = self.session.take()?;
-        let peer = shared.table.peer(session.number());
+        let identity = shared.table.identity(session.number());
         let over = match shared.table.detach(session, shared.clock.now()) {
             Detached::InGrace(grace) => return Some(grace),
             Detached::Stopping => return None,
             Detached::Over(session) => {
-                if let (Some(peer), true) = (peer, gone.is_not_the_clients_will()) {
-                    log_lines::session_ended(shared, &session, peer, &gone.to_string());
+                if let (Some(identity), true) = (identity, gone.is_not_the_clients_will()) {
+                    log_lines::session_ended(shared, &session, &identity, &gone.to_string());
                 }
                 session
             }
@@ -105,9 +105,9 @@ impl SessionGuard {
                         "no room for a grace period (--max-grace-sessions)"
                     );
                 }
-                if let Some(peer) = peer {
+                if let Some(identity) = identity {
                     let why = "there was no room for a grace period";
-                    log_lines::session_ended(shared, &session, peer, why);
+                    log_lines::session_ended(shared, &session, &identity, why);
                 }
                 session
             }

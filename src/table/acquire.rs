@@ -163,7 +163,7 @@ impl LockTable {
             }
         });
         if matches!(placed, Placed::Acquired(_)) {
-            session.grants += 1;
+            session.held.grants = session.held.grants.saturating_add(1);
             // Where others hold the key, its state stays what it was.
             if was_free && self.watches.may_watch(|| self.locks.hash(key)) {
                 self.watches.changed(self.locks.hash(key));

@@ -58,7 +58,7 @@ pub use grant::Grant;
 pub use lease::EndedLease;
 pub use lock_key::LockKey;
 pub use outcome::{Basis, Claim, Locked, NotHeld, OneOfSeveral, Outcome, Unlocked};
-pub use registry::{Detached, Grace, Resumed, TakenOver};
+pub use registry::{Detached, Grace, Identity, Resumed, TakenOver};
 pub use release::Broken;
 #[cfg(feature = "store")]
 pub use restore::Contradiction;
@@ -134,13 +134,13 @@ impl LockTable {
         self.tokens.advance(now);
     }
 
-    /// Notes, for others to see, what the session has done and how many locks it holds at this time, in
-    /// milliseconds of the server's clock. Called by its connection once a turn, as to count each grant
-    /// by itself would cost more than the grant may.
-    pub fn note(&self, session: &mut Session, active_ms: u64) {
-        let grants = std::mem::take(&mut session.grants);
+    /// Notes, for others to see, what the session has done and how many locks it holds at this time,
+    /// which is `active` as a stamp of the server's clock. Called by its connection once a turn, as to
+    /// count each grant by itself would cost more than the grant may.
+    pub fn note(&self, session: &mut Session, active: u32) {
+        let grants = std::mem::take(&mut session.held.grants);
         self.counters.grants.add(grants.into());
-        session.signal.note(session.held(), active_ms);
+        session.signal.note(session.held(), active);
     }
 
     /// What has happened so far.
@@ -303,10 +303,14 @@ impl LockTable {
             if let Some(old) = self.sessions.order_to_let_go(id) {
                 was_connected = true;
                 interleave::between_guards();
-                let has_let_go = || !self.sessions.is_connected_by(id.number, &old);
-                old.until_let_go(has_let_go).await;
+                self.sessions.until_let_go(id.number, &old).await;
             }
         }
+    }
+
+    /// What people know the session by; `None` if it is over.
+    pub fn identity(&self, number: SessionNumber) -> Option<Identity> {
+        self.sessions.identity(number)
     }
 
     /// What the session is called.
@@ -315,8 +319,7 @@ impl LockTable {
     }
 
     /// Sets what the session is called, for people to see.
-    pub fn set_name(&self, session: &mut Session, name: Key) {
-        session.held.name = Some(name.clone());
+    pub fn set_name(&self, session: &Session, name: Key) {
         self.sessions.set_name(session.number, name);
     }
 
@@ -343,14 +346,14 @@ impl LockTable {
     /// Ends a session if its grace period is over at `now`, and returns it with the address that it
     /// was connected from. The caller releases its locks by [`LockTable::unlock_some`]. `None` if
     /// the session was resumed, or ended before, or the server stops.
-    pub fn end_grace(&self, number: SessionNumber, now: Instant) -> Option<(Session, Peer)> {
+    pub fn end_grace(&self, number: SessionNumber, now: Instant) -> Option<(Session, Identity)> {
         if self.is_stopping() {
             return None;
         }
-        let (mut session, peer) = self.sessions.end_grace(number, now)?;
+        let (mut session, identity) = self.sessions.end_grace(number, now)?;
         session.held.notice_losses();
         self.store_over(&mut session);
-        Some((session, peer))
+        Some((session, identity))
     }
 
     /// Ends a session at once and releases its locks, because its task did not come to its end.

@@ -2,6 +2,7 @@
 //! they hold while they have no connection.
 
 use std::collections::hash_map::RandomState;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -57,6 +58,15 @@ pub enum TakenOver {
     No(NotResumed),
 }
 
+/// What people know a session by, beside its number.
+#[derive(Debug, Clone)]
+pub struct Identity {
+    /// Where it is, or was last, connected from.
+    pub peer: Peer,
+    /// What its client calls it.
+    pub name: Option<Key>,
+}
+
 /// A running grace period.
 #[derive(Debug)]
 pub struct Grace {
@@ -103,6 +113,10 @@ struct InGrace {
     resumed: Arc<Notify>,
 }
 
+/// Over how many notifications those who take sessions over are spread: a connection needs no room for
+/// one of its own then, and if thousands come at once, few are woken for another's sake.
+const LET_GO: usize = 256;
+
 /// How long a session that is taken over waits for the connection that does so, at the least: that
 /// connection is woken when the old one lets go.
 const TAKE_OVER_TIME: Duration = Duration::from_secs(5);
@@ -121,6 +135,8 @@ pub(super) struct Registry {
     /// Sessions that found no room for their grace period.
     turned_away: AtomicUsize,
     max_in_grace: usize,
+    /// Notified when a connection has let one of the sessions go whose numbers fall here.
+    let_go: Box<[Notify]>,
 }
 
 impl Registry {
@@ -131,6 +147,7 @@ impl Registry {
             in_grace: AtomicUsize::new(0),
             turned_away: AtomicUsize::new(0),
             max_in_grace,
+            let_go: (0..LET_GO).map(|_| Notify::new()).collect(),
         }
     }
 
@@ -182,6 +199,11 @@ impl Registry {
 
     pub(super) fn peer(&self, number: SessionNumber) -> Option<Peer> {
         self.sessions.get(&number).map(|registered| registered.peer)
+    }
+
+    pub(super) fn identity(&self, number: SessionNumber) -> Option<Identity> {
+        let registered = self.sessions.get(&number);
+        registered.map(|registered| registered.identity())
     }
 
     pub(super) fn name(&self, number: SessionNumber) -> Option<Key> {
@@ -275,7 +297,7 @@ impl Registry {
             registered.presence = presence;
             drop(registered);
             interleave::between_guards();
-            signal.let_go();
+            self.tell_let_go(number);
             return Detached::InGrace(grace);
         }
         drop(registered);
@@ -359,26 +381,29 @@ impl Registry {
 
     /// Ends a session if its grace period is over at `now`, and returns it with the address that it
     /// was connected from; `None` if the grace period is not over, or has not begun.
-    pub(super) fn end_grace(&self, number: SessionNumber, now: Instant) -> Option<(Session, Peer)> {
+    pub(super) fn end_grace(
+        &self,
+        number: SessionNumber,
+        now: Instant,
+    ) -> Option<(Session, Identity)> {
         let (number, registered) = self
             .sessions
             .remove_if(&number, |_, registered| registered.presence.is_over_at(now))?;
         self.in_grace.fetch_sub(1, Ordering::Relaxed);
+        let identity = registered.identity();
         match registered.presence {
             Presence::InGrace(grace) => {
                 let session = Session::new(number, grace.held, Arc::default());
-                Some((session, registered.peer))
+                Some((session, identity))
             }
             Presence::Connected(_) => None,
         }
     }
 
     pub(super) fn remove(&self, number: SessionNumber) {
-        let removed = self.sessions.remove(&number);
+        self.sessions.remove(&number);
         interleave::between_guards();
-        if let Some(signal) = removed.and_then(|(_, registered)| registered.signal()) {
-            signal.let_go();
-        }
+        self.tell_let_go(number);
     }
 
     /// Orders the connection of the session with this id to let it go, and returns how it is reached;
@@ -395,8 +420,30 @@ impl Registry {
         Some(signal)
     }
 
+    fn tell_let_go(&self, number: SessionNumber) {
+        self.let_go(number).notify_waiters();
+    }
+
+    fn let_go(&self, number: SessionNumber) -> &Notify {
+        &self.let_go[number.0 as usize % LET_GO]
+    }
+
+    /// Returns once this is not the signal of the session's connection any more.
+    pub(super) async fn until_let_go(&self, number: SessionNumber, signal: &Arc<Signal>) {
+        loop {
+            let mut letting_go = pin!(self.let_go(number).notified());
+            // From here on it is not missed.
+            letting_go.as_mut().enable();
+            interleave::between_guards();
+            if !self.is_connected_by(number, signal) {
+                return;
+            }
+            letting_go.await;
+        }
+    }
+
     /// Whether this is the signal of the session's connection.
-    pub(super) fn is_connected_by(&self, number: SessionNumber, signal: &Arc<Signal>) -> bool {
+    fn is_connected_by(&self, number: SessionNumber, signal: &Arc<Signal>) -> bool {
         let registered = self.sessions.get(&number);
         let own = registered.and_then(|registered| registered.signal());
         own.is_some_and(|own| Arc::ptr_eq(&own, signal))
@@ -458,9 +505,14 @@ impl Registered {
         self.secret.as_ref().is_some_and(|known| known.is(secret))
     }
 
+    fn identity(&self) -> Identity {
+        let (peer, name) = (self.peer, self.name.clone());
+        Identity { peer, name }
+    }
+
     fn view(&self, number: SessionNumber) -> SessionView {
-        let (held, active_ms, grace_ends) = match &self.presence {
-            Presence::Connected(signal) => (signal.held(), Some(signal.active_ms()), None),
+        let (held, active, grace_ends) = match &self.presence {
+            Presence::Connected(signal) => (signal.held(), Some(signal.active()), None),
             Presence::InGrace(grace) => (grace.held.count(), None, Some(grace.ends)),
         };
         SessionView {
@@ -470,7 +522,7 @@ impl Registered {
             peer: self.peer,
             grace_ends,
             held,
-            active_ms,
+            active,
         }
     }
 

@@ -11,7 +11,7 @@ use super::held_keys::HeldKeys;
 use super::holders::HolderRef;
 use super::signal::Signal;
 use super::waiters::Waiter;
-use crate::model::{Key, Owner, Seq, SessionNumber};
+use crate::model::{Owner, Seq, SessionNumber};
 
 /// The running half of a session. Must end in [`LockTable::detach`](super::LockTable::detach) or
 /// [`LockTable::end`](super::LockTable::end); dropped otherwise, its locks stay held.
@@ -24,8 +24,6 @@ pub struct Session {
     /// The last change that the session made, or was granted a lock by, since [`Session::settled`]
     /// was last called.
     pub(super) seq: Seq,
-    /// Grants without a wait that are not in the counters yet.
-    pub(super) grants: u32,
     /// How the session's connection is reached.
     pub(super) signal: Arc<Signal>,
 }
@@ -37,7 +35,6 @@ impl Session {
             held,
             waiting: None,
             seq: Seq::default(),
-            grants: 0,
             signal,
         }
     }
@@ -45,11 +42,6 @@ impl Session {
     /// The session's public number. Another one after a resume.
     pub fn number(&self) -> SessionNumber {
         self.number
-    }
-
-    /// What the session is called.
-    pub fn name(&self) -> Option<&Key> {
-        self.held.name.as_ref()
     }
 
     /// How many locks the session holds, with the lost ones until it notices their loss.

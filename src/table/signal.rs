@@ -1,12 +1,9 @@
 //! How the task of a connection is told to stop or to close: it has one signal, to which it listens
 //! wherever it waits; and what the task says of itself there, for others to see.
 
-use std::pin::pin;
-use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 
 use tokio::sync::Notify;
-
-use super::interleave;
 
 /// What a connection is told to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -29,11 +26,10 @@ pub struct Signal {
     /// 0, or an [`Order`].
     order: AtomicU8,
     given: Notify,
-    /// Notified when a session is not the connection's any more.
-    let_go: Notify,
-    /// What the connection last said of itself: the locks of its session, and when that was.
+    /// What the connection last said of itself: the locks of its session, and when that was, as a stamp
+    /// of the server's clock.
     held: AtomicU32,
-    active_ms: AtomicU64,
+    active: AtomicU32,
 }
 
 impl Signal {
@@ -79,39 +75,19 @@ impl Signal {
         self.at_least(Order::TakenOver).await
     }
 
-    /// Says, for others to see, how many locks the connection's session holds at this time, in
-    /// milliseconds of the server's clock.
-    pub(super) fn note(&self, held: usize, active_ms: u64) {
+    /// Says, for others to see, how many locks the connection's session holds at this time.
+    pub(super) fn note(&self, held: usize, active: u32) {
         let held = u32::try_from(held).unwrap_or(u32::MAX);
         self.held.store(held, Ordering::Relaxed);
-        self.active_ms.store(active_ms, Ordering::Relaxed);
+        self.active.store(active, Ordering::Relaxed);
     }
 
     pub(super) fn held(&self) -> usize {
         self.held.load(Ordering::Relaxed) as usize
     }
 
-    pub(super) fn active_ms(&self) -> u64 {
-        self.active_ms.load(Ordering::Relaxed)
-    }
-
-    /// Says that the connection has let a session go.
-    pub(super) fn let_go(&self) {
-        self.let_go.notify_waiters();
-    }
-
-    /// Returns once `has_let_go` is true, which is asked whenever the connection has let a session go.
-    pub(super) async fn until_let_go(&self, has_let_go: impl Fn() -> bool) {
-        loop {
-            let mut letting_go = pin!(self.let_go.notified());
-            // From here on it is not missed.
-            letting_go.as_mut().enable();
-            if has_let_go() {
-                return;
-            }
-            interleave::between_guards();
-            letting_go.await;
-        }
+    pub(super) fn active(&self) -> u32 {
+        self.active.load(Ordering::Relaxed)
     }
 
     async fn at_least(&self, least: Order) -> Order {

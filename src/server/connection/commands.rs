@@ -104,9 +104,7 @@ impl<S: Transport> Connection<S> {
                 None => return self.free(&Reply::CannotResume(NotResumed::Unknown)),
             },
             Request::Name { name } => {
-                self.shared
-                    .table
-                    .set_name(&mut self.session, Key::new(name));
+                self.shared.table.set_name(&self.session, Key::new(name));
                 return self.free(&Reply::Done);
             }
             Request::Info => return self.free(&Reply::Info(self.info())),

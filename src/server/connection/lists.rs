@@ -124,7 +124,7 @@ impl<S: Transport> Connection<S> {
         let (view, waiter) = self.shared.table.session_view(number)?;
         let now = self.shared.clock.now();
         Some(SessionEntry {
-            idle: view.active_ms.map(|active| self.shared.clock.since(active)),
+            idle: view.active.map(|active| self.shared.clock.since(active)),
             view,
             waits_for: waiter.map(|waiter| WaitsFor {
                 key: Key::new(waiter.key().as_bytes()),

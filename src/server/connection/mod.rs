@@ -164,33 +164,35 @@ impl<S: Transport> Connection<S> {
             if let Some(order) = self.session.signal().is_cut_off() {
                 return Err(order.into());
             }
-            self.now = self.shared.clock.now();
-            self.shared.table.begin_turn(self.now);
-            let answered = self.answer_lines();
-            self.note_turn();
-            if let ControlFlow::Break(pause) = answered {
-                Box::pin(self.pause(pause)).await?;
-                self.flush_if_full().await?;
+            // Moved out whole: else it would have its room in the task of every connection.
+            let ControlFlow::Break(pause) = self.take_turn() else {
+                self.flush().await?;
+                if let Some(order) = self.session.signal().order() {
+                    return Err(order.into());
+                }
+                if self.input_ended {
+                    return Err(Gone::InputEnded);
+                }
+                if self.session.may_lose() && self.shared.table.tidy_some(&mut self.session, SLICE)
+                {
+                    Box::pin(tidy(&self.shared, &mut self.session)).await;
+                }
+                self.read().await?;
                 continue;
-            }
-            self.flush().await?;
-            if let Some(order) = self.session.signal().order() {
-                return Err(order.into());
-            }
-            if self.input_ended {
-                return Err(Gone::InputEnded);
-            }
-            if self.session.may_lose() && self.shared.table.tidy_some(&mut self.session, SLICE) {
-                Box::pin(tidy(&self.shared, &mut self.session)).await;
-            }
-            self.read().await?;
+            };
+            Box::pin(self.pause(pause)).await?;
+            self.flush_if_full().await?;
         }
     }
 
-    /// Notes what `sessions` and `info` show of this connection.
-    fn note_turn(&mut self) {
-        let ms = self.shared.clock.ms(self.now);
-        self.shared.table.note(&mut self.session, ms);
+    /// Answers lines, and notes what `sessions` and `info` show of this connection.
+    fn take_turn(&mut self) -> ControlFlow<Pause> {
+        self.now = self.shared.clock.now();
+        self.shared.table.begin_turn(self.now);
+        let answered = self.answer_lines();
+        let active = self.shared.clock.stamp(self.now);
+        self.shared.table.note(&mut self.session, active);
+        answered
     }
 
     /// Answers all lines that were read, or up to one that makes a pause.
@@ -314,7 +316,8 @@ impl<S: Transport> Connection<S> {
 
     /// Ends the session's connection and says goodbye, once nothing more is read.
     async fn end(&mut self, gone: Gone) {
-        debug!(session = %log_lines::of(&self.session), "disconnected: {gone}");
+        let session = log_lines::named(&self.shared, self.session.number());
+        debug!(%session, "disconnected: {gone}");
         // The client does not have a lock that it was not told of. Answers are unsent only if the
         // connection broke.
         self.give_back_unsent().await;
