@@ -350,7 +350,7 @@ impl<'a> Actor<'a> {
         let (new, _) = self.arena.open(&mut self.dice);
         let old = std::mem::replace(&mut self.session, new);
         let (table, id) = (&self.arena.table, self.id);
-        let signal = Arc::clone(old.signal());
+        let signal = old.signal().clone();
         let lets_go = async {
             signal.cut_off().await;
             let detached = table.detach(old, Instant::now());
@@ -370,7 +370,7 @@ impl<'a> Actor<'a> {
         let mut old = std::mem::replace(&mut self.session, new);
         let (table, id, client) = (&self.arena.table, self.id, self.client(hold));
         let history = &self.arena.histories[key];
-        let signal = Arc::clone(old.signal());
+        let signal = old.signal().clone();
         let waits = async {
             let wait = table.wait(&mut old).expect("it waits");
             let arrival = wait.arrival();

@@ -63,7 +63,7 @@ pub use release::Broken;
 #[cfg(feature = "store")]
 pub use restore::Contradiction;
 pub use session::Session;
-pub use signal::{Order, Signal};
+pub use signal::{Order, SharedSignal, Signal};
 pub use tokens::TokenClock;
 pub use wait::{Ending, Wait};
 pub use waiters::Waiter;

@@ -143,7 +143,7 @@ impl OldConnection {
     /// Waits, and answers, unless it may not write any more; then it is there until its client leaves
     /// or its session is taken over.
     fn serve(&self, world: &World, mut session: Session) {
-        let signal = Arc::clone(session.signal());
+        let signal = session.signal().clone();
         let has_left = block_on(self.wait(world, &mut session, &signal));
         if !has_left {
             block_on(async {
@@ -206,7 +206,7 @@ impl World {
         if taken.fetch_add(1, Ordering::SeqCst) == 1 {
             return Some(session);
         }
-        let signal = Arc::clone(session.signal());
+        let signal = session.signal().clone();
         block_on(signal.cut_off());
         let detached = self.table.detach(session, self.now);
         assert!(matches!(detached, Detached::InGrace(_)));

@@ -14,7 +14,7 @@ use super::held_keys::HeldKeys;
 use super::interleave;
 use super::outcome::Outcome;
 use super::session::Session;
-use super::signal::{Order, Signal};
+use super::signal::{Order, SharedSignal};
 use crate::model::StoredSession;
 use crate::model::{Key, NotResumed, Peer, Secret, SessionId, SessionNumber, SessionView};
 #[cfg(feature = "store")]
@@ -80,14 +80,21 @@ pub struct Grace {
 
 #[derive(Debug)]
 struct Registered {
-    /// Drawn when the client first asks for the session's id. Without it the session cannot be
-    /// resumed.
-    secret: Option<Box<Known>>,
+    /// Boxed, because most clients want neither.
+    wanted: Option<Box<Wanted>>,
     grace: Duration,
     peer: Peer,
+    presence: Presence,
+}
+
+/// What a session has only if its client wants it.
+#[derive(Debug, Default)]
+struct Wanted {
+    /// Drawn when the client first asks for the session's id. Without it the session cannot be
+    /// resumed.
+    secret: Option<Known>,
     /// What the client calls the session.
     name: Option<Key>,
-    presence: Presence,
 }
 
 /// What is known of a session's secret.
@@ -101,7 +108,7 @@ enum Known {
 
 #[derive(Debug)]
 enum Presence {
-    Connected(Arc<Signal>),
+    Connected(SharedSignal),
     /// Boxed, because most sessions are connected.
     InGrace(Box<InGrace>),
 }
@@ -153,15 +160,14 @@ impl Registry {
 
     pub(super) fn open(&self, peer: Peer, grace: Duration) -> Session {
         let number = SessionNumber(self.last_number.fetch_add(1, Ordering::Relaxed) + 1);
-        let signal = Arc::<Signal>::default();
+        let signal = SharedSignal::default();
         self.sessions.insert(
             number,
             Box::new(Registered {
-                secret: None,
+                wanted: None,
                 grace,
                 peer,
-                name: None,
-                presence: Presence::Connected(Arc::clone(&signal)),
+                presence: Presence::Connected(signal.clone()),
             }),
         );
         Session::new(number, HeldKeys::default(), signal)
@@ -178,7 +184,7 @@ impl Registry {
 
     /// Gives an order to every connection that there is.
     pub(super) fn order_all(&self, order: Order) {
-        let signals: Vec<Arc<Signal>> = self
+        let signals: Vec<SharedSignal> = self
             .sessions
             .iter()
             .filter_map(|one| one.signal())
@@ -193,7 +199,7 @@ impl Registry {
     }
 
     pub(super) fn id(&self, number: SessionNumber) -> Option<SessionId> {
-        let secret = self.sessions.get(&number)?.secret.as_ref()?.secret()?;
+        let secret = self.sessions.get(&number)?.known()?.secret()?;
         Some(SessionId { number, secret })
     }
 
@@ -207,19 +213,19 @@ impl Registry {
     }
 
     pub(super) fn name(&self, number: SessionNumber) -> Option<Key> {
-        self.sessions.get(&number)?.name.clone()
+        self.sessions.get(&number)?.name()
     }
 
     pub(super) fn set_name(&self, number: SessionNumber, name: Key) {
         if let Some(mut registered) = self.sessions.get_mut(&number) {
-            registered.name = Some(name);
+            registered.wanted_mut().name = Some(name);
         }
     }
 
     pub(super) fn set_secret(&self, number: SessionNumber, secret: Secret) -> SessionId {
         if let Some(mut registered) = self.sessions.get_mut(&number) {
-            debug_assert!(registered.secret.is_none(), "an id does not change");
-            registered.secret = Some(Box::new(Known::Secret(secret)));
+            debug_assert!(registered.known().is_none(), "an id does not change");
+            registered.wanted_mut().secret = Some(Known::Secret(secret));
         }
         SessionId { number, secret }
     }
@@ -230,7 +236,7 @@ impl Registry {
         debug_assert!(registered.is_some(), "a session in use is registered");
         registered.map_or_else(StoredSession::default, |registered| StoredSession {
             grace: registered.grace,
-            secret: registered.secret.as_ref().and_then(|known| known.secret()),
+            secret: registered.known().and_then(Known::secret),
         })
     }
 
@@ -254,10 +260,12 @@ impl Registry {
         self.in_grace.fetch_add(1, Ordering::Relaxed);
         let (presence, running) = begin_grace(number, grace, held, now);
         let registered = Registered {
-            secret: secret.map(|digest| Box::new(Known::Digest(digest))),
+            wanted: secret.map(|digest| {
+                let secret = Some(Known::Digest(digest));
+                Box::new(Wanted { secret, name: None })
+            }),
             grace,
             peer: Peer::BeforeRestart,
-            name: None,
             presence,
         };
         self.sessions.insert(number, Box::new(registered));
@@ -281,7 +289,7 @@ impl Registry {
         let is_taken_over = signal.order() == Some(Order::TakenOver);
         let grace = registered.grace;
         let holds_nothing = held.count() == 0;
-        let pointless = holds_nothing && registered.secret.is_none();
+        let pointless = holds_nothing && registered.known().is_none();
         let has_room = !grace.is_zero() && !pointless && self.enter_grace(holds_nothing);
         let grace_or_none = match (has_room, is_taken_over) {
             (true, true) => Some(grace.max(TAKE_OVER_TIME)),
@@ -355,7 +363,7 @@ impl Registry {
         grace.resumed.notify_one();
         interleave::between_guards();
         self.remove(session.number);
-        let signal = Arc::clone(&session.signal);
+        let signal = session.signal.clone();
         *session = Session::new(id.number, grace.held, signal);
         Ok(())
     }
@@ -364,15 +372,15 @@ impl Registry {
         &self,
         id: SessionId,
         peer: Peer,
-        signal: &Arc<Signal>,
+        signal: &SharedSignal,
         now: Instant,
     ) -> Result<Box<InGrace>, NotResumed> {
         let registered = self.sessions.get_mut(&id.number);
         let mut registered = registered.ok_or(NotResumed::Unknown)?;
         registered.can_be_resumed(id, now)?;
-        registered.secret = Some(Box::new(Known::Secret(id.secret)));
+        registered.wanted_mut().secret = Some(Known::Secret(id.secret));
         registered.peer = peer;
-        let connected = Presence::Connected(Arc::clone(signal));
+        let connected = Presence::Connected(signal.clone());
         match std::mem::replace(&mut registered.presence, connected) {
             Presence::InGrace(grace) => Ok(grace),
             Presence::Connected(_) => Err(NotResumed::StillConnected),
@@ -393,7 +401,7 @@ impl Registry {
         let identity = registered.identity();
         match registered.presence {
             Presence::InGrace(grace) => {
-                let session = Session::new(number, grace.held, Arc::default());
+                let session = Session::new(number, grace.held, SharedSignal::default());
                 Some((session, identity))
             }
             Presence::Connected(_) => None,
@@ -408,7 +416,7 @@ impl Registry {
 
     /// Orders the connection of the session with this id to let it go, and returns how it is reached;
     /// `None` if it has none, or if no session has the id.
-    pub(super) fn order_to_let_go(&self, id: SessionId) -> Option<Arc<Signal>> {
+    pub(super) fn order_to_let_go(&self, id: SessionId) -> Option<SharedSignal> {
         let registered = self.sessions.get(&id.number)?;
         let signal = registered
             .signal()
@@ -429,7 +437,7 @@ impl Registry {
     }
 
     /// Returns once this is not the signal of the session's connection any more.
-    pub(super) async fn until_let_go(&self, number: SessionNumber, signal: &Arc<Signal>) {
+    pub(super) async fn until_let_go(&self, number: SessionNumber, signal: &SharedSignal) {
         loop {
             let mut letting_go = pin!(self.let_go(number).notified());
             // From here on it is not missed.
@@ -443,10 +451,10 @@ impl Registry {
     }
 
     /// Whether this is the signal of the session's connection.
-    fn is_connected_by(&self, number: SessionNumber, signal: &Arc<Signal>) -> bool {
+    fn is_connected_by(&self, number: SessionNumber, signal: &SharedSignal) -> bool {
         let registered = self.sessions.get(&number);
         let own = registered.and_then(|registered| registered.signal());
-        own.is_some_and(|own| Arc::ptr_eq(&own, signal))
+        own.is_some_and(|own| SharedSignal::ptr_eq(&own, signal))
     }
 
     /// All sessions, and how many of them have a connection.
@@ -501,12 +509,24 @@ impl Registered {
         }
     }
 
+    fn known(&self) -> Option<&Known> {
+        self.wanted.as_ref()?.secret.as_ref()
+    }
+
+    fn name(&self) -> Option<Key> {
+        self.wanted.as_ref()?.name.clone()
+    }
+
+    fn wanted_mut(&mut self) -> &mut Wanted {
+        self.wanted.get_or_insert_default()
+    }
+
     fn knows(&self, secret: Secret) -> bool {
-        self.secret.as_ref().is_some_and(|known| known.is(secret))
+        self.known().is_some_and(|known| known.is(secret))
     }
 
     fn identity(&self) -> Identity {
-        let (peer, name) = (self.peer, self.name.clone());
+        let (peer, name) = (self.peer, self.name());
         Identity { peer, name }
     }
 
@@ -517,7 +537,7 @@ impl Registered {
         };
         SessionView {
             number,
-            name: self.name.clone(),
+            name: self.name(),
             grace: self.grace,
             peer: self.peer,
             grace_ends,
@@ -526,9 +546,9 @@ impl Registered {
         }
     }
 
-    fn signal(&self) -> Option<Arc<Signal>> {
+    fn signal(&self) -> Option<SharedSignal> {
         match &self.presence {
-            Presence::Connected(signal) => Some(Arc::clone(signal)),
+            Presence::Connected(signal) => Some(signal.clone()),
             Presence::InGrace(_) => None,
         }
     }

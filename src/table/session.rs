@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::held_keys::HeldKeys;
 use super::holders::HolderRef;
-use super::signal::Signal;
+use super::signal::SharedSignal;
 use super::waiters::Waiter;
 use crate::model::{Owner, Seq, SessionNumber};
 
@@ -25,11 +25,11 @@ pub struct Session {
     /// was last called.
     pub(super) seq: Seq,
     /// How the session's connection is reached.
-    pub(super) signal: Arc<Signal>,
+    pub(super) signal: SharedSignal,
 }
 
 impl Session {
-    pub(super) fn new(number: SessionNumber, held: HeldKeys, signal: Arc<Signal>) -> Self {
+    pub(super) fn new(number: SessionNumber, held: HeldKeys, signal: SharedSignal) -> Self {
         Self {
             number,
             held,
@@ -65,7 +65,7 @@ impl Session {
 
     /// How the session's connection is reached. The signal stays with the connection when it
     /// resumes another session.
-    pub fn signal(&self) -> &Arc<Signal> {
+    pub fn signal(&self) -> &SharedSignal {
         &self.signal
     }
 

@@ -17,6 +17,14 @@ pub enum Order {
     Kill = 3,
 }
 
+/// A signal as a connection shares it with those who give it orders. There are as many as connections;
+/// with the feature `tuned` they go without a second count, which nobody uses.
+#[cfg(feature = "tuned")]
+pub type SharedSignal = triomphe::Arc<Signal>;
+/// A signal as a connection shares it with those who give it orders.
+#[cfg(not(feature = "tuned"))]
+pub type SharedSignal = std::sync::Arc<Signal>;
+
 /// The signal of one connection. Given from any thread, listened to by the connection's task alone.
 ///
 /// An order stands until a harder one comes: a take-over and a kill outdo a stop, and a kill outdoes

@@ -1,7 +1,6 @@
 //! Runs requests: one arm for each command.
 
 use std::ops::ControlFlow;
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -272,7 +271,7 @@ impl<S: Transport> Connection<S> {
         if self.pending.has_unchecked() {
             self.settle_pending().await?;
         }
-        let signal = Arc::clone(self.session.signal());
+        let signal = self.session.signal().clone();
         // Whoever takes the session over while this goes on has what is left by then.
         let basis = tokio::select! {
             biased;

@@ -37,7 +37,7 @@ impl<S: Transport> Connection<S> {
         let shared = Arc::clone(&self.shared);
         let own = self.session.number();
         let from = log_lines::peer(&shared, id.number);
-        let signal = Arc::clone(self.session.signal());
+        let signal = self.session.signal().clone();
         let now = || shared.clock.now();
         let taken = tokio::select! {
             biased;

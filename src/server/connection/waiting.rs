@@ -73,7 +73,7 @@ impl<S: Transport> Connection<S> {
         // The answers before this one are ready and should not wait for the lock.
         self.flush().await?;
         let max_ahead = self.shared.config.max_ahead as usize;
-        let signal = std::sync::Arc::clone(self.session.signal());
+        let signal = self.session.signal().clone();
         let Some(wait) = self.shared.table.wait(&mut self.session) else {
             debug_assert!(false, "only a session that waits gets here");
             return Ok(Waited::Not(Ending::Deadline));
