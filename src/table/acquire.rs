@@ -238,24 +238,38 @@ impl LockTable {
         now: Instant,
     ) -> (GrantWord, Seq) {
         let lost = session.held.lost.as_ref();
-        if lost.is_none() && matches!(ask.holder, AskedFor::Session) && !self.changes.are_kept() {
-            // Most grants are such: there is nothing to note beside the token. Without losses there is
-            // no longest hold.
-            return (GrantWord::new(self.tokens.next(), false), Seq::default());
-        }
         self.new_grant(&Grantee { holder, ask, lost }, key, now)
     }
 
     /// Makes a new grant. Called under the key's guard, so that the tokens of one key only grow,
     /// and are stored in the order of their numbers.
+    #[inline]
     pub(super) fn new_grant(
         &self,
         grantee: &Grantee<'_>,
         key: &LockKey,
         now: Instant,
     ) -> (GrantWord, Seq) {
-        let Grantee { holder, ask, lost } = *grantee;
         let token = self.tokens.next();
+        let is_for_session = matches!(grantee.ask.holder, AskedFor::Session);
+        match grantee.lost.is_none() && is_for_session && !self.changes.are_kept() {
+            // Most grants are such: there is nothing to note beside the token. Without losses there is
+            // no longest hold.
+            true => (GrantWord::new(token, false), Seq::default()),
+            false => self.note_grant(grantee, key, token, now),
+        }
+    }
+
+    /// Begins the lease of a new grant, and stores it.
+    #[inline(never)]
+    fn note_grant(
+        &self,
+        grantee: &Grantee<'_>,
+        key: &LockKey,
+        token: Token,
+        now: Instant,
+    ) -> (GrantWord, Seq) {
+        let Grantee { holder, ask, lost } = *grantee;
         let grant = GrantRef { holder, key, token };
         let lease = match &ask.holder {
             AskedFor::Session => self.limits.max_hold,

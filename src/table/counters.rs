@@ -27,7 +27,7 @@ impl Counter {
 pub struct Counters {
     /// Connections that were served.
     pub connections: Counter,
-    /// Grants of a lock.
+    /// Grants of a lock to requests that did not wait.
     pub grants: Counter,
     /// Grants to requests that waited.
     pub handovers: Counter,

@@ -81,14 +81,17 @@ impl Knot {
                 let holders = self.nodes.len();
                 self.nodes.push(Node::default());
                 self.keys.insert((key, is_any), holders);
-                let (waits_for, has_free) = self.holders(edges, of);
                 // One that any of them would do for, and one of them is free, does not wait for ever.
-                let is_free = is_any && has_free;
-                self.nodes[holders] = Node {
-                    waiter: None,
-                    is_any: is_any && !is_free,
-                    waits_for: if is_free { Vec::new() } else { waits_for },
-                };
+                if !(is_any && edges.has_free) {
+                    let (waits_for, has_free) = self.holders(edges, of);
+                    if !(is_any && has_free) {
+                        self.nodes[holders] = Node {
+                            waiter: None,
+                            is_any,
+                            waits_for,
+                        };
+                    }
+                }
                 holders
             }
         };

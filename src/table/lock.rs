@@ -365,26 +365,24 @@ impl FatLock {
     ) -> Passed {
         let mut granted = Vec::new();
         while let Some(next) = self.next_in_line() {
-            let is_company = matches!(self.holders, Holders::Nobody)
+            let has_company = matches!(self.holders, Holders::Nobody)
                 || released.is_none_or(|released| next.holder() != released);
-            let together = match is_company {
-                true => self.waiters.take_like(next),
-                false => vec![next],
+            let company = match has_company {
+                true => self.waiters.take_others_like(&next),
+                false => Vec::new(),
             };
-            let before = granted.len();
-            for next in together {
-                if !self.holders.admit(next.holder(), next.mode()) {
+            for one in std::iter::once(next).chain(company) {
+                if !self.holders.admit(one.holder(), one.mode()) {
                     // Its owner holds the key, perhaps since a moment ago.
-                    self.waiters.list_by_value(&next);
+                    self.waiters.list_by_value(&one);
                     continue;
                 }
-                let (word, taker) = (grant(&next), next.session());
-                self.waiters.grant(&next);
+                let (word, taker) = (grant(&one), one.session());
+                self.waiters.grant(&one);
                 let hold = Hold::new(word, taker);
-                self.holders.add(next.holder().clone(), next.mode(), hold);
-                granted.push(next);
+                self.holders.add(one.holder().clone(), one.mode(), hold);
+                granted.push(one);
             }
-            assert!(granted.len() > before, "the next in line comes in");
         }
         self.waiters.sweep();
         if matches!(self.holders, Holders::Nobody) {

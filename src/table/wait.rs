@@ -238,7 +238,6 @@ impl LockTable {
             interleave::between_guards();
             waiter.wake();
         }
-        self.counters.grants.add(granted.len() as u64);
         self.counters.handovers.add(granted.len() as u64);
     }
 }

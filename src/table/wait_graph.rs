@@ -35,7 +35,6 @@ use std::sync::Arc;
 use super::holders::{Hold, HolderRef, Obstacle};
 use super::knot::Knot;
 use super::lock::Lock;
-use super::lock_key::LockKey;
 use super::shrunk;
 use super::waiters::Waiter;
 use crate::model::{Circle, Holder, Key, SessionNumber, Step, Token};
@@ -66,7 +65,6 @@ pub(super) struct Edges {
 struct Visit {
     waiter: Arc<Waiter>,
     from: Option<usize>,
-    is_any: bool,
 }
 
 impl WaitGraph {
@@ -103,10 +101,11 @@ impl WaitGraph {
 
     /// The shortest circle that `requester` would close by its wait.
     ///
-    /// `edges` reads whom a request waits for, under one short guard. The walk is breadth first,
-    /// without recursion, and looks at each key once, so that its cost grows with what waits and not
-    /// with what is held. Only if it comes back through a request that needs any of several holders,
-    /// [all requests](WaitGraph::knot) that it can reach are looked at.
+    /// `edges` reads whom a request waits for, under one short guard; its second argument says whether
+    /// the holders of the key are known, as those of whom any are needed, or all. The walk is breadth
+    /// first, without recursion, and looks at each key once, so that its cost grows with what waits and
+    /// not with what is held. If it meets a request that does not need each of the holders,
+    /// [a walk for these](WaitGraph::knot) takes its place.
     #[allow(
         clippy::mutable_key_type,
         reason = "the words beside a key are no part of what keys are compared by"
@@ -119,47 +118,23 @@ impl WaitGraph {
         let mut visits = vec![Visit {
             waiter: Arc::clone(requester),
             from: None,
-            is_any: false,
         }];
-        // The keys of which all holders were looked at, and those of which any would have done.
-        let (mut keys, mut any_keys) = (HashSet::<LockKey>::new(), HashSet::<LockKey>::new());
-        let mut sessions = HashSet::new();
+        let mut seen = HashSet::from([requester.key().clone()]);
         let mut next = VecDeque::from([0]);
         while let Some(index) = next.pop_front() {
-            let waiter = Arc::clone(&visits[index].waiter);
-            if keys.contains(waiter.key()) {
-                continue;
-            }
-            let beyond = edges(&waiter, &|is_any| is_any && any_keys.contains(waiter.key()));
-            visits[index].is_any = beyond.is_any;
-            if beyond.are_all_holders {
-                let keys = if beyond.is_any {
-                    &mut any_keys
-                } else {
-                    &mut keys
-                };
-                keys.insert(waiter.key().clone());
-            }
-            if beyond.is_any && beyond.has_free {
-                // It does not wait for ever.
-                continue;
+            let beyond = edges(&visits[index].waiter, &|_| false);
+            if beyond.is_any || !beyond.are_all_holders {
+                return self.knot(requester, edges);
             }
             if beyond.requester {
-                let path = path_to(&visits, index);
-                return match path.iter().any(|at| visits[*at].is_any) {
-                    true => self.knot(requester, edges),
-                    false => Some(circle_of(path.iter().map(|at| &visits[*at].waiter))),
-                };
+                return Some(path_to(&visits, index));
             }
-            for holder in beyond.waiting {
-                if let Some(waiter) = self.of(holder)
-                    && sessions.insert(holder)
-                {
+            for waiter in beyond.waiting.iter().filter_map(|holder| self.of(*holder)) {
+                if seen.insert(waiter.key().clone()) {
                     next.push_back(visits.len());
                     visits.push(Visit {
                         waiter: Arc::clone(waiter),
                         from: Some(index),
-                        is_any: false,
                     });
                 }
             }
@@ -259,12 +234,12 @@ impl WaitGraph {
     }
 }
 
-/// The visits from the first one to this.
-fn path_to(visits: &[Visit], last: usize) -> Vec<usize> {
+/// The circle that the visits from the first one to this make.
+fn path_to(visits: &[Visit], last: usize) -> Circle {
     let backwards = std::iter::successors(Some(last), |&index| visits[index].from);
     let mut path: Vec<usize> = backwards.collect();
     path.reverse();
-    path
+    circle_of(path.iter().map(|index| &visits[*index].waiter))
 }
 
 pub(super) fn circle_of<'a>(waiters: impl Iterator<Item = &'a Arc<Waiter>>) -> Circle {

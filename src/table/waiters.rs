@@ -219,15 +219,15 @@ impl Waiters {
         }
     }
 
-    /// This waiter, and, if it named a value, all others with this value, in the order of the queue.
-    /// Each is to be [granted](Waiters::grant) the lock or [listed](Waiters::list_by_value) again.
-    pub(super) fn take_like(&mut self, waiter: Arc<Waiter>) -> Vec<Arc<Waiter>> {
+    /// If this waiter named a value, all others with this value, in the order of the queue. Each is to
+    /// be [granted](Waiters::grant) the lock, as this one, or [listed](Waiters::list_by_value) again.
+    pub(super) fn take_others_like(&mut self, waiter: &Arc<Waiter>) -> Vec<Arc<Waiter>> {
         let Some(value) = waiter.mode().value() else {
-            return vec![waiter];
+            return Vec::new();
         };
         let mut same_value = self.by_value.remove(value).unwrap_or_default();
         self.by_value_len -= same_value.len();
-        same_value.retain(|waiter| waiter.is_waiting());
+        same_value.retain(|one| one.is_waiting() && !Arc::ptr_eq(one, waiter));
         same_value
     }
 
@@ -342,7 +342,11 @@ mod tests {
     fn grant_next(queue: &mut Waiters) -> Vec<u64> {
         queue.forget_first();
         let first = queue.iter().next().cloned();
-        let next = first.map_or_else(Vec::new, |first| queue.take_like(first));
+        let next = first.map_or_else(Vec::new, |first| {
+            let mut next = queue.take_others_like(&first);
+            next.insert(0, first);
+            next
+        });
         next.iter().for_each(|waiter| queue.grant(waiter));
         queue.sweep();
         next.iter().map(|waiter| waiter.arrival()).collect()
