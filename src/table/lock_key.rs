@@ -9,7 +9,8 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::atomic::AtomicU64;
 
-/// How keys are hashed: fast, and with a seed of this process, since clients choose the keys.
+/// How keys, and numbers of sessions, are hashed: fast, and with a seed of this process, since clients
+/// choose the keys.
 #[cfg(feature = "tuned")]
 pub(super) type Seed = ahash::RandomState;
 #[cfg(not(feature = "tuned"))]

@@ -32,7 +32,7 @@ const SHARDS: usize = 256;
 /// How many mutexes the fat locks are spread over.
 const FAT_SHARDS: usize = 64;
 
-type FatLocks = HashMap<u64, Box<FatLock>>;
+type FatLocks = HashMap<u64, Box<FatLock>, Seed>;
 
 /// All locks that are held.
 #[derive(Debug)]

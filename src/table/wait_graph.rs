@@ -35,6 +35,7 @@ use std::sync::Arc;
 use super::holders::{Hold, HolderRef, Obstacle};
 use super::knot::Knot;
 use super::lock::Lock;
+use super::lock_key::Seed;
 use super::shrunk;
 use super::waiters::Waiter;
 use crate::model::{Circle, Holder, Key, SessionNumber, Step, Token};
@@ -43,7 +44,7 @@ use crate::model::{Circle, Holder, Key, SessionNumber, Step, Token};
 /// A session waits for one key at most.
 #[derive(Debug, Default)]
 pub(super) struct WaitGraph {
-    waiters: HashMap<SessionNumber, Arc<Waiter>>,
+    waiters: HashMap<SessionNumber, Arc<Waiter>, Seed>,
 }
 
 /// Whom a request waits for.
@@ -119,7 +120,8 @@ impl WaitGraph {
             waiter: Arc::clone(requester),
             from: None,
         }];
-        let mut seen = HashSet::from([requester.key().clone()]);
+        let mut seen = HashSet::with_hasher(Seed::default());
+        seen.insert(requester.key().clone());
         let mut next = VecDeque::from([0]);
         while let Some(index) = next.pop_front() {
             let beyond = edges(&visits[index].waiter, &|_| false);
