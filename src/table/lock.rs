@@ -221,7 +221,11 @@ impl Lock {
         if !fat.waiters.leave(waiter) {
             return None;
         }
-        let granted = fat.let_in_by(grant);
+        let granted = match fat.holders {
+            // The holder stands in the way of all who are left.
+            Holders::Exclusive(..) => Vec::new(),
+            _ => fat.let_in_by(grant),
+        };
         self.deflate();
         Some(granted)
     }
