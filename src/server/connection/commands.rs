@@ -144,15 +144,16 @@ impl<S: Transport> Connection<S> {
             // The caller flushes after every pause.
             Pause::Flush => {}
             Pause::Wait { deadline } => self.wait_for_lock(deadline).await?,
-            Pause::LockAll { keys, wait } => self.lock_all(keys, wait).await?,
-            Pause::Watch { key, known, wait } => self.watch(key, known, wait).await?,
-            Pause::UnlockAll => self.unlock_all().await?,
-            Pause::Break(key) => self.break_lock(&key).await?,
-            Pause::SetConnId(id) => self.set_conn_id(id).await,
-            Pause::Resume(id) => self.resume(id).await?,
-            Pause::Locks { prefix, after } => self.list_locks(prefix, after).await?,
-            Pause::Sessions { after } => self.list_sessions(after).await?,
-            Pause::Debug => self.debug().await?,
+            // Boxed, so that what most pauses are, a wait, is small.
+            Pause::LockAll { keys, wait } => Box::pin(self.lock_all(keys, wait)).await?,
+            Pause::Watch { key, known, wait } => Box::pin(self.watch(key, known, wait)).await?,
+            Pause::UnlockAll => Box::pin(self.unlock_all()).await?,
+            Pause::Break(key) => Box::pin(self.break_lock(&key)).await?,
+            Pause::SetConnId(id) => Box::pin(self.set_conn_id(id)).await,
+            Pause::Resume(id) => Box::pin(self.resume(id)).await?,
+            Pause::Locks { prefix, after } => Box::pin(self.list_locks(prefix, after)).await?,
+            Pause::Sessions { after } => Box::pin(self.list_sessions(after)).await?,
+            Pause::Debug => Box::pin(self.debug()).await?,
             Pause::Quit => return Err(self.quit().await?),
             Pause::Foreign => {
                 self.flush().await?;
