@@ -186,8 +186,7 @@ impl LockTable {
             }
             Placed::Stopping => return Outcome::free(Locked::Stopping),
         };
-        let basis = Basis::new(session.seq, Some(claim));
-        Outcome { value, basis }
+        Outcome::claiming(value, session.seq, claim)
     }
 
     #[inline]

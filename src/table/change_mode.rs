@@ -6,7 +6,7 @@ use super::LockTable;
 use super::grant::GrantRef;
 use super::lock::{Lock, ModeChange};
 use super::lock_key::LockKey;
-use super::outcome::{Basis, Claim, NotHeld, Outcome};
+use super::outcome::{Claim, NotHeld, Outcome};
 use super::session::Session;
 use super::waiters::Waiter;
 use crate::model::{Mode, NotStored, Owner};
@@ -14,8 +14,8 @@ use crate::model::{Mode, NotStored, Owner};
 impl LockTable {
     /// Makes a lock that the session holds, or `owner`, exclusive, or a shared one by a value; false if
     /// that cannot be at this time, because others share it, or ever, because it has slots or another
-    /// value. The grant and its lease stay. Nobody waits for it; from exclusive to shared, waiters
-    /// with the value that stand first are let in in the same step.
+    /// value. The grant and its lease stay. Nobody waits for it; from exclusive to shared, the
+    /// waiters whose turn it is then are let in in the same step.
     ///
     /// # Errors
     ///
@@ -53,9 +53,6 @@ impl LockTable {
             return Ok(Outcome::free(Ok(false)));
         }
         let seq = self.last_change_of(session, holder);
-        Ok(Outcome {
-            value: Ok(true),
-            basis: Basis::new(seq, Some(Claim::Held(grant))),
-        })
+        Ok(Outcome::claiming(Ok(true), seq, Claim::Held(grant)))
     }
 }

@@ -343,8 +343,8 @@ impl LockTable {
         detached
     }
 
-    /// Ends a session if its grace period is over at `now`, and returns it with the address that it
-    /// was connected from. The caller releases its locks by [`LockTable::unlock_some`]. `None` if
+    /// Ends a session if its grace period is over at `now`, and returns it with what people
+    /// know it by. The caller releases its locks by [`LockTable::unlock_some`]. `None` if
     /// the session was resumed, or ended before, or the server stops.
     pub fn end_grace(&self, number: SessionNumber, now: Instant) -> Option<(Session, Identity)> {
         if self.is_stopping() {

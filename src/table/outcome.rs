@@ -98,6 +98,12 @@ impl<T> Outcome<T> {
         Self { value, basis }
     }
 
+    /// An answer that says `claim` of a grant, and rests on all changes up to `seq`.
+    pub(super) fn claiming(value: T, seq: Seq, claim: Claim) -> Self {
+        let basis = Basis::new(seq, Some(claim));
+        Self { value, basis }
+    }
+
     /// The same answer with its value changed.
     pub fn map<U>(self, change: impl FnOnce(T) -> U) -> Outcome<U> {
         Outcome {

@@ -289,8 +289,8 @@ impl Registry {
         let is_taken_over = signal.order() == Some(Order::TakenOver);
         let grace = registered.grace;
         let holds_nothing = held.count() == 0;
-        let pointless = holds_nothing && registered.known().is_none();
-        let has_room = !grace.is_zero() && !pointless && self.enter_grace(holds_nothing);
+        let is_over = grace.is_zero() || holds_nothing && registered.known().is_none();
+        let has_room = !is_over && self.enter_grace(holds_nothing);
         let grace_or_none = match (has_room, is_taken_over) {
             (true, true) => Some(grace.max(TAKE_OVER_TIME)),
             (true, false) => Some(grace),
@@ -312,7 +312,7 @@ impl Registry {
         interleave::between_guards();
         self.remove(number);
         let session = Session::new(number, held, signal);
-        match grace.is_zero() || pointless {
+        match is_over {
             true => Detached::Over(session),
             false => Detached::NoRoom {
                 session,
@@ -387,8 +387,8 @@ impl Registry {
         }
     }
 
-    /// Ends a session if its grace period is over at `now`, and returns it with the address that it
-    /// was connected from; `None` if the grace period is not over, or has not begun.
+    /// Ends a session if its grace period is over at `now`, and returns it with what people
+    /// know it by; `None` if the grace period is not over, or has not begun.
     pub(super) fn end_grace(
         &self,
         number: SessionNumber,

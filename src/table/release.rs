@@ -225,10 +225,7 @@ impl LockTable {
                     None => session.seq,
                     Some(_) => self.last_change(session),
                 };
-                Outcome {
-                    value: Ok(grant.token),
-                    basis: Basis::new(seq, Some(Claim::Held(grant))),
-                }
+                Outcome::claiming(Ok(grant.token), seq, Claim::Held(grant))
             }
             None => self.why_not_held(session, holder, key).map(Err),
         }

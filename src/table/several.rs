@@ -8,7 +8,7 @@ use std::time::Instant;
 use super::grant::{Grant, GrantRef};
 use super::lock::Lock;
 use super::lock_key::LockKey;
-use super::outcome::{Basis, Claim, Locked, OneOfSeveral, Outcome};
+use super::outcome::{Claim, Locked, OneOfSeveral, Outcome};
 use super::session::Session;
 use super::{LockTable, interleave};
 use crate::model::Mode;
@@ -42,11 +42,7 @@ impl LockTable {
             interleave::between_guards();
             self.begin_lease(session, grant, now);
         }
-        let basis = Basis::new(session.seq, Some(Claim::Several(all)));
-        Outcome {
-            value: Locked::Acquired,
-            basis,
-        }
+        Outcome::claiming(Locked::Acquired, session.seq, Claim::Several(all))
     }
 
     /// Begins the longest lease that there may be, for a grant that was made without one.

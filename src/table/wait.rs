@@ -24,7 +24,7 @@ use super::grant::GrantWord;
 use super::interleave;
 use super::lock::Lock;
 use super::lock_key::LockKey;
-use super::outcome::{Basis, Locked, Outcome};
+use super::outcome::{Locked, Outcome};
 use super::session::Session;
 use super::wait_graph::WaitGraph;
 use super::waiters::{WaitTime, Waiter};
@@ -196,11 +196,7 @@ impl LockTable {
             self.give_back(session, &grant, now);
             return Outcome::free(Locked::Busy);
         }
-        let basis = Basis::new(session.seq, Some(claim));
-        Outcome {
-            value: Locked::Acquired,
-            basis,
-        }
+        Outcome::claiming(Locked::Acquired, session.seq, claim)
     }
 
     /// Takes the waiter out of its queue; `None` if it was granted the lock before that, or was refused
