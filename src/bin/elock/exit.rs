@@ -1,0 +1,42 @@
+//! Exit codes, and the line on standard error that goes with them.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use elock_client::Error;
+
+/// Others hold the lock, to the end of the wait; `elock lock` has `--conflict-exit-code` for it.
+pub const CONFLICT: u8 = 1;
+/// Bad usage, as clap has it.
+pub const USAGE: u8 = 2;
+/// A line that is no request, or a lock that one does not hold.
+pub const REFUSED: u8 = 65;
+/// No server, or one that is stopping, full, or can store nothing.
+pub const UNAVAILABLE: u8 = 69;
+/// Waiting would be a deadlock.
+pub const DEADLOCK: u8 = 75;
+/// The lock was lost while the command ran.
+pub const LOST: u8 = 79;
+
+/// The code for what went wrong.
+pub fn code(error: &Error) -> u8 {
+    match error {
+        Error::Unavailable => CONFLICT,
+        Error::Deadlock { .. } => DEADLOCK,
+        Error::Lost { .. } => LOST,
+        Error::BadWord(_) | Error::BadOption(_) => USAGE,
+        Error::NotHeld(_) | Error::Refused { .. } => REFUSED,
+        _ => UNAVAILABLE,
+    }
+}
+
+/// Says what went wrong on standard error, and is the exit code.
+pub fn fail(error: &Error) -> ExitCode {
+    say(&error.to_string());
+    ExitCode::from(code(error))
+}
+
+/// A line on standard error. It may be closed; then the exit code has to do.
+pub fn say(text: &str) {
+    let _ = std::io::stderr().write_all(format!("elock: {text}\n").as_bytes());
+}
