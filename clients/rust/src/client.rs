@@ -47,11 +47,14 @@ impl Client {
     /// Connects to a server, or to the first of several that answers: `elock://host:port`,
     /// `elock+unix:/path`, separated by commas.
     ///
-    /// ```no_run
-    /// # async fn example() -> Result<(), elock_client::Error> {
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/server.rs"));
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), elock_client::Error> {
+    /// # let servers = server().await;
     /// use std::time::Duration;
     ///
-    /// let client = elock_client::Client::connect("elock://127.0.0.1:11400").await?;
+    /// let client = elock_client::Client::connect(&servers).await?;
     /// let guard = client.lock("report").wait(Duration::from_secs(5)).await?;
     /// println!("I am number {}", guard.token());
     /// guard.release().await?;
@@ -113,8 +116,11 @@ impl Client {
 
     /// Asks the server something.
     ///
-    /// ```no_run
-    /// # async fn example(client: elock_client::Client) -> Result<(), elock_client::Error> {
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/server.rs"));
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), elock_client::Error> {
+    /// # let client = elock_client::Client::connect(&server().await).await?;
     /// let stats = client.call(&elock_client::command::GetStats {}).await?;
     /// # let _ = stats;
     /// # Ok(())
