@@ -6,6 +6,8 @@ mod common;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::Instant;
 
 use common::process::Process;
 use common::{Client, PATIENCE, Server};
@@ -28,7 +30,27 @@ fn ended(output: &Output) -> (Option<i32>, Value, String) {
 }
 
 fn run(server: impl ToString, flags: &[&str]) -> (Option<i32>, Value, String) {
-    ended(&bench(server, flags).output().expect("it runs"))
+    let mut command = bench(server, flags);
+    let child = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn();
+    end_of(child.expect("it runs"))
+}
+
+/// Waits for its end, but not for ever: what hangs is killed, which is no exit code.
+fn end_of(child: Child) -> (Option<i32>, Value, String) {
+    let pid = child.id().to_string();
+    let (has_ended, end) = mpsc::channel::<()>();
+    let watchdog = std::thread::spawn(move || {
+        if end.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout) {
+            let _ = Command::new("kill").args(["-KILL", &pid]).status();
+        }
+    });
+    let output = child.wait_with_output().expect("it ends");
+    drop(has_ended);
+    watchdog.join().expect("it ends, too");
+    ended(&output)
 }
 
 #[track_caller]
@@ -99,10 +121,12 @@ fn what_each_workload_counts_is_what_the_server_counts() {
             adds_up(&summary);
             let counted = |what: &str| number(&summary, what);
             assert_eq!(counted("/server_counted/refusals") > 0, workload == "mixed");
-            assert_eq!(
-                counted("/server_counted/hand_overs") > 0,
-                workload == "contended"
-            );
+            // A deep pipeline may be through before anybody else comes.
+            match (workload, pipeline) {
+                ("contended", "1") => assert!(counted("/server_counted/hand_overs") > 0),
+                ("contended", _) => {}
+                _ => assert_eq!(counted("/server_counted/hand_overs"), 0),
+            }
             assert_eq!(counted("/connections") > 0, workload == "churn");
             if workload == "churn" {
                 assert_eq!(counted("/connections"), counted("/grants"));
@@ -365,17 +389,45 @@ fn a_server_that_closes_ends_it() {
 
 #[test]
 fn a_server_that_falls_silent_is_given_up() {
-    let server = wrong_server(|line| match line.starts_with("unlock") {
-        true => Some(""),
-        false => right(line),
-    });
-    let (code, summary, said) = run(server, &["--duration", "1h", "--clients", "3", "--json"]);
-    assert_eq!(code, Some(69), "{said}");
-    assert!(
-        said.contains("no answer for 10 seconds, and 3 clients wait"),
-        "{said}"
-    );
-    assert_eq!(number(&summary, "/done"), 3);
+    let silent = |first: &'static str, flags: &[&str]| {
+        let server = wrong_server(move |line| match line.starts_with(first) {
+            true => Some(""),
+            false => right(line),
+        });
+        let flags = [&["--duration", "1h", "--clients", "3", "--json"], flags].concat();
+        let mut command = bench(server, &flags);
+        let child = command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn();
+        child.expect("it runs")
+    };
+    let at = [
+        (silent("unlock", &[]), 3, 3),
+        (silent("set_timeout", &[]), 1, 0),
+        (silent("quit", &["--workload", "churn"]), 3, 9),
+    ];
+    for (child, clients, done) in at {
+        let (code, summary, said) = end_of(child);
+        assert_eq!(code, Some(69), "{said}");
+        let told = format!("no answer for 10 seconds, and {clients} clients wait");
+        assert!(said.contains(&told), "{said}");
+        assert_eq!(number(&summary, "/done"), done);
+    }
+}
+
+#[test]
+fn who_does_not_want_to_wait_for_answers_interrupts_twice() {
+    let server = Process::start(&[]);
+    let mut child = endless(server.address, &["--workload", "mixed"]);
+    server.signal("STOP");
+    // Two that come at once are one.
+    while child.try_wait().expect("it is there").is_none() {
+        signal(&child, "INT");
+    }
+    let (code, summary, said) = end_of(child);
+    assert_eq!((code, said.as_str()), (Some(130), ""));
+    assert_eq!(summary["interrupted"], true);
 }
 
 /// A measurement without end, of which some grants were seen.
@@ -386,7 +438,7 @@ fn endless(address: SocketAddr, flags: &[&str]) -> Child {
         .stderr(Stdio::piped())
         .spawn();
     let mut observer = Client::connect(address);
-    let begin = std::time::Instant::now();
+    let begin = Instant::now();
     let grants = |lines: &[String]| {
         let counted = lines.iter().find_map(|line| line.strip_prefix("grants "));
         counted.and_then(|number| number.parse().ok()).unwrap_or(0)
@@ -416,7 +468,7 @@ fn an_interrupt_tells_what_was_measured_until_then() {
         let server = Server::start();
         let child = endless(server.address, &["--workload", workload]);
         signal(&child, name);
-        let (code, summary, said) = ended(&child.wait_with_output().expect("it ends"));
+        let (code, summary, said) = end_of(child);
         assert_eq!((code, said.as_str()), (Some(130), ""), "{workload}");
         assert_eq!(summary["interrupted"], true);
         adds_up(&summary);
@@ -429,7 +481,7 @@ fn a_server_that_dies_is_told_beside_what_was_measured() {
     let server = Process::start(&[]);
     let child = endless(server.address, &["--workload", "contended"]);
     server.kill();
-    let (code, summary, said) = ended(&child.wait_with_output().expect("it ends"));
+    let (code, summary, said) = end_of(child);
     assert_eq!(code, Some(69), "{said}");
     assert!(number(&summary, "/done") > 0);
     assert!(summary["failure"].is_string());
@@ -496,6 +548,6 @@ fn people_read_a_summary_and_nobody_has_to() {
         .spawn()
         .expect("it runs");
     drop(child.stdout.take());
-    let (code, _, said) = ended(&child.wait_with_output().expect("it ends"));
+    let (code, _, said) = end_of(child);
     assert_eq!((code, said.as_str()), (Some(0), ""));
 }

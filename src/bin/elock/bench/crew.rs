@@ -94,6 +94,8 @@ async fn run_lane(
     };
     let mut clients = JoinSet::new();
     let whole = async {
+        // The one that connects.
+        course.lanes[lane].set_waiting(1);
         if let Err(failure) = spawn_clients(plan, &place, &mut clients).await {
             course.fail(failure);
         }

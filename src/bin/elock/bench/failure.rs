@@ -44,6 +44,14 @@ pub enum Failure {
         /// How many connections wait.
         clients: u64,
     },
+    /// Answers were still to come long after the end.
+    #[error("{seconds} seconds after the end {clients} clients still wait for an answer")]
+    Slow {
+        /// How long.
+        seconds: u64,
+        /// How many connections wait.
+        clients: u64,
+    },
     /// What was asked of the server beside the measurement.
     #[error(transparent)]
     Asked(#[from] elock_client::Error),

@@ -34,6 +34,8 @@ pub struct Measured {
     pub processor: Duration,
     /// Whether a signal ended it.
     pub is_interrupted: bool,
+    /// Whether clients were given up while they waited for answers.
+    pub is_abandoned: bool,
     /// What else ended it too early.
     pub failure: Option<Failure>,
 }
@@ -49,8 +51,10 @@ pub async fn measure(plan: &Arc<Plan>, time: Duration) -> Result<Measured, Failu
     let (tell, told) = unbounded_channel();
     conductor.told = Some(told);
     let threads = crew::start(plan, &conductor.course, &tell)?;
+    drop(tell);
     let far = Instant::now() + Duration::from_secs(1 << 30);
-    while conductor.ready < threads.len() {
+    // A thread that is told to give up ends without being ready, and then all are.
+    while conductor.ready.max(conductor.ended) < threads.len() {
         conductor.event(far).await;
     }
     let processor = processor_time();
@@ -74,6 +78,7 @@ pub async fn measure(plan: &Arc<Plan>, time: Duration) -> Result<Measured, Failu
         tally,
         processor: processor_time().saturating_sub(processor),
         is_interrupted: conductor.is_interrupted,
+        is_abandoned: conductor.course.abandoned.is_cancelled(),
         failure: conductor.course.take_failure(),
     })
 }
@@ -124,7 +129,9 @@ impl Conductor {
         match self.next_event(latest).await {
             Event::Told(Some(Told::Ready)) => self.ready += 1,
             Event::Told(Some(Told::Ended)) => self.ended += 1,
-            Event::Told(None) | Event::Late => {}
+            // No thread is there any more, and not all have said so.
+            Event::Told(None) => self.ended = usize::MAX,
+            Event::Late => {}
             // A second signal is from somebody who does not want to wait for the answers.
             Event::Signal if self.is_interrupted => self.course.abandoned.cancel(),
             Event::Signal => {
@@ -164,21 +171,24 @@ impl Conductor {
             false => PATIENCE,
         };
         if self.last_sign.1.elapsed() > patience {
-            self.gives_up(patience);
+            self.gives_up(Failure::Silent {
+                seconds: patience.as_secs(),
+                clients: self.course.waiting(),
+            });
         }
     }
 
     fn gives_up_at(&self, latest: Instant) {
         if Instant::now() >= latest {
-            self.gives_up(LONGEST_END);
+            self.gives_up(Failure::Slow {
+                seconds: LONGEST_END.as_secs(),
+                clients: self.course.waiting(),
+            });
         }
     }
 
-    fn gives_up(&self, after: Duration) {
-        self.course.fail(Failure::Silent {
-            seconds: after.as_secs(),
-            clients: self.course.waiting(),
-        });
+    fn gives_up(&self, why: Failure) {
+        self.course.fail(why);
         self.course.abandoned.cancel();
     }
 }

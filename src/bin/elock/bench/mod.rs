@@ -28,6 +28,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
+use elock_client::listing::Info;
 
 use crate::duration;
 use crate::exit;
@@ -61,6 +62,7 @@ Examples:
   elock bench --workload contended --clients 200   how fast locks are handed on
   elock bench --pipeline 16 --json | jq .requests_per_second
 
+Each client sends its next requests when the last ones are answered: a slow server is asked for less.
 Only locks of its own are touched, and none is left behind. Ctrl-C ends it early and tells what was
 measured until then (exit code 130). An answer that a request should not get makes the exit code 65,
 and a server that cannot serve 69.")]
@@ -121,9 +123,7 @@ fn measure_and_tell(args: &BenchArgs, server: &ServerArgs) -> Result<ExitCode, F
         .map_err(Failure::System)?;
     runtime.block_on(async {
         let (target, info) = server_counters::first_to_answer(targets).await?;
-        let is_durable = info
-            .as_ref()
-            .is_some_and(elock_client::listing::Info::is_durable);
+        let is_durable = info.as_ref().is_some_and(Info::is_durable);
         if args.workload == Workload::Durable && !is_durable {
             return Err(Failure::Usage(NOT_DURABLE.to_owned()));
         }
@@ -167,20 +167,32 @@ async fn measure_beside_counters(
     let holder = Holder::take(plan).await?;
     let before = server_counters::ask(&plan.target).await?;
     let mut measured = measure::measure(plan, time).await?;
-    let after = match server_counters::ask(&plan.target).await {
+    let after = match read_again(plan, holder, &measured).await {
         Ok(after) => after,
-        Err(error) => {
-            measured.failure.get_or_insert(Failure::Asked(error));
+        Err(failure) => {
+            measured.failure.get_or_insert(failure);
             None
         }
     };
-    if let Some(holder) = holder
-        && let Err(failure) = holder.give_back(plan).await
-    {
-        measured.failure.get_or_insert(failure);
-    }
     let summary = Summary::new(plan, &measured, before.as_ref(), after.as_ref());
     Ok((summary, measured))
+}
+
+/// The counters, and the last lock is given back. Of a server that does not answer nothing is asked: the
+/// end of the connection gives the lock back, too.
+async fn read_again(
+    plan: &Plan,
+    holder: Option<Holder>,
+    measured: &Measured,
+) -> Result<Option<Info>, Failure> {
+    if measured.is_abandoned || measured.failure.is_some() {
+        return Ok(None);
+    }
+    let after = server_counters::ask(&plan.target).await?;
+    if let Some(holder) = holder {
+        holder.give_back(plan).await?;
+    }
+    Ok(after)
 }
 
 /// Standard output may be closed; then nobody wants to read it.

@@ -175,7 +175,7 @@ impl Summary {
         let store = self.server_store.as_deref().unwrap_or("unknown");
         writeln!(
             f,
-            "{}: {} clients, {} requests at once, {} keys {of_whom}; {:.1} seconds",
+            "{}: {} clients, pipeline {}, {} keys {of_whom}, {:.1} seconds",
             self.workload.name(),
             grouped(self.clients.into()),
             grouped(self.pipeline as u64),
