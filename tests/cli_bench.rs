@@ -191,7 +191,7 @@ fn a_server_elsewhere_is_left_alone_unless_told_otherwise() {
 
 #[test]
 fn flags_that_cannot_be_are_refused() {
-    let impossible: [&[&str]; 8] = [
+    let impossible: [&[&str]; 9] = [
         &["--clients", "0"],
         &["--clients", "10001"],
         &["--pipeline", "0"],
@@ -199,6 +199,7 @@ fn flags_that_cannot_be_are_refused() {
         &["--keys", "0"],
         &["--duration", "0"],
         &["--duration", "2d"],
+        &["--duration", "999us"],
         &["--clients", "10000", "--pipeline", "1000"],
     ];
     for flags in impossible {
@@ -508,10 +509,15 @@ fn the_locks_of_others_are_not_touched() {
     let server = Server::start();
     let mut other = server.connect();
     other.ask("lock k", "200 Acquired");
-    for workload in ["own", "mixed"] {
-        let flags = ["--duration", "50ms", "--workload", workload];
-        assert_eq!(run(server.address, &flags).0, Some(0));
-    }
+    let child = endless(server.address, &["--workload", "mixed"]);
+    let own = format!("LOCK {{\"key\":\"elock-bench-{}-", child.id());
+    let locks = other.ask_list("locks *");
+    let (mine, others): (Vec<_>, Vec<_>) =
+        locks[1..].iter().partition(|lock| lock.starts_with(&own));
+    assert!(!mine.is_empty(), "{locks:?}");
+    assert_eq!(others.len(), 1, "{others:?}");
+    signal(&child, "INT");
+    assert_eq!(end_of(child).0, Some(130));
     other.ask("unlock k", "200 Unlocked");
 }
 

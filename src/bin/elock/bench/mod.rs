@@ -49,6 +49,8 @@ const MOST_PIPELINED: u32 = 1_000;
 const MOST_KEYS: u32 = 100_000;
 /// How many requests are made before the clock runs, which take about 50 bytes each.
 const MOST_PREPARED: u64 = 4_000_000;
+/// The shortest measurement.
+const SHORTEST: Duration = Duration::from_millis(1);
 /// The longest measurement.
 const LONGEST: Duration = Duration::from_secs(24 * 3600);
 /// As shells have it for a program that SIGINT ended.
@@ -95,7 +97,7 @@ pub struct BenchArgs {
 
 fn time_to_measure(text: &str) -> Result<Duration, String> {
     let time = duration::parse(text).map_err(|error| error.to_string())?;
-    match time.is_zero() || time > LONGEST {
+    match time < SHORTEST || time > LONGEST {
         true => Err("it is between 1ms and 1d".to_owned()),
         false => Ok(time),
     }
