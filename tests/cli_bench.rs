@@ -85,18 +85,23 @@ fn adds_up(summary: &Value) {
     assert!(times.is_sorted() && times[0] > Some(0.0), "{summary}");
 }
 
-/// Nothing is left, also before any grace period has ended.
+/// Nothing is left, as soon as it has ended.
 #[track_caller]
 fn nothing_is_left(address: SocketAddr) {
-    let mut client = Client::connect(address);
-    let stats = client.ask_list("stats");
+    let stats = Client::connect(address).ask_list("stats");
     assert_eq!(stats[2], "STAT locks 0");
-    client.until("only this session", |lines| {
-        lines
-            .iter()
-            .filter(|line| line.starts_with("SESSION "))
-            .count()
-            == 1
+    nothing_is_left_in_the_end(address);
+}
+
+/// The server learns of the end of a connection by and by.
+fn nothing_is_left_in_the_end(address: SocketAddr) {
+    Client::connect(address).until("no locks and only this session", |lines| {
+        !lines.iter().any(|line| line.starts_with("LOCK "))
+            && lines
+                .iter()
+                .filter(|line| line.starts_with("SESSION "))
+                .count()
+                == 1
     });
 }
 
@@ -433,18 +438,24 @@ fn who_does_not_want_to_wait_for_answers_interrupts_twice() {
 
 /// A measurement without end, of which some grants were seen.
 fn endless(address: SocketAddr, flags: &[&str]) -> Child {
+    let mut observer = Client::connect(address);
+    let mut grants = || {
+        let lines = observer.ask_list("info");
+        let counted = lines.iter().find_map(|line| line.strip_prefix("grants "));
+        let counted: u64 = counted
+            .and_then(|number| number.parse().ok())
+            .expect("a counter");
+        counted
+    };
+    let before = grants();
     let flags = [&["--duration", "1h", "--json"], flags].concat();
-    let child = bench(address, &flags)
+    let mut command = bench(address, &flags);
+    let child = command
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn();
-    let mut observer = Client::connect(address);
     let begin = Instant::now();
-    let grants = |lines: &[String]| {
-        let counted = lines.iter().find_map(|line| line.strip_prefix("grants "));
-        counted.and_then(|number| number.parse().ok()).unwrap_or(0)
-    };
-    while grants(&observer.ask_list("info")) < 100 {
+    while grants() < before + 100 {
         assert!(begin.elapsed() < PATIENCE, "no grants were seen");
         std::thread::yield_now();
     }
@@ -490,18 +501,14 @@ fn a_server_that_dies_is_told_beside_what_was_measured() {
 
 #[test]
 fn a_killed_one_leaves_nothing_behind() {
-    let server = Server::start();
-    let child = endless(server.address, &["--workload", "contended"]);
-    signal(&child, "KILL");
-    child.wait_with_output().expect("it ends");
-    server.until("no locks and no sessions but this", |lines| {
-        !lines.iter().any(|line| line.starts_with("LOCK "))
-            && lines
-                .iter()
-                .filter(|line| line.starts_with("SESSION "))
-                .count()
-                == 1
-    });
+    // Longer than this waits, unless a connection says otherwise.
+    let server = Server::start_with(|config| config.grace_ms = 3_600_000);
+    for workload in ["own", "contended", "mixed"] {
+        let child = endless(server.address, &["--workload", workload]);
+        signal(&child, "KILL");
+        end_of(child);
+        nothing_is_left_in_the_end(server.address);
+    }
 }
 
 #[test]
