@@ -150,7 +150,13 @@ impl Guard {
         let deadline = self.session.vital.options.request_deadline;
         match tokio::time::timeout(deadline, outcome).await {
             Ok(Ok(outcome)) => released(outcome),
-            _ => Err(ConnectionError::ClientClosed.into()),
+            _ => {
+                let servers = self.session.vital.options.servers.addresses();
+                Err(Error::Connection(ConnectionError::TimedOut {
+                    address: servers[0].clone(),
+                    after: deadline,
+                }))
+            }
         }
     }
 
