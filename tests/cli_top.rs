@@ -82,6 +82,12 @@ impl Terminal {
         assert!(sent.expect("kill runs").success());
     }
 
+    fn script_gets(&self, signal: &str) {
+        let script = self.script.id().to_string();
+        let sent = Command::new("kill").args([signal, &script]).status();
+        assert!(sent.expect("kill runs").success());
+    }
+
     fn pid(&self) -> String {
         self.said("pid=").expect("its number")
     }
@@ -345,7 +351,7 @@ fn a_server_that_goes_is_told_and_found_again() {
     let mut client = server.connect();
     client.ask("lock after", "200 Acquired");
     terminal.until_shown(" after ");
-    terminal.until_shown("restarted ");
+    terminal.until_shown("the server was restarted ");
     terminal.until_gone("NO CONNECTION");
     drop(server);
     terminal.until_shown("NO CONNECTION");
@@ -369,18 +375,29 @@ fn a_terminal_that_takes_nothing_does_not_keep_it_from_ending() {
     let server = Server::start();
     let mut terminal = Terminal::top(&server.address.to_string());
     terminal.until_shown("locks 0");
-    let pid = terminal.pid();
-    // `script` stands still, so that the terminal fills and a frame cannot be written.
-    let script = terminal.script.id().to_string();
-    let kill = |signal: &str, pid: &str| {
-        let sent = Command::new("kill").args([signal, pid]).status();
-        assert!(sent.expect("kill runs").success());
-    };
-    kill("-STOP", &script);
-    kill("-TERM", &pid);
-    until_ended(&pid);
-    kill("-CONT", &script);
-    terminal.is_left_as_it_was("143");
+    // `script` stands still and the terminal is filled, so that nothing more can be written to it.
+    terminal.script_gets("-STOP");
+    let tty = terminal.said("tty=").expect("its name");
+    fill(&tty);
+    terminal.sends("-TERM");
+    until_ended(&terminal.pid());
+    terminal.script_gets("-CONT");
+    terminal.until("end", |terminal| terminal.text().contains("done."));
+    assert_eq!(terminal.said("code=").as_deref(), Some("143"));
+    assert_eq!(terminal.said("before="), terminal.said("after="));
+}
+
+fn fill(tty: &str) {
+    use rustix::fs::{Mode, OFlags, open};
+    let flags = OFlags::WRONLY | OFlags::NOCTTY | OFlags::NONBLOCK;
+    let tty = open(tty, flags, Mode::empty()).expect("it is there");
+    loop {
+        match rustix::io::write(&tty, b".") {
+            Ok(_) => {}
+            Err(rustix::io::Errno::AGAIN) => return,
+            Err(error) => panic!("{error}"),
+        }
+    }
 }
 
 #[test]

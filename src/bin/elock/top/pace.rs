@@ -32,9 +32,9 @@ impl Pace {
             .min(self.interval(took))
     }
 
-    /// How long a round may go on asking for one key after the other.
-    pub fn time_for_keys(self) -> Duration {
-        (self.interval / PARTS).clamp(Duration::from_millis(50), Duration::from_secs(1))
+    /// How long a round should take at most, so that the wished interval can be kept.
+    pub fn time_of_round(self) -> Duration {
+        (self.interval / (PARTS + 1)).clamp(Duration::from_millis(20), Duration::from_secs(1))
     }
 
     /// How long to wait before a connection is tried again.

@@ -107,8 +107,7 @@ impl Poller {
         loop {
             let begin = Instant::now();
             let interest = self.interest.borrow_and_update().clone();
-            let time_for_keys = self.pace.time_for_keys();
-            let round = reader.read(&mut connection, &interest, time_for_keys);
+            let round = reader.read(&mut connection, &interest, self.pace.time_of_round());
             let sample = match round.await {
                 Ok(sample) => sample,
                 Err(error) => return error,

@@ -95,7 +95,7 @@ impl Reader {
         }
     }
 
-    /// Reads what there is. Keys are asked for by themselves for no longer than `time_for_keys`; the
+    /// Reads what there is. Keys are asked for by themselves until `time` has passed, at least one; the
     /// others have their turn in the next rounds.
     ///
     /// # Errors
@@ -105,7 +105,7 @@ impl Reader {
         &mut self,
         connection: &mut Connection,
         interest: &Interest,
-        time_for_keys: Duration,
+        time: Duration,
     ) -> Result<Sample, Error> {
         let begin = Instant::now();
         let info = connection.call(&GetInfo {}).await?;
@@ -116,7 +116,7 @@ impl Reader {
         };
         let (mut locks, page_cut) = page(connection, &interest.prefix).await?;
         let wanted = wanted(interest, &waits, &locks, page_cut.is_some());
-        self.ask(connection, wanted, time_for_keys).await?;
+        self.ask(connection, wanted, begin + time).await?;
         for (key, known) in &self.asked {
             locks
                 .entry(Arc::clone(key))
@@ -141,9 +141,8 @@ impl Reader {
         &mut self,
         connection: &mut Connection,
         mut wanted: Vec<Arc<[u8]>>,
-        time: Duration,
+        until: Instant,
     ) -> Result<(), Error> {
-        let begin = Instant::now();
         self.asked.retain(|key, _| wanted.contains(key));
         wanted.sort_by_key(|key| self.asked.get(key).map(|known| known.at));
         for key in wanted {
@@ -159,7 +158,7 @@ impl Reader {
             let entry = found.map(Arc::new).find(|one| *one.key_bytes() == *key);
             let at = Instant::now();
             self.asked.insert(key, Known { entry, at });
-            if begin.elapsed() > time {
+            if Instant::now() > until {
                 break;
             }
         }

@@ -9,7 +9,7 @@ use ratatui::widgets::Sparkline;
 
 use super::super::counters::{COLUMN, Counters};
 use super::super::state::{Link, State};
-use super::super::text::{fit, grouped, rate};
+use super::super::text::{fit, grouped, rate, width_of};
 use super::Palette;
 use crate::duration::show;
 
@@ -19,16 +19,13 @@ pub const LINES: u16 = 5;
 /// The right side of the first line.
 const RIGHT: u16 = 16;
 
-/// For how long a restart of the server is told.
-const NEWS: Duration = Duration::from_secs(120);
-
 /// Draws it.
 pub fn draw(frame: &mut Frame<'_>, area: Rect, state: &State, palette: Palette, now: Instant) {
     let mut lines = vec![server(state, palette, area.width)];
     let counters = &state.picture().counters;
-    lines.push(counts(state, palette));
-    lines.push(rates(counters, palette));
-    lines.push(sums(counters, palette, now));
+    lines.push(counts(state, palette, area.width));
+    lines.push(rates(counters, palette, area.width));
+    lines.push(sums(counters, palette, area.width));
     for (line, y) in lines.into_iter().zip(area.y..) {
         frame.render_widget(line, Rect::new(area.x, y, area.width, 1));
     }
@@ -97,25 +94,32 @@ fn mark(state: &State, palette: Palette) -> Line<'static> {
     Line::styled(text, style).alignment(Alignment::Right)
 }
 
-/// `name 1,234` pairs in a line.
+/// `name 1,234` pairs in a line, as many as there is room for.
 fn pairs(
     begin: String,
     pairs: impl IntoIterator<Item = (&'static str, String)>,
     palette: Palette,
+    width: u16,
 ) -> Line<'static> {
+    let mut room = usize::from(width).saturating_sub(width_of(&begin));
     let mut spans = vec![Span::styled(begin, palette.quiet())];
     for (name, value) in pairs {
         let style = match value.as_str() {
             "0" => palette.quiet(),
             _ => palette.strong(),
         };
+        let needed = name.len() + 1 + value.len();
+        if needed > room {
+            break;
+        }
+        room = room.saturating_sub(needed + 2);
         spans.push(Span::raw(format!("{name} ")));
         spans.push(Span::styled(format!("{value}  "), style));
     }
     Line::from(spans)
 }
 
-fn counts(state: &State, palette: Palette) -> Line<'static> {
+fn counts(state: &State, palette: Palette, width: u16) -> Line<'static> {
     let sample = state.picture().sample.as_ref();
     let number = |name| sample.map_or(0, |sample| sample.info.number(name));
     let counts = [
@@ -126,10 +130,10 @@ fn counts(state: &State, palette: Palette) -> Line<'static> {
         ("watchers", "watchers"),
     ];
     let counts = counts.map(|(shown, name)| (shown, grouped(number(name))));
-    pairs(" now         ".to_owned(), counts, palette)
+    pairs(" now         ".to_owned(), counts, palette, width)
 }
 
-fn rates(counters: &Counters, palette: Palette) -> Line<'static> {
+fn rates(counters: &Counters, palette: Palette, width: u16) -> Line<'static> {
     let rates = [
         ("grants", "grants"),
         ("hand-overs", "hand_overs"),
@@ -137,10 +141,10 @@ fn rates(counters: &Counters, palette: Palette) -> Line<'static> {
         ("connections", "connections"),
     ];
     let rates = rates.map(|(shown, name)| (shown, rate(counters.rate(name))));
-    pairs(" per second  ".to_owned(), rates, palette)
+    pairs(" per second  ".to_owned(), rates, palette, width)
 }
 
-fn sums(counters: &Counters, palette: Palette, now: Instant) -> Line<'static> {
+fn sums(counters: &Counters, palette: Palette, width: u16) -> Line<'static> {
     let sums = [
         ("deadlocks", "deadlocks"),
         ("timeouts", "timeouts"),
@@ -152,15 +156,7 @@ fn sums(counters: &Counters, palette: Palette, now: Instant) -> Line<'static> {
         format!("in {}", show(millis(counters.watched())))
     );
     let sums = sums.map(|(shown, name)| (shown, grouped(counters.sum(name))));
-    let mut line = pairs(begin, sums, palette);
-    if let Some(at) = counters.restart_at() {
-        let ago = now.saturating_duration_since(at);
-        if ago < NEWS {
-            let text = format!("restarted {} ago", show(millis(ago)));
-            line.push_span(Span::styled(text, palette.warning()));
-        }
-    }
-    line
+    pairs(begin, sums, palette, width)
 }
 
 fn past(frame: &mut Frame<'_>, area: Rect, counters: &Counters, palette: Palette) {

@@ -8,7 +8,7 @@ mod keys;
 mod palette;
 mod waits;
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
@@ -25,6 +25,9 @@ const SMALLEST: (u16, u16) = (60, 15);
 
 /// From this width on the waits stand beside the keys.
 const WIDE: u16 = 140;
+
+/// For how long a restart of the server is told.
+const NEWS: Duration = Duration::from_secs(120);
 
 /// Draws everything.
 pub fn draw(frame: &mut Frame<'_>, state: &mut State, palette: Palette, now: Instant) {
@@ -51,7 +54,7 @@ pub fn draw(frame: &mut Frame<'_>, state: &mut State, palette: Palette, now: Ins
         frame.buffer_mut().set_style(body, palette.quiet());
     }
     header::draw(frame, header, state, palette, now);
-    draw_notes(frame, notes, state, palette);
+    draw_notes(frame, notes, state, palette, now);
     frame.render_widget(Line::styled(keys_help(state), palette.quiet()), footer);
     if state.mode == Mode::Help {
         help::draw(frame, area, palette);
@@ -82,13 +85,22 @@ fn too_small(frame: &mut Frame<'_>, area: Rect) {
     }
 }
 
-fn draw_notes(frame: &mut Frame<'_>, area: Rect, state: &State, palette: Palette) {
-    let Some(sample) = &state.picture().sample else {
-        return;
+fn draw_notes(frame: &mut Frame<'_>, area: Rect, state: &State, palette: Palette, now: Instant) {
+    let picture = state.picture();
+    let restarted = picture.counters.restart_at();
+    let ago = restarted.map(|at| now.saturating_duration_since(at));
+    let news = ago.filter(|ago| *ago < NEWS).map(|ago| {
+        let ago = show(header::millis(ago));
+        format!("the server was restarted {ago} ago")
+    });
+    let style = match news {
+        Some(_) => palette.warning(),
+        None => palette.quiet(),
     };
-    let text = format!(" {}", notes(sample).join("; "));
-    let text = fit(&text, area.width.into());
-    frame.render_widget(Line::styled(text, palette.quiet()), area);
+    let unread = picture.sample.iter().flat_map(|sample| notes(sample));
+    let notes: Vec<String> = news.into_iter().chain(unread).collect();
+    let text = fit(&format!(" {}", notes.join("; ")), area.width.into());
+    frame.render_widget(Line::styled(text, style), area);
 }
 
 /// What was not read.
