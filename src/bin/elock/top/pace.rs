@@ -2,8 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-/// A round may take one part in so many of the time, so that whoever looks is a small load.
-const PARTS: u32 = 4;
+/// A round may take one part in so many of the time, and so may its search for keys, so that whoever
+/// looks is a small load.
+pub const PARTS: u32 = 4;
 
 /// Between two rounds passes at least so long, also if somebody holds a key down.
 const LEAST: Duration = Duration::from_millis(250);

@@ -9,6 +9,8 @@ use elock_client::command::{GetInfo, GetLocks, GetSessions};
 use elock_client::listing::{Info, LockEntry, SessionEntry};
 use elock_client::{Connection, Error};
 
+use super::pace::PARTS;
+
 /// How many pages of a thousand sessions are read.
 pub const SESSION_PAGES: usize = 10;
 
@@ -31,7 +33,7 @@ pub struct Interest {
 pub struct Sample {
     /// When `info` was answered.
     pub at: Instant,
-    /// How long all of it took.
+    /// How long it took, without the search for keys.
     pub took: Duration,
     /// Which server.
     pub address: String,
@@ -45,6 +47,10 @@ pub struct Sample {
     pub sessions_cut: Option<usize>,
     /// The keys that were read, and those that were read before and are on the screen.
     pub locks: HashMap<Arc<[u8]>, Known>,
+    /// When the last search for keys began.
+    pub locks_at: Instant,
+    /// How long that took.
+    pub search_took: Duration,
     /// How many keys the page had, if there are more.
     pub page_cut: Option<usize>,
     /// The beginning of the keys of the page.
@@ -83,6 +89,25 @@ pub struct Reader {
     address: String,
     number: u64,
     asked: HashMap<Arc<[u8]>, Known>,
+    search: Search,
+}
+
+/// The last search for keys, each of which makes the server look at all that it has.
+#[derive(Debug, Clone, Default)]
+struct Search {
+    begun_at: Option<Instant>,
+    took: Duration,
+    prefix: Vec<u8>,
+    page: HashMap<Arc<[u8]>, Known>,
+    page_cut: Option<usize>,
+}
+
+impl Search {
+    /// Whether the server bears another one.
+    fn is_due(&self, prefix: &[u8]) -> bool {
+        let rests = |at: Instant| at.elapsed() >= self.took * PARTS;
+        self.begun_at.is_none_or(rests) || self.prefix != prefix
+    }
 }
 
 impl Reader {
@@ -92,11 +117,12 @@ impl Reader {
             address,
             number,
             asked: HashMap::new(),
+            search: Search::default(),
         }
     }
 
-    /// Reads what there is. Keys are asked for by themselves until `time` has passed, at least one; the
-    /// others have their turn in the next rounds.
+    /// Reads what there is. Keys are searched for until `time` has passed, at least one; the others have
+    /// their turn in the next rounds, and all of them only if the last search is long enough ago.
     ///
     /// # Errors
     ///
@@ -114,9 +140,12 @@ impl Reader {
             0 => (Vec::new(), None),
             _ => waits(connection).await?,
         };
-        let (mut locks, page_cut) = page(connection, &interest.prefix).await?;
-        let wanted = wanted(interest, &waits, &locks, page_cut.is_some());
-        self.ask(connection, wanted, begin + time).await?;
+        let took = begin.elapsed();
+        if self.search.is_due(&interest.prefix) {
+            self.search(connection, interest, &waits, begin + time)
+                .await?;
+        }
+        let mut locks = self.search.page.clone();
         for (key, known) in &self.asked {
             locks
                 .entry(Arc::clone(key))
@@ -124,16 +153,40 @@ impl Reader {
         }
         Ok(Sample {
             at,
-            took: begin.elapsed(),
+            took,
             address: self.address.clone(),
             connection: self.number,
             info,
             waits,
             sessions_cut,
             locks,
-            page_cut,
-            prefix: interest.prefix.clone(),
+            locks_at: self.search.begun_at.unwrap_or(at),
+            search_took: self.search.took,
+            page_cut: self.search.page_cut,
+            prefix: self.search.prefix.clone(),
         })
+    }
+
+    /// Reads the first keys, and then those on the screen that are not among them.
+    async fn search(
+        &mut self,
+        connection: &mut Connection,
+        interest: &Interest,
+        waits: &[Wait],
+        until: Instant,
+    ) -> Result<(), Error> {
+        let begin = Instant::now();
+        let (page, page_cut) = page(connection, &interest.prefix).await?;
+        let wanted = wanted(interest, waits, &page, page_cut.is_some());
+        self.ask(connection, wanted, until).await?;
+        self.search = Search {
+            begun_at: Some(begin),
+            took: begin.elapsed(),
+            prefix: interest.prefix.clone(),
+            page,
+            page_cut,
+        };
+        Ok(())
     }
 
     /// Asks for these keys, beginning with those of which least is known.

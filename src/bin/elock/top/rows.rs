@@ -172,19 +172,22 @@ fn lock_of(sample: &Sample, known: Option<&Known>) -> Lock {
     }
 }
 
-/// Keys that are held in this round, and that no session which was read waits for.
+/// Keys that the last search found held, and that no session which was read waits for.
 fn idle(sample: &Sample) -> impl Iterator<Item = Row> {
     let contended: std::collections::HashSet<_> =
         sample.waits.iter().map(|wait| &wait.key).collect();
     sample.locks.iter().filter_map(move |(key, known)| {
-        let entry = known.entry.as_ref().filter(|_| known.at >= sample.at)?;
+        let entry = known
+            .entry
+            .as_ref()
+            .filter(|_| known.at >= sample.locks_at)?;
         let row = Row {
             key: Arc::clone(key),
             shown: entry.key.as_str().into(),
             waiters: entry.waiting_in_all,
             may_have_more_waiters: false,
             longest_ms: entry.waiting.iter().map(|one| one.waited_ms).max(),
-            lock: Lock::Held(Arc::clone(entry), Duration::ZERO),
+            lock: lock_of(sample, Some(known)),
         };
         (!contended.contains(key)).then_some(row)
     })
@@ -238,6 +241,7 @@ mod tests {
             vec![held("k", 1, 10, 7), held("gone", 2, 10, 0)],
         );
         sample.at += Duration::from_secs(3);
+        sample.locks_at = sample.at;
         let rows = rows(&sample, &Filter::default(), Sort::default());
         assert_eq!(rows.len(), 1);
         assert_eq!(rows[0].waiters, 1);

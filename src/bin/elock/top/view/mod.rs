@@ -120,6 +120,10 @@ fn notes(sample: &Sample) -> Vec<String> {
             false => format!("keys without waiters: first {read} that begin so"),
         });
     }
+    let search = header::millis(sample.search_took);
+    if search >= 250 {
+        notes.push(format!("a search for keys takes {}", show(search)));
+    }
     let took = header::millis(sample.took);
     if took >= 100 {
         notes.push(format!("a look takes {}", show(took)));
