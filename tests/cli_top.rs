@@ -266,6 +266,33 @@ fn it_shows_who_holds_and_who_waits() {
 }
 
 #[test]
+fn a_key_behind_the_first_page_is_found_by_who_waits_for_it() {
+    let server = Server::start();
+    let mut client = server.connect();
+    for number in 0..1_100 {
+        client.ask(format!("lock idle-{number:04}"), "200 Acquired");
+    }
+    let (_holder, _waiter) = {
+        let mut holder = server.connect();
+        holder.ask("name last:one", "200 OK");
+        holder.ask(b"lock zebra\xff", "200 Acquired");
+        let mut waiter = server.connect();
+        waiter.send(b"lock zebra\xff 3600");
+        server.until_waiting(1);
+        (holder, waiter)
+    };
+    let mut terminal = Terminal::top(&server.address.to_string());
+    terminal.until_shown("first 1,000 of 1,101");
+    terminal.until_shown(r" zebra\xFF ");
+    terminal.until_shown("last:one #2");
+    terminal.types("/^idle-109\r");
+    terminal.until_shown("row 1 of 10");
+    terminal.until_shown(" idle-1099 ");
+    terminal.types("q");
+    terminal.is_left_as_it_was("0");
+}
+
+#[test]
 fn keys_are_filtered_sorted_and_frozen() {
     let server = Server::start();
     let mut client = server.connect();

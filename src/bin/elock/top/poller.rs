@@ -15,7 +15,7 @@ use super::pace::{Pace, later};
 use super::round::{Interest, Reader, Sample};
 
 /// How long a server may take to accept, and for each answer.
-const DEADLINE: Duration = Duration::from_secs(10);
+const DEADLINE: Duration = Duration::from_secs(20);
 
 /// What the server is like, or that it is not there.
 #[derive(Debug, Clone)]

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use elock_client::command::{GetInfo, GetLocks, GetSessions};
+use elock_client::command::{GetInfo, GetLocks, GetSessions, State, Watch};
 use elock_client::listing::{Info, LockEntry, SessionEntry};
 use elock_client::{Connection, Error};
 
@@ -47,6 +47,8 @@ pub struct Sample {
     pub sessions_cut: Option<usize>,
     /// The keys that were read, and those that were read before and are on the screen.
     pub locks: HashMap<Arc<[u8]>, Known>,
+    /// Who holds keys on the screen of which the rest was read before.
+    pub glimpses: HashMap<Arc<[u8]>, State>,
     /// When the last search for keys began.
     pub locks_at: Instant,
     /// How long that took.
@@ -151,6 +153,10 @@ impl Reader {
                 .entry(Arc::clone(key))
                 .or_insert_with(|| known.clone());
         }
+        let seen = |key: &Arc<[u8]>| locks.get(key).is_some_and(|known| known.at >= at);
+        let mut unseen = wanted(interest, &waits, &HashMap::new(), true);
+        unseen.retain(|key| !seen(key));
+        let glimpses = glimpses(connection, unseen).await?;
         Ok(Sample {
             at,
             took,
@@ -160,6 +166,7 @@ impl Reader {
             waits,
             sessions_cut,
             locks,
+            glimpses,
             locks_at: self.search.begun_at.unwrap_or(at),
             search_took: self.search.took,
             page_cut: self.search.page_cut,
@@ -231,6 +238,24 @@ fn unless_unasked<T>(answer: Result<T, Error>) -> Result<Option<T>, Error> {
         ) => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+/// Who holds these keys, which costs a server no search.
+async fn glimpses(
+    connection: &mut Connection,
+    keys: Vec<Arc<[u8]>>,
+) -> Result<HashMap<Arc<[u8]>, State>, Error> {
+    let mut glimpses = HashMap::new();
+    for key in keys {
+        let question = Watch {
+            key: key.to_vec(),
+            change: None,
+        };
+        if let Some(state) = unless_unasked(connection.call(&question).await)? {
+            glimpses.insert(key, state);
+        }
+    }
+    Ok(glimpses)
 }
 
 /// The requests that wait, of the first sessions.

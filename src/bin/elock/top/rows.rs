@@ -5,9 +5,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use elock_client::command::State;
 use elock_client::listing::LockEntry;
 
-use super::round::{Known, Sample};
+use super::round::Sample;
 
 /// By what rows are in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -87,6 +88,8 @@ pub enum Lock {
     Unknown,
     /// Nobody held it when it was asked for.
     Free,
+    /// It is held by this one, and no more is known.
+    Glimpsed(Arc<str>),
     /// It is held, or was so long before the rest was read.
     Held(Arc<LockEntry>, Duration),
 }
@@ -144,7 +147,7 @@ fn contended(sample: &Sample) -> HashMap<&Arc<[u8]>, Row> {
             waiters: 0,
             may_have_more_waiters: sample.sessions_cut.is_some(),
             longest_ms: Some(wait.waited_ms),
-            lock: lock_of(sample, sample.locks.get(&wait.key)),
+            lock: lock_of(sample, &wait.key),
         });
         row.waiters += 1;
     }
@@ -158,17 +161,27 @@ fn contended(sample: &Sample) -> HashMap<&Arc<[u8]>, Row> {
     rows
 }
 
-fn lock_of(sample: &Sample, known: Option<&Known>) -> Lock {
-    match known {
+fn lock_of(sample: &Sample, key: &Arc<[u8]>) -> Lock {
+    let lock = match sample.locks.get(key) {
         None => Lock::Unknown,
-        Some(Known { entry: None, .. }) => Lock::Free,
-        Some(Known {
-            entry: Some(entry),
-            at,
-        }) => {
-            let age = sample.at.saturating_duration_since(*at);
-            Lock::Held(Arc::clone(entry), age)
+        Some(known) => match &known.entry {
+            None => Lock::Free,
+            Some(entry) => {
+                let age = sample.at.saturating_duration_since(known.at);
+                Lock::Held(Arc::clone(entry), age)
+            }
+        },
+    };
+    match (sample.glimpses.get(key), &lock) {
+        (None, _) => lock,
+        (Some(State::Free), _) => Lock::Free,
+        // Tokens never come again: what was read before is of the same grant.
+        (Some(State::Held { token, .. }), Lock::Held(entry, _))
+            if entry.holders.iter().any(|one| one.token == *token) =>
+        {
+            lock
         }
+        (Some(State::Held { holder, .. }), _) => Lock::Glimpsed(holder.as_str().into()),
     }
 }
 
@@ -187,7 +200,7 @@ fn idle(sample: &Sample) -> impl Iterator<Item = Row> {
             waiters: entry.waiting_in_all,
             may_have_more_waiters: false,
             longest_ms: entry.waiting.iter().map(|one| one.waited_ms).max(),
-            lock: lock_of(sample, Some(known)),
+            lock: lock_of(sample, key),
         };
         (!contended.contains(key)).then_some(row)
     })
@@ -249,6 +262,24 @@ mod tests {
             panic!("it is known")
         };
         assert!(*age >= Duration::from_secs(2));
+    }
+
+    #[test]
+    fn a_glimpse_keeps_what_is_known_of_the_same_grant_only() {
+        let glimpse = |state: State| {
+            let mut sample = sample(vec![waiting(5, "k", 900)], vec![held("k", 1, 10, 7)]);
+            sample.glimpses.insert(b"k"[..].into(), state);
+            rows(&sample, &Filter::default(), Sort::default())
+                .remove(0)
+                .lock
+        };
+        let held_by = |token| State::Held {
+            token,
+            holder: "#9".to_owned(),
+        };
+        assert!(matches!(glimpse(held_by(7)), Lock::Held(..)));
+        assert!(matches!(glimpse(held_by(8)), Lock::Glimpsed(holder) if &*holder == "#9"));
+        assert!(matches!(glimpse(State::Free), Lock::Free));
     }
 
     #[test]

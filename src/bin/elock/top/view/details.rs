@@ -65,6 +65,11 @@ fn lines_of(row: &Row, width: usize, palette: Palette) -> Vec<Line<'static>> {
     match &row.lock {
         Lock::Unknown => lines.push(Line::styled("not read yet", palette.quiet())),
         Lock::Free => lines.push(Line::raw("nobody held it when it was asked for")),
+        Lock::Glimpsed(holder) => {
+            let text = fit(&format!("held by {holder}"), width);
+            lines.push(Line::raw(text));
+            lines.push(Line::styled("more is not read yet", palette.quiet()));
+        }
         Lock::Held(entry, age) => {
             if entry.key_base64.is_some() {
                 let text = r"not all of the key is text: \xNN stands for a byte";

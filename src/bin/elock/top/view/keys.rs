@@ -111,6 +111,7 @@ fn cells(row: &Row, columns: &[Column; 7], palette: Palette) -> [(String, Style)
             "",
         ),
         Lock::Free => ("nobody".to_owned(), String::new(), palette.quiet(), ""),
+        Lock::Glimpsed(holder) => (holder.to_string(), String::new(), plain, ""),
         Lock::Held(entry, age) => {
             let width = columns[1].width;
             let holder = first_holder(&entry.holders, entry.holders_in_all, width);
