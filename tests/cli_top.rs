@@ -275,15 +275,15 @@ fn a_key_behind_the_first_page_is_found_by_who_waits_for_it() {
     let (_holder, _waiter) = {
         let mut holder = server.connect();
         holder.ask("name last:one", "200 OK");
-        holder.ask(b"lock zebra\xff", "200 Acquired");
+        holder.ask(b"lock zebra\x01", "200 Acquired");
         let mut waiter = server.connect();
-        waiter.send(b"lock zebra\xff 3600");
+        waiter.send(b"lock zebra\x01 3600");
         server.until_waiting(1);
         (holder, waiter)
     };
     let mut terminal = Terminal::top(&server.address.to_string());
     terminal.until_shown("first 1,000 of 1,101");
-    terminal.until_shown(r" zebra\xFF ");
+    terminal.until_shown(r" zebra\x01 ");
     terminal.until_shown("last:one #2");
     terminal.types("/^idle-109\r");
     terminal.until_shown("row 1 of 10");
