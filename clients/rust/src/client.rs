@@ -270,20 +270,11 @@ impl Client {
     }
 
     /// Says goodbye, so that the server frees the client's sessions at once, and not after their grace
-    /// periods; takes a second at most. Guards that there still are keep theirs.
+    /// periods. What is still to be released, and requests that were given up, are seen to before. It takes a
+    /// second at most; guards that there still are keep their sessions.
     pub async fn close(self) {
-        let sessions: Vec<_> = self
-            .inner
-            .pool
-            .clear()
-            .into_iter()
-            .chain([Arc::clone(&self.inner.main)])
-            .collect();
-        let vitals: Vec<_> = sessions
-            .iter()
-            .map(|session| Arc::clone(&session.vital))
-            .collect();
-        drop((self, sessions));
+        let vitals = self.inner.keeper.vitals();
+        drop(self);
         let ended = async {
             for vital in vitals {
                 vital.ended().await;
