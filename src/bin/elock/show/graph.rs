@@ -14,7 +14,6 @@ use super::parties::count;
 use super::queue::{Contended, Queue, Request};
 use super::repeat::{RepeatArgs, Shown};
 use super::{dot, tree};
-use crate::exit;
 
 /// Its flags.
 #[derive(Debug, Args)]
@@ -73,7 +72,7 @@ impl Shown for View {
     ) -> Result<(), Failure> {
         let graph = Graph::read(connection, self.limit).await?;
         if let Some(what) = &graph.left_out {
-            exit::say(what);
+            output.note(what)?;
         }
         match self.form {
             Form::Tree => tree::put(&graph, output),

@@ -14,7 +14,6 @@ use super::output::Output;
 use super::parties::{holders, mode, time};
 use super::repeat::{RepeatArgs, Shown};
 use super::table::Table;
-use crate::exit;
 
 /// Its flags.
 #[derive(Debug, Args)]
@@ -70,15 +69,17 @@ impl Shown for Locks {
                     false => put(&mut table, &listed.entry),
                 }
             }
-            if !self.is_json {
+            if !self.is_json && !table.is_empty(output) {
                 table.write(output)?;
             }
             if left == 0 && (entries.len() > 0 || page.next.is_some()) {
-                exit::say(&format!("there are more than {}", self.limit));
-                return Ok(());
+                return output.note(&format!("there are more than {}", self.limit));
             }
             if page.next.is_none() {
-                return Ok(());
+                return match !self.is_json && table.is_empty(output) {
+                    true => output.line("no such lock is held"),
+                    false => Ok(()),
+                };
             }
             output.flush_stream()?;
             after = page.next;

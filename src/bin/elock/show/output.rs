@@ -3,6 +3,7 @@
 use std::io::{self, IsTerminal, Write};
 
 use super::failure::Failure;
+use crate::exit;
 
 /// Where lines go.
 pub struct Output {
@@ -73,7 +74,11 @@ impl Output {
     /// A line, whose text must be visible already.
     pub fn line(&mut self, text: &str) -> Result<(), Failure> {
         match &mut self.lines {
-            Lines::Screen { frame, rows } if frame.len() >= *rows => Err(Failure::ScreenFull),
+            Lines::Screen { frame, rows } if frame.len() >= *rows => {
+                let last = frame.last_mut();
+                last.into_iter().for_each(|last| *last = "...".to_owned());
+                Err(Failure::ScreenFull)
+            }
             Lines::Screen { frame, .. } => {
                 frame.push(text.to_owned());
                 Ok(())
@@ -85,6 +90,19 @@ impl Output {
                     true => Ok(()),
                     false => self.flush(),
                 }
+            }
+        }
+    }
+
+    /// Something that is none of what was asked for: on standard error, where that does not disturb a
+    /// screen.
+    pub fn note(&mut self, text: &str) -> Result<(), Failure> {
+        match self.lines {
+            Lines::Screen { .. } => self.line(text),
+            Lines::Stream(_) => {
+                self.flush()?;
+                exit::say(text);
+                Ok(())
             }
         }
     }

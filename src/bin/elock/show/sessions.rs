@@ -12,7 +12,7 @@ use super::output::Output;
 use super::parties::{session_name, time};
 use super::repeat::{RepeatArgs, Shown};
 use super::table::Table;
-use crate::{duration, exit};
+use crate::duration;
 
 /// Its flags.
 #[derive(Debug, Args)]
@@ -78,8 +78,7 @@ impl Shown for Sessions {
                 table.write(output)?;
             }
             if left == 0 && (entries.next().is_some() || page.next.is_some()) {
-                exit::say(&format!("there are more than {}", self.limit));
-                return Ok(());
+                return output.note(&format!("there are more than {}", self.limit));
             }
             if page.next.is_none() {
                 return Ok(());
@@ -95,7 +94,6 @@ fn table() -> Table {
         "SESSION",
         "PEER",
         "STATE",
-        ">IDLE",
         ">LOCKS",
         "WAITS FOR",
         ">WAITED",
@@ -104,18 +102,23 @@ fn table() -> Table {
 }
 
 fn put(table: &mut Table, session: &SessionEntry) {
-    let state = match session.grace_left_ms {
-        Some(left) if !session.connected => format!("gone, {} left", duration::show(left)),
-        _ => "connected".to_owned(),
-    };
     table.row([
         session_name(session.session, session.name.as_deref()),
         session.peer.clone(),
-        state,
-        time(session.idle_ms),
+        state(session),
         session.locks.to_string(),
         session.waits_for.clone().unwrap_or_else(|| "-".to_owned()),
         time(session.waited_ms),
         time(session.left_ms),
     ]);
+}
+
+/// `idle 3.4s`, or `gone, 25.0s left` of its grace period.
+fn state(session: &SessionEntry) -> String {
+    match (session.connected, session.grace_left_ms, session.idle_ms) {
+        (false, Some(left), _) => format!("gone, {} left", duration::show(left)),
+        (false, None, _) => "gone".to_owned(),
+        (true, _, Some(idle)) => format!("idle {}", duration::show(idle)),
+        (true, _, None) => "connected".to_owned(),
+    }
 }

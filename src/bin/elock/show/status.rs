@@ -106,7 +106,7 @@ impl Rates {
     fn of(&self, info: &Info, name: &str) -> String {
         let number = info.number(name);
         let more = number.saturating_sub(self.before.number(name));
-        match self.seconds >= 0.05 {
+        match self.seconds >= 0.05 && number > 0 {
             true => format!("{} ({:.1}/s)", count(number), more as f64 / self.seconds),
             false => count(number),
         }

@@ -41,6 +41,11 @@ impl Table {
         self.rows.push(cells);
     }
 
+    /// Whether nothing has come, and a terminal is better told so than shown bare headings.
+    pub fn is_empty(&self, output: &Output) -> bool {
+        !self.is_begun && self.rows.is_empty() && output.columns().is_some()
+    }
+
     /// Writes the rows that have come since, below the headings if these are the first.
     pub fn write(&mut self, output: &mut Output) -> Result<(), Failure> {
         if !self.is_begun {

@@ -12,8 +12,8 @@ use super::table::cut;
 use super::visible::{visible, visible_bytes};
 use crate::duration;
 
-/// A chain that is longer goes on further below, so that lines stay short.
-const DEEPEST: usize = 12;
+/// A chain with more levels than that goes on further below, so that lines stay short.
+const DEEPEST: usize = 24;
 /// So many of those that wait for one key are named.
 const NAMED: usize = 4;
 /// Keys are cut to this on a terminal.
@@ -63,45 +63,51 @@ impl Tree<'_> {
             session_name(request.session, request.name.as_deref())
         });
         let named = visible(&named.collect::<Vec<_>>().join(", "));
-        let more = match waiters.len().saturating_sub(NAMED) {
-            0 => String::new(),
-            more => format!(" and {more} more"),
-        };
-        let verb = if waiters.len() == 1 { "waits" } else { "wait" };
         let longest = waiters
             .first()
             .map_or(0, |&place| self.graph.requests[place].waited_ms);
-        let line = format!(
-            "{named}{more} {verb} for (longest: {})",
-            duration::show(longest)
-        );
+        let longest = duration::show(longest);
+        let line = match waiters.len() {
+            1 => format!("{named} waiting {longest} for"),
+            2..=NAMED => format!("{named} waiting up to {longest} for"),
+            count => {
+                let more = count - NAMED;
+                format!("{named} and {more} more waiting up to {longest} for")
+            }
+        };
         self.line(&line)?;
-        self.key(key, &mut Vec::new(), true)
+        let begin = stem(&[], true);
+        match self.mark(key) {
+            Some(mark) => self.line(&format!("{begin}{}{mark}", self.shown_key(key))),
+            None => self.key(key, &begin, &mut vec![false]),
+        }
     }
 
-    /// A key, and below it its holders. `indent`: for each level above, whether more comes below it.
-    fn key(&mut self, key: usize, indent: &mut Vec<bool>, is_last: bool) -> Result<(), Failure> {
-        let node = &self.graph.keys[key];
-        let begin = format!("{}{}", stem(indent, is_last), self.shown_key(key));
-        if self.is_above[key] {
-            return self.line(&format!("{begin}   <== A CIRCLE: it is above"));
+    /// What stands behind a key that is not followed any further.
+    fn mark(&self, key: usize) -> Option<&'static str> {
+        match (self.is_above[key], self.is_shown[key]) {
+            (true, _) => Some("   <== A CIRCLE: see above"),
+            (false, true) => Some("   (see above)"),
+            (false, false) => None,
         }
-        if self.is_shown[key] {
-            return self.line(&format!("{begin}   (shown above)"));
-        }
-        if indent.len() >= DEEPEST {
+    }
+
+    /// A key that is not shown yet, and below it its holders. `indent`: for each level above them,
+    /// whether more comes below it.
+    fn key(&mut self, key: usize, begin: &str, indent: &mut Vec<bool>) -> Result<(), Failure> {
+        let shown = self.shown_key(key);
+        if indent.len() > DEEPEST {
             self.continued.push_back(key);
-            return self.line(&format!("{begin}   (goes on below)"));
+            return self.line(&format!("{begin}{shown}   (goes on below)"));
         }
         self.is_shown[key] = true;
-        let Some(lock) = node.lock() else {
-            return self.line(&format!("{begin}   (free by now)"));
+        let graph = self.graph;
+        let Some(lock) = graph.keys[key].lock() else {
+            return self.line(&format!("{begin}{shown}   (free by now)"));
         };
-        self.line(&format!("{begin}   {}", waiting(lock)))?;
+        self.line(&format!("{begin}{shown}   {}", waiting(lock)))?;
         self.is_above[key] = true;
-        indent.push(!is_last);
         self.holders(lock, indent)?;
-        indent.pop();
         self.is_above[key] = false;
         Ok(())
     }
@@ -112,19 +118,25 @@ impl Tree<'_> {
             .saturating_sub(lock.holders.len() as u64);
         for (index, entry) in lock.holders.iter().enumerate() {
             let is_last = more == 0 && index + 1 == lock.holders.len();
+            let begin = format!("{}{}", stem(indent, is_last), has_it(entry));
             let waits_for = entry
                 .session
                 .and_then(|session| self.graph.waits_for(session));
-            let begin = format!("{}{}", stem(indent, is_last), has_it(entry));
             let Some((request, key)) = waits_for else {
                 self.line(&begin)?;
                 continue;
             };
-            let waited = duration::show(request.waited_ms);
-            self.line(&format!("{begin}, and waits for {waited} for"))?;
+            let begin = format!("{begin}, waiting {} for", duration::show(request.waited_ms));
+            if let Some(mark) = self.mark(key) {
+                self.line(&format!("{begin} {}{mark}", self.shown_key(key)))?;
+                continue;
+            }
+            self.line(&begin)?;
             indent.push(!is_last);
-            self.key(key, indent, true)?;
-            indent.pop();
+            let begin = stem(indent, true);
+            indent.push(false);
+            self.key(key, &begin, indent)?;
+            indent.truncate(indent.len().saturating_sub(2));
         }
         match more {
             0 => Ok(()),
@@ -156,15 +168,15 @@ fn stem(indent: &[bool], is_last: bool) -> String {
     format!("{above}{}", if is_last { "└─ " } else { "├─ " })
 }
 
-/// `#3 cron has it for 2m 3s, 5.0s of its lease left`
+/// `#3 cron holds it 2m 3s, with 5.0s of its lease left`
 fn has_it(entry: &HolderEntry) -> String {
     let held = entry
         .held_ms
-        .map_or_else(String::new, |ms| format!(" for {}", duration::show(ms)));
+        .map_or_else(String::new, |ms| format!(" {}", duration::show(ms)));
     let lease = entry.lease_left_ms.map_or_else(String::new, |ms| {
-        format!(", {} of its lease left", duration::show(ms))
+        format!(", with {} of its lease left", duration::show(ms))
     });
-    visible(&format!("{} has it{held}{lease}", holder(entry)))
+    visible(&format!("{} holds it{held}{lease}", holder(entry)))
 }
 
 /// `(shared r, 3 wait)`
@@ -193,12 +205,12 @@ mod tests {
         assert_eq!(
             lines,
             [
-                "#3 waits for (longest: 0ms)",
+                "#3 waiting 0ms for",
                 "└─ y   (exclusive, 0 waiting)",
-                "   ├─ #2 has it for 0ms, and waits for 0ms for",
+                "   ├─ #2 holds it 0ms, waiting 0ms for",
                 "   │  └─ x   (exclusive, 0 waiting)",
-                "   │     └─ #1 has it for 0ms",
-                "   └─ #4 has it for 0ms",
+                "   │     └─ #1 holds it 0ms",
+                "   └─ #4 holds it 0ms",
             ]
         );
     }
