@@ -10,6 +10,7 @@ use elock_client::listing::SessionEntry;
 use elock_client::{Answer, Connection, ConnectionError, Error, Servers};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 
 use super::printer::Printer;
@@ -46,6 +47,7 @@ pub struct Link {
     lines: mpsc::Sender<Vec<u8>>,
     sent: u64,
     progress: watch::Receiver<Progress>,
+    task: JoinHandle<()>,
 }
 
 /// So many lines may be typed ahead of what can be sent.
@@ -62,11 +64,12 @@ impl Link {
             progress,
             open: None,
         };
-        runtime.spawn(speaker.run(receiver));
+        let task = runtime.spawn(speaker.run(receiver));
         Self {
             lines,
             sent: 0,
             progress: progress_seen,
+            task,
         }
     }
 
@@ -76,6 +79,13 @@ impl Link {
         let _ = self.lines.send(line).await;
         self.sent += 1;
         self.sent
+    }
+
+    /// Ends it at once, whatever it does.
+    pub async fn close(self) {
+        self.task.abort();
+        // It is over when the connection is, and not before.
+        let _ = self.task.await;
     }
 
     /// Whether one before the request of this number is not answered yet.
@@ -116,10 +126,13 @@ struct Open {
     /// When the answer must be there to the request that was asked first.
     deadline: Instant,
     counted: Arc<AtomicUsize>,
+    /// Whether the answer to `quit` has come, behind which nothing is run.
+    is_over: bool,
 }
 
 struct Asked {
     is_listing: bool,
+    is_last: bool,
     allowed: Duration,
 }
 
@@ -137,12 +150,14 @@ impl Open {
             asked: VecDeque::new(),
             deadline: Instant::now(),
             counted,
+            is_over: false,
         }
     }
 
     fn push(&mut self, line: &[u8]) {
         let asked = Asked {
             is_listing: request::is_listing(line),
+            is_last: request::is_last(line),
             allowed: request::deadline(line),
         };
         if self.asked.is_empty() {
@@ -153,16 +168,21 @@ impl Open {
 
     /// The next answer, and whether it is a listing. Nothing is lost if this is dropped.
     async fn next(&mut self) -> Result<(Answer, bool), Why> {
+        if self.is_over {
+            return Err(Why::Over);
+        }
         let Some(first) = self.asked.front() else {
             // Nothing is sent unasked, but for the end.
             return Ok((self.connection.receive(false).await?, false));
         };
+        let is_last = first.is_last;
         let is_listing = first.is_listing;
         let receiving = self.connection.receive(is_listing);
         let answer = timeout_at(self.deadline, receiving)
             .await
             .map_err(|_| Why::NoAnswer)??;
         self.asked.pop_front();
+        self.is_over = is_last;
         if let Some(next) = self.asked.front() {
             self.deadline = Instant::now() + next.allowed;
         }
@@ -175,11 +195,15 @@ impl Open {
 enum Why {
     #[error(transparent)]
     Broken(#[from] ConnectionError),
+    #[error("the connection is over")]
+    Over,
     #[error("no answer, longer than the request allows")]
     NoAnswer,
 }
 
 impl Speaker {
+    /// Until there are no more lines to come. What was received is looked at first, so that no line
+    /// goes to a connection that is known to be over.
     async fn run(mut self, mut lines: mpsc::Receiver<Vec<u8>>) {
         loop {
             let next = async {
@@ -189,16 +213,17 @@ impl Speaker {
                 }
             };
             tokio::select! {
-                line = lines.recv() => match line {
-                    Some(line) => self.ask(&line).await,
-                    None => return,
-                },
+                biased;
                 next = next => match next {
                     Ok((answer, is_listing)) => {
                         self.print_answer(&answer, is_listing);
                         self.count(1);
                     }
                     Err(why) => self.close(&why),
+                },
+                line = lines.recv() => match line {
+                    Some(line) => self.ask(&line).await,
+                    None => return,
                 },
             }
         }

@@ -61,7 +61,10 @@ impl Links {
             Input::Help => self.common.printer.print(HELP.to_owned()),
             Input::Unknown => self.say("not known: see :help"),
             Input::Close(letter) => match self.links.remove(&letter) {
-                Some(_) => self.say(&format!("{letter}: closed")),
+                Some(link) => {
+                    link.close().await;
+                    self.say(&format!("{letter}: closed"));
+                }
                 None => self.say(&format!("{letter}: not open")),
             },
             Input::Request(letter, line) => {

@@ -11,6 +11,7 @@ mod prompt;
 mod request;
 mod script;
 mod send;
+mod terminal;
 mod transcript;
 mod usage;
 

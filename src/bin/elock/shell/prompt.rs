@@ -15,7 +15,7 @@ use super::assistant::Assistant;
 use super::links::{Done, Links};
 use super::printer::Printer;
 use super::usage::Usages;
-use super::{history, input, request};
+use super::{history, input, request, terminal};
 use crate::show::failure::Failure;
 use crate::show::visible::visible;
 
@@ -37,6 +37,7 @@ pub fn run(
 ) -> Result<ExitCode, Failure> {
     let (usages, version) = runtime.block_on(known(&mut first))?;
     drop(first);
+    let _restored = terminal::guard(runtime)?;
     let mut prompt = prompt(usages).map_err(system)?;
     let history = history::file();
     if let Some(path) = &history {

@@ -27,6 +27,11 @@ pub fn is_listing(line: &[u8]) -> bool {
         .is_some_and(|command| LISTINGS.contains(&command))
 }
 
+/// Whether the server closes the connection behind the answer.
+pub fn is_last(line: &[u8]) -> bool {
+    words(line).next() == Some(b"quit")
+}
+
 /// How long the request says that it will wait.
 pub fn wait(line: &[u8]) -> Duration {
     let mut words = words(line);

@@ -6,6 +6,7 @@ use std::os::unix::ffi::OsStringExt;
 use std::process::ExitCode;
 
 use clap::Args;
+use elock_client::command::{Command, Token};
 use elock_client::listing::{HolderEntry, LockEntry, SessionEntry, WaitingEntry};
 use elock_client::{Connection, Error, Servers};
 use serde_json::{Value, json};
@@ -38,6 +39,12 @@ const FREE: u8 = 1;
 /// Shows it.
 pub async fn run(args: WhoArgs, servers: &Servers) -> Result<ExitCode, Failure> {
     let key = args.key.into_vec();
+    // What can be no key is free for ever, and surely not what was meant.
+    let could_ask = Token {
+        key: key.clone(),
+        owner: None,
+    };
+    could_ask.line().map_err(Error::from)?;
     let (mut connection, _) = connect(servers).await?;
     let lock = ask::lock(&mut connection, &key).await?;
     let mut output = Output::stream();
