@@ -268,8 +268,11 @@ impl Speaker {
                 name: name.clone().into_bytes(),
             })
             .await?;
+        if !self.common.wants_numbers {
+            return Ok(None);
+        }
         let (mut after, mut number) = (None, None);
-        while self.common.wants_numbers {
+        loop {
             let page = sessions::<SessionEntry>(connection, after).await?;
             // Of several, the one that came last is connected.
             let own = page
@@ -278,11 +281,10 @@ impl Speaker {
                 .rfind(|one| one.entry.name.as_deref() == Some(&name));
             number = own.map(|own| own.entry.session).or(number);
             if page.next.is_none() {
-                break;
+                return Ok(number);
             }
             after = page.next;
         }
-        Ok(number)
     }
 
     fn close(&mut self, why: &Why) {
