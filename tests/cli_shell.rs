@@ -3,7 +3,7 @@
 
 mod common;
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -180,13 +180,22 @@ fn a_script_waits_for_what_is_outstanding() {
         .expect("it runs");
     let mut stdin = child.stdin.take().expect("piped");
     stdin
-        .write_all(b"lock k 3600\nunlock k\n")
+        .write_all(b"lock k 3600\nunlock k\n:b echo\n")
         .expect("it reads");
     drop(stdin);
-    server.until_waiting(1);
+    let mut stdout = BufReader::new(child.stdout.take().expect("piped"));
+    let mut shown = String::new();
+    stdout.read_line(&mut shown).expect("a line");
+    assert_eq!(shown, "b: 200 []\n");
+    // One that does not wait would be gone by then.
+    for _ in 0..200 {
+        let info = holder.ask_list("info");
+        assert!(info.contains(&"waiters 1".to_owned()), "{info:?}");
+    }
     holder.ask("unlock k", "200 Unlocked");
-    let output = child.wait_with_output().expect("it ends");
-    assert_eq!(text(&output.stdout), "200 Acquired\n200 Unlocked\n");
+    stdout.read_to_string(&mut shown).expect("text");
+    assert_eq!(shown, "b: 200 []\na: 200 Acquired\na: 200 Unlocked\n");
+    assert_eq!(child.wait().expect("it ends").code(), Some(0));
 }
 
 #[test]
@@ -246,6 +255,9 @@ fn a_server_that_goes_away_is_said() {
     drop(stdin);
     assert_eq!(child.wait().expect("it ends").code(), Some(69));
 }
+
+/// What a terminal is told when the prompt begins to read a line: that pasted text be marked.
+const BEGINS: &str = "\u{1b}[?2004h";
 
 /// The shell at a pseudo-terminal, which `script` of util-linux makes.
 struct AtTerminal {
@@ -319,8 +331,18 @@ fn the_prompt_keeps_a_history_without_secrets() {
     if !AtTerminal::is_there() {
         return;
     }
+    let path = home.path().join("elock").join("history");
+    std::fs::create_dir(home.path().join("elock")).expect("a directory");
+    std::fs::write(&path, "").expect("a file");
+    let everyone = std::fs::Permissions::from_mode(0o644);
+    std::fs::set_permissions(&path, everyone).expect("a file");
+    let is_private = || {
+        let mode = path.metadata().expect("a file").permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+    };
     let mut shell = AtTerminal::start(server.address, home.path());
     shell.until("elock> ");
+    is_private();
     shell.types("lock k\r");
     shell.until("200 Acquired");
     shell.types("resume 7-secret\r");
@@ -333,14 +355,12 @@ fn the_prompt_keeps_a_history_without_secrets() {
     shell.until("a: 200 Unlocked");
     shell.types(":quit\r");
     assert_eq!(shell.ends(), Some(0));
-    let path = home.path().join("elock").join("history");
     let kept = std::fs::read_to_string(&path).expect("a history");
     assert_eq!(
         kept.lines().skip(1).collect::<Vec<_>>(),
         ["lock k", "unlock k", ":quit"]
     );
-    let mode = path.metadata().expect("a file").permissions().mode();
-    assert_eq!(mode & 0o777, 0o600);
+    is_private();
 }
 
 #[test]
@@ -352,14 +372,18 @@ fn answers_come_while_one_types_and_no_history_is_no_failure() {
         return;
     }
     let mut shell = AtTerminal::start(server.address, Path::new("/dev/null"));
+    shell.until(BEGINS);
     shell.until("elock> ");
     shell.types("lock k 3600\r");
     server.until_waiting(1);
+    shell.until(BEGINS);
     shell.until("elock> ");
     shell.types("echo ty");
     shell.until("y");
     holder.ask("unlock k", "200 Unlocked");
     shell.until("200 Acquired");
+    // What was typed stands below it again.
+    shell.until("elock> echo ty");
     shell.types("ped\r");
     shell.until("200 [\"typed\"]");
     // The prompt comes when the terminal is the shell's again.

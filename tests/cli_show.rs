@@ -385,7 +385,13 @@ fn watch_goes_on_after_a_restart() {
     let server =
         Process::spawn(Command::new(ELOCKD).args(["--listen", &listen, "--data-dir", data_dir]));
     assert!(watch.said().contains("connected again"));
-    // It is held by the same grant, which is no change.
+    // It is held by the same grant, which is no change: what comes next is told of the next one. And
+    // the server has seen that it is asked, before that comes.
+    let is_watched = |lines: &[String]| lines.contains(&"watchers 1".to_owned());
+    let mut observer = server.connect();
+    while !is_watched(&observer.ask_list("info")) {
+        std::thread::yield_now();
+    }
     server.connect().ask("unlock k job-7", "200 Unlocked");
     let next: Value = serde_json::from_str(&watch.line()).expect("JSON");
     assert_eq!(next["state"], "free");

@@ -7,8 +7,8 @@ const LISTINGS: [&[u8]; 6] = [b"stats", b"info", b"locks", b"sessions", b"debug"
 
 /// A server answers a request that does not wait within this time.
 const DEADLINE: Duration = Duration::from_secs(5);
-/// `debug` of a full server is long, and each one waits for its turn.
-const DEADLINE_OF_DEBUG: Duration = Duration::from_secs(60);
+/// The listings of a full server are long or searched for long, and wait for their turn.
+const DEADLINE_OF_LISTINGS: Duration = Duration::from_secs(60);
 
 /// The longest line that is sent; servers take less, unless they are set to more.
 pub const LONGEST_LINE: usize = 1 << 20;
@@ -55,7 +55,7 @@ pub fn wait(line: &[u8]) -> Duration {
 /// How long its answer may take.
 pub fn deadline(line: &[u8]) -> Duration {
     match words(line).next() {
-        Some(b"debug") => DEADLINE_OF_DEBUG,
+        Some(b"debug" | b"locks" | b"sessions") => DEADLINE_OF_LISTINGS,
         _ => wait(line) + DEADLINE,
     }
 }

@@ -2,11 +2,15 @@
 
 use std::future::Future;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use elock_client::command::{Command, Echo, GetLocks, GetSessions};
 use elock_client::listing::{LockEntry, ModeShown};
-use elock_client::{Address, Answer, BadWord, Connection, Error, Line, Servers};
+use elock_client::{
+    Address, Answer, BadWord, Connection, ConnectionError, DEFAULT_DEADLINE, Error, Line, Servers,
+};
 use serde::Deserialize;
+use tokio::time::timeout;
 
 use super::failure::Failure;
 
@@ -26,11 +30,27 @@ pub fn block_on(command: impl Future<Output = Result<ExitCode, Failure>>) -> Exi
     ended.unwrap_or_else(|failure| failure.end())
 }
 
+/// A page of a listing may take so long: a server with a million locks searches all of them for each.
+const SEARCH_DEADLINE: Duration = Duration::from_secs(30);
+
 /// Connects to the first server that answers, and says which that is.
 pub async fn connect(servers: &Servers) -> Result<(Connection, Address), Failure> {
+    connect_within(servers, DEFAULT_DEADLINE).await
+}
+
+/// The same, to ask for listings.
+pub async fn connect_to_search(servers: &Servers) -> Result<(Connection, Address), Failure> {
+    connect_within(servers, SEARCH_DEADLINE).await
+}
+
+/// `deadline` is that of the answers to come.
+async fn connect_within(
+    servers: &Servers,
+    deadline: Duration,
+) -> Result<(Connection, Address), Failure> {
     let mut errors = Vec::new();
     for address in servers.addresses() {
-        match connect_to(address).await {
+        match connect_to(address, deadline).await {
             Ok(connection) => return Ok((connection, address.clone())),
             Err(error) => errors.push((address, error)),
         }
@@ -52,10 +72,19 @@ pub async fn connect(servers: &Servers) -> Result<(Connection, Address), Failure
 }
 
 /// A server that is full or stops accepts connections, too, and so does one that hangs.
-async fn connect_to(address: &Address) -> Result<Connection, Error> {
-    let mut connection = Connection::connect(address).await?;
-    connection.call(&Echo::default()).await?;
-    Ok(connection)
+async fn connect_to(address: &Address, deadline: Duration) -> Result<Connection, Error> {
+    let connecting = async {
+        let mut connection = Connection::connect_within(address, deadline).await?;
+        connection.call(&Echo::default()).await?;
+        Ok(connection)
+    };
+    let timed_out = |_| ConnectionError::TimedOut {
+        address: address.clone(),
+        after: DEFAULT_DEADLINE,
+    };
+    timeout(DEFAULT_DEADLINE, connecting)
+        .await
+        .map_err(timed_out)?
 }
 
 /// An entry of a listing, and the JSON that it came as, which may have members unknown here.

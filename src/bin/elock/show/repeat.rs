@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::Args;
 use elock_client::{Address, Connection, Servers};
 
-use super::ask::connect;
+use super::ask::connect_to_search;
 use super::failure::Failure;
 use super::output::Output;
 use crate::{duration, exit};
@@ -42,7 +42,7 @@ impl RepeatArgs {
     /// Shows it as often as the flag says.
     pub async fn run(&self, servers: &Servers, what: &mut impl Shown) -> Result<(), Failure> {
         let Some(interval) = self.watch else {
-            let (mut connection, address) = connect(servers).await?;
+            let (mut connection, address) = connect_to_search(servers).await?;
             let mut output = Output::stream();
             let shown = what.show(&mut connection, &address, &mut output).await;
             // What was shown before it failed is true, too.
@@ -61,12 +61,12 @@ async fn forever(
     what: &mut impl Shown,
     interval: Duration,
 ) -> Result<(), Failure> {
-    let (connection, address) = connect(servers).await?;
+    let (connection, address) = connect_to_search(servers).await?;
     let mut connected = Some((connection, address));
     let mut is_first = true;
     loop {
         if connected.is_none() {
-            connected = connect(servers).await.ok();
+            connected = connect_to_search(servers).await.ok();
         }
         if let Some((connection, address)) = &mut connected {
             let mut output = Output::frame();

@@ -11,7 +11,7 @@ use elock_client::listing::{HolderEntry, LockEntry, SessionEntry, WaitingEntry};
 use elock_client::{Connection, Error, Servers};
 use serde_json::{Value, json};
 
-use super::ask::{self, Listed, connect};
+use super::ask::{self, Listed, connect_to_search};
 use super::clock::utc;
 use super::failure::Failure;
 use super::output::Output;
@@ -45,7 +45,7 @@ pub async fn run(args: WhoArgs, servers: &Servers) -> Result<ExitCode, Failure> 
         owner: None,
     };
     could_ask.line().map_err(Error::from)?;
-    let (mut connection, _) = connect(servers).await?;
+    let (mut connection, _) = connect_to_search(servers).await?;
     let lock = ask::lock(&mut connection, &key).await?;
     let mut output = Output::stream();
     let code = match lock {
