@@ -87,6 +87,31 @@ fn a_connection_that_is_cut_is_resumed_with_its_locks() {
 }
 
 #[test]
+fn what_others_released_meanwhile_is_known_when_the_connection_is_back() {
+    let server = Server::start();
+    run(async {
+        let proxy = Proxy::start(server.address).await;
+        let client = options(proxy.address)
+            .grace(WAIT)
+            .connect()
+            .await
+            .expect("connected");
+        let guard = client.lock("k").owner("me").await.expect("free");
+        let kept = client.lock("other").owner("me").await.expect("free");
+        proxy.set(Network::Silent);
+        let other = connect(server.address).await;
+        other.unlock_owner("k", "me").await.expect("held");
+        assert!(guard.is_held(), "nobody has told");
+        proxy.set(Network::Works);
+        proxy.cut();
+        client.info().await.expect("connected again");
+        assert!(!guard.is_held());
+        assert!(kept.is_held());
+        assert_eq!(guard.lost().await, Loss::Released);
+    });
+}
+
+#[test]
 fn a_connection_that_falls_silent_is_made_anew() {
     let server = Server::start();
     run(async {

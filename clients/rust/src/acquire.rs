@@ -417,7 +417,8 @@ impl Want {
         })
     }
 
-    /// The caller has gone: the request leaves its queue. As the lock of an owner could be had by
+    /// The caller has gone: the request leaves its queue, and what was granted nevertheless is released as
+    /// after any broken connection. As the lock of an owner could be had by
     /// another's request of the same word, its grant is waited for, and released.
     async fn leave(
         &self,
@@ -426,7 +427,6 @@ impl Want {
     ) {
         if self.owner.is_none() {
             session.sever();
-            self.release(session);
         } else if asked.await.is_ok_and(|answers| answers.list[0].code == 200) {
             self.release(session);
         }
