@@ -14,7 +14,7 @@ use crate::hold::Hold;
 use crate::listing::{Page, SessionEntry};
 use crate::options::Options;
 use crate::session::handshake::{missing, token_of};
-use crate::session::{Batch, Outcome, Session};
+use crate::session::{Batch, Outcome, Session, Vital};
 
 /// The timer of the runtime may stand still while the machine sleeps, so it is never set for longer.
 const LONGEST_SLEEP: Duration = Duration::from_secs(1);
@@ -64,6 +64,13 @@ impl Keeper {
             attest_at: Moment(0),
         });
         session
+    }
+
+    /// Of all sessions that somebody uses.
+    pub(crate) fn vitals(&self) -> Vec<Arc<Vital>> {
+        let sessions = self.all();
+        let used = sessions.iter().filter_map(|kept| kept.session.upgrade());
+        used.map(|session| Arc::clone(&session.vital)).collect()
     }
 
     pub(crate) fn ring(&self) {
