@@ -253,6 +253,28 @@ fn a_grant_that_nobody_was_told_of_is_given_back() {
     });
 }
 
+#[test]
+fn a_grant_that_came_when_nobody_waited_any_more_is_given_back() {
+    let server = Server::start();
+    run(async {
+        let proxy = Proxy::start(server.address).await;
+        let client = options(proxy.address)
+            .grace(2 * WAIT)
+            .connect()
+            .await
+            .expect("connected");
+        let holder = connect(server.address).await;
+        let held = holder.lock("k").await.expect("free");
+        let waiting = tokio::spawn(client.lock("k").wait(WAIT).into_future());
+        server.until_waiting(1);
+        proxy.swallow();
+        held.release().await.expect("it was held");
+        server.until_waiting(0);
+        waiting.abort();
+        drop(holder.lock("k").wait(WAIT).await.expect("given back"));
+    });
+}
+
 /// The grant goes into a connection that stands and of which nothing comes back.
 #[test]
 fn a_grant_that_was_swallowed_by_the_network_is_asked_for_again() {

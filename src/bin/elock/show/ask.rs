@@ -125,7 +125,14 @@ pub async fn locks(
     prefix: &[u8],
     after: Option<Vec<u8>>,
 ) -> Result<ListedPage<LockEntry>, Error> {
-    let prefix = GetLocks::prefix_of(prefix);
+    asked_locks(connection, GetLocks::prefix_of(prefix), after).await
+}
+
+async fn asked_locks(
+    connection: &mut Connection,
+    prefix: Vec<u8>,
+    after: Option<Vec<u8>>,
+) -> Result<ListedPage<LockEntry>, Error> {
     let command = Raw(GetLocks {
         prefix,
         after: after.clone(),
@@ -177,8 +184,7 @@ pub async fn lock(
     connection: &mut Connection,
     key: &[u8],
 ) -> Result<Option<Listed<LockEntry>>, Error> {
-    // Of all keys that begin with it, it is the first.
-    let page = locks(connection, key, None).await?;
+    let page = asked_locks(connection, GetLocks::key(key), None).await?;
     let first = page.entries.into_iter().next();
     Ok(first.filter(|first| first.entry.key_bytes() == key))
 }
