@@ -1,22 +1,28 @@
-# Builds elockd and puts it, alone, on an image that has a C library and no shell.
+# Builds elockd and elock and puts them, alone, on an image that has a C library and no shell.
 #
 #   docker build -t elockd .
 #   docker run -d --name elockd --restart unless-stopped -p 127.0.0.1:11400:11400 -v elockd:/data elockd
 #
 # Settings are -e ELOCK_…, before the image's name; -e ELOCK_DATA_DIR= keeps all in memory. The server
 # is process 1 and stops at once on SIGTERM.
+#
+# The command, for any server:
+#
+#   docker run --rm --network host --entrypoint /elock elockd status
 
 FROM rust:1.95-slim-bookworm AS build
 WORKDIR /src
 COPY Cargo.toml Cargo.lock ./
 COPY src src
+# The client library, with which elock is built.
+COPY clients clients
 # The manifest names them.
 COPY benches benches
-RUN cargo build --release --locked --bin elockd
+RUN cargo build --release --locked --bin elockd --bin elock
 RUN mkdir /data
 
 FROM gcr.io/distroless/cc-debian12:nonroot
-COPY --from=build /src/target/release/elockd /elockd
+COPY --from=build /src/target/release/elockd /src/target/release/elock /
 # A new volume gets its owner from here: user and group 65532.
 COPY --from=build --chown=nonroot:nonroot /data /data
 VOLUME /data

@@ -7,6 +7,7 @@ mod bench;
 mod duration;
 mod exec;
 mod exit;
+mod pages;
 mod server;
 mod shell;
 mod show;
@@ -14,7 +15,7 @@ mod top;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use server::ServerArgs;
 
@@ -54,6 +55,9 @@ enum Command {
     Shell(shell::ShellArgs),
     /// Send requests and print the answers
     Send(shell::SendArgs),
+    /// Write manual pages and completions
+    #[command(name = "__pages", hide = true)]
+    Pages(pages::PagesArgs),
     #[command(flatten)]
     Hidden(exec::HiddenCommand),
 }
@@ -67,6 +71,7 @@ fn main() -> ExitCode {
         Command::Bench(args) => bench::run(args, &server),
         Command::Shell(args) => shell::run_shell(args, &server),
         Command::Send(args) => shell::run_send(args, &server),
+        Command::Pages(args) => pages::run(&args, Cli::command()),
         Command::Hidden(command) => exec::run_hidden(command),
     }
 }
