@@ -36,7 +36,16 @@ pub fn fail(error: &Error) -> ExitCode {
     ExitCode::from(code(error))
 }
 
-/// A line on standard error. It may be closed; then the exit code has to do.
+/// A line on standard error. It may be closed; then the exit code has to do. What others chose, such
+/// as a key, cannot control the terminal by it.
 pub fn say(text: &str) {
-    let _ = std::io::stderr().write_all(format!("elock: {text}\n").as_bytes());
+    let mut line = String::from("elock: ");
+    for char in text.chars() {
+        match char.is_control() {
+            true => line.extend(char.escape_default()),
+            false => line.push(char),
+        }
+    }
+    line.push('\n');
+    let _ = std::io::stderr().write_all(line.as_bytes());
 }

@@ -127,7 +127,7 @@ impl LockArgs {
         };
         if mode != Mode::Exclusive && self.keys.len() > 1 {
             let command = LockArgs::augment_args(clap::Command::new("elock lock"));
-            let text = "--shared and --slots go with one key\n";
+            let text = "--shared and --slots go with one key";
             return Err(command.clone().error(ErrorKind::ArgumentConflict, text));
         }
         Ok(mode)
