@@ -106,6 +106,11 @@ impl LockTable {
         Some((view, waiter))
     }
 
+    /// The lease with which every grant begins, and the longest that `expire` gives.
+    pub fn max_hold(&self) -> Option<Duration> {
+        self.limits.max_hold
+    }
+
     /// How many requests watch a key.
     pub fn watching(&self) -> usize {
         self.watches.in_all()

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use crate::answer::Answer;
-use crate::error::{Error, NotHeld};
+use crate::error::Error;
 use crate::listing::{Info, LockEntry, Page, SessionEntry, Stats};
 use crate::word::{BadWord, Line, milliseconds};
 
@@ -444,13 +444,5 @@ pub(crate) fn unexpected(answer: &Answer) -> Error {
     Error::Refused {
         code: answer.code,
         text: answer.text(),
-    }
-}
-
-/// Whether a session or an owner has the lock, from an answer that may say so.
-pub(crate) fn not_held(error: &Error) -> Option<NotHeld> {
-    match error {
-        Error::NotHeld(why) => Some(*why),
-        _ => None,
     }
 }

@@ -157,6 +157,12 @@ impl Connection {
     }
 }
 
+impl Connection {
+    pub(crate) fn into_parts(self) -> (ReadHalf, WriteHalf, Incoming, Address) {
+        (self.read, self.write, self.incoming, self.address)
+    }
+}
+
 impl std::fmt::Debug for Connection {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Connection({})", self.address)

@@ -191,6 +191,8 @@ impl<S: Transport> Connection<S> {
             ),
             ("store", store.to_owned()),
         ];
+        let max_hold_ms = table.max_hold().map_or(0, |hold| hold.as_millis());
+        lines.push(("max_hold_ms", max_hold_ms.to_string()));
         let numbers = [
             ("sessions", sessions as u64),
             ("connected_sessions", connected as u64),

@@ -1,0 +1,498 @@
+//! The way to a lock: asked for by the connection that all share, and, if that would have to wait, by
+//! one of its own.
+//!
+//! It runs in a task, so that a caller who goes away takes nothing with it: the task sees that, leaves
+//! the queue, and what it was granted nevertheless is released.
+
+use std::future::IntoFuture;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+use crate::answer::Answer;
+use crate::client::Client;
+use crate::clock::Moment;
+use crate::command::{Command, Expire, Lock, LockAll, Mode, Owner, Token};
+use crate::error::{ConnectionError, Error, Loss, NotHeld};
+use crate::guard::Guard;
+use crate::hold::{Hold, Losing, unlock_line};
+use crate::pool::Lane;
+use crate::session::{Answers, Batch, Reservation, Server, Session};
+use crate::word::Line;
+
+/// The shortest lease: it has to be renewed at a third of it.
+const SHORTEST_LEASE: Duration = Duration::from_secs(1);
+
+/// How long a request that the server could not take, since it stops, rests before it is asked again.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// The longest wait that the protocol knows.
+const LONGEST_WAIT: Duration = Duration::from_millis(4_294_967_295);
+
+/// By which session a lock is asked for.
+#[derive(Debug, Clone)]
+pub(crate) enum By {
+    /// By whichever: the one that all share, or one of its own.
+    Any,
+    /// By this one, which others use, too.
+    This(Arc<Lane>),
+}
+
+/// A lock that is about to be asked for. It is asked for when this is awaited, and the result is a
+/// [`Guard`].
+///
+/// If the future is dropped before it is ready, the request leaves its queue, and no lock stays behind.
+#[derive(Debug, Clone)]
+#[must_use = "a lock is asked for when this is awaited"]
+pub struct Acquire {
+    client: Client,
+    by: By,
+    want: Want,
+}
+
+#[derive(Debug, Clone)]
+struct Want {
+    keys: Vec<Vec<u8>>,
+    /// By `lock_all`, also if it is one.
+    is_several: bool,
+    mode: Mode,
+    owner: Option<Vec<u8>>,
+    wait: Duration,
+    lease: Option<Duration>,
+}
+
+impl Acquire {
+    pub(crate) fn one(client: Client, by: By, key: Vec<u8>) -> Self {
+        Self::new(client, by, vec![key], false)
+    }
+
+    pub(crate) fn several(client: Client, by: By, keys: Vec<Vec<u8>>) -> Self {
+        Self::new(client, by, keys, true)
+    }
+
+    fn new(client: Client, by: By, keys: Vec<Vec<u8>>, is_several: bool) -> Self {
+        let want = Want {
+            keys,
+            is_several,
+            mode: Mode::Exclusive,
+            owner: None,
+            wait: Duration::ZERO,
+            lease: None,
+        };
+        Self { client, by, want }
+    }
+
+    /// Waits that long if others hold the lock; without this, not at all.
+    pub fn wait(mut self, wait: Duration) -> Self {
+        self.want.wait = wait.min(LONGEST_WAIT);
+        self
+    }
+
+    /// Gives the lock a lease of at least a second, which is renewed at each third of it: so the lock
+    /// ends, at the latest, that long after this process hangs, although its connection stands.
+    pub fn lease(mut self, lease: Duration) -> Self {
+        self.want.lease = Some(lease);
+        self
+    }
+
+    /// Shares the lock with all who name this value.
+    pub fn shared(mut self, value: impl Into<Vec<u8>>) -> Self {
+        self.want.mode = Mode::Shared(value.into());
+        self
+    }
+
+    /// Takes one of so many slots.
+    pub fn slots(mut self, slots: u32) -> Self {
+        self.want.mode = Mode::Slots(slots);
+        self
+    }
+
+    /// Takes the lock for an owner: a word of the application's, to which it belongs beyond any connection,
+    /// until it is released by that word, or its lease ends.
+    ///
+    /// When the connection breaks while it is asked for, nobody can know whether it was granted
+    /// ([`Error::Connection`]): ask [`Client::owner_token`], or release it.
+    pub fn owner(mut self, word: impl Into<Vec<u8>>) -> Self {
+        self.want.owner = Some(word.into());
+        self
+    }
+
+    async fn run(self) -> Result<Guard, Error> {
+        self.want.check()?;
+        let (mut told, result) = oneshot::channel();
+        tokio::spawn(async move {
+            let outcome = self.acquire(&mut told).await;
+            // A caller who has gone leaves a guard that is dropped here, and releases.
+            drop(told.send(outcome));
+        });
+        result
+            .await
+            .unwrap_or(Err(ConnectionError::ClientClosed.into()))
+    }
+
+    async fn acquire(self, caller: &mut Caller) -> Result<Guard, Error> {
+        let until = Moment::now().plus(self.want.wait);
+        match &self.by {
+            By::This(lane) => {
+                let session = &lane.session;
+                let kept = session.reserve(self.want.reserved_keys());
+                // The session holds it, or asks for it: waiting for that would be for itself.
+                let kept = kept.ok_or(Error::Unavailable)?;
+                let granted = self.want.ask(session, until, caller).await?;
+                Ok(self.guard(granted, Arc::clone(session), kept, Some(Arc::clone(lane))))
+            }
+            By::Any => {
+                let main = self.client.main();
+                if let Some(kept) = main.reserve(self.want.reserved_keys()) {
+                    let at_once = Moment(0);
+                    match self.want.ask(main, at_once, caller).await {
+                        Ok(granted) => {
+                            return Ok(self.guard(granted, Arc::clone(main), kept, None));
+                        }
+                        // The session that all share may stand in a circle, and this request need not.
+                        Err(Error::Unavailable | Error::Deadlock { .. }) => {}
+                        Err(error) => return Err(error),
+                    }
+                    if self.want.wait.is_zero() {
+                        return Err(Error::Unavailable);
+                    }
+                }
+                self.acquire_by_lane(until, caller).await
+            }
+        }
+    }
+
+    async fn acquire_by_lane(&self, until: Moment, caller: &mut Caller) -> Result<Guard, Error> {
+        let lane = self.client.pool().take()?;
+        let session = Arc::clone(&lane.session);
+        let kept = session.reserve(self.want.reserved_keys());
+        let kept = kept.ok_or(Error::Unavailable)?;
+        let granted = self.want.ask(&session, until, caller).await?;
+        if self.want.owner.is_none() {
+            return Ok(self.guard(granted, session, kept, Some(Arc::new(lane))));
+        }
+        // It is bound to no session, so this one need not be kept for it.
+        let main = self.client.main();
+        let holds = granted.renewed_by(main);
+        Ok(Guard::new(
+            holds,
+            Arc::clone(main),
+            kept,
+            None,
+            self.client.clone(),
+        ))
+    }
+
+    fn guard(
+        &self,
+        granted: Granted,
+        session: Arc<Session>,
+        kept: Reservation,
+        lane: Option<Arc<Lane>>,
+    ) -> Guard {
+        Guard::new(granted.holds, session, kept, lane, self.client.clone())
+    }
+}
+
+impl IntoFuture for Acquire {
+    type Output = Result<Guard, Error>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(self.run())
+    }
+}
+
+type Caller = oneshot::Sender<Result<Guard, Error>>;
+
+/// Locks that a session's list of holds knows.
+struct Granted {
+    holds: Vec<Arc<Hold>>,
+    session: Arc<Session>,
+}
+
+impl Granted {
+    /// Moves them into the list of another session.
+    fn renewed_by(self, other: &Arc<Session>) -> Vec<Arc<Hold>> {
+        self.session.vital.remove(&self.holds);
+        other.vital.adopt(&self.holds);
+        self.holds
+    }
+}
+
+impl Want {
+    fn check(&self) -> Result<(), Error> {
+        if self.lease.is_some_and(|lease| lease < SHORTEST_LEASE) {
+            return Err(Error::BadOption("a lease is at least one second"));
+        }
+        if self.mode == Mode::Slots(0) {
+            return Err(Error::BadOption("a lock has at least one slot"));
+        }
+        if self.is_several && (self.mode != Mode::Exclusive || self.owner.is_some()) {
+            let text = "several keys are locked exclusively, for the session";
+            return Err(Error::BadOption(text));
+        }
+        self.request(Duration::ZERO, None)?;
+        Ok(())
+    }
+
+    /// Locks of owners are never taken twice, so their keys need not be kept from others.
+    fn reserved_keys(&self) -> &[Vec<u8>] {
+        match self.owner {
+            Some(_) => &[],
+            None => &self.keys,
+        }
+    }
+
+    fn request(&self, wait: Duration, lease: Option<Duration>) -> Result<Line, Error> {
+        let line = match self.is_several {
+            true => LockAll {
+                keys: self.keys.clone(),
+                wait,
+            }
+            .line(),
+            false => Lock {
+                key: self.keys[0].clone(),
+                mode: self.mode.clone(),
+                wait,
+                owner: self.owner.clone().map(|word| Owner {
+                    word,
+                    lease: lease.unwrap_or_default(),
+                }),
+            }
+            .line(),
+        };
+        Ok(line?)
+    }
+
+    /// Asks until there is an answer that counts: a connection that breaks is made anew, and as the
+    /// session goes on, asking again is asking for the same.
+    async fn ask(
+        &self,
+        session: &Arc<Session>,
+        until: Moment,
+        caller: &mut Caller,
+    ) -> Result<Granted, Error> {
+        let mut is_open = false;
+        let asked = self.ask_until(session, until, caller, &mut is_open).await;
+        if asked.is_err() && is_open {
+            self.release(session);
+        }
+        asked
+    }
+
+    /// `is_open`: whether an answer was lost, so that the session may hold the lock.
+    async fn ask_until(
+        &self,
+        session: &Arc<Session>,
+        until: Moment,
+        caller: &mut Caller,
+        is_open: &mut bool,
+    ) -> Result<Granted, Error> {
+        let deadline = session.vital.options.request_deadline;
+        let give_up = until.max(Moment::now().plus(deadline));
+        loop {
+            let left = give_up.after(Moment::now());
+            let server = tokio::select! {
+                server = session.ready(left, false) => server?,
+                () = caller.closed() => return Err(ConnectionError::ClientClosed.into()),
+            };
+            let wait = until.after(Moment::now());
+            let failed = match self.ask_once(session, &server, wait, caller).await {
+                Ok(granted) => return Ok(granted),
+                Err(failed) => failed,
+            };
+            match failed {
+                // What was granted belongs to the owner, and perhaps by another's request.
+                Error::Connection(_) if self.owner.is_some() => return Err(failed),
+                Error::Connection(_) | Error::Lost { .. } => *is_open = true,
+                Error::ShuttingDown if Moment::now() < until => tokio::time::sleep(PAUSE).await,
+                Error::NotStored { .. } => {
+                    *is_open = self.owner.is_none();
+                    return Err(failed);
+                }
+                _ => return Err(failed),
+            }
+            if Moment::now() >= give_up || caller.is_closed() {
+                return Err(failed);
+            }
+        }
+    }
+
+    /// One request, and what its grant tells. A connection that breaks in between is an error.
+    async fn ask_once(
+        &self,
+        session: &Arc<Session>,
+        server: &Server,
+        wait: Duration,
+        caller: &mut Caller,
+    ) -> Result<Granted, Error> {
+        let lease = lease_of(self.lease, server);
+        let request = self.request(wait, lease)?;
+        if !wait.is_zero() {
+            prepare_to_wait(session, server, wait);
+        }
+        let batch = Batch::default().for_lock(&request, wait);
+        // What follows a request that waits is asked behind it, to know a moment of the server after
+        // the grant.
+        let batch = match wait.is_zero() {
+            true => self.and_what_it_is(batch, lease)?,
+            false => batch,
+        };
+        let asked = session.ask(batch);
+        tokio::pin!(asked);
+        let mut answers = tokio::select! {
+            answers = &mut asked => answers?,
+            () = caller.closed(), if !wait.is_zero() => {
+                self.leave(session, asked).await;
+                return Err(ConnectionError::ClientClosed.into());
+            }
+        };
+        answers.list.remove(0).done()?;
+        if !wait.is_zero() {
+            let batch = self.and_what_it_is(Batch::default(), lease)?;
+            answers = session.ask(batch).await.inspect_err(|_| {
+                // It was granted, and whether it still is nobody will know.
+                if self.owner.is_some() {
+                    self.release(session);
+                }
+            })?;
+        }
+        self.granted(session, answers, lease)
+    }
+
+    /// The lease, and the token, of each lock.
+    fn and_what_it_is(&self, mut batch: Batch, lease: Option<Duration>) -> Result<Batch, Error> {
+        for key in &self.keys {
+            if let Some(lease) = lease {
+                batch = batch.and(&Expire {
+                    key: key.clone(),
+                    lease,
+                    owner: self.owner.clone(),
+                })?;
+            }
+            batch = batch.and(&Token {
+                key: key.clone(),
+                owner: self.owner.clone(),
+            })?;
+        }
+        Ok(batch)
+    }
+
+    /// The guard's part of what was answered. If a lock is gone already, none is kept.
+    fn granted(
+        &self,
+        session: &Arc<Session>,
+        answers: Answers,
+        lease: Option<Duration>,
+    ) -> Result<Granted, Error> {
+        let Answers {
+            list, sent, epoch, ..
+        } = answers;
+        let mut list = list.into_iter();
+        let mut holds = Vec::with_capacity(self.keys.len());
+        let loss: Losing = Arc::default();
+        for key in &self.keys {
+            let token = told(&mut list, lease.is_some());
+            let token = token.inspect_err(|_| self.release(session))?;
+            holds.push(Arc::new(Hold::new(
+                key.clone(),
+                self.owner.clone(),
+                token,
+                lease,
+                sent,
+                Arc::clone(&session.vital),
+                Arc::clone(&loss),
+            )));
+        }
+        session
+            .vital
+            .add(&holds, epoch)
+            .map_err(|why| Error::Lost { why })?;
+        Ok(Granted {
+            holds,
+            session: Arc::clone(session),
+        })
+    }
+
+    /// The caller has gone: the request leaves its queue. As the lock of an owner could be had by
+    /// another's request of the same word, its grant is waited for, and released.
+    async fn leave(
+        &self,
+        session: &Arc<Session>,
+        asked: Pin<&mut impl Future<Output = crate::session::Outcome>>,
+    ) {
+        if self.owner.is_none() {
+            session.sever();
+            self.release(session);
+        } else if asked.await.is_ok_and(|answers| answers.list[0].code == 200) {
+            self.release(session);
+        }
+    }
+
+    /// Whatever of it is held, it is not needed any more.
+    fn release(&self, session: &Arc<Session>) {
+        let lines = self.keys.iter().filter_map(|key| {
+            let owner = self.owner.as_deref();
+            unlock_line(key, owner).ok()
+        });
+        let batch = lines.fold(Batch::default(), |batch, line| batch.line(&line));
+        session.must(batch, None);
+    }
+}
+
+/// Nothing is renewed while the session waits: so its leases are made longer by the wait.
+fn prepare_to_wait(session: &Arc<Session>, server: &Server, wait: Duration) {
+    let deadline = session.vital.options.request_deadline;
+    for hold in session.vital.holds() {
+        let Some(lease) = hold.lease else { continue };
+        let lease = lease
+            .saturating_add(wait)
+            .min(server.max_hold.unwrap_or(Duration::MAX));
+        let expire = Expire {
+            key: hold.key.clone(),
+            lease,
+            owner: hold.owner.clone(),
+        };
+        let Ok(batch) = Batch::one(&expire) else {
+            continue;
+        };
+        session.call(batch, deadline, move |outcome| {
+            let answers = outcome.ok().filter(|answers| answers.list[0].code == 200);
+            if let Some(answers) = answers {
+                hold.lease_begins_for(answers.sent, lease);
+            }
+        });
+    }
+}
+
+/// The lease that the server gives: what is asked for, or its own longest one.
+fn lease_of(asked: Option<Duration>, server: &Server) -> Option<Duration> {
+    match (asked, server.max_hold) {
+        (Some(asked), Some(most)) => Some(asked.min(most)),
+        (asked, most) => asked.or(most),
+    }
+}
+
+/// The token, if the lock is held and has its lease.
+fn told(list: &mut impl Iterator<Item = Answer>, has_lease: bool) -> Result<u64, Error> {
+    let lost = |error| match error {
+        Error::NotHeld(NotHeld::Expired) => Error::Lost {
+            why: Loss::LeaseEnded,
+        },
+        Error::NotHeld(_) => Error::Lost {
+            why: Loss::Released,
+        },
+        other => other,
+    };
+    let mut next = || {
+        let answer = list.next().ok_or(ConnectionError::ClientClosed)?;
+        answer.done().map_err(lost)
+    };
+    if has_lease {
+        next()?;
+    }
+    Token::read(next()?)
+}

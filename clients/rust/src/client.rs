@@ -1,0 +1,353 @@
+//! A client: one connection for everything that does not wait, and others where something does.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::acquire::{Acquire, By};
+use crate::address::Servers;
+use crate::command::{
+    Break, Command, Expire, GetInfo, GetLocks, GetSessions, Question, State, Token, Unlock, Watch,
+};
+use crate::error::{ConnectionError, Error};
+use crate::keeper::Keeper;
+use crate::listing::{Info, LockEntry, Page, SessionEntry};
+use crate::options::Options;
+use crate::pool::{Lane, Pool};
+use crate::session::{Batch, Session};
+
+/// How long saying goodbye may take.
+const CLOSE_DEADLINE: Duration = Duration::from_secs(1);
+
+/// A client of a lock server, to be used by many tasks at once, and cheap to clone.
+///
+/// Requests that do not wait share one connection. One that has to wait gets a connection of its own, so
+/// that nobody's wait holds up another; the lock that comes of it stays with that connection, which is
+/// used for the next wait when the lock is released. A connection that breaks is made anew, and its
+/// session is resumed, so that locks are kept.
+///
+/// **Deadlocks** are found by the server between sessions, and each connection is one. So two tasks
+/// that hold one lock each and wait for the other's are *not* told of it when they took their locks
+/// by a client: their waits end by their time. Take locks that are held together with
+/// [`Client::lock_all`], which cannot run into a circle, or in a [session](Client::session) of their own, by which deadlocks are
+/// found.
+#[derive(Debug, Clone)]
+pub struct Client {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    main: Arc<Session>,
+    pool: Arc<Pool>,
+    keeper: Arc<Keeper>,
+    options: Arc<Options>,
+}
+
+impl Client {
+    /// Connects to a server, or to the first of several that answers: `elock://host:port`,
+    /// `elock+unix:/path`, separated by commas.
+    ///
+    /// ```no_run
+    /// # async fn example() -> Result<(), elock_client::Error> {
+    /// use std::time::Duration;
+    ///
+    /// let client = elock_client::Client::connect("elock://127.0.0.1:11400").await?;
+    /// let guard = client.lock("report").wait(Duration::from_secs(5)).await?;
+    /// println!("I am number {}", guard.token());
+    /// guard.release().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// No server answers, or the text names none.
+    pub async fn connect(servers: &str) -> Result<Self, Error> {
+        Options::new(servers.parse::<Servers>()?).connect().await
+    }
+
+    pub(crate) async fn start(options: Arc<Options>) -> Result<Self, Error> {
+        let keeper = Keeper::start(&options);
+        let main = keeper.new_session();
+        let attempts = u32::try_from(options.servers.addresses().len()).unwrap_or(1);
+        let deadline = options.connect_deadline + options.request_deadline;
+        main.ready(deadline * attempts, true).await?;
+        let pool = Pool::new(&keeper, options.max_connections);
+        Ok(Self {
+            inner: Arc::new(Inner {
+                main,
+                pool,
+                keeper,
+                options,
+            }),
+        })
+    }
+
+    /// Takes a lock: see [`Acquire`] for how long to wait, with whom it is shared, and so on.
+    pub fn lock(&self, key: impl Into<Vec<u8>>) -> Acquire {
+        Acquire::one(self.clone(), By::Any, key.into())
+    }
+
+    /// Takes all of these locks, or none. Any number of such requests never wait for each other in a
+    /// circle, in whatever order they name the keys.
+    pub fn lock_all<K: Into<Vec<u8>>>(&self, keys: impl IntoIterator<Item = K>) -> Acquire {
+        let keys = distinct(keys);
+        Acquire::several(self.clone(), By::Any, keys)
+    }
+
+    /// A session of its own, with a connection of its own: for work that holds one lock while it waits
+    /// for another, so that the server finds its deadlocks.
+    ///
+    /// # Errors
+    ///
+    /// There is no connection to be had.
+    pub async fn session(&self) -> Result<OwnSession, Error> {
+        let lane = self.inner.pool.take()?;
+        let within = self.inner.options.request_deadline;
+        lane.session.ready(within, false).await?;
+        Ok(OwnSession {
+            client: self.clone(),
+            lane: Arc::new(lane),
+        })
+    }
+
+    /// Asks the server something.
+    ///
+    /// ```no_run
+    /// # async fn example(client: elock_client::Client) -> Result<(), elock_client::Error> {
+    /// let stats = client.call(&elock_client::command::GetStats {}).await?;
+    /// # let _ = stats;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Every answer but a `200`, as what it means.
+    pub async fn call<Q: Question>(&self, question: &Q) -> Result<Q::Output, Error> {
+        self.inner.main.question(question).await
+    }
+
+    /// The server, in numbers.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Client::call`].
+    pub async fn info(&self) -> Result<Info, Error> {
+        self.call(&GetInfo {}).await
+    }
+
+    /// A page of the locks whose keys begin with these bytes; `after` is what the page before had as
+    /// `next`.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Client::call`].
+    pub async fn locks(
+        &self,
+        prefix: &[u8],
+        after: Option<Vec<u8>>,
+    ) -> Result<Page<LockEntry>, Error> {
+        let prefix = GetLocks::prefix_of(prefix);
+        self.call(&GetLocks { prefix, after }).await
+    }
+
+    /// A page of the sessions; `after` is what the page before had as `next`.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Client::call`].
+    pub async fn sessions(&self, after: Option<Vec<u8>>) -> Result<Page<SessionEntry>, Error> {
+        self.call(&GetSessions { after }).await
+    }
+
+    /// Who holds the key.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Client::call`].
+    pub async fn watch(&self, key: impl Into<Vec<u8>>) -> Result<State, Error> {
+        let watch = Watch {
+            key: key.into(),
+            change: None,
+        };
+        self.inner.main.question(&watch).await
+    }
+
+    /// Waits until the key's state is another than the one that is known, no longer than that, and tells
+    /// what it is then.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Client::call`].
+    pub async fn watch_change(
+        &self,
+        key: impl Into<Vec<u8>>,
+        known: State,
+        wait: Duration,
+    ) -> Result<State, Error> {
+        let watch = Watch {
+            key: key.into(),
+            change: Some((known, wait)),
+        };
+        let lane = self.inner.pool.take()?;
+        // A caller who goes away has the connection ended, on which the server would go on to watch.
+        let mut leaving = Leaving(Some(lane));
+        let state = match &leaving.0 {
+            Some(lane) => lane.session.question(&watch).await,
+            None => return Err(ConnectionError::ClientClosed.into()),
+        };
+        leaving.0.take();
+        state
+    }
+
+    /// The token by which the owner holds the lock: whether it has it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotHeld`] if it has not; otherwise as for [`Client::call`].
+    pub async fn owner_token(
+        &self,
+        key: impl Into<Vec<u8>>,
+        owner: impl Into<Vec<u8>>,
+    ) -> Result<u64, Error> {
+        let (key, owner) = (key.into(), Some(owner.into()));
+        self.call(&Token { key, owner }).await
+    }
+
+    /// Releases a lock of an owner, whoever took it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotHeld`] if the owner has it not; otherwise as for [`Client::call`].
+    pub async fn unlock_owner(
+        &self,
+        key: impl Into<Vec<u8>>,
+        owner: impl Into<Vec<u8>>,
+    ) -> Result<(), Error> {
+        let (key, owner) = (key.into(), Some(owner.into()));
+        self.once(&Unlock { key, owner }).await
+    }
+
+    /// Gives a lock of an owner a lease from now on; zero: none.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotHeld`] if the owner has it not; otherwise as for [`Client::call`].
+    pub async fn expire_owner(
+        &self,
+        key: impl Into<Vec<u8>>,
+        owner: impl Into<Vec<u8>>,
+        lease: Duration,
+    ) -> Result<(), Error> {
+        let (key, owner) = (key.into(), Some(owner.into()));
+        self.once(&Expire { key, lease, owner }).await
+    }
+
+    /// Frees a lock that only owners hold, whoever they are.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotHeld`] if a session holds it, or nobody; otherwise as for [`Client::call`].
+    pub async fn break_lock(&self, key: impl Into<Vec<u8>>) -> Result<(), Error> {
+        self.once(&Break { key: key.into() }).await
+    }
+
+    /// Sends what may not be sent twice: when the connection breaks, it may have been done or not.
+    async fn once<C: Command>(&self, command: &C) -> Result<C::Output, Error> {
+        let session = &self.inner.main;
+        session
+            .ready(self.inner.options.request_deadline, false)
+            .await?;
+        let mut answers = session.ask(Batch::one(command)?).await?;
+        C::read(answers.list.remove(0).done()?)
+    }
+
+    /// Says goodbye, so that the server frees the client's sessions at once, and not after their grace
+    /// periods; takes a second at most. Guards that there still are keep theirs.
+    pub async fn close(self) {
+        let sessions: Vec<_> = self
+            .inner
+            .pool
+            .clear()
+            .into_iter()
+            .chain([Arc::clone(&self.inner.main)])
+            .collect();
+        let vitals: Vec<_> = sessions
+            .iter()
+            .map(|session| Arc::clone(&session.vital))
+            .collect();
+        drop((self, sessions));
+        let ended = async {
+            for vital in vitals {
+                vital.ended().await;
+            }
+        };
+        let _ = tokio::time::timeout(CLOSE_DEADLINE, ended).await;
+    }
+
+    pub(crate) fn main(&self) -> &Arc<Session> {
+        &self.inner.main
+    }
+
+    pub(crate) fn pool(&self) -> &Arc<Pool> {
+        &self.inner.pool
+    }
+
+    /// The keeper looks again.
+    pub(crate) fn ring(&self) {
+        self.inner.keeper.ring();
+    }
+}
+
+/// A session of its own: see [`Client::session`]. Its requests are served one after another, so one that
+/// waits holds up those behind it, also a release; leases are made longer before it. When it is dropped
+/// and its guards are, too, the session ends.
+#[derive(Debug)]
+pub struct OwnSession {
+    client: Client,
+    lane: Arc<Lane>,
+}
+
+impl OwnSession {
+    /// As [`Client::lock`]. A key that this session holds already, by another guard, is
+    /// [`Error::Unavailable`].
+    pub fn lock(&self, key: impl Into<Vec<u8>>) -> Acquire {
+        let by = By::This(Arc::clone(&self.lane));
+        Acquire::one(self.client.clone(), by, key.into())
+    }
+
+    /// As [`Client::lock_all`].
+    pub fn lock_all<K: Into<Vec<u8>>>(&self, keys: impl IntoIterator<Item = K>) -> Acquire {
+        let by = By::This(Arc::clone(&self.lane));
+        Acquire::several(self.client.clone(), by, distinct(keys))
+    }
+
+    /// The session's number, by which the server names it.
+    pub fn number(&self) -> u64 {
+        self.lane.session.vital.number()
+    }
+}
+
+/// Ends the lane's connection when it is dropped, unless the lane was taken out.
+struct Leaving(Option<Lane>);
+
+impl Drop for Leaving {
+    fn drop(&mut self) {
+        if let Some(lane) = &self.0 {
+            lane.session.sever();
+        }
+    }
+}
+
+/// Each key once, in the order in which they were named.
+fn distinct<K: Into<Vec<u8>>>(keys: impl IntoIterator<Item = K>) -> Vec<Vec<u8>> {
+    let mut found: Vec<Vec<u8>> = Vec::new();
+    for key in keys {
+        let key = key.into();
+        if !found.contains(&key) {
+            found.push(key);
+        }
+    }
+    found
+}

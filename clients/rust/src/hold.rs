@@ -1,0 +1,160 @@
+//! One lock that a guard stands for, and for how long it can be believed held.
+//!
+//! 1. A lock is believed held until the earlier of two moments, less the margin: the end of its lease,
+//!    counted from before the request that began or renewed it was sent; and, for a lock of a session,
+//!    the end of a grace period that began right before the last answered request was sent. The server
+//!    cannot have ended it sooner: it got the request later than that was sent, and no disconnect can
+//!    have come before it.
+//! 2. Lost is for ever: a lock that was once called lost is not called held again.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use crate::clock::Moment;
+use crate::error::Loss;
+use crate::session::Vital;
+use crate::word::{BadWord, Line};
+
+#[derive(Debug)]
+pub(crate) struct Hold {
+    pub(crate) key: Vec<u8>,
+    pub(crate) owner: Option<Vec<u8>>,
+    pub(crate) token: u64,
+    pub(crate) lease: Option<Duration>,
+    margin: Duration,
+    lease_ends: AtomicU64,
+    renew_at: AtomicU64,
+    vital: Arc<Vital>,
+    /// One for all locks of a guard.
+    loss: Losing,
+}
+
+/// Where a guard learns that it is lost.
+pub(crate) type Losing = Arc<watch::Sender<Option<Loss>>>;
+
+impl Hold {
+    /// `sent`: from before the request was sent by which the lease began.
+    pub(crate) fn new(
+        key: Vec<u8>,
+        owner: Option<Vec<u8>>,
+        token: u64,
+        lease: Option<Duration>,
+        sent: Moment,
+        vital: Arc<Vital>,
+        loss: Losing,
+    ) -> Self {
+        let hold = Self {
+            key,
+            owner,
+            token,
+            lease,
+            margin: vital.options.margin,
+            lease_ends: AtomicU64::new(Moment::NEVER.0),
+            renew_at: AtomicU64::new(Moment::NEVER.0),
+            vital,
+            loss,
+        };
+        hold.lease_begins(sent);
+        hold
+    }
+
+    /// The lease is known to have begun no earlier than that.
+    pub(crate) fn lease_begins(&self, sent: Moment) {
+        if let Some(lease) = self.lease {
+            self.lease_begins_for(sent, lease);
+        }
+    }
+
+    /// A lease of another length than the lock's own, to which it is set back when it is renewed.
+    pub(crate) fn lease_begins_for(&self, sent: Moment, lease: Duration) {
+        self.lease_ends.store(sent.plus(lease).0, Ordering::SeqCst);
+        let third = sent.plus(self.lease.unwrap_or(lease) / 3);
+        self.renew_at.store(third.0, Ordering::SeqCst);
+    }
+
+    pub(crate) fn renew_at(&self) -> Moment {
+        Moment(self.renew_at.load(Ordering::SeqCst))
+    }
+
+    pub(crate) fn set_renew_at(&self, at: Moment) {
+        self.renew_at.store(at.0, Ordering::SeqCst);
+    }
+
+    /// Invariant 1.
+    pub(crate) fn believed_until(&self) -> Moment {
+        let lease = self.lease.map_or(Moment::NEVER, |lease| {
+            let ends = Moment(self.lease_ends.load(Ordering::SeqCst));
+            ends.minus(self.margin.min(lease / 2))
+        });
+        match self.owner {
+            Some(_) => lease,
+            None => {
+                let grace = self.vital.options.grace;
+                let session = self.vital.confirmed().plus(grace);
+                lease.min(session.minus(self.margin.min(grace / 2)))
+            }
+        }
+    }
+
+    /// Why it is lost, if it is.
+    pub(crate) fn loss(&self) -> Option<Loss> {
+        *self.loss.borrow()
+    }
+
+    /// Whether it is held, as far as anyone can know here and now.
+    pub(crate) fn is_held(&self) -> bool {
+        self.loss().is_none() && Moment::now() < self.believed_until()
+    }
+
+    /// For how long it is surely held by what is known now.
+    pub(crate) fn remaining(&self) -> Duration {
+        match self.loss() {
+            Some(_) => Duration::ZERO,
+            None => self.believed_until().after(Moment::now()),
+        }
+    }
+
+    /// Invariant 2. False: it was lost before.
+    pub(crate) fn lose(&self, why: Loss) -> bool {
+        self.loss.send_if_modified(|loss| {
+            let is_first = loss.is_none();
+            loss.get_or_insert(why);
+            is_first
+        })
+    }
+
+    /// What its belief has run out by.
+    pub(crate) fn lapse(&self) -> Loss {
+        let lease_ends = Moment(self.lease_ends.load(Ordering::SeqCst));
+        match self.lease {
+            Some(lease) if Moment::now() >= lease_ends.minus(self.margin.min(lease / 2)) => {
+                Loss::LeaseEnded
+            }
+            _ => Loss::NotResumed,
+        }
+    }
+
+    /// Ready when it is lost.
+    pub(crate) async fn lost(self: Arc<Self>) -> Loss {
+        let mut changes = self.loss.subscribe();
+        loop {
+            if let Some(loss) = *changes.borrow_and_update() {
+                return loss;
+            }
+            if changes.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    pub(crate) fn unlock_line(&self) -> Result<Line, BadWord> {
+        unlock_line(&self.key, self.owner.as_deref())
+    }
+}
+
+pub(crate) fn unlock_line(key: &[u8], owner: Option<&[u8]>) -> Result<Line, BadWord> {
+    Line::new("unlock").word(key)?.optional(owner)?.end()
+}

@@ -1,0 +1,290 @@
+//! One task for all locks of a client: it renews leases, hears of connections on which locks rest, and
+//! calls lost what cannot be believed held any longer.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+
+use crate::clock::Moment;
+use crate::command::{Echo, Expire, GetSessions};
+use crate::error::{Error, Loss, NotHeld};
+use crate::hold::Hold;
+use crate::listing::{Page, SessionEntry};
+use crate::options::Options;
+use crate::session::handshake::{missing, token_of};
+use crate::session::{Batch, Outcome, Session};
+
+/// The timer of the runtime may stand still while the machine sleeps, so it is never set for longer.
+const LONGEST_SLEEP: Duration = Duration::from_secs(1);
+
+/// Renewals that come close together are sent together.
+const SHORTEST_SLEEP: Duration = Duration::from_millis(5);
+
+/// Requests that wait and are looked after at one time. Each costs the server a page of its sessions.
+const MAX_ATTESTED: usize = 16;
+
+#[derive(Debug)]
+pub(crate) struct Keeper {
+    options: Arc<Options>,
+    sessions: Mutex<Vec<Kept>>,
+    /// Rung when a lock was granted, a request waits, or a connection was made.
+    bell: Arc<Notify>,
+    /// The server does not show its sessions.
+    is_blind: AtomicBool,
+}
+
+#[derive(Debug)]
+struct Kept {
+    session: Weak<Session>,
+    beat_at: Moment,
+    attest_at: Moment,
+}
+
+impl Keeper {
+    /// Runs until the client and all its guards are gone.
+    pub(crate) fn start(options: &Arc<Options>) -> Arc<Self> {
+        let keeper = Arc::new(Self {
+            options: Arc::clone(options),
+            sessions: Mutex::default(),
+            bell: Arc::default(),
+            is_blind: AtomicBool::new(false),
+        });
+        tokio::spawn(run(Arc::downgrade(&keeper), Arc::clone(&keeper.bell)));
+        keeper
+    }
+
+    /// A new session, the first of which is the one that answers for the others while they wait.
+    pub(crate) fn new_session(&self) -> Arc<Session> {
+        let session = Session::start(&self.options, &self.bell);
+        self.all().push(Kept {
+            session: Arc::downgrade(&session),
+            beat_at: Moment(0),
+            attest_at: Moment(0),
+        });
+        session
+    }
+
+    pub(crate) fn ring(&self) {
+        self.bell.notify_one();
+    }
+
+    fn all(&self) -> std::sync::MutexGuard<'_, Vec<Kept>> {
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Does what is due, and returns when to look again; never, if there is nothing to look after.
+    fn look(self: &Arc<Self>, now: Moment) -> Moment {
+        let mut next = Moment::NEVER;
+        let mut attested = 0;
+        let mut all = self.all();
+        let main = all.first().and_then(|first| first.session.upgrade());
+        all.retain_mut(|kept| {
+            let Some(session) = kept.session.upgrade() else {
+                return false;
+            };
+            let is_waiting = session.vital.waiting_since().is_some();
+            let holds = session.vital.holds();
+            for hold in &holds {
+                next = next.min(self.look_at(&session, hold, is_waiting, now));
+            }
+            if is_waiting && attested < MAX_ATTESTED {
+                attested += 1;
+                next = next.min(self.attest(kept, &session, main.as_ref(), now));
+            } else if !holds.is_empty() && session.is_up() {
+                next = next.min(self.beat(kept, &session, &holds, now));
+            }
+            true
+        });
+        next
+    }
+
+    /// Renews the lease, or calls the lock lost; when to look at it again.
+    fn look_at(
+        &self,
+        session: &Arc<Session>,
+        hold: &Arc<Hold>,
+        is_waiting: bool,
+        now: Moment,
+    ) -> Moment {
+        if now >= hold.believed_until() {
+            self.lapse(session, hold);
+            return Moment::NEVER;
+        }
+        // Behind a request that waits nothing is renewed: the lease was made longer before it.
+        if now >= hold.renew_at() && !is_waiting && session.is_up() {
+            renew(session, hold);
+            hold.set_renew_at(Moment::NEVER);
+        }
+        let renewed = match is_waiting || !session.is_up() {
+            true => Moment::NEVER,
+            false => hold.renew_at(),
+        };
+        hold.believed_until().min(renewed)
+    }
+
+    /// A lock of a session is released, in case that the server still has it. One of an owner ends by
+    /// itself, and its word may be used by others.
+    fn lapse(&self, session: &Arc<Session>, hold: &Arc<Hold>) {
+        if hold.lose(hold.lapse()) && hold.owner.is_none() {
+            session.must_unlock(std::slice::from_ref(hold), None);
+        }
+        session.vital.remove(std::slice::from_ref(hold));
+    }
+
+    /// Hears of the server, and of the locks of owners, which anyone can release.
+    fn beat(
+        &self,
+        kept: &mut Kept,
+        session: &Arc<Session>,
+        holds: &[Arc<Hold>],
+        now: Moment,
+    ) -> Moment {
+        let beat = self.options.beat();
+        if now < kept.beat_at {
+            return kept.beat_at;
+        }
+        kept.beat_at = now.plus(beat);
+        let deadline = self.options.request_deadline.min(beat);
+        if let Ok(batch) = Batch::one(&Echo::default()) {
+            session.call(batch, deadline, drop);
+        }
+        for hold in holds.iter().filter(|hold| hold.owner.is_some()) {
+            let Ok(batch) = Batch::one(&token_of(hold)) else {
+                continue;
+            };
+            let (hold, of) = (Arc::clone(hold), Arc::downgrade(session));
+            session.call(batch, deadline, move |outcome| {
+                verified(&of, &hold, outcome)
+            });
+        }
+        kept.beat_at
+    }
+
+    /// While a session's request waits, the server says nothing on its connection. So it is asked, by
+    /// another, whether it still has that session connected and waiting: then the session's locks are
+    /// held for a grace period from now on at least; and if not, the connection is made anew.
+    fn attest(
+        self: &Arc<Self>,
+        kept: &mut Kept,
+        session: &Arc<Session>,
+        main: Option<&Arc<Session>>,
+        now: Moment,
+    ) -> Moment {
+        let Some(main) = main.filter(|_| !self.is_blind.load(Ordering::Relaxed)) else {
+            return Moment::NEVER;
+        };
+        let since = session.vital.waiting_since().unwrap_or(now);
+        kept.attest_at = kept.attest_at.max(since.plus(self.options.beat()));
+        if now < kept.attest_at {
+            return kept.attest_at;
+        }
+        kept.attest_at = now.plus(self.options.beat());
+        let number = session.vital.number();
+        let after = (number > 1).then(|| (number - 1).to_string().into_bytes());
+        if let (Ok(batch), true) = (Batch::one(&GetSessions { after }), main.is_up()) {
+            let (keeper, session) = (Arc::downgrade(self), Arc::downgrade(session));
+            let deadline = self.options.request_deadline;
+            main.call(batch, deadline, move |outcome| {
+                if let (Some(keeper), Some(session)) = (keeper.upgrade(), session.upgrade()) {
+                    keeper.attested(&session, since, outcome);
+                }
+            });
+        }
+        kept.attest_at
+    }
+
+    fn attested(&self, session: &Arc<Session>, since: Moment, outcome: Outcome) {
+        let vital = &session.vital;
+        // Another wait by now, or none: this was about one that is over.
+        if vital.waiting_since() != Some(since) {
+            return;
+        }
+        let Ok(mut answers) = outcome else {
+            // The server cannot be reached by the other connection either, most likely.
+            session.sever();
+            return;
+        };
+        let answer = answers.list.remove(0);
+        let page = answer
+            .done()
+            .and_then(|answer| Page::<SessionEntry>::read(&answer, "SESSION "));
+        let Ok(page) = page else {
+            self.is_blind.store(true, Ordering::Relaxed);
+            return;
+        };
+        let number = vital.number();
+        match page.entries.iter().find(|entry| entry.session == number) {
+            Some(entry) if entry.connected => {
+                vital.confirm(answers.sent);
+                if entry.waits_for.is_some() || !vital.is_in_queue() {
+                    vital.is_not_missed();
+                } else if vital.missed_before() {
+                    // It was answered, and twice was time enough for the answer to come.
+                    session.sever();
+                }
+            }
+            _ => session.sever(),
+        }
+    }
+}
+
+async fn run(keeper: Weak<Keeper>, bell: Arc<Notify>) {
+    while let Some(next) = keeper.upgrade().map(|keeper| keeper.look(Moment::now())) {
+        let time = next
+            .after(Moment::now())
+            .clamp(SHORTEST_SLEEP, LONGEST_SLEEP);
+        tokio::select! {
+            () = bell.notified() => {}
+            () = tokio::time::sleep(time) => {}
+        }
+    }
+}
+
+fn renew(session: &Arc<Session>, hold: &Arc<Hold>) {
+    let renewed = Batch::one(&Expire {
+        key: hold.key.clone(),
+        lease: hold.lease.unwrap_or_default(),
+        owner: hold.owner.clone(),
+    });
+    let Ok(batch) = renewed else {
+        return;
+    };
+    let deadline = session.vital.options.request_deadline;
+    let (hold, of) = (Arc::clone(hold), Arc::downgrade(session));
+    session.call(batch, deadline, move |outcome| {
+        let Ok(mut answers) = outcome else {
+            // On the next connection.
+            hold.set_renew_at(Moment(0));
+            return;
+        };
+        match answers.list.remove(0).done() {
+            Ok(_) => hold.lease_begins(answers.sent),
+            Err(Error::NotHeld(why)) => {
+                hold.lose(match (why, &hold.owner) {
+                    (NotHeld::Expired, _) => Loss::LeaseEnded,
+                    (_, Some(_)) if Moment::now() >= hold.believed_until() => Loss::LeaseEnded,
+                    _ => Loss::Released,
+                });
+                if let Some(session) = of.upgrade() {
+                    session.vital.remove(&[hold]);
+                }
+            }
+            // It is held, and perhaps not renewed.
+            Err(_) => hold.set_renew_at(Moment::now().plus(LONGEST_SLEEP)),
+        }
+    });
+}
+
+fn verified(session: &Weak<Session>, hold: &Arc<Hold>, outcome: Outcome) {
+    let Ok(mut answers) = outcome else {
+        return;
+    };
+    if let Ok(Some(why)) = missing(hold, answers.list.remove(0)) {
+        hold.lose(why);
+        if let Some(session) = session.upgrade() {
+            session.vital.remove(std::slice::from_ref(hold));
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! How a client connects, and how long it waits for what.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::address::Servers;
+use crate::client::Client;
+use crate::connection::DEFAULT_DEADLINE;
+use crate::error::Error;
+use crate::word::Line;
+
+/// The shortest grace period: half of it must be enough to notice that a connection is gone, and to
+/// make another.
+const SHORTEST_GRACE: Duration = Duration::from_secs(1);
+
+/// The longest name that a server takes, in bytes.
+const LONGEST_NAME: usize = 128;
+
+/// How a [`Client`] connects.
+///
+/// ```no_run
+/// # async fn example() -> Result<(), elock_client::Error> {
+/// use std::time::Duration;
+/// use elock_client::Options;
+///
+/// let client = Options::new("elock://db1:11400,db2:11400".parse()?)
+///     .name("web-3:cron")
+///     .grace(Duration::from_secs(60))
+///     .connect()
+///     .await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone)]
+pub struct Options {
+    pub(crate) servers: Servers,
+    pub(crate) name: Option<Vec<u8>>,
+    pub(crate) grace: Duration,
+    pub(crate) margin: Duration,
+    pub(crate) connect_deadline: Duration,
+    pub(crate) request_deadline: Duration,
+    pub(crate) reconnect: Reconnect,
+    pub(crate) max_connections: usize,
+}
+
+/// When a client whose connection broke tries to make another: at once, and then again and again,
+/// with a pause that doubles and varies by chance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reconnect {
+    /// The pause behind the first attempt.
+    pub first_pause: Duration,
+    /// The longest pause.
+    pub longest_pause: Duration,
+}
+
+impl Default for Reconnect {
+    fn default() -> Self {
+        Self {
+            first_pause: Duration::from_millis(20),
+            longest_pause: Duration::from_secs(1),
+        }
+    }
+}
+
+impl Options {
+    /// With a grace period of 30 s, deadlines of 5 s, and no name.
+    pub fn new(servers: Servers) -> Self {
+        Self {
+            servers,
+            name: None,
+            grace: Duration::from_secs(30),
+            margin: Duration::ZERO,
+            connect_deadline: DEFAULT_DEADLINE,
+            request_deadline: DEFAULT_DEADLINE,
+            reconnect: Reconnect::default(),
+            max_connections: 256,
+        }
+    }
+
+    /// What the client's sessions are called, for people who look at the server; at most 128 bytes.
+    pub fn name(mut self, name: impl Into<Vec<u8>>) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+
+    /// How long locks outlive a connection that broke, at least a second: within that the client has to
+    /// be connected again, and so long does a lock stay behind when the client's process dies.
+    pub fn grace(mut self, grace: Duration) -> Self {
+        self.grace = grace;
+        self
+    }
+
+    /// How long before another could have a lock it is called lost: the time that its holder needs to
+    /// let go of what it does. At most half of the grace period, or of a lease, is taken for it.
+    pub fn margin(mut self, margin: Duration) -> Self {
+        self.margin = margin;
+        self
+    }
+
+    /// How long one server may take to accept a connection.
+    pub fn connect_deadline(mut self, deadline: Duration) -> Self {
+        self.connect_deadline = deadline;
+        self
+    }
+
+    /// How long a server may take to answer, beyond the time that a request waits. A connection on which
+    /// it takes longer is given up, and made anew.
+    pub fn request_deadline(mut self, deadline: Duration) -> Self {
+        self.request_deadline = deadline;
+        self
+    }
+
+    /// When to try again, after a connection broke.
+    pub fn reconnect(mut self, reconnect: Reconnect) -> Self {
+        self.reconnect = reconnect;
+        self
+    }
+
+    /// How many connections the client makes at most: one for all, and one more for each request that
+    /// waits, and for each lock that was waited for. Beyond that it is [`Error::Full`]. 256 unless set.
+    pub fn max_connections(mut self, most: usize) -> Self {
+        self.max_connections = most;
+        self
+    }
+
+    /// Connects to the first of the servers that answers.
+    ///
+    /// # Errors
+    ///
+    /// None answers, or an option is none that a server takes.
+    pub async fn connect(self) -> Result<Client, Error> {
+        if let Some(name) = &self.name {
+            Line::new("name").word(name)?;
+            if name.len() > LONGEST_NAME {
+                return Err(Error::BadOption("a name has at most 128 bytes"));
+            }
+        }
+        if self.grace < SHORTEST_GRACE {
+            return Err(Error::BadOption("a grace period is at least one second"));
+        }
+        if self.max_connections == 0 || self.request_deadline.is_zero() {
+            return Err(Error::BadOption("a client needs a connection and time"));
+        }
+        Client::start(Arc::new(self)).await
+    }
+
+    /// How often a connection on which a lock rests is heard of: so that a silent one is noticed, and
+    /// made anew, well within the grace period.
+    pub(crate) fn beat(&self) -> Duration {
+        (self.grace / 4).min(Duration::from_secs(15))
+    }
+}

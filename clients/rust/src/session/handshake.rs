@@ -1,0 +1,196 @@
+//! What is said first on a connection: the session is begun or resumed, and what it held is looked at.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Server, Vital};
+use crate::address::Address;
+use crate::answer::Answer;
+use crate::clock::Moment;
+use crate::command::{Command, ConnId, GetInfo, Name, Resume, SessionId, SetTimeout, Token};
+use crate::connection::Connection;
+use crate::error::{ConnectionError, Error, Loss, NotHeld};
+use crate::hold::Hold;
+use crate::listing::Info;
+
+/// Locks that are asked about in one go: their answers fit into what a server keeps for a client that
+/// is still writing.
+const ASKED_AT_ONCE: usize = 256;
+
+/// A connection that speaks for the session.
+pub(super) struct Joined {
+    pub(super) connection: Connection,
+    pub(super) server: Server,
+}
+
+/// Connects to this server, and resumes the session `id`, or begins one, whose id is then put there.
+pub(super) async fn join(
+    vital: &Vital,
+    address: &Address,
+    id: &mut Option<SessionId>,
+) -> Result<Joined, ConnectionError> {
+    let options = &vital.options;
+    let connecting = Connection::connect_within(address, options.connect_deadline);
+    let mut talk = Talk {
+        connection: connecting.await?,
+        address,
+        deadline: options.request_deadline,
+    };
+    let is_resumed = match id {
+        Some(known) => talk.resume(known, vital).await?,
+        None => false,
+    };
+    if !is_resumed {
+        if id.take().is_some() {
+            vital.session_ended();
+        }
+        *id = Some(talk.begin(vital).await?);
+    }
+    let number = id.as_ref().and_then(SessionId::number).unwrap_or(0);
+    vital
+        .number
+        .store(number, std::sync::atomic::Ordering::SeqCst);
+    let server = talk.introduce(vital).await?;
+    talk.verify(vital).await?;
+    Ok(Joined {
+        connection: talk.connection,
+        server,
+    })
+}
+
+struct Talk<'a> {
+    connection: Connection,
+    address: &'a Address,
+    deadline: Duration,
+}
+
+impl Talk<'_> {
+    /// Whether the session goes on.
+    async fn resume(&mut self, id: &SessionId, vital: &Vital) -> Result<bool, ConnectionError> {
+        let sent = Moment::now();
+        let resume = Resume { id: id.clone() };
+        let answer = self.ask(&[line(&resume)]).await?.remove(0);
+        match answer.code {
+            200 => {
+                vital.confirm(sent);
+                Ok(true)
+            }
+            403 => Ok(false),
+            _ => Err(self.turned_away(&answer)),
+        }
+    }
+
+    async fn begin(&mut self, vital: &Vital) -> Result<SessionId, ConnectionError> {
+        let sent = Moment::now();
+        let grace = vital.options.grace;
+        let lines = [line(&SetTimeout { grace }), line(&ConnId {})];
+        let mut answers = self.ask(&lines).await?;
+        if let Some(refused) = answers.iter().find(|answer| answer.code != 200) {
+            return Err(self.turned_away(refused));
+        }
+        vital.confirm(sent);
+        Ok(SessionId::new(answers.remove(1).text))
+    }
+
+    /// Tells the name, which a server may not know, and learns what kind of a server it is.
+    async fn introduce(&mut self, vital: &Vital) -> Result<Server, ConnectionError> {
+        if let Some(name) = &vital.options.name {
+            let name = Name { name: name.clone() };
+            self.ask(&[line(&name)]).await?;
+        }
+        let asked = line(&GetInfo {});
+        self.connection.send(&asked).await?;
+        let answer = self.receive(true).await?;
+        let info = Info::read(&answer);
+        let max_hold_ms = info.number("max_hold_ms");
+        Ok(Server {
+            address: self.address.clone(),
+            is_durable: info.is_durable(),
+            max_hold: (max_hold_ms > 0).then(|| Duration::from_millis(max_hold_ms)),
+        })
+    }
+
+    /// Asks for the token of each lock, and tells the guards of those that are gone.
+    async fn verify(&mut self, vital: &Vital) -> Result<(), ConnectionError> {
+        let holds = vital.holds();
+        for some in holds.chunks(ASKED_AT_ONCE) {
+            let lines: Vec<Vec<u8>> = some.iter().map(|hold| line(&token_of(hold))).collect();
+            let answers = self.ask(&lines).await?;
+            for (hold, answer) in some.iter().zip(answers) {
+                match missing(hold, answer) {
+                    Ok(None) => {}
+                    Ok(Some(why)) => {
+                        hold.lose(why);
+                        vital.remove(std::slice::from_ref(hold));
+                    }
+                    Err(answer) => return Err(self.turned_away(&answer)),
+                }
+                // Whatever of its lease is left, it is renewed as soon as possible.
+                if hold.lease.is_some() {
+                    hold.set_renew_at(Moment(0));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn ask(&mut self, lines: &[Vec<u8>]) -> Result<Vec<Answer>, ConnectionError> {
+        self.connection.send(&lines.concat()).await?;
+        let mut answers = Vec::with_capacity(lines.len());
+        for _ in lines {
+            answers.push(self.receive(false).await?);
+        }
+        Ok(answers)
+    }
+
+    async fn receive(&mut self, is_listing: bool) -> Result<Answer, ConnectionError> {
+        let received = self.connection.receive(is_listing);
+        match tokio::time::timeout(self.deadline, received).await {
+            Ok(received) => received,
+            Err(_) => Err(ConnectionError::TimedOut {
+                address: self.address.clone(),
+                after: self.deadline,
+            }),
+        }
+    }
+
+    fn turned_away(&self, answer: &Answer) -> ConnectionError {
+        ConnectionError::TurnedAway {
+            address: self.address.clone(),
+            text: answer.text(),
+        }
+    }
+}
+
+/// These words were looked at before: ids come from the server, and names and keys were sent already.
+fn line<C: Command>(command: &C) -> Vec<u8> {
+    match command.line() {
+        Ok(line) => line.as_bytes().to_vec(),
+        Err(_) => b"\n".to_vec(),
+    }
+}
+
+pub(crate) fn token_of(hold: &Arc<Hold>) -> Token {
+    Token {
+        key: hold.key.clone(),
+        owner: hold.owner.clone(),
+    }
+}
+
+/// Why the lock is not held by the grant that the guard knows, if so; or an answer that tells nothing.
+pub(crate) fn missing(hold: &Hold, answer: Answer) -> Result<Option<Loss>, Answer> {
+    let told = answer.clone();
+    match answer.done().and_then(Token::read) {
+        Ok(token) if token == hold.token => Ok(None),
+        Ok(_) | Err(Error::NotHeld(NotHeld::NotYours | NotHeld::NotLocked)) => {
+            // An owner is not told of the end of its lease.
+            let is_over = Moment::now() >= hold.believed_until() && hold.lease.is_some();
+            Ok(Some(match is_over {
+                true => Loss::LeaseEnded,
+                false => Loss::Released,
+            }))
+        }
+        Err(Error::NotHeld(NotHeld::Expired)) => Ok(Some(Loss::LeaseEnded)),
+        Err(_) => Err(told),
+    }
+}

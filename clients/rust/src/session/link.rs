@@ -1,0 +1,221 @@
+//! The task that serves one session: it connects, lets the wire carry what is asked, and connects again
+//! when that breaks.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::time::sleep;
+
+use super::handshake::{Joined, join};
+use super::wire::Wire;
+use super::{Asked, Outcome, Outgoing, Reply, Server, State, Vital};
+use crate::address::Address;
+use crate::clock::Moment;
+use crate::command::SessionId;
+use crate::error::ConnectionError;
+
+/// Serves the session until nobody can ask anything of it any more.
+pub(super) async fn run(vital: Arc<Vital>, inbox: mpsc::UnboundedReceiver<Outgoing>) {
+    let mut link = Link {
+        vital,
+        inbox,
+        is_closed: false,
+        id: None,
+        server: None,
+        undone: VecDeque::new(),
+        failures: 0,
+    };
+    while let Some(joined) = link.connect().await {
+        link.server = Some(joined.server.clone());
+        link.vital.state.send_replace(State::Up(joined.server));
+        link.vital.bell.notify_one();
+        let undone = std::mem::take(&mut link.undone);
+        let mut wire = Wire::new(joined.connection, Arc::clone(&link.vital), undone);
+        let ended = wire.serve(&mut link.inbox).await;
+        link.vital.set_waiting_since(None, false);
+        match ended {
+            None => {
+                wire.say_goodbye().await;
+                break;
+            }
+            Some(error) => link.broke(wire, error),
+        }
+    }
+    link.vital.state.send_replace(State::Ended);
+}
+
+struct Link {
+    vital: Arc<Vital>,
+    inbox: mpsc::UnboundedReceiver<Outgoing>,
+    /// Nobody can ask for anything any more.
+    is_closed: bool,
+    id: Option<SessionId>,
+    /// To which it was connected last.
+    server: Option<Server>,
+    /// What must be done on the next connection.
+    undone: VecDeque<Asked>,
+    failures: u64,
+}
+
+impl Link {
+    /// The next connection; none if nobody needs one any more.
+    async fn connect(&mut self) -> Option<Joined> {
+        let mut pause = Duration::ZERO;
+        let began = Moment::now();
+        loop {
+            // What is left to release ends by itself, when the session does.
+            let is_too_late = Moment::now() >= began.plus(self.vital.options.grace);
+            if self.is_closed && (self.undone.is_empty() || is_too_late) {
+                return None;
+            }
+            if !self.is_closed && !self.vital.is_wanted() && self.undone.is_empty() {
+                pause = Duration::ZERO;
+                self.rest().await;
+                continue;
+            }
+            if !pause.is_zero() {
+                self.pause(pause).await;
+            }
+            pause = self.next_pause(pause);
+            match self.try_each().await {
+                Ok(joined) => return Some(joined),
+                Err(error) => {
+                    self.failures += 1;
+                    self.vital.state.send_replace(State::Down {
+                        error: Some(error),
+                        failures: self.failures,
+                    });
+                }
+            }
+        }
+    }
+
+    fn next_pause(&self, pause: Duration) -> Duration {
+        let reconnect = self.vital.options.reconnect;
+        match pause.is_zero() {
+            true => reconnect.first_pause,
+            false => reconnect.longest_pause.min(vary(pause * 2)),
+        }
+    }
+
+    /// Nobody needs a connection.
+    async fn rest(&mut self) {
+        tokio::select! {
+            outgoing = self.inbox.recv() => self.while_down(outgoing),
+            () = self.vital.wanted.notified() => {}
+        }
+    }
+
+    async fn pause(&mut self, pause: Duration) {
+        let over = sleep(pause);
+        tokio::pin!(over);
+        loop {
+            tokio::select! {
+                () = &mut over => return,
+                outgoing = self.inbox.recv(), if !self.is_closed => self.while_down(outgoing),
+            }
+        }
+    }
+
+    /// Tries each server once.
+    async fn try_each(&mut self) -> Result<Joined, ConnectionError> {
+        let vital = Arc::clone(&self.vital);
+        let mut last = ConnectionError::ClientClosed;
+        for address in vital.options.servers.addresses() {
+            let mut id = self.id.take();
+            let joined = {
+                let joining = join(&vital, address, &mut id);
+                tokio::pin!(joining);
+                loop {
+                    tokio::select! {
+                        joined = &mut joining => break joined,
+                        outgoing = self.inbox.recv(), if !self.is_closed => self.while_down(outgoing),
+                    }
+                }
+            };
+            self.id = id;
+            match joined {
+                Ok(joined) => return Ok(joined),
+                Err(error) => {
+                    self.notice(address, &error);
+                    last = error;
+                }
+            }
+        }
+        Err(last)
+    }
+
+    /// A server that keeps nothing, and at whose address nobody listens any more, has forgotten all
+    /// locks.
+    fn notice(&mut self, address: &Address, error: &ConnectionError) {
+        let ConnectionError::Io { error, .. } = error else {
+            return;
+        };
+        let kinds = [
+            std::io::ErrorKind::ConnectionRefused,
+            std::io::ErrorKind::NotFound,
+        ];
+        let was_there = self
+            .server
+            .as_ref()
+            .filter(|server| server.address == *address);
+        if was_there.is_some_and(|server| !server.is_durable) && kinds.contains(&error.kind()) {
+            self.vital.server_gone();
+            self.server = None;
+        }
+    }
+
+    /// Without a connection nothing can be asked; what must be done waits for the next.
+    fn while_down(&mut self, outgoing: Option<Outgoing>) {
+        match outgoing {
+            None => self.is_closed = true,
+            Some(Outgoing::Sever) => {}
+            Some(Outgoing::Ask(asked)) => match asked.reply {
+                Reply::Must(_) => self.undone.push_back(asked),
+                reply => tell(reply, Err(self.last_error())),
+            },
+        }
+    }
+
+    fn last_error(&self) -> ConnectionError {
+        match &*self.vital.state.borrow() {
+            State::Down {
+                error: Some(error), ..
+            } => error.clone(),
+            _ => ConnectionError::ClientClosed,
+        }
+    }
+
+    /// Tells all who asked, and keeps what must be done.
+    fn broke(&mut self, wire: Wire, error: ConnectionError) {
+        self.vital.state.send_replace(State::Down {
+            error: Some(error.clone()),
+            failures: self.failures,
+        });
+        for asked in wire.unanswered() {
+            match asked.reply {
+                Reply::Must(_) => self.undone.push_back(asked),
+                reply => tell(reply, Err(error.clone())),
+            }
+        }
+    }
+}
+
+/// The outcome goes to whoever asked.
+pub(super) fn tell(reply: Reply, outcome: Outcome) {
+    match reply {
+        // The caller may be gone; whatever it asked for, it has nobody who needs the answer.
+        Reply::Caller(caller) | Reply::Must(Some(caller)) => drop(caller.send(outcome)),
+        Reply::Must(None) => {}
+        Reply::Call(then) => then(outcome),
+    }
+}
+
+/// Between three quarters of the time and the whole of it, so that many clients of a server that comes
+/// back do not all come at once.
+fn vary(pause: Duration) -> Duration {
+    let chance = u32::try_from(Moment::now().0 / 1_000 % 256).unwrap_or(0);
+    pause - pause / 1024 * chance
+}

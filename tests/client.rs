@@ -1,0 +1,208 @@
+//! The client library against a real server.
+#![cfg(feature = "cli")]
+
+mod common;
+
+use std::time::Duration;
+
+use common::{PATIENCE, Server};
+use elock_client::command::State;
+use elock_client::{Client, Error, Loss, NotHeld, Options};
+
+const WAIT: Duration = PATIENCE;
+
+/// Runs a test's clients, no longer than its patience.
+fn run<T>(test: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    runtime.block_on(async {
+        let ended = tokio::time::timeout(PATIENCE, test).await;
+        ended.expect("the test ends in time")
+    })
+}
+
+async fn connect(server: &Server) -> Client {
+    let address = server.address.to_string();
+    Client::connect(&address).await.expect("the server answers")
+}
+
+#[test]
+fn a_lock_is_taken_known_by_its_token_and_released() {
+    let server = Server::start();
+    run(async {
+        let (one, other) = (connect(&server).await, connect(&server).await);
+        let guard = one.lock("k").await.expect("free");
+        assert!(guard.is_held());
+        assert_eq!((guard.key(), guard.keys().len()), (&b"k"[..], 1));
+        let state = other.watch("k").await.expect("an answer");
+        assert!(matches!(state, State::Held { token, .. } if token == guard.token()));
+        assert!(matches!(other.lock("k").await, Err(Error::Unavailable)));
+        let before = guard.token();
+        guard.release().await.expect("it was held");
+        let guard = other.lock("k").await.expect("free again");
+        assert!(guard.token() > before);
+    });
+}
+
+#[test]
+fn a_guard_that_is_dropped_releases_and_one_who_waits_is_next() {
+    let server = Server::start();
+    run(async {
+        let (one, other) = (connect(&server).await, connect(&server).await);
+        let guard = one.lock("k").await.expect("free");
+        let waiting = tokio::spawn(other.lock("k").wait(WAIT).into_future());
+        server.until_waiting(1);
+        drop(guard);
+        let next = waiting.await.expect("no panic").expect("its turn");
+        assert!(next.is_held());
+        next.release().await.expect("it was held");
+        assert!(matches!(one.watch("k").await, Ok(State::Free)));
+    });
+}
+
+#[test]
+fn tasks_of_one_client_exclude_each_other_as_those_of_two_do() {
+    let server = Server::start();
+    run(async {
+        let client = connect(&server).await;
+        let guard = client.lock("k").await.expect("free");
+        assert!(matches!(client.lock("k").await, Err(Error::Unavailable)));
+        let waiting = tokio::spawn(client.lock("k").wait(WAIT).into_future());
+        server.until_waiting(1);
+        // The wait of one does not hold up the others.
+        let other = client.lock("other").await.expect("free");
+        drop((guard, other));
+        drop(waiting.await.expect("no panic").expect("its turn"));
+    });
+}
+
+#[test]
+fn a_future_that_is_dropped_while_it_waits_leaves_the_queue_and_no_lock() {
+    let server = Server::start();
+    run(async {
+        let (one, other) = (connect(&server).await, connect(&server).await);
+        let guard = one.lock("k").await.expect("free");
+        let waiting = tokio::spawn(other.lock("k").wait(WAIT).into_future());
+        server.until_waiting(1);
+        waiting.abort();
+        server.until_waiting(0);
+        guard.release().await.expect("it was held");
+        drop(one.lock("k").await.expect("nobody has it"));
+    });
+}
+
+#[test]
+fn modes_and_several_keys() {
+    let server = Server::start();
+    run(async {
+        let (one, other) = (connect(&server).await, connect(&server).await);
+        let read = one.lock("doc").shared("r").await.expect("free");
+        let read_too = other.lock("doc").shared("r").await.expect("shared");
+        assert!(matches!(read.promote().await, Err(Error::Unavailable)));
+        read_too.release().await.expect("held");
+        read.promote().await.expect("alone");
+        assert!(other.lock("doc").shared("r").await.is_err());
+        read.demote("r").await.expect("exclusive");
+        let read_too = other.lock("doc").shared("r").await.expect("shared");
+        drop((read, read_too));
+
+        let seats = [
+            one.lock("seats").slots(2).await,
+            other.lock("seats").slots(2).await,
+        ];
+        assert!(seats.iter().all(Result::is_ok));
+        assert!(matches!(
+            one.lock("seats").slots(2).await,
+            Err(Error::Unavailable)
+        ));
+
+        let both = one.lock_all(["b", "a", "b"]).await.expect("free");
+        assert_eq!(both.keys(), [b"b".to_vec(), b"a".to_vec()]);
+        assert_eq!(both.tokens().len(), 2);
+        assert!(matches!(
+            other.lock_all(["a", "c"]).await,
+            Err(Error::Unavailable)
+        ));
+        both.release().await.expect("held");
+        let all = other.lock_all(["a", "c"]).lease(WAIT).await;
+        drop(all.expect("free"));
+    });
+}
+
+#[test]
+fn a_lock_of_an_owner_is_anyones_to_release_and_its_guard_learns_of_it() {
+    let server = Server::start();
+    run(async {
+        let options = Options::new(server.address.to_string().parse().expect("an address"));
+        let one = options
+            .grace(Duration::from_secs(1))
+            .connect()
+            .await
+            .expect("connected");
+        let other = connect(&server).await;
+        let guard = one.lock("k").owner("job-7").await.expect("free");
+        assert_eq!(
+            other.owner_token("k", "job-7").await.expect("held"),
+            guard.token()
+        );
+        let lost = guard.lost();
+        other.unlock_owner("k", "job-7").await.expect("held");
+        assert_eq!(lost.await, Loss::Released);
+        assert!(!guard.is_held());
+        let gone = other.unlock_owner("k", "job-7").await;
+        assert!(matches!(gone, Err(Error::NotHeld(NotHeld::NotLocked))));
+
+        let guard = one
+            .lock("k")
+            .owner("job-8")
+            .lease(WAIT)
+            .await
+            .expect("free");
+        guard.leave();
+        other.break_lock("k").await.expect("an owner's");
+    });
+}
+
+#[test]
+fn a_deadlock_is_found_between_sessions_of_one_client() {
+    let server = Server::start();
+    run(async {
+        let client = connect(&server).await;
+        let one = client.session().await.expect("a connection");
+        let other = client.session().await.expect("a connection");
+        let x = one.lock("x").await.expect("free");
+        let _y = other.lock("y").await.expect("free");
+        let waiting = tokio::spawn(one.lock("y").wait(WAIT).into_future());
+        server.until_waiting(1);
+        let Err(Error::Deadlock { circle }) = other.lock("x").wait(WAIT).await else {
+            panic!("no deadlock");
+        };
+        let numbers: Vec<u64> = circle.steps.iter().map(|step| step.session).collect();
+        assert_eq!(numbers, [other.number(), one.number()]);
+        assert_eq!(circle.steps[0].key, "x");
+        drop(_y);
+        drop(waiting.await.expect("no panic").expect("its turn"));
+        drop(x);
+    });
+}
+
+#[test]
+fn a_client_that_is_closed_leaves_no_session_behind() {
+    let server = Server::start();
+    run(async {
+        let client = connect(&server).await;
+        let guard = client.lock("k").await.expect("free");
+        let waiting = tokio::spawn(client.lock("k").wait(WAIT).into_future());
+        server.until_waiting(1);
+        drop(guard);
+        drop(waiting.await);
+        client.close().await;
+        server.until("one session", |lines| {
+            let sessions = lines.iter().filter(|line| line.starts_with("SESSION "));
+            sessions.count() == 1
+        });
+    });
+}
