@@ -7,6 +7,8 @@
 pub mod failing_disk;
 pub mod history;
 pub mod process;
+#[cfg(feature = "cli")]
+pub mod proxy;
 
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};

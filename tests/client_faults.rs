@@ -1,0 +1,344 @@
+//! The client library where connections break, fall silent or vanish, and servers restart.
+//!
+//! A guard may be called lost too early, but never too late: in each test another client waits for the
+//! lock, and when it gets it, the guard must say lost already.
+#![cfg(feature = "cli")]
+
+mod common;
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use common::process::Process;
+use common::proxy::{Network, Proxy};
+use common::{Client as Raw, PATIENCE, Server};
+use elock_client::{Client, Error, Guard, Loss, Options};
+
+const WAIT: Duration = PATIENCE;
+/// As short as it may be: for locks that are to be lost.
+const GRACE: Duration = Duration::from_secs(1);
+/// For locks that are to be kept, although this machine may be busy with something else for a second.
+const LONG: Duration = Duration::from_secs(4);
+/// To wait in vain for what is kept for longer than a grace period or a lease.
+const LONGER: Duration = Duration::from_secs(5);
+
+fn run<T>(test: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    runtime.block_on(async {
+        let ended = tokio::time::timeout(PATIENCE, test).await;
+        ended.expect("the test ends in time")
+    })
+}
+
+fn options(address: SocketAddr) -> Options {
+    Options::new(address.to_string().parse().expect("an address")).grace(GRACE)
+}
+
+async fn connect(address: SocketAddr) -> Client {
+    options(address).connect().await.expect("a server answers")
+}
+
+/// Waits for the lock by a client with a connection that works, and looks at the guard when it has it.
+async fn next_holder(address: SocketAddr, key: &str, guard: &Guard) {
+    let next = connect(address).await.lock(key).wait(WAIT).await;
+    assert!(!guard.is_held(), "another has the lock");
+    let next = next.expect("its turn");
+    assert!(next.token() > guard.token());
+}
+
+fn info(address: SocketAddr, name: &str) -> u64 {
+    let lines = Raw::connect(address).ask_list("info");
+    let value = lines.iter().find_map(|line| line.strip_prefix(name));
+    value.expect("a line").trim().parse().expect("a number")
+}
+
+/// How often a session was, also from a connection that the server still believed in.
+fn resumed(address: SocketAddr) -> u64 {
+    info(address, "resumes ") + info(address, "take_overs ")
+}
+
+#[test]
+fn a_connection_that_is_cut_is_resumed_with_its_locks() {
+    let server = Server::start();
+    run(async {
+        let proxy = Proxy::start(server.address).await;
+        let client = options(proxy.address)
+            .grace(WAIT)
+            .connect()
+            .await
+            .expect("connected");
+        let guard = client.lock("k").await.expect("free");
+        let lease = client.lock("lease").lease(WAIT).await.expect("free");
+        for _ in 0..10 {
+            proxy.cut();
+            client.info().await.expect("connected again");
+            assert!(guard.is_held() && lease.is_held());
+        }
+        assert!(resumed(server.address) >= 10);
+        let state = client.watch("k").await.expect("an answer");
+        assert!(format!("{state:?}").contains(&guard.token().to_string()));
+        guard.release().await.expect("it was held");
+        lease.release().await.expect("it was held");
+    });
+}
+
+#[test]
+fn a_connection_that_falls_silent_is_made_anew() {
+    let server = Server::start();
+    run(async {
+        let proxy = Proxy::start(server.address).await;
+        let options = options(proxy.address).grace(LONG);
+        let client = options.connect().await.expect("connected");
+        let guard = client.lock("k").await.expect("free");
+        // The server has that connection still, and takes whatever comes by it.
+        proxy.swallow();
+        while resumed(server.address) == 0 {
+            assert!(guard.is_held());
+            tokio::task::yield_now().await;
+        }
+        assert!(guard.is_held());
+        guard.release().await.expect("it was held");
+    });
+}
+
+#[test]
+fn a_lock_is_lost_before_another_can_have_it_when_the_network_is_gone() {
+    let server = Server::start();
+    for network in [Network::Silent, Network::Refuses] {
+        run(async {
+            let proxy = Proxy::start(server.address).await;
+            let client = connect(proxy.address).await;
+            let guard = client.lock("k").await.expect("free");
+            let lost = guard.lost();
+            proxy.set(network);
+            proxy.cut();
+            next_holder(server.address, "k", &guard).await;
+            assert_eq!(lost.await, Loss::NotResumed);
+            // It is too late, also if the network is back.
+            proxy.set(Network::Works);
+            let released = guard.release().await;
+            assert!(matches!(
+                released,
+                Err(Error::Lost {
+                    why: Loss::NotResumed
+                })
+            ));
+            client.lock("other").await.expect("connected again").leave();
+        });
+    }
+}
+
+#[test]
+fn a_lease_ends_for_its_guard_before_it_ends_for_others() {
+    let server = Server::start();
+    run(async {
+        let proxy = Proxy::start(server.address).await;
+        let grace = Duration::from_secs(60);
+        let client = options(proxy.address)
+            .grace(grace)
+            .connect()
+            .await
+            .expect("connected");
+        let guard = client.lock("k").lease(LONG).await.expect("free");
+        // It is renewed for as long as the network works.
+        let other = connect(server.address).await;
+        let refused = other.lock("k").wait(LONGER).await;
+        assert!(matches!(refused, Err(Error::Unavailable)));
+        assert!(guard.is_held());
+        let lost = guard.lost();
+        proxy.set(Network::Silent);
+        next_holder(server.address, "k", &guard).await;
+        assert_eq!(lost.await, Loss::LeaseEnded);
+    });
+}
+
+#[test]
+fn the_longest_hold_of_a_server_is_a_lease_that_the_client_knows_of() {
+    let server = Server::start_with(|config| config.max_hold_ms = 4_000);
+    run(async {
+        let proxy = Proxy::start(server.address).await;
+        let grace = Duration::from_secs(60);
+        let client = options(proxy.address)
+            .grace(grace)
+            .connect()
+            .await
+            .expect("connected");
+        let guard = client.lock("k").await.expect("free");
+        let long = client.lock("long").lease(WAIT).await.expect("free");
+        let other = connect(server.address).await;
+        let refused = other.lock("k").wait(LONGER).await;
+        assert!(matches!(refused, Err(Error::Unavailable)));
+        assert!(guard.is_held() && long.is_held());
+        proxy.set(Network::Silent);
+        next_holder(server.address, "k", &guard).await;
+        next_holder(server.address, "long", &long).await;
+    });
+}
+
+#[test]
+fn a_request_that_waits_is_asked_anew_when_its_connection_breaks() {
+    let server = Server::start();
+    run(async {
+        let proxy = Proxy::start(server.address).await;
+        let (client, holder) = (connect(proxy.address).await, connect(server.address).await);
+        let held = holder.lock("k").await.expect("free");
+        let waiting = tokio::spawn(client.lock("k").wait(WAIT).into_future());
+        server.until_waiting(1);
+        proxy.cut();
+        server.until_waiting(1);
+        held.release().await.expect("it was held");
+        let guard = waiting.await.expect("no panic").expect("its turn");
+        assert!(guard.is_held());
+    });
+}
+
+/// The grant goes into a connection that stands and of which nothing comes back.
+#[test]
+fn a_grant_that_was_swallowed_by_the_network_is_asked_for_again() {
+    let server = Server::start();
+    run(async {
+        let proxy = Proxy::start(server.address).await;
+        let (client, holder) = (connect(proxy.address).await, connect(server.address).await);
+        let held = holder.lock("k").await.expect("free");
+        let waiting = tokio::spawn(client.lock("k").wait(WAIT).into_future());
+        server.until_waiting(1);
+        proxy.swallow();
+        held.release().await.expect("it was held");
+        let guard = waiting.await.expect("no panic").expect("its turn");
+        assert!(guard.is_held());
+        assert!(matches!(holder.lock("k").await, Err(Error::Unavailable)));
+    });
+}
+
+#[test]
+fn locks_of_a_session_that_waits_are_held_for_longer_than_its_grace_period() {
+    let server = Server::start();
+    run(async {
+        let other = connect(server.address).await;
+        let client = options(server.address)
+            .grace(LONG)
+            .connect()
+            .await
+            .expect("connected");
+        let session = client.session().await.expect("a connection");
+        let guard = session.lock("a").await.expect("free");
+        let lease = session.lock("lease").lease(LONG).await.expect("free");
+        let _held = other.lock("b").await.expect("free");
+        let refused = session.lock("b").wait(LONGER).await;
+        assert!(matches!(refused, Err(Error::Unavailable)));
+        assert!(guard.is_held() && lease.is_held());
+        guard.release().await.expect("it was held");
+        lease.release().await.expect("it was held");
+    });
+}
+
+#[test]
+fn a_restart_with_a_store_is_a_reconnect() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let path = directory.path().to_str().expect("a path");
+    let start = || Process::start(&["--data-dir", path]);
+    run(async {
+        let mut server = start();
+        let proxy = Proxy::start(server.address).await;
+        let client = options(proxy.address)
+            .grace(WAIT)
+            .connect()
+            .await
+            .expect("connected");
+        let guard = client.lock("k").await.expect("free");
+        let waiter = options(proxy.address)
+            .grace(WAIT)
+            .connect()
+            .await
+            .expect("connected");
+        let waiting = tokio::spawn(waiter.lock("k").wait(WAIT).into_future());
+        for stop in ["KILL", "TERM"] {
+            server.signal(stop);
+            server.exit_code();
+            server = start();
+            proxy.point_at(server.address);
+            client.info().await.expect("connected again");
+            assert!(guard.is_held());
+            let raw = &mut server.connect();
+            raw.ask("lock k", "409 Unavailable");
+            raw.until("the wait goes on", |lines| {
+                lines.iter().any(|line| line.starts_with("REQUEST "))
+            });
+        }
+        guard.release().await.expect("it was held");
+        drop(waiting.await.expect("no panic").expect("its turn"));
+    });
+}
+
+#[test]
+fn a_restart_without_a_store_is_a_loss() {
+    run(async {
+        let server = Process::start(&[]);
+        let address = server.address;
+        let client = options(address)
+            .grace(WAIT)
+            .connect()
+            .await
+            .expect("connected");
+        let guard = client.lock("k").await.expect("free");
+        let owned = client.lock("owned").owner("me").await.expect("free");
+        let (lost, owned_lost) = (guard.lost(), owned.lost());
+        server.kill();
+        // Nobody listens there any more, and that server kept nothing.
+        assert_eq!(lost.await, Loss::SessionEnded);
+        assert_eq!(owned_lost.await, Loss::SessionEnded);
+        let server = Process::start(&["--listen", &address.to_string()]);
+        drop(client.lock("k").await.expect("connected again"));
+        server.signal("TERM");
+    });
+}
+
+#[test]
+fn another_server_that_knows_nothing_of_the_session_is_a_loss() {
+    let (first, second) = (Server::start(), Server::start());
+    run(async {
+        let proxy = Proxy::start(first.address).await;
+        let client = options(proxy.address)
+            .grace(WAIT)
+            .connect()
+            .await
+            .expect("connected");
+        let guard = client.lock("k").await.expect("free");
+        proxy.point_at(second.address);
+        proxy.cut();
+        assert_eq!(guard.lost().await, Loss::SessionEnded);
+        // By name, in the order of preference.
+        let both = format!("{},{}", first.address, second.address);
+        let client = Client::connect(&both).await.expect("connected");
+        assert_eq!(client.info().await.expect("an answer").number("locks"), 1);
+    });
+}
+
+#[test]
+fn what_is_no_server_and_what_is_no_option_is_an_error_at_once() {
+    run(async {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
+            .await
+            .expect("a free port");
+        let address = listener.local_addr().expect("bound");
+        drop(listener);
+        let refused = Client::connect(&address.to_string()).await;
+        assert!(matches!(refused, Err(Error::Connection(_))), "{refused:?}");
+        assert!(Client::connect("http://h").await.is_err());
+        for bad in [
+            options(address).grace(GRACE / 2),
+            options(address).name("two words"),
+            options(address).name(vec![b'n'; 129]),
+        ] {
+            let refused = bad.connect().await;
+            assert!(
+                matches!(refused, Err(Error::BadOption(_) | Error::BadWord(_))),
+                "{refused:?}"
+            );
+        }
+    });
+}

@@ -1,0 +1,139 @@
+//! Stands between clients and a server, and is a bad network when told to.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+
+/// What becomes of bytes, and of connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Network {
+    /// Bytes pass.
+    Works,
+    /// Connections stand, also new ones, and nothing passes.
+    Silent,
+    /// New connections are closed at once.
+    Refuses,
+}
+
+/// What passes on the connections that there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Fate {
+    /// Those that were made before so many cuts are ended.
+    cuts: u64,
+    /// Those that were made before so many of these lose what comes from the server from then on.
+    swallows: u64,
+}
+
+/// Ends, with all its connections, when dropped.
+pub struct Proxy {
+    pub address: SocketAddr,
+    target: Arc<Mutex<SocketAddr>>,
+    network: watch::Sender<Network>,
+    fate: watch::Sender<Fate>,
+}
+
+impl Proxy {
+    /// In the runtime of whoever calls.
+    pub async fn start(target: SocketAddr) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let proxy = Self {
+            address: listener.local_addr().expect("bound"),
+            target: Arc::new(Mutex::new(target)),
+            network: watch::Sender::new(Network::Works),
+            fate: watch::Sender::new(Fate {
+                cuts: 0,
+                swallows: 0,
+            }),
+        };
+        let (target, network) = (Arc::clone(&proxy.target), proxy.network.subscribe());
+        let fate = proxy.fate.subscribe();
+        tokio::spawn(async move {
+            let mut ended = fate.clone();
+            loop {
+                tokio::select! {
+                    accepted = listener.accept() => {
+                        let (client, _) = accepted.expect("a connection");
+                        let target = *target.lock().unwrap_or_else(PoisonError::into_inner);
+                        tokio::spawn(join(client, target, network.clone(), fate.clone()));
+                    }
+                    changed = ended.changed() => if changed.is_err() { return },
+                }
+            }
+        });
+        proxy
+    }
+
+    /// For connections from now on, and bytes that have not passed yet.
+    pub fn set(&self, network: Network) {
+        self.network.send_replace(network);
+    }
+
+    /// Ends all connections.
+    pub fn cut(&self) {
+        self.fate.send_modify(|fate| fate.cuts += 1);
+    }
+
+    /// Nothing comes back any more on the connections that there are; they stand.
+    pub fn swallow(&self) {
+        self.fate.send_modify(|fate| fate.swallows += 1);
+    }
+
+    /// Whither new connections go.
+    pub fn point_at(&self, target: SocketAddr) {
+        *self.target.lock().unwrap_or_else(PoisonError::into_inner) = target;
+    }
+}
+
+async fn join(
+    client: TcpStream,
+    target: SocketAddr,
+    network: watch::Receiver<Network>,
+    mut fate: watch::Receiver<Fate>,
+) {
+    if *network.borrow() == Network::Refuses {
+        return;
+    }
+    let begun = *fate.borrow_and_update();
+    let Ok(server) = TcpStream::connect(target).await else {
+        return;
+    };
+    for stream in [&client, &server] {
+        stream.set_nodelay(true).expect("a socket");
+    }
+    let mut cut = fate.clone();
+    let (from_client, to_client) = client.into_split();
+    let (from_server, to_server) = server.into_split();
+    tokio::select! {
+        () = pass(from_client, to_server, network.clone(), || true) => {}
+        () = pass(from_server, to_client, network, || fate.borrow().swallows == begun.swallows) => {}
+        _ = cut.wait_for(|now| now.cuts > begun.cuts) => {}
+    }
+}
+
+async fn pass(
+    mut from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    mut network: watch::Receiver<Network>,
+    arrives: impl Fn() -> bool,
+) {
+    let mut buffer = vec![0; 16 << 10];
+    loop {
+        let Ok(count @ 1..) = from.read(&mut buffer).await else {
+            return;
+        };
+        if network
+            .wait_for(|now| *now != Network::Silent)
+            .await
+            .is_err()
+        {
+            return;
+        }
+        if arrives() && to.write_all(&buffer[..count]).await.is_err() {
+            return;
+        }
+    }
+}
