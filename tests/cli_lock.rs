@@ -3,6 +3,7 @@
 
 mod common;
 #[path = "cli_lock/elock.rs"]
+#[allow(dead_code, reason = "each test program uses its own part")]
 mod elock;
 
 use std::io::Read;
@@ -195,15 +196,14 @@ fn readers_share_and_slots_are_counted() {
 #[test]
 fn a_second_waiter_starts_when_the_first_command_is_dead() {
     let server = Server::start();
-    let first = "trap '' TERM; echo $$; read go; exit 3";
-    let mut words = elock(server.address, &["k", "--", "sh", "-c", first]);
-    let mut first = Elock::spawn(&mut words);
+    let slowly = "trap 'sleep 0.1; exit 3' TERM; echo $$; while :; do sleep 0.01; done";
+    let mut first = Elock::script(server.address, &["k"], slowly);
     let command: u32 = first.line().parse().expect("a process");
     let check = format!("test -e /proc/{command} && echo alive || echo dead");
     let mut second = Elock::script(server.address, &["k"], &check);
     server.until_waiting(1);
     first.signal("TERM");
-    assert_eq!(first.code(), Some(1));
+    assert_eq!(first.code(), Some(3));
     second.expect("dead");
     assert_eq!(second.code(), Some(0));
 }
@@ -249,9 +249,9 @@ fn term_is_not_swallowed_while_waiting() {
 #[test]
 fn a_signal_at_the_moment_of_the_grant_leaves_no_lock_behind() {
     let server = Server::start();
+    let mut holder = server.connect();
+    holder.ask("lock k", "200 Acquired");
     for round in 0..20 {
-        let mut holder = server.connect();
-        holder.ask("lock k 60", "200 Acquired");
         let mut waiting = Elock::start(server.address, &["k", "--", "sleep", "60"]);
         server.until_waiting(1);
         if round % 2 == 0 {
@@ -342,7 +342,7 @@ fn a_session_is_called_by_its_machine_process_and_program() {
             "echo on; sleep 60",
         );
         running.expect("on");
-        let sessions = server.connect().ask_list("sessions *");
+        let sessions = server.connect().ask_list("sessions");
         let named = |line: &String| line.contains(&format!("{ending}\""));
         assert!(sessions.iter().any(named), "{sessions:?}");
     }

@@ -11,9 +11,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use common::PATIENCE;
 use common::process::Process;
 use common::proxy::Proxy;
-use common::PATIENCE;
 use elock_client::command::Echo;
 use elock_client::{Client, Error, Guard, Options};
 use tempfile::TempDir;
@@ -32,7 +32,10 @@ struct Dice(u64);
 
 impl Dice {
     fn roll(&mut self, sides: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
         (self.0 >> 33) % sides
     }
 }
@@ -173,7 +176,9 @@ fn nothing_is_left_behind_and_nobody_is_in_with_another() {
             client.info().await.expect("connected again");
         }
         server.connect().until("no lock is left", |lines| {
-            !lines.iter().any(|line| line.starts_with("LOCK ") || line.starts_with("REQUEST "))
+            !lines
+                .iter()
+                .any(|line| line.starts_with("LOCK ") || line.starts_with("REQUEST "))
         });
     });
 }

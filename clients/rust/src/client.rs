@@ -272,6 +272,7 @@ impl Client {
             .clear()
             .into_iter()
             .chain([Arc::clone(&self.inner.main)])
+            .chain(self.inner.keeper.without_locks())
             .collect();
         let vitals: Vec<_> = sessions
             .iter()

@@ -66,6 +66,16 @@ impl Keeper {
         session
     }
 
+    /// The sessions that hold nothing: those that nobody uses, and those of requests whose callers are
+    /// gone, which may be giving a lock back.
+    pub(crate) fn without_locks(&self) -> Vec<Arc<Session>> {
+        let all = self.all();
+        let sessions = all.iter().filter_map(|kept| kept.session.upgrade());
+        sessions
+            .filter(|session| session.vital.holds().is_empty())
+            .collect()
+    }
+
     pub(crate) fn ring(&self) {
         self.bell.notify_one();
     }

@@ -1,151 +1,62 @@
-//! provisional
+//! The lock that the command runs under, as it is asked for.
 
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use elock_client::command::{self, Mode};
-use elock_client::{Connection, Error, Loss, Servers};
-use tokio::sync::{Mutex, oneshot, watch};
+use elock_client::command::Mode;
+use elock_client::{Client, Error, Guard, Options, Servers};
 
+/// What is to be held, and how.
 pub struct Request {
+    /// What is locked; of several, all or none.
     pub keys: Vec<Vec<u8>>,
+    /// With whom it is shared. Several keys are held exclusively.
     pub mode: Mode,
+    /// How long to wait.
     pub wait: Duration,
+    /// After which the lock ends, unless it is renewed.
     pub lease: Option<Duration>,
+    /// How long it outlives a connection that broke.
     pub grace: Duration,
+    /// How long before others could have it, it counts as lost.
     pub margin: Duration,
+    /// What the session is called.
     pub name: Vec<u8>,
 }
 
-#[derive(Clone)]
-pub struct Client(Arc<Mutex<Option<Connection>>>);
-
-impl Client {
-    pub async fn close(self) {}
-}
-
-pub struct Guard {
-    tokens: Vec<u64>,
-    state: watch::Receiver<(Instant, Option<Loss>)>,
-    limit: Duration,
-    release: oneshot::Sender<oneshot::Sender<Result<(), Error>>>,
-}
-
 impl Request {
+    /// Connects.
+    ///
+    /// # Errors
+    ///
+    /// No server answers, or the request cannot be sent.
     pub async fn connect(&self, servers: &Servers) -> Result<Client, Error> {
-        let mut c = Connection::connect(&servers.addresses()[0]).await?;
-        c.call(&command::SetTimeout { grace: self.grace }).await?;
-        c.call(&command::Name {
-            name: self.name.clone(),
-        })
-        .await?;
-        Ok(Client(Arc::new(Mutex::new(Some(c)))))
+        Options::new(servers.clone())
+            .name(self.name.clone())
+            .grace(self.grace)
+            .margin(self.margin)
+            .connect()
+            .await
     }
 
+    /// Takes the lock. When this future is dropped before it is ready, the queue is left.
+    ///
+    /// # Errors
+    ///
+    /// The lock is not to be had.
     pub async fn take(&self, client: &Client) -> Result<Guard, Error> {
-        let mut c = client.0.lock().await.take().expect("once");
-        if self.keys.len() > 1 {
-            c.call(&command::LockAll {
-                keys: self.keys.clone(),
-                wait: self.wait,
-            })
-            .await?;
-        } else {
-            c.call(&command::Lock {
-                key: self.keys[0].clone(),
-                mode: self.mode.clone(),
-                wait: self.wait,
-                owner: None,
-            })
-            .await?;
-        }
-        let mut tokens = Vec::new();
-        for key in &self.keys {
-            tokens.push(
-                c.call(&command::Token {
-                    key: key.clone(),
-                    owner: None,
-                })
-                .await?,
-            );
-        }
-        let limit = self.lease.unwrap_or(self.grace).min(self.grace) - self.margin;
-        let (tx, state) = watch::channel((Instant::now(), None));
-        let (release, mut released) = oneshot::channel::<oneshot::Sender<_>>();
-        let (keys, lease) = (self.keys.clone(), self.lease);
-        tokio::spawn(async move {
-            let mut beat = tokio::time::interval(limit / 4);
-            loop {
-                tokio::select! {
-                    Ok(reply) = &mut released => {
-                        let mut r = Ok(());
-                        for key in &keys { r = r.and(c.call(&command::Unlock { key: key.clone(), owner: None }).await); }
-                        let _ = reply.send(r);
-                        return;
-                    }
-                    _ = beat.tick() => {
-                        for key in &keys {
-                            let asked = Instant::now();
-                            let r = match lease {
-                                Some(lease) => c.call(&command::Expire { key: key.clone(), lease, owner: None }).await,
-                                None => c.call(&command::Token { key: key.clone(), owner: None }).await.map(|_| ()),
-                            };
-                            match r {
-                                Ok(()) => { let _ = tx.send((asked, None)); }
-                                Err(Error::NotHeld(_)) => { let _ = tx.send((asked, Some(Loss::Released))); }
-                                Err(_) => { let _ = tx.send((asked, Some(Loss::NotResumed))); return; }
-                            }
-                        }
-                    }
-                }
-            }
-        });
-        Ok(Guard {
-            tokens,
-            state,
-            limit,
-            release,
-        })
-    }
-}
-
-impl Guard {
-    pub fn tokens(&self) -> Vec<u64> {
-        self.tokens.clone()
-    }
-    pub fn remaining(&self) -> Duration {
-        let state = self.state.borrow();
-        match state.1 {
-            Some(_) => Duration::ZERO,
-            None => self.limit.saturating_sub(state.0.elapsed()),
-        }
-    }
-    pub fn lost(&self) -> impl Future<Output = Loss> + Send + 'static {
-        let mut state = self.state.clone();
-        let limit = self.limit;
-        async move {
-            loop {
-                let (at, why) = *state.borrow_and_update();
-                if let Some(why) = why {
-                    return why;
-                }
-                tokio::select! {
-                    _ = state.changed() => {},
-                    _ = tokio::time::sleep((at + limit).saturating_duration_since(Instant::now())) => return Loss::NotResumed,
-                }
-            }
-        }
-    }
-    pub async fn release(self) -> Result<(), Error> {
-        if self.remaining().is_zero() {
-            return Err(Error::Lost {
-                why: Loss::NotResumed,
-            });
-        }
-        let (tx, rx) = oneshot::channel();
-        let _ = self.release.send(tx);
-        rx.await.unwrap_or(Err(Error::Lost {
-            why: Loss::NotResumed,
-        }))
+        let acquire = match self.keys.as_slice() {
+            [key] => client.lock(key.clone()),
+            keys => client.lock_all(keys.iter().cloned()),
+        };
+        let acquire = match &self.mode {
+            Mode::Exclusive => acquire,
+            Mode::Shared(value) => acquire.shared(value.clone()),
+            Mode::Slots(slots) => acquire.slots(*slots),
+        };
+        let acquire = match self.lease {
+            Some(lease) => acquire.lease(lease),
+            None => acquire,
+        };
+        acquire.wait(self.wait).await
     }
 }

@@ -5,7 +5,7 @@ use std::io;
 use std::pin::pin;
 use std::time::Duration;
 
-use elock_client::{Error, Loss};
+use elock_client::{Error, Guard, Loss};
 use rustix::process::Signal;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
@@ -14,7 +14,6 @@ use super::args::{Ending, LockArgs, OnLost};
 use super::boottime::{after_ns, now_ns};
 use super::briefing::Briefing;
 use super::exit;
-use super::held::Guard;
 use super::job::{Change, Job};
 use super::order::{NEVER_NS, Order};
 use super::signals::Signals;

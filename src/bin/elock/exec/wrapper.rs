@@ -4,14 +4,14 @@ use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
 use elock_client::command::Mode;
-use elock_client::{Error, Servers};
+use elock_client::{Client, Error, Guard, Servers};
 use rustix::process::Signal;
 use tokio::time::timeout;
 
 use super::args::{LockArgs, OnLost};
 use super::briefing::Briefing;
 use super::exit;
-use super::held::{Client, Guard, Request};
+use super::held::Request;
 use super::job::{Environment, Job};
 use super::signals::Signals;
 use super::stage::NOT_RUN;
@@ -66,7 +66,7 @@ async fn take_and_run(args: &LockArgs, mode: Mode, servers: &Servers) -> Result<
     };
     let (client, guard) = take(&request, servers, &mut signals).await?;
     let environment = Environment {
-        keys: request.keys,
+        keys: guard.keys().to_vec(),
         tokens: guard.tokens(),
         server: servers.to_string(),
     };
