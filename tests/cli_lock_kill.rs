@@ -147,7 +147,7 @@ fn the_command_goes_on_over_a_restart_of_a_server_with_a_store() {
     until("a resumed session", || {
         let sessions = observer.ask_list("sessions");
         let is_back =
-            |line: &String| line.contains("\"holds\":1") && line.contains("\"connected\":true");
+            |line: &String| line.contains("\"locks\":1}") && line.contains("\"connected\":true");
         sessions.iter().any(is_back)
     });
     observer.ask("lock k", "409 Unavailable");
