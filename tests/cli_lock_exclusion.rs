@@ -92,6 +92,14 @@ impl Drop for EndOver<'_> {
     fn drop(&mut self) {
         self.0.0.store(true, Ordering::SeqCst);
         self.1.hold(false);
+        if std::thread::panicking() {
+            let wrong = violations(&self.1.marks(), Duration::ZERO);
+            eprintln!(
+                "{} marks are wrong so far: {:?}",
+                wrong.len(),
+                wrong.first()
+            );
+        }
     }
 }
 

@@ -15,10 +15,10 @@ use common::process::{ELOCKD, Process};
 use elock::{Elock, signal, state, until, until_gone};
 
 /// Tells its own process and that of a child of its own, and runs on.
-const TWO: &str = "sleep 60 & echo $$; echo $!; wait";
+const TWO: &str = "sleep 600 & echo $$; echo $!; wait";
 
 /// The same, and hears nothing of SIGTERM.
-const TWO_DEAF: &str = "trap '' TERM; sleep 60 & echo $$; echo $!; wait; wait";
+const TWO_DEAF: &str = "trap '' TERM; sleep 600 & echo $$; echo $!; wait; wait";
 
 fn two(running: &mut Elock) -> [u32; 2] {
     [(); 2].map(|()| running.line().parse().expect("a process"))
@@ -66,7 +66,7 @@ fn a_command_that_does_not_listen_is_killed() {
 fn those_that_a_command_leaves_behind_in_its_group_are_ended_with_the_lock() {
     let server = Process::start(&[]);
     let words = &["k", "--kill-after", "100ms"];
-    let script = "(trap '' TERM; echo $$; exec sh -c 'echo $$; sleep 60; sleep 60') & wait";
+    let script = "(trap '' TERM; echo $$; exec sh -c 'echo $$; sleep 600; sleep 600') & wait";
     let mut running = Elock::script(server.address, words, script);
     let [_, deaf] = two(&mut running);
     let _server = lose_lock(server);
@@ -173,9 +173,13 @@ fn the_command_ends_when_elock_is_killed() {
 #[test]
 fn a_command_without_a_guardian_ends_when_elock_is_killed() {
     let server = Server::start();
-    let mut running = Elock::script(server.address, &["k"], "echo $$; exec sleep 60");
+    let mut running = Elock::script(server.address, &["k"], "echo $$; exec sleep 600");
     let command: u32 = running.line().parse().expect("a process");
-    signal(running.guardian(), "KILL");
+    // It is paused, so that it cannot start another guardian meanwhile.
+    running.signal("STOP");
+    let guardian = running.guardian();
+    signal(guardian, "KILL");
+    until_gone(guardian);
     running.signal("KILL");
     until_gone(command);
 }

@@ -120,12 +120,13 @@ fn next_line(from: &mut impl BufRead) -> String {
     line.trim_end().to_owned()
 }
 
-/// Sends a signal to one process.
+/// Sends a signal to a process, which may have ended by itself.
 pub fn signal(process: u32, name: &str) {
     let sent = Command::new("kill")
         .args([&format!("-{name}"), &process.to_string()])
+        .stderr(Stdio::null())
         .status();
-    assert!(sent.expect("kill runs").success());
+    let _ = sent.expect("kill runs");
 }
 
 /// The state of a process: `R`, `S`, `T` and so on, or none if it has ended.

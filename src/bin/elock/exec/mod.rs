@@ -51,7 +51,7 @@ pub fn run(args: LockArgs, server: &ServerArgs) -> ExitCode {
     let code = runtime.block_on(wrapper::run(&args, mode, &server.server));
     // A name that is still being looked up holds nobody back.
     runtime.shutdown_background();
-    ExitCode::from(code)
+    code
 }
 
 /// Runs one of the other processes.

@@ -1,6 +1,7 @@
 //! `elock lock` from its beginning to its end: waits for the lock, starts the command, watches both.
 
 use std::os::unix::ffi::OsStrExt;
+use std::process::ExitCode;
 use std::time::Duration;
 
 use elock_client::command::Mode;
@@ -30,8 +31,8 @@ enum NotRun {
 }
 
 /// Runs the command under the lock, and is the exit code.
-pub async fn run(args: &LockArgs, mode: Mode, servers: &Servers) -> u8 {
-    match take_and_run(args, mode, servers).await {
+pub async fn run(args: &LockArgs, mode: Mode, servers: &Servers) -> ExitCode {
+    let code = match take_and_run(args, mode, servers).await {
         Ok(code) => code,
         Err(NotRun::Signal(signal)) => u8::try_from(128 + signal.as_raw()).unwrap_or(u8::MAX),
         Err(NotRun::System(error)) => {
@@ -42,11 +43,9 @@ pub async fn run(args: &LockArgs, mode: Mode, servers: &Servers) -> u8 {
             exit::say(&Error::Unavailable.to_string());
             args.conflict_exit_code
         }
-        Err(NotRun::Refused(error)) => {
-            exit::say(&error.to_string());
-            exit::code(&error)
-        }
-    }
+        Err(NotRun::Refused(error)) => return exit::fail(&error),
+    };
+    ExitCode::from(code)
 }
 
 async fn take_and_run(args: &LockArgs, mode: Mode, servers: &Servers) -> Result<u8, NotRun> {
