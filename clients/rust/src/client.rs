@@ -47,11 +47,14 @@ impl Client {
     /// Connects to a server, or to the first of several that answers: `elock://host:port`,
     /// `elock+unix:/path`, separated by commas.
     ///
-    /// ```no_run
-    /// # async fn example() -> Result<(), elock_client::Error> {
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/server.rs"));
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), elock_client::Error> {
+    /// # let servers = server().await;
     /// use std::time::Duration;
     ///
-    /// let client = elock_client::Client::connect("elock://127.0.0.1:11400").await?;
+    /// let client = elock_client::Client::connect(&servers).await?;
     /// let guard = client.lock("report").wait(Duration::from_secs(5)).await?;
     /// println!("I am number {}", guard.token());
     /// guard.release().await?;
@@ -113,8 +116,11 @@ impl Client {
 
     /// Asks the server something.
     ///
-    /// ```no_run
-    /// # async fn example(client: elock_client::Client) -> Result<(), elock_client::Error> {
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/server.rs"));
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), elock_client::Error> {
+    /// # let client = elock_client::Client::connect(&server().await).await?;
     /// let stats = client.call(&elock_client::command::GetStats {}).await?;
     /// # let _ = stats;
     /// # Ok(())
@@ -264,21 +270,11 @@ impl Client {
     }
 
     /// Says goodbye, so that the server frees the client's sessions at once, and not after their grace
-    /// periods; takes a second at most. Guards that there still are keep theirs.
+    /// periods. What is still to be released, and requests that were given up, are seen to before. It takes a
+    /// second at most; guards that there still are keep their sessions.
     pub async fn close(self) {
-        let sessions: Vec<_> = self
-            .inner
-            .pool
-            .clear()
-            .into_iter()
-            .chain([Arc::clone(&self.inner.main)])
-            .chain(self.inner.keeper.without_locks())
-            .collect();
-        let vitals: Vec<_> = sessions
-            .iter()
-            .map(|session| Arc::clone(&session.vital))
-            .collect();
-        drop((self, sessions));
+        let vitals = self.inner.keeper.vitals();
+        drop(self);
         let ended = async {
             for vital in vitals {
                 vital.ended().await;

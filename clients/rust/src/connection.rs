@@ -60,11 +60,14 @@ pub(crate) fn failed(address: &Address, error: std::io::Error) -> ConnectionErro
 /// A connection to a server, and so a session of its own. It is neither resumed nor kept alive by
 /// itself; for that there is [`Client`](crate::Client).
 ///
-/// ```no_run
-/// # async fn example() -> Result<(), elock_client::Error> {
+/// ```
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/server.rs"));
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), elock_client::Error> {
+/// # let address = server().await;
 /// use elock_client::{Connection, command};
 ///
-/// let mut connection = Connection::connect(&"127.0.0.1:11400".parse()?).await?;
+/// let mut connection = Connection::connect(&address.parse()?).await?;
 /// let info = connection.call(&command::GetInfo {}).await?;
 /// println!("{} locks", info.number("locks"));
 /// # Ok(())

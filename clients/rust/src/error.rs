@@ -213,8 +213,12 @@ pub enum ConnectionError {
 }
 
 impl Answer {
-    /// The answer if it is a `200`, or what it means otherwise.
-    pub(crate) fn done(self) -> Result<Self, Error> {
+    /// The answer if it is a `200`.
+    ///
+    /// # Errors
+    ///
+    /// What it means otherwise.
+    pub fn done(self) -> Result<Self, Error> {
         let text = self.text();
         Err(match self.code {
             200 => return Ok(self),

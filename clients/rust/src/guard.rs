@@ -75,8 +75,11 @@ impl Guard {
     /// and neither its lease nor the grace period of a connection that is not heard of can be over.
     /// Once this is false, it stays so.
     ///
-    /// ```no_run
-    /// # async fn example(client: elock_client::Client) -> Result<(), elock_client::Error> {
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/server.rs"));
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), elock_client::Error> {
+    /// # let client = elock_client::Client::connect(&server().await).await?;
     /// let guard = client.lock("report").await?;
     /// for part in 0..100 {
     ///     if !guard.is_held() {
@@ -108,9 +111,12 @@ impl Guard {
     /// Ready when the lock is lost, and never if it is released before. It does not borrow the guard, so
     /// that it can be awaited beside the work:
     ///
-    /// ```no_run
+    /// ```
     /// # async fn work() {}
-    /// # async fn example(client: elock_client::Client) -> Result<(), elock_client::Error> {
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/server.rs"));
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), elock_client::Error> {
+    /// # let client = elock_client::Client::connect(&server().await).await?;
     /// let guard = client.lock("leader").await?;
     /// tokio::select! {
     ///     () = work() => guard.release().await?,
@@ -144,7 +150,13 @@ impl Guard {
         let deadline = self.session.vital.options.request_deadline;
         match tokio::time::timeout(deadline, outcome).await {
             Ok(Ok(outcome)) => released(outcome),
-            _ => Err(ConnectionError::ClientClosed.into()),
+            _ => {
+                let servers = self.session.vital.options.servers.addresses();
+                Err(Error::Connection(ConnectionError::TimedOut {
+                    address: servers[0].clone(),
+                    after: deadline,
+                }))
+            }
         }
     }
 

@@ -14,7 +14,7 @@ use crate::hold::Hold;
 use crate::listing::{Page, SessionEntry};
 use crate::options::Options;
 use crate::session::handshake::{missing, token_of};
-use crate::session::{Batch, Outcome, Session};
+use crate::session::{Batch, Outcome, Session, Vital};
 
 /// The timer of the runtime may stand still while the machine sleeps, so it is never set for longer.
 const LONGEST_SLEEP: Duration = Duration::from_secs(1);
@@ -66,14 +66,11 @@ impl Keeper {
         session
     }
 
-    /// The sessions that hold nothing: those that nobody uses, and those of requests whose callers are
-    /// gone, which may be giving a lock back.
-    pub(crate) fn without_locks(&self) -> Vec<Arc<Session>> {
-        let all = self.all();
-        let sessions = all.iter().filter_map(|kept| kept.session.upgrade());
-        sessions
-            .filter(|session| session.vital.holds().is_empty())
-            .collect()
+    /// Of all sessions that somebody uses.
+    pub(crate) fn vitals(&self) -> Vec<Arc<Vital>> {
+        let sessions = self.all();
+        let used = sessions.iter().filter_map(|kept| kept.session.upgrade());
+        used.map(|session| Arc::clone(&session.vital)).collect()
     }
 
     pub(crate) fn ring(&self) {

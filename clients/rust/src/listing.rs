@@ -201,6 +201,9 @@ pub struct SessionEntry {
     /// The key that it waits for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waits_for: Option<String>,
+    /// That key's bytes in base64, where `waits_for` is not them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waits_for_base64: Option<String>,
     /// For how long it has waited.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waited_ms: Option<u64>,
@@ -212,9 +215,20 @@ pub struct SessionEntry {
 impl LockEntry {
     /// The key itself.
     pub fn key_bytes(&self) -> Vec<u8> {
-        self.key_base64
-            .as_ref()
-            .and_then(|text| STANDARD.decode(text).ok())
-            .unwrap_or_else(|| self.key.clone().into_bytes())
+        bytes_of(&self.key, self.key_base64.as_deref())
     }
+}
+
+impl SessionEntry {
+    /// The key that it waits for, itself.
+    pub fn waits_for_bytes(&self) -> Option<Vec<u8>> {
+        let shown = self.waits_for.as_deref()?;
+        Some(bytes_of(shown, self.waits_for_base64.as_deref()))
+    }
+}
+
+fn bytes_of(shown: &str, base64: Option<&str>) -> Vec<u8> {
+    base64
+        .and_then(|text| STANDARD.decode(text).ok())
+        .unwrap_or_else(|| shown.as_bytes().to_owned())
 }

@@ -18,12 +18,16 @@ const LONGEST_NAME: usize = 128;
 
 /// How a [`Client`] connects.
 ///
-/// ```no_run
-/// # async fn example() -> Result<(), elock_client::Error> {
+/// ```
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/server.rs"));
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), elock_client::Error> {
+/// # let servers = server().await;
 /// use std::time::Duration;
 /// use elock_client::Options;
 ///
-/// let client = Options::new("elock://db1:11400,db2:11400".parse()?)
+/// // Such as "elock://db1:11400,elock://db2:11400".
+/// let client = Options::new(servers.parse()?)
 ///     .name("web-3:cron")
 ///     .grace(Duration::from_secs(60))
 ///     .connect()

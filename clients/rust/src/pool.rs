@@ -87,12 +87,6 @@ impl Pool {
         idle.retain(|one| one.session.is_up() && now < one.since.plus(LONGEST_IDLE));
         !idle.is_empty()
     }
-
-    /// Gives up all that nobody uses.
-    pub(crate) fn clear(&self) -> Vec<Arc<Session>> {
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        idle.drain(..).map(|one| one.session).collect()
-    }
 }
 
 impl Drop for Lane {

@@ -26,12 +26,14 @@ pub(super) async fn run(vital: Arc<Vital>, inbox: mpsc::UnboundedReceiver<Outgoi
         server: None,
         undone: VecDeque::new(),
         failures: 0,
+        pause: Duration::ZERO,
     };
     while let Some(joined) = link.connect().await {
         link.server = Some(joined.server.clone());
         link.vital.state.send_replace(State::Up(joined.server));
         link.vital.bell.notify_one();
         let undone = std::mem::take(&mut link.undone);
+        let begun = Moment::now();
         let mut wire = Wire::new(joined.connection, Arc::clone(&link.vital), undone);
         let ended = wire.serve(&mut link.inbox).await;
         link.vital.set_waiting_since(None, false);
@@ -41,6 +43,10 @@ pub(super) async fn run(vital: Arc<Vital>, inbox: mpsc::UnboundedReceiver<Outgoi
                 break;
             }
             Some(error) => link.broke(wire, error),
+        }
+        // A server that ends each connection before it answers is not asked without pause.
+        if link.vital.confirmed() >= begun {
+            link.pause = Duration::ZERO;
         }
     }
     link.vital.state.send_replace(State::Ended);
@@ -57,12 +63,13 @@ struct Link {
     /// What must be done on the next connection.
     undone: VecDeque<Asked>,
     failures: u64,
+    /// Before the next attempt to connect.
+    pause: Duration,
 }
 
 impl Link {
     /// The next connection; none if nobody needs one any more.
     async fn connect(&mut self) -> Option<Joined> {
-        let mut pause = Duration::ZERO;
         let began = Moment::now();
         loop {
             // What is left to release ends by itself, when the session does.
@@ -71,14 +78,13 @@ impl Link {
                 return None;
             }
             if !self.is_closed && !self.vital.is_wanted() && self.undone.is_empty() {
-                pause = Duration::ZERO;
                 self.rest().await;
                 continue;
             }
-            if !pause.is_zero() {
-                self.pause(pause).await;
+            if !self.pause.is_zero() {
+                self.rest_for(self.pause).await;
             }
-            pause = self.next_pause(pause);
+            self.pause = self.next_pause();
             match self.try_each().await {
                 Ok(joined) => return Some(joined),
                 Err(error) => {
@@ -92,11 +98,11 @@ impl Link {
         }
     }
 
-    fn next_pause(&self, pause: Duration) -> Duration {
+    fn next_pause(&self) -> Duration {
         let reconnect = self.vital.options.reconnect;
-        match pause.is_zero() {
+        match self.pause.is_zero() {
             true => reconnect.first_pause,
-            false => reconnect.longest_pause.min(vary(pause * 2)),
+            false => vary(reconnect.longest_pause.min(self.pause * 2)),
         }
     }
 
@@ -108,7 +114,7 @@ impl Link {
         }
     }
 
-    async fn pause(&mut self, pause: Duration) {
+    async fn rest_for(&mut self, pause: Duration) {
         let over = sleep(pause);
         tokio::pin!(over);
         loop {
