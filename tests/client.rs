@@ -206,3 +206,26 @@ fn a_client_that_is_closed_leaves_no_session_behind() {
         });
     });
 }
+
+/// A program that is told to stop while it waits ends at once, and takes its request with it.
+#[test]
+fn what_was_given_up_is_seen_to_before_a_client_is_closed() {
+    let server = Server::start();
+    let (one, waited) = (server.connect(), server.connect());
+    let mut holder = one;
+    holder.ask("lock k", "200 Acquired");
+    run(async {
+        let client = connect(&server).await;
+        let asked = tokio::time::timeout(Duration::ZERO, client.lock("k").wait(WAIT).into_future());
+        assert!(asked.await.is_err());
+        let waiting = tokio::spawn(client.lock("k").wait(WAIT).into_future());
+        server.until_waiting(1);
+        holder.ask("unlock k", "200 Unlocked");
+        waiting.abort();
+        drop(waiting.await);
+        client.close().await;
+    });
+    // The runtime is gone, so that nothing more is done for it.
+    let mut waited = waited;
+    waited.ask("lock k", "200 Acquired");
+}

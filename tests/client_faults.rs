@@ -196,6 +196,63 @@ fn a_request_that_waits_is_asked_anew_when_its_connection_breaks() {
     });
 }
 
+#[test]
+fn a_release_that_did_not_arrive_is_sent_again_on_the_next_connection() {
+    let server = Server::start();
+    run(async {
+        let proxy = Proxy::start(server.address).await;
+        let client = options(proxy.address)
+            .grace(2 * WAIT)
+            .connect()
+            .await
+            .expect("connected");
+        let (dropped, released) = (client.lock("k").await, client.lock("other").await);
+        let (dropped, released) = (dropped.expect("free"), released.expect("free"));
+        proxy.set(Network::Silent);
+        drop(dropped);
+        let released = tokio::spawn(released.release());
+        proxy.cut();
+        proxy.set(Network::Works);
+        // The session itself would keep them for longer than this waits.
+        let both = connect(server.address)
+            .await
+            .lock_all(["k", "other"])
+            .wait(WAIT)
+            .await;
+        drop(both.expect("its turn"));
+        released
+            .await
+            .expect("no panic")
+            .expect("it was held all the time");
+    });
+}
+
+/// The server grants it, and the answer is lost; the caller has no patience for another connection.
+#[test]
+fn a_grant_that_nobody_was_told_of_is_given_back() {
+    let server = Server::start();
+    run(async {
+        let proxy = Proxy::start(server.address).await;
+        let options = options(proxy.address).grace(2 * WAIT);
+        let client = options
+            .request_deadline(GRACE)
+            .connect()
+            .await
+            .expect("connected");
+        proxy.swallow();
+        proxy.set_for_new(Network::Refuses);
+        let asked = client.lock("k").await;
+        assert!(matches!(asked, Err(Error::Connection(_))), "{asked:?}");
+        let other = connect(server.address).await;
+        assert!(
+            matches!(other.lock("k").await, Err(Error::Unavailable)),
+            "the session has it"
+        );
+        proxy.set_for_new(Network::Works);
+        drop(other.lock("k").wait(WAIT).await.expect("given back"));
+    });
+}
+
 /// The grant goes into a connection that stands and of which nothing comes back.
 #[test]
 fn a_grant_that_was_swallowed_by_the_network_is_asked_for_again() {

@@ -24,7 +24,7 @@ const KEYS: u64 = 12;
 /// How often each task does something.
 fn rounds() -> u64 {
     let asked = std::env::var("ELOCK_ROUNDS").ok();
-    asked.and_then(|text| text.parse().ok()).unwrap_or(60)
+    asked.and_then(|text| text.parse().ok()).unwrap_or(30)
 }
 
 /// Not random in any strict sense: enough to vary what happens.

@@ -9,6 +9,7 @@ pub mod history;
 pub mod process;
 #[cfg(feature = "cli")]
 pub mod proxy;
+pub mod transcript;
 
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};

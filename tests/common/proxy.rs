@@ -72,6 +72,12 @@ impl Proxy {
         self.network.send_replace(network);
     }
 
+    /// For new connections; on those that there are, bytes pass.
+    pub fn set_for_new(&self, network: Network) {
+        assert!(network != Network::Silent, "that is for all");
+        self.set(network);
+    }
+
     /// Ends all connections.
     pub fn cut(&self) {
         self.fate.send_modify(|fate| fate.cuts += 1);

@@ -1,0 +1,143 @@
+//! The task that asks the server, again and again, over a connection of its own, and connects again
+//! when that breaks.
+
+use std::sync::Arc;
+use std::sync::mpsc::SyncSender;
+use std::time::{Duration, Instant};
+
+use elock_client::command::Name;
+use elock_client::{Connection, ConnectionError, Error, Servers};
+use tokio::sync::watch;
+use tokio::time::sleep_until;
+
+use super::events::Event;
+use super::pace::{Pace, later};
+use super::round::{Interest, Reader, Sample};
+
+/// How long a server may take to accept, and for each answer.
+const DEADLINE: Duration = Duration::from_secs(20);
+
+/// What the server is like, or that it is not there.
+#[derive(Debug, Clone)]
+pub enum Report {
+    /// It was asked, and is asked again so long after that.
+    Told(Arc<Sample>, Duration),
+    /// There is no connection.
+    Unreachable {
+        /// Since when.
+        since: Instant,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// Asks servers and reports.
+#[derive(Debug)]
+pub struct Poller {
+    servers: Servers,
+    pace: Pace,
+    interest: watch::Receiver<Interest>,
+    reports: SyncSender<Event>,
+}
+
+impl Poller {
+    /// For these servers.
+    pub fn new(
+        servers: Servers,
+        pace: Pace,
+        interest: watch::Receiver<Interest>,
+        reports: SyncSender<Event>,
+    ) -> Self {
+        Self {
+            servers,
+            pace,
+            interest,
+            reports,
+        }
+    }
+
+    /// Goes on until nobody listens any more.
+    pub async fn run(mut self) {
+        let mut since = Instant::now();
+        for number in 1.. {
+            let reason = match self.connect().await {
+                Ok((connection, address)) => {
+                    let reader = Reader::new(address, number);
+                    let error = self.ask(connection, reader, &mut since).await;
+                    error.to_string()
+                }
+                Err(error) => error.to_string(),
+            };
+            self.report(Report::Unreachable { since, reason });
+            if self.interest.has_changed().is_err() {
+                return;
+            }
+            tokio::time::sleep(self.pace.retry()).await;
+        }
+    }
+
+    /// To the first server that accepts. If none does, the error is that of the last.
+    async fn connect(&self) -> Result<(Connection, String), ConnectionError> {
+        let mut outcome = Err(ConnectionError::ClientClosed);
+        for address in self.servers.addresses() {
+            outcome = Connection::connect_within(address, DEADLINE)
+                .await
+                .map(|connection| (connection, address.to_string()));
+            if outcome.is_ok() {
+                break;
+            }
+        }
+        outcome
+    }
+
+    /// Round after round, until one fails.
+    async fn ask(
+        &mut self,
+        mut connection: Connection,
+        mut reader: Reader,
+        since: &mut Instant,
+    ) -> Error {
+        let name = Name {
+            name: b"elock-top".to_vec(),
+        };
+        // A server without names can be looked at, too.
+        if let Err(error @ Error::Connection(_)) = connection.call(&name).await {
+            return error;
+        }
+        loop {
+            let begin = Instant::now();
+            let interest = self.interest.borrow_and_update().clone();
+            let round = reader.read(&mut connection, &interest, self.pace.time_of_round());
+            let sample = match round.await {
+                Ok(sample) => sample,
+                Err(error) => return error,
+            };
+            *since = Instant::now();
+            let took = sample.took;
+            let interval = self.pace.interval(took);
+            self.report(Report::Told(Arc::new(sample), interval));
+            tokio::select! {
+                () = sleep_until(later(begin, interval)) => {}
+                () = self.wished(interest.wishes) => {
+                    sleep_until(later(begin, self.pace.interval_at_once(took))).await;
+                }
+            }
+        }
+    }
+
+    /// Waits until a person wants to see something else.
+    async fn wished(&mut self, wishes: u64) {
+        let is_other = |now: &Interest| now.wishes != wishes;
+        let is_over = self.interest.wait_for(is_other).await.is_err();
+        if is_over {
+            // Nobody looks any more, and the process is about to end.
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Every report is whole. So one for which there is no room, as the terminal does not take what is
+    /// written, can be left out.
+    fn report(&self, report: Report) {
+        let _ = self.reports.try_send(Event::Report(report));
+    }
+}

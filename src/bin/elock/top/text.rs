@@ -1,0 +1,142 @@
+//! Text of others in cells of a terminal: what it may contain, and how wide it is.
+
+use ratatui::buffer::CellWidth;
+
+/// At most `width` cells of the text; an ellipsis ends what is longer. A character that has no width of
+/// its own, such as one that turns the direction of writing, is shown by its number: so no text can look
+/// like another or leave its cells.
+pub fn fit(text: &str, width: usize) -> String {
+    let mut fitted = String::new();
+    let (mut used, mut kept, mut kept_bytes) = (0, 0, 0);
+    for character in text.chars() {
+        let piece = piece_of(character);
+        let cells = width_of(&piece);
+        if used + cells > width {
+            fitted.truncate(kept_bytes);
+            fitted.extend(std::iter::repeat_n(' ', width.saturating_sub(kept + 1)));
+            if width > 0 {
+                fitted.insert(kept_bytes, '…');
+            }
+            return fitted.trim_end().to_owned();
+        }
+        fitted.push_str(&piece);
+        used += cells;
+        if used < width {
+            (kept, kept_bytes) = (used, fitted.len());
+        }
+    }
+    fitted
+}
+
+/// The whole text in lines of at most `width` cells.
+pub fn wrap(text: &str, width: usize) -> Vec<String> {
+    let (mut lines, mut used) = (vec![String::new()], 0);
+    for character in text.chars() {
+        let piece = piece_of(character);
+        let cells = width_of(&piece);
+        if used + cells > width && used > 0 {
+            lines.push(String::new());
+            used = 0;
+        }
+        if let Some(line) = lines.last_mut() {
+            line.push_str(&piece);
+        }
+        used += cells;
+    }
+    lines
+}
+
+fn piece_of(character: char) -> String {
+    let mut bytes = [0; 4];
+    match character.is_control() || character.encode_utf8(&mut bytes).cell_width() == 0 {
+        true => format!("\\u{{{:x}}}", u32::from(character)),
+        false => character.to_string(),
+    }
+}
+
+/// How many cells a text takes that has been fitted or is this program's own.
+pub fn width_of(text: &str) -> usize {
+    match text.is_ascii() {
+        true => text.len(),
+        false => usize::from(text.cell_width()),
+    }
+}
+
+/// Fitted, and filled with spaces behind.
+pub fn left(text: &str, width: usize) -> String {
+    let text = fit(text, width);
+    let space = width.saturating_sub(width_of(&text));
+    text + &" ".repeat(space)
+}
+
+/// Fitted, and filled with spaces before.
+pub fn right(text: &str, width: usize) -> String {
+    let text = fit(text, width);
+    " ".repeat(width.saturating_sub(width_of(&text))) + &text
+}
+
+/// `1,234,567`.
+pub fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut shown = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            shown.push(',');
+        }
+        shown.push(digit);
+    }
+    shown
+}
+
+/// So many a second; small ones with a decimal.
+pub fn rate(per_second: f64) -> String {
+    match per_second {
+        rate if rate <= 0.0 => "0".to_owned(),
+        rate if rate < 0.1 => "<0.1".to_owned(),
+        rate if rate < 9.95 => format!("{rate:.1}"),
+        rate => grouped(rate.round() as u64),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_is_cut_at_its_width() {
+        assert_eq!(fit("report", 6), "report");
+        assert_eq!(fit("reports", 6), "repor…");
+        assert_eq!(fit("x", 0), "");
+        assert_eq!(fit("xy", 1), "…");
+        assert_eq!(fit("日本語", 6), "日本語");
+        assert_eq!(fit("日本語", 5), "日本…");
+        assert_eq!(fit("日本語", 4), "日…");
+        assert_eq!(left("日本語", 4), "日… ");
+        assert_eq!(right("ab", 4), "  ab");
+    }
+
+    #[test]
+    fn nothing_without_a_width_of_its_own_is_shown_raw() {
+        let hostile = "a\x1b[2J\u{202e}b\u{301}\u{200d}\u{9b}";
+        let shown = fit(hostile, 80);
+        assert_eq!(shown, r"a\u{1b}[2J\u{202e}b\u{301}\u{200d}\u{9b}");
+        assert_eq!(wrap(hostile, 9)[0], r"a\u{1b}[2");
+        let zalgo: String = std::iter::repeat_n('\u{301}', 10_000).collect();
+        assert!(fit(&zalgo, 20).len() < 30);
+    }
+
+    #[test]
+    fn wrapped_text_is_whole() {
+        assert_eq!(wrap("abcdef", 4), ["abcd", "ef"]);
+        assert_eq!(wrap("", 4), [""]);
+        assert_eq!(wrap("日本", 1), ["日", "本"]);
+    }
+
+    #[test]
+    fn numbers_are_grouped() {
+        let shown = [0, 999, 1_000, 1_234_567].map(grouped);
+        assert_eq!(shown, ["0", "999", "1,000", "1,234,567"]);
+        let shown = [0.0, 0.01, 0.25, 9.96, 1_234.5].map(rate);
+        assert_eq!(shown, ["0", "<0.1", "0.2", "10", "1,235"]);
+    }
+}
