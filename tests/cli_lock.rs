@@ -336,11 +336,8 @@ fn what_a_command_leaves_running_is_left_alone() {
 fn a_session_is_called_by_its_machine_process_and_program() {
     let server = Server::start();
     for (words, ending) in [(&[][..], ":sh"), (&["--name", "deploy"], "deploy")] {
-        let mut running = Elock::script(
-            server.address,
-            &[&["k"], words].concat(),
-            "echo on; sleep 60",
-        );
+        let words = [&[ending], words].concat();
+        let mut running = Elock::script(server.address, &words, "echo on; sleep 60");
         running.expect("on");
         let sessions = server.connect().ask_list("sessions");
         let named = |line: &String| line.contains(&format!("{ending}\""));
