@@ -144,6 +144,15 @@ fn a_command_in_the_background_gets_the_terminal_by_fg() {
     shell.until(">");
 }
 
+#[test]
+fn the_command_hears_all_signals() {
+    let server = Server::start();
+    let mut shell = Shell::start(&server);
+    shell.types("$ELOCK lock k -- grep Sig''Blk /proc/self/status\n");
+    shell.until("SigBlk:\t");
+    shell.until("0000000000000000");
+}
+
 /// Where nobody would continue it, nothing is stopped.
 #[test]
 fn without_a_shell_control_z_is_nothing() {

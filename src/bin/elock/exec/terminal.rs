@@ -3,7 +3,7 @@
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileTypeExt;
 
-use nix::sys::signal::{SigSet, Signal as NixSignal};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal as NixSignal};
 use rustix::io::Errno;
 use rustix::process::{
     Pid, Signal, getpgid, getpgrp, getpid, getppid, getsid, kill_current_process_group,
@@ -21,11 +21,6 @@ impl Terminal {
     /// None, if the session has no terminal.
     pub fn open() -> Option<Self> {
         let tty = OpenOptions::new().read(true).write(true).open("/dev/tty");
-        // Whoever gives the terminal away from the background, and takes it back, is stopped by this
-        // signal otherwise.
-        let mut stopping = SigSet::empty();
-        stopping.add(NixSignal::SIGTTOU);
-        stopping.thread_block().ok()?;
         Some(Self {
             tty: tty.ok()?,
             is_given: false,
@@ -51,13 +46,13 @@ impl Terminal {
 
     /// Gives it to the command's group.
     pub fn give(&mut self, group: Pid) {
-        self.is_given = tcsetpgrp(&self.tty, group).is_ok();
+        self.is_given = self.set(group);
     }
 
     /// The stage takes it for its own group, with which it becomes the command: before that there is
     /// nothing that could ask for it.
     pub fn take_for_stage(&self) {
-        let _ = tcsetpgrp(&self.tty, getpgrp());
+        self.set(getpgrp());
     }
 
     /// What the stage did.
@@ -75,8 +70,20 @@ impl Terminal {
         };
         let is_gone = test_kill_process_group(foreground) == Err(Errno::SRCH);
         if foreground == group || is_gone {
-            let _ = tcsetpgrp(&self.tty, getpgrp());
+            self.set(getpgrp());
         }
+    }
+
+    /// Whoever does this from the background is stopped by a signal, unless that is blocked. It is so for
+    /// no longer than this, as commands inherit what is blocked.
+    fn set(&self, group: Pid) -> bool {
+        let stopping = SigSet::from(NixSignal::SIGTTOU);
+        let Ok(before) = stopping.thread_swap_mask(SigmaskHow::SIG_BLOCK) else {
+            return false;
+        };
+        let is_set = tcsetpgrp(&self.tty, group).is_ok();
+        let _ = before.thread_set_mask();
+        is_set
     }
 
     /// Stops, so that the shell has its turn, until it is continued. If the command had the terminal,
