@@ -70,7 +70,9 @@ fn contend(
             journal.hold(true);
             let holder = until_other(&journal, before);
             fail(round, &journal, holder);
+            // Before others are held, this one has to have seen that it is not any more.
             journal.hold(false);
+            until_ended(holder);
             before = Some(holder);
         }
         drop(end);

@@ -9,14 +9,15 @@ mod elock;
 
 use std::io::{Read, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
 
-use common::Server;
+use common::{PATIENCE, Server};
 
 /// A shell at a terminal.
 struct Shell {
     child: Child,
     keyboard: ChildStdin,
-    screen: ChildStdout,
+    screen: Receiver<Vec<u8>>,
     seen: String,
 }
 
@@ -36,7 +37,7 @@ impl Shell {
             .expect("script runs");
         let mut shell = Self {
             keyboard: child.stdin.take().expect("piped"),
-            screen: child.stdout.take().expect("piped"),
+            screen: watched(child.stdout.take().expect("piped")),
             child,
             seen: String::new(),
         };
@@ -53,14 +54,28 @@ impl Shell {
     #[track_caller]
     fn until(&mut self, text: &str) {
         while !self.seen.contains(text) {
-            let mut bytes = [0; 1024];
-            let read = self.screen.read(&mut bytes).expect("a screen");
-            assert!(read > 0, "the screen ended without {text:?}: {}", self.seen);
-            self.seen.push_str(&String::from_utf8_lossy(&bytes[..read]));
+            match self.screen.recv_timeout(PATIENCE) {
+                Ok(bytes) => self.seen.push_str(&String::from_utf8_lossy(&bytes)),
+                Err(_) => panic!("no {text:?} on the screen: {:?}", self.seen),
+            }
         }
         let end = self.seen.find(text).expect("it is there") + text.len();
         self.seen.drain(..end);
     }
+}
+
+/// What comes, as it comes.
+fn watched(mut screen: ChildStdout) -> Receiver<Vec<u8>> {
+    let (shown, seen) = channel();
+    std::thread::spawn(move || {
+        let mut bytes = [0; 1024];
+        while let Ok(read @ 1..) = screen.read(&mut bytes) {
+            if shown.send(bytes[..read].to_vec()).is_err() {
+                return;
+            }
+        }
+    });
+    seen
 }
 
 impl Drop for Shell {
