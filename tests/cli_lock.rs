@@ -44,7 +44,7 @@ fn the_exit_code_is_the_commands() {
 fn a_command_that_cannot_be_run_is_told_from_one_that_failed() {
     let server = Server::start();
     let (code, _, said) = run(&server, &["k", "--", "./no\x1b[31m such"]);
-    let line = "elock: ./no\\u{1b}[31m such: No such file or directory (os error 2)\n";
+    let line = "elock: ./no\\x1B[31m such: No such file or directory (os error 2)\n";
     assert_eq!((code, said.as_str()), (Some(127), line));
     let (code, _, said) = run(&server, &["k", "--", "/"]);
     let line = "elock: /: Permission denied (os error 13)\n";

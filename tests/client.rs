@@ -229,3 +229,29 @@ fn what_was_given_up_is_seen_to_before_a_client_is_closed() {
     let mut waited = waited;
     waited.ask("lock k", "200 Acquired");
 }
+
+/// More than a server takes ahead of the answer to a request that waits.
+#[test]
+fn what_is_asked_behind_a_wait_is_not_sent_before_it_is_over() {
+    const KEYS: usize = 1000;
+    let server = Server::start();
+    run(async {
+        let (client, other) = (connect(&server).await, connect(&server).await);
+        let held = other.lock("k").await.expect("free");
+        let session = client.session().await.expect("a connection");
+        let waiting = tokio::spawn(session.lock("k").wait(WAIT).into_future());
+        server.until_waiting(1);
+        let mut behind = tokio::task::JoinSet::new();
+        for number in 0..KEYS {
+            let key = format!("{number}-{}", "k".repeat(100));
+            behind.spawn(session.lock(key).into_future());
+        }
+        // Each of them has asked by now: an answer that comes later says so.
+        drop(client.info().await.expect("an answer"));
+        held.release().await.expect("it was held");
+        let guard = waiting.await.expect("no panic").expect("its turn");
+        let behind = behind.join_all().await;
+        assert!(behind.iter().all(Result::is_ok));
+        assert!(guard.is_held());
+    });
+}

@@ -253,9 +253,37 @@ fn a_grant_that_nobody_was_told_of_is_given_back() {
     });
 }
 
+#[test]
+fn a_grant_that_came_when_nobody_waited_any_more_is_given_back() {
+    let server = Server::start();
+    run(async {
+        let proxy = Proxy::start(server.address).await;
+        let client = options(proxy.address)
+            .grace(2 * WAIT)
+            .connect()
+            .await
+            .expect("connected");
+        let holder = connect(server.address).await;
+        let held = holder.lock("k").await.expect("free");
+        let waiting = tokio::spawn(client.lock("k").wait(WAIT).into_future());
+        server.until_waiting(1);
+        proxy.swallow();
+        held.release().await.expect("it was held");
+        server.until_waiting(0);
+        waiting.abort();
+        drop(holder.lock("k").wait(WAIT).await.expect("given back"));
+    });
+}
+
 /// The grant goes into a connection that stands and of which nothing comes back.
 #[test]
 fn a_grant_that_was_swallowed_by_the_network_is_asked_for_again() {
+    // All the client's connections are silent, or the one that waits.
+    swallowed(0);
+    swallowed(1);
+}
+
+fn swallowed(spared: u64) {
     let server = Server::start();
     run(async {
         let proxy = Proxy::start(server.address).await;
@@ -263,7 +291,7 @@ fn a_grant_that_was_swallowed_by_the_network_is_asked_for_again() {
         let held = holder.lock("k").await.expect("free");
         let waiting = tokio::spawn(client.lock("k").wait(WAIT).into_future());
         server.until_waiting(1);
-        proxy.swallow();
+        proxy.swallow_but(spared);
         held.release().await.expect("it was held");
         let guard = waiting.await.expect("no panic").expect("its turn");
         assert!(guard.is_held());

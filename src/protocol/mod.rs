@@ -16,5 +16,5 @@ pub use listing::{
 };
 pub use reply::{Info, Reply, StateReply, Stats};
 pub use request::{
-    AskedMode, BadRequest, COMMANDS, KnownState, LONGEST_NAME, Owned, Request, Usage,
+    AskedMode, BadRequest, COMMANDS, KeysAsked, KnownState, LONGEST_NAME, Owned, Request, Usage,
 };

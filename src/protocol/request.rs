@@ -46,7 +46,7 @@ commands! {
     RESUME: "resume" "<id>" "take that session over, also from another connection";
     NAME: "name" "<word>" "what this session is called, for people to see";
     INFO: "info" "" "the server, and what has happened, in numbers";
-    LOCKS: "locks" "[prefix [after]]" "the locks whose keys begin so, or all (*)";
+    LOCKS: "locks" "[prefix [after]]" "the locks whose keys begin so, or all (*), or one (=key)";
     SESSIONS: "sessions" "[after]" "the sessions";
     STATS: "stats" "" "three counters";
     DEBUG: "debug" "" "all sessions, locks and waiting requests";
@@ -153,8 +153,8 @@ pub enum Request<'a> {
     Info,
     /// Ask for locks, in the order of their keys.
     Locks {
-        /// What their keys begin with.
-        prefix: Vec<u8>,
+        /// Which.
+        which: KeysAsked,
         /// The key behind which the list begins.
         after: Option<Vec<u8>>,
     },
@@ -303,7 +303,10 @@ impl fmt::Debug for Request<'_> {
             Self::Resume { .. } => f.write_str("resume (an id)"),
             Self::Name { name } => write!(f, "name {}", name.escape_ascii()),
             Self::Info => f.write_str("info"),
-            Self::Locks { prefix, .. } => write!(f, "locks {}", prefix.escape_ascii()),
+            Self::Locks { which, .. } => match which {
+                KeysAsked::Are(key) => write!(f, "locks ={}", key.escape_ascii()),
+                KeysAsked::BeginWith(prefix) => write!(f, "locks {}", prefix.escape_ascii()),
+            },
             Self::Sessions { after } => write!(f, "sessions {}", after.0),
             Self::Stats => f.write_str("stats"),
             Self::Debug => f.write_str("debug"),
@@ -319,6 +322,15 @@ const MAX_WAIT: Duration = Duration::from_millis(u32::MAX as u64);
 
 /// The most arguments that any command takes that does not take any number of them.
 const MOST_ARGUMENTS: usize = 5;
+
+/// Which locks `locks` asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KeysAsked {
+    /// Those whose keys begin with these bytes.
+    BeginWith(Vec<u8>),
+    /// The one with this key.
+    Are(Vec<u8>),
+}
 
 impl<'a> Request<'a> {
     /// Parses one line without its end. Words are separated by one or more spaces.
@@ -431,9 +443,10 @@ impl<'a> Request<'a> {
             (b"name", [_]) => Err(BadRequest::NameTooLong),
             (b"info", []) => Ok(Self::Info),
             (b"locks", [] | [_] | [_, _]) => Ok(Self::Locks {
-                prefix: match arguments.first().copied() {
-                    None | Some(b"*") => Vec::new(),
-                    Some(prefix) => unescape(prefix),
+                which: match arguments.first().copied() {
+                    None | Some(b"*") => KeysAsked::BeginWith(Vec::new()),
+                    Some([b'=', key @ ..]) => KeysAsked::Are(unescape(key)),
+                    Some(prefix) => KeysAsked::BeginWith(unescape(prefix)),
                 },
                 after: arguments.get(1).map(|after| unescape(after)),
             }),
@@ -759,15 +772,21 @@ mod tests {
 
     #[test]
     fn a_prefix_may_name_any_byte() {
-        let prefix = |line: &'static [u8]| match Request::parse(line) {
-            Ok(Request::Locks { prefix, after }) => (prefix, after),
+        let asked = |line: &'static [u8]| match Request::parse(line) {
+            Ok(Request::Locks { which, after }) => (which, after),
             other => panic!("{other:?}"),
         };
-        assert_eq!(prefix(b"locks"), (vec![], None));
-        assert_eq!(prefix(b"locks *"), (vec![], None));
-        assert_eq!(prefix(b"locks \\x2A"), (b"*".to_vec(), None));
-        let (found, after) = prefix(b"locks a\\x4 a\\x5Cx\\xfF\\");
-        assert_eq!(found, b"a\\x4");
+        let begin_with = |prefix: &[u8]| KeysAsked::BeginWith(prefix.to_vec());
+        assert_eq!(asked(b"locks"), (begin_with(b""), None));
+        assert_eq!(asked(b"locks *"), (begin_with(b""), None));
+        assert_eq!(asked(b"locks \\x2A"), (begin_with(b"*"), None));
+        assert_eq!(asked(b"locks \\x3D"), (begin_with(b"="), None));
+        assert_eq!(
+            asked(b"locks =a\\x20"),
+            (KeysAsked::Are(b"a ".to_vec()), None)
+        );
+        let (found, after) = asked(b"locks a\\x4 a\\x5Cx\\xfF\\");
+        assert_eq!(found, begin_with(b"a\\x4"));
         assert_eq!(after.as_deref(), Some(&b"a\\x\xff\\"[..]));
     }
 

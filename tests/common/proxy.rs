@@ -24,8 +24,10 @@ pub enum Network {
 struct Fate {
     /// Those that were made before so many cuts are ended.
     cuts: u64,
-    /// Those that were made before so many of these lose what comes from the server from then on.
+    /// Those that were made before so many of these lose what comes from the server from then on,
     swallows: u64,
+    /// but for so many of the first.
+    spared: u64,
 }
 
 /// Ends, with all its connections, when dropped.
@@ -47,18 +49,21 @@ impl Proxy {
             fate: watch::Sender::new(Fate {
                 cuts: 0,
                 swallows: 0,
+                spared: 0,
             }),
         };
         let (target, network) = (Arc::clone(&proxy.target), proxy.network.subscribe());
         let fate = proxy.fate.subscribe();
         tokio::spawn(async move {
             let mut ended = fate.clone();
+            let mut number = 0;
             loop {
                 tokio::select! {
                     accepted = listener.accept() => {
                         let (client, _) = accepted.expect("a connection");
                         let target = *target.lock().unwrap_or_else(PoisonError::into_inner);
-                        tokio::spawn(join(client, target, network.clone(), fate.clone()));
+                        tokio::spawn(join(number, client, target, network.clone(), fate.clone()));
+                        number += 1;
                     }
                     changed = ended.changed() => if changed.is_err() { return },
                 }
@@ -85,7 +90,15 @@ impl Proxy {
 
     /// Nothing comes back any more on the connections that there are; they stand.
     pub fn swallow(&self) {
-        self.fate.send_modify(|fate| fate.swallows += 1);
+        self.swallow_but(0);
+    }
+
+    /// The same, but for so many of the first connections.
+    pub fn swallow_but(&self, spared: u64) {
+        self.fate.send_modify(|fate| {
+            fate.swallows += 1;
+            fate.spared = spared;
+        });
     }
 
     /// Whither new connections go.
@@ -95,6 +108,7 @@ impl Proxy {
 }
 
 async fn join(
+    number: u64,
     client: TcpStream,
     target: SocketAddr,
     network: watch::Receiver<Network>,
@@ -111,11 +125,15 @@ async fn join(
         stream.set_nodelay(true).expect("a socket");
     }
     let mut cut = fate.clone();
+    let arrives = || {
+        let now = *fate.borrow();
+        now.swallows == begun.swallows || number < now.spared
+    };
     let (from_client, to_client) = client.into_split();
     let (from_server, to_server) = server.into_split();
     tokio::select! {
         () = pass(from_client, to_server, network.clone(), || true) => {}
-        () = pass(from_server, to_client, network, || fate.borrow().swallows == begun.swallows) => {}
+        () = pass(from_server, to_client, network, arrives) => {}
         _ = cut.wait_for(|now| now.cuts > begun.cuts) => {}
     }
 }

@@ -343,7 +343,7 @@ commands! {
 
     /// `locks`: the first thousand locks whose keys begin so.
     GetLocks "locks" {
-        /// As [`GetLocks::prefix_of`] makes it; `*` for all.
+        /// As [`GetLocks::prefix_of`] or [`GetLocks::key`] makes it; `*` for all.
         prefix: Vec<u8> => |line, prefix| line.word(prefix),
         /// What the page before ended with.
         after: Option<Vec<u8>> => |line, after| line.optional(after.as_ref())
@@ -397,13 +397,30 @@ impl GetLocks {
         for (index, &byte) in bytes.iter().enumerate() {
             match byte {
                 b'*' if index == 0 => word.extend_from_slice(br"\x2A"),
-                b'\\' | b' ' | 0x7F.. | ..b' ' => {
-                    word.extend_from_slice(format!(r"\x{byte:02X}").as_bytes());
-                }
-                byte => word.push(byte),
+                b'=' if index == 0 => word.extend_from_slice(br"\x3D"),
+                byte => put_escaped(&mut word, byte),
             }
         }
         word
+    }
+
+    /// The word for this very key, for which the server need not search.
+    pub fn key(bytes: &[u8]) -> Vec<u8> {
+        let mut word = b"=".to_vec();
+        for &byte in bytes {
+            put_escaped(&mut word, byte);
+        }
+        word
+    }
+}
+
+/// What is no part of a word, or would be taken for something else, as `\xNN`.
+fn put_escaped(word: &mut Vec<u8>, byte: u8) {
+    match byte {
+        b'\\' | b' ' | 0x7F.. | ..b' ' => {
+            word.extend_from_slice(format!(r"\x{byte:02X}").as_bytes());
+        }
+        byte => word.push(byte),
     }
 }
 

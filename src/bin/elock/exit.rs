@@ -5,6 +5,8 @@ use std::process::ExitCode;
 
 use elock_client::Error;
 
+use crate::show::visible::visible;
+
 /// Others hold the lock, to the end of the wait; `elock lock` has `--conflict-exit-code` for it.
 pub const CONFLICT: u8 = 1;
 /// Bad usage, as clap has it.
@@ -36,16 +38,9 @@ pub fn fail(error: &Error) -> ExitCode {
     ExitCode::from(code(error))
 }
 
-/// A line on standard error. It may be closed; then the exit code has to do. What others chose, such
-/// as a key, cannot control the terminal by it.
+/// A line on standard error, in which a server's words may stand. It may be closed; then the exit code
+/// has to do.
 pub fn say(text: &str) {
-    let mut line = String::from("elock: ");
-    for char in text.chars() {
-        match char.is_control() {
-            true => line.extend(char.escape_default()),
-            false => line.push(char),
-        }
-    }
-    line.push('\n');
+    let line = format!("elock: {}\n", visible(text));
     let _ = std::io::stderr().write_all(line.as_bytes());
 }

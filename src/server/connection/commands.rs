@@ -12,7 +12,7 @@ use crate::model::{
     Ask, AskedFor, Key, Mode, NotResumed, NotStored, Owner, SessionId, SessionNumber,
 };
 use crate::protocol::{
-    AskedMode, BadRequest, KnownState, Owned, Reply, Request, StateReply, Stats,
+    AskedMode, BadRequest, KeysAsked, KnownState, Owned, Reply, Request, StateReply, Stats,
 };
 use crate::server::log_lines;
 use crate::server::session_guard::{SLICE, give_way, unlock_all};
@@ -43,7 +43,7 @@ pub(super) enum Pause {
     SetConnId(SessionId),
     Resume(SessionId),
     Locks {
-        prefix: Vec<u8>,
+        which: KeysAsked,
         after: Option<Vec<u8>>,
     },
     Sessions {
@@ -107,8 +107,8 @@ impl<S: Transport> Connection<S> {
                 return self.free(&Reply::Done);
             }
             Request::Info => return self.free(&Reply::Info(self.info())),
-            Request::Locks { prefix, after } => {
-                return ControlFlow::Break(Pause::Locks { prefix, after });
+            Request::Locks { which, after } => {
+                return ControlFlow::Break(Pause::Locks { which, after });
             }
             Request::Sessions { after } => {
                 return ControlFlow::Break(Pause::Sessions { after });
@@ -151,7 +151,7 @@ impl<S: Transport> Connection<S> {
             Pause::Break(key) => Box::pin(self.break_lock(&key)).await?,
             Pause::SetConnId(id) => Box::pin(self.set_conn_id(id)).await,
             Pause::Resume(id) => Box::pin(self.resume(id)).await?,
-            Pause::Locks { prefix, after } => Box::pin(self.list_locks(prefix, after)).await?,
+            Pause::Locks { which, after } => Box::pin(self.list_locks(which, after)).await?,
             Pause::Sessions { after } => Box::pin(self.list_sessions(after)).await?,
             Pause::Debug => Box::pin(self.debug()).await?,
             Pause::Quit => return Err(self.quit().await?),

@@ -11,8 +11,8 @@ use super::waiting::Interrupted;
 use super::{Connection, Gone, LINES_A_TURN};
 use crate::model::{Key, SessionEntry, SessionNumber, WaitsFor};
 use crate::protocol::{
-    Info, Reply, put_end, put_lock_entry, put_next_key, put_next_session, put_session_entry,
-    put_start,
+    Info, KeysAsked, Reply, put_end, put_lock_entry, put_next_key, put_next_session,
+    put_session_entry, put_start,
 };
 use crate::server::Shared;
 use crate::server::transport::Transport;
@@ -62,9 +62,16 @@ impl<S: Transport> Connection<S> {
     /// The first locks, in the order of their keys, each as it is when its line is written.
     pub(super) async fn list_locks(
         &mut self,
-        prefix: Vec<u8>,
+        which: KeysAsked,
         after: Option<Vec<u8>>,
     ) -> Result<(), Gone> {
+        let prefix = match which {
+            KeysAsked::BeginWith(prefix) => prefix,
+            KeysAsked::Are(key) => {
+                self.list_lock(&key);
+                return Ok(());
+            }
+        };
         let find = move |shared: &Shared| {
             let table = &shared.table;
             table.keys_after(&prefix, after.as_deref(), PAGE + 1)
@@ -77,12 +84,7 @@ impl<S: Transport> Connection<S> {
         self.within_its_time(async move |connection| {
             put_start(&mut connection.output, "LOCKS");
             for key in &keys {
-                let unix = SystemTime::now().duration_since(UNIX_EPOCH);
-                let now = (connection.shared.clock.now(), unix.unwrap_or_default());
-                let table = &connection.shared.table;
-                if let Some(entry) = table.lock_entry(key.as_bytes(), SHOWN, now) {
-                    put_lock_entry(&mut connection.output, &entry);
-                }
+                connection.put_lock(key.as_bytes());
                 connection.give_way().await?;
             }
             if let (true, Some(last)) = (has_more, keys.last()) {
@@ -92,6 +94,22 @@ impl<S: Transport> Connection<S> {
             Ok(())
         })
         .await
+    }
+
+    /// The lock of this very key, for which nothing has to be searched.
+    fn list_lock(&mut self, key: &[u8]) {
+        put_start(&mut self.output, "LOCKS");
+        self.put_lock(key);
+        put_end(&mut self.output);
+    }
+
+    /// The key's line, if it is held.
+    fn put_lock(&mut self, key: &[u8]) {
+        let unix = SystemTime::now().duration_since(UNIX_EPOCH);
+        let now = (self.shared.clock.now(), unix.unwrap_or_default());
+        if let Some(entry) = self.shared.table.lock_entry(key, SHOWN, now) {
+            put_lock_entry(&mut self.output, &entry);
+        }
     }
 
     /// The first sessions, in the order of their numbers, each as it is when its line is written.

@@ -468,3 +468,40 @@ impl Vital {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Loss;
+
+    /// A grant that was told of by a session which has ended since is not taken for one of the next.
+    #[tokio::test]
+    async fn a_grant_of_an_earlier_session_is_none() {
+        let servers = "127.0.0.1:1".parse().expect("an address");
+        let session = Session::start(&Arc::new(Options::new(servers)), &Arc::default());
+        let vital = &session.vital;
+        let hold = |owner: Option<&str>| {
+            let owner = owner.map(|word| word.as_bytes().to_vec());
+            let (vital, loss) = (Arc::clone(vital), Arc::default());
+            Arc::new(Hold::new(
+                b"k".to_vec(),
+                owner,
+                7,
+                None,
+                Moment::now(),
+                vital,
+                loss,
+            ))
+        };
+        let (one, owned, late) = (hold(None), hold(Some("me")), hold(None));
+        assert_eq!(
+            vital.add(&[Arc::clone(&one), Arc::clone(&owned)], 0),
+            Ok(())
+        );
+        vital.session_ended();
+        assert_eq!(one.loss(), Some(Loss::SessionEnded));
+        assert_eq!(owned.loss(), None, "that is asked for by its word");
+        assert_eq!(vital.add(&[late], 0), Err(Loss::SessionEnded));
+        assert_eq!(vital.holds().len(), 1);
+    }
+}

@@ -112,7 +112,10 @@ mod tests {
             "0.0.0.0",
             "::ffff:127.0.0.1",
         ] {
-            assert!(is_of_this_machine(near.parse().unwrap()), "{near}");
+            assert!(
+                is_of_this_machine(near.parse().expect("as it must be")),
+                "{near}"
+            );
         }
         for far in [
             "192.0.2.1",
@@ -121,24 +124,29 @@ mod tests {
             "255.255.255.255",
             "ff02::1",
         ] {
-            assert!(!is_of_this_machine(far.parse().unwrap()), "{far}");
+            assert!(
+                !is_of_this_machine(far.parse().expect("as it must be")),
+                "{far}"
+            );
         }
     }
 
     #[test]
     fn the_address_by_which_this_machine_speaks_to_others_is_its_own() {
-        let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+        let socket = UdpSocket::bind("0.0.0.0:0").expect("as it must be");
         // A machine without a network has no such address.
         if socket.connect("192.0.2.1:9").is_ok() {
-            assert!(is_of_this_machine(socket.local_addr().unwrap().ip()));
+            assert!(is_of_this_machine(
+                socket.local_addr().expect("as it must be").ip()
+            ));
         }
     }
 
     #[test]
     fn one_server_is_measured() {
-        let several: Servers = "127.0.0.1:1,127.0.0.1:2".parse().unwrap();
+        let several: Servers = "127.0.0.1:1,127.0.0.1:2".parse().expect("as it must be");
         assert!(matches!(find(&several, true), Err(Failure::Usage(_))));
-        let one: Servers = "192.0.2.1:1".parse().unwrap();
+        let one: Servers = "192.0.2.1:1".parse().expect("as it must be");
         assert!(matches!(find(&one, false), Err(Failure::FarAway(_))));
         assert!(find(&one, true).is_ok());
     }

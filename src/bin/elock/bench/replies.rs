@@ -79,7 +79,9 @@ mod tests {
             let mut answers = 0;
             for piece in sent.chunks(size) {
                 let left = &[STEP; 3][answers..];
-                answers += replies.read(piece, left, &mut tally).unwrap();
+                answers += replies
+                    .read(piece, left, &mut tally)
+                    .expect("a part of an answer");
             }
             assert_eq!((answers, tally.grants), (3, 2), "pieces of {size}");
             assert_eq!(tally.unexpected[&409].first, "\"409 Unavailable\"");
@@ -110,6 +112,6 @@ mod tests {
             read(&[b'2'; 70_000]),
             Err(Failure::NotAnAnswer(_))
         ));
-        assert_eq!(read(b"200 Acqu").unwrap(), 0);
+        assert_eq!(read(b"200 Acqu").expect("a part of an answer"), 0);
     }
 }

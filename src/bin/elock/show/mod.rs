@@ -1,6 +1,25 @@
 //! What a person asks a server: `status`, `locks`, `sessions`, `who`, `graph`, `watch`; and what an
 //! operator tells it: `break`, `unlock`.
 
+pub(crate) mod ask;
+mod clock;
+mod dot;
+pub(crate) mod failure;
+mod follow;
+mod graph;
+mod locks;
+pub(crate) mod output;
+mod parties;
+mod queue;
+mod release;
+mod repeat;
+mod sessions;
+mod status;
+mod table;
+mod tree;
+pub(crate) mod visible;
+mod who;
+
 use std::process::ExitCode;
 
 use clap::Subcommand;
@@ -11,10 +30,36 @@ use crate::server::ServerArgs;
 #[derive(Debug, Subcommand)]
 pub enum ShowCommand {
     /// The server in numbers, and its busiest keys
-    Status,
+    Status(status::StatusArgs),
+    /// The locks that are held
+    Locks(locks::LocksArgs),
+    /// Who is connected, or may come back
+    Sessions(sessions::SessionsArgs),
+    /// Who holds a lock, and who waits for it; exit code 1 if it is free
+    Who(who::WhoArgs),
+    /// Who waits for whom, as a tree
+    Graph(graph::GraphArgs),
+    /// Show each change of a lock as it comes
+    Watch(follow::WatchArgs),
+    /// Free a lock that owner words hold, whoever they are
+    Break(release::BreakArgs),
+    /// Release the lock of an owner word
+    Unlock(release::UnlockArgs),
 }
 
 /// Runs one.
-pub fn run(_command: ShowCommand, _server: &ServerArgs) -> ExitCode {
-    ExitCode::SUCCESS
+pub fn run(command: ShowCommand, server: &ServerArgs) -> ExitCode {
+    let servers = &server.server;
+    ask::block_on(async {
+        match command {
+            ShowCommand::Status(args) => status::run(args, servers).await,
+            ShowCommand::Locks(args) => locks::run(args, servers).await,
+            ShowCommand::Sessions(args) => sessions::run(args, servers).await,
+            ShowCommand::Who(args) => who::run(args, servers).await,
+            ShowCommand::Graph(args) => graph::run(args, servers).await,
+            ShowCommand::Watch(args) => follow::run(args, servers).await,
+            ShowCommand::Break(args) => release::run_break(args, servers).await,
+            ShowCommand::Unlock(args) => release::run_unlock(args, servers).await,
+        }
+    })
 }

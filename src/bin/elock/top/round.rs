@@ -207,7 +207,7 @@ impl Reader {
         wanted.sort_by_key(|key| self.asked.get(key).map(|known| known.at));
         for key in wanted {
             let question = GetLocks {
-                prefix: GetLocks::prefix_of(&key),
+                prefix: GetLocks::key(&key),
                 after: None,
             };
             let answer = connection.call(&question).await;

@@ -1,0 +1,92 @@
+//! `--watch`: the same again and again.
+
+use std::time::Duration;
+
+use clap::Args;
+use elock_client::{Address, Connection, Servers};
+
+use super::ask::connect_to_search;
+use super::failure::Failure;
+use super::output::Output;
+use crate::{duration, exit};
+
+/// The flag.
+#[derive(Debug, Args)]
+pub struct RepeatArgs {
+    /// Show it again every 2 seconds, or so many, until Ctrl-C
+    #[arg(
+        long,
+        value_name = "SECS",
+        num_args = 0..=1,
+        default_missing_value = "2",
+        value_parser = duration::parse
+    )]
+    watch: Option<Duration>,
+}
+
+/// Faster than that, a screen cannot be read.
+const SHORTEST: Duration = Duration::from_millis(100);
+
+/// What is shown, once or again and again.
+pub trait Shown {
+    /// Asks the server, and writes what it tells.
+    async fn show(
+        &mut self,
+        connection: &mut Connection,
+        address: &Address,
+        output: &mut Output,
+    ) -> Result<(), Failure>;
+}
+
+impl RepeatArgs {
+    /// Shows it as often as the flag says.
+    pub async fn run(&self, servers: &Servers, what: &mut impl Shown) -> Result<(), Failure> {
+        let Some(interval) = self.watch else {
+            let (mut connection, address) = connect_to_search(servers).await?;
+            let mut output = Output::stream();
+            let shown = what.show(&mut connection, &address, &mut output).await;
+            // What was shown before it failed is true, too.
+            output.flush()?;
+            return shown;
+        };
+        tokio::select! {
+            ended = forever(servers, what, interval.max(SHORTEST)) => ended,
+            interrupted = tokio::signal::ctrl_c() => Ok(interrupted?),
+        }
+    }
+}
+
+async fn forever(
+    servers: &Servers,
+    what: &mut impl Shown,
+    interval: Duration,
+) -> Result<(), Failure> {
+    let (connection, address) = connect_to_search(servers).await?;
+    let mut connected = Some((connection, address));
+    let mut is_first = true;
+    loop {
+        if connected.is_none() {
+            connected = connect_to_search(servers).await.ok();
+        }
+        if let Some((connection, address)) = &mut connected {
+            let mut output = Output::frame();
+            if output.columns().is_none() && !is_first {
+                output.line("")?;
+            }
+            let shown = what.show(connection, address, &mut output).await;
+            if shown.as_ref().err().is_none_or(Failure::is_enough) {
+                output.flush()?;
+            }
+            match shown {
+                Ok(()) | Err(Failure::ScreenFull) => {}
+                Err(Failure::Asked(error)) => {
+                    exit::say(&format!("{error}; trying again"));
+                    connected = None;
+                }
+                Err(failure) => return Err(failure),
+            }
+        }
+        is_first = false;
+        tokio::time::sleep(interval).await;
+    }
+}

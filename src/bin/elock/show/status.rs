@@ -1,0 +1,231 @@
+//! `elock status`: the server in numbers, and its busiest keys.
+
+use std::process::ExitCode;
+use std::time::Instant;
+
+use clap::Args;
+use elock_client::command::GetInfo;
+use elock_client::listing::{Info, LockEntry};
+use elock_client::{Address, Connection, Servers};
+use serde_json::{Map, Value, json};
+
+use super::ask;
+use super::failure::Failure;
+use super::output::Output;
+use super::parties::{count, holders, time};
+use super::queue::{Contended, Queue};
+use super::repeat::{RepeatArgs, Shown};
+use super::table::Table;
+use super::visible::{visible, visible_bytes};
+use crate::duration;
+
+/// Its flags.
+#[derive(Debug, Args)]
+pub struct StatusArgs {
+    /// How many of the busiest keys
+    #[arg(long, value_name = "N", default_value = "10")]
+    keys: usize,
+    /// One JSON object
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    repeat: RepeatArgs,
+}
+
+/// A server has at most 10,000 connections, unless it is set otherwise, and whoever waits has one; but
+/// it has many more sessions that are gone.
+const MOST_PAGES: usize = 20;
+
+/// Shows it.
+pub async fn run(args: StatusArgs, servers: &Servers) -> Result<ExitCode, Failure> {
+    let mut status = Status {
+        keys: args.keys,
+        is_json: args.json,
+        before: None,
+    };
+    args.repeat.run(servers, &mut status).await?;
+    Ok(ExitCode::SUCCESS)
+}
+
+struct Status {
+    keys: usize,
+    is_json: bool,
+    before: Option<(Instant, Info)>,
+}
+
+/// A busy key, and who has it, if it is still held.
+type Busy = (Contended, Option<ask::Listed<LockEntry>>);
+
+impl Shown for Status {
+    async fn show(
+        &mut self,
+        connection: &mut Connection,
+        address: &Address,
+        output: &mut Output,
+    ) -> Result<(), Failure> {
+        let info = connection.call(&GetInfo {}).await?;
+        let now = Instant::now();
+        let queue = Queue::read(connection, MOST_PAGES).await?;
+        let mut busy: Vec<Busy> = Vec::new();
+        for contended in queue.contended().into_iter().take(self.keys) {
+            let lock = ask::lock(connection, &contended.key).await?;
+            busy.push((contended, lock));
+        }
+        if self.is_json {
+            return output.line(&document(address, &info, &queue, &busy).to_string());
+        }
+        let rates = Rates::between(self.before.replace((now, info.clone())), now, &info);
+        show_numbers(address, &info, &rates, output)?;
+        show_busiest(&queue, &busy, output)
+    }
+}
+
+/// How often things happen: since the last time, or since the start.
+struct Rates {
+    seconds: f64,
+    before: Info,
+}
+
+impl Rates {
+    fn between(before: Option<(Instant, Info)>, now: Instant, info: &Info) -> Self {
+        let up = |info: &Info| info.number("uptime_seconds");
+        match before {
+            // After a restart, the counters are others.
+            Some((then, before)) if up(&before) <= up(info) => Self {
+                seconds: now.duration_since(then).as_secs_f64(),
+                before,
+            },
+            _ => Self {
+                seconds: up(info) as f64,
+                before: Info::default(),
+            },
+        }
+    }
+
+    /// `12,345 (4.2/s)`
+    fn of(&self, info: &Info, name: &str) -> String {
+        let number = info.number(name);
+        let more = number.saturating_sub(self.before.number(name));
+        match self.seconds >= 0.05 && number > 0 {
+            true => format!("{} ({:.1}/s)", count(number), more as f64 / self.seconds),
+            false => count(number),
+        }
+    }
+}
+
+fn show_numbers(
+    address: &Address,
+    info: &Info,
+    rates: &Rates,
+    output: &mut Output,
+) -> Result<(), Failure> {
+    let number = |name: &str| count(info.number(name));
+    let rate = |name: &str| rates.of(info, name);
+    let version = info.get("version").unwrap_or("of an unknown version");
+    let up = duration::show(info.number("uptime_seconds").saturating_mul(1_000));
+    let store = match info.is_durable() {
+        true => format!(
+            "on disk, {} commits, {} bytes",
+            rate("commits"),
+            number("store_bytes")
+        ),
+        false => "in memory: a restart forgets all locks".to_owned(),
+    };
+    let [sessions, connected] = ["sessions", "connected_sessions"].map(number);
+    let [locks, waiters, watchers] = ["locks", "waiters", "watchers"].map(number);
+    let lines = [
+        ("server", format!("elockd {version} at {address}, up {up}")),
+        ("store", store),
+        (
+            "sessions",
+            format!("{sessions}, {connected} of them connected"),
+        ),
+        (
+            "locks",
+            format!("{locks} held; {waiters} requests wait, {watchers} watch"),
+        ),
+        (
+            "grants",
+            format!("{}; handed over: {}", rate("grants"), rate("hand_overs")),
+        ),
+        (
+            "refusals",
+            format!(
+                "{}, {} of them after a wait; deadlocks: {}",
+                rate("refusals"),
+                number("timeouts"),
+                number("deadlocks")
+            ),
+        ),
+        (
+            "lost",
+            format!(
+                "{} by a lease's end, {} sessions by a grace period's end",
+                number("lease_ends"),
+                number("grace_ends")
+            ),
+        ),
+        (
+            "connections",
+            format!(
+                "{}; resumed: {}, taken over: {}",
+                rate("connections"),
+                number("resumes"),
+                number("take_overs")
+            ),
+        ),
+    ];
+    for (name, text) in lines {
+        output.line(&visible(&format!("{name:<12} {text}")))?;
+    }
+    Ok(())
+}
+
+fn show_busiest(queue: &Queue, busy: &[Busy], output: &mut Output) -> Result<(), Failure> {
+    output.line("")?;
+    if queue.is_cut {
+        let read = count(queue.sessions_read as u64);
+        output.line(&format!("of the first {read} sessions, these wait for:"))?;
+    }
+    if busy.is_empty() {
+        return output.line("nobody waits for a lock");
+    }
+    let mut table = Table::new(&["BUSIEST KEY", ">WAITING", ">LONGEST", "HOLDER", ">HELD"]);
+    for (contended, lock) in busy {
+        let lock = lock.as_ref().map(|lock| &lock.entry);
+        let held_ms = lock.and_then(|lock| lock.holders.first()?.held_ms);
+        table.row([
+            visible_bytes(&contended.key),
+            count(contended.waiting as u64),
+            duration::show(contended.longest_ms),
+            lock.map_or_else(|| "-".to_owned(), holders),
+            time(held_ms),
+        ]);
+    }
+    table.write(output)
+}
+
+fn document(address: &Address, info: &Info, queue: &Queue, busy: &[Busy]) -> Value {
+    let numbers: Map<String, Value> = info
+        .0
+        .iter()
+        .map(|(name, value)| {
+            let number = value.parse::<u64>().map(Value::from);
+            (
+                name.clone(),
+                number.unwrap_or_else(|_| Value::from(value.as_str())),
+            )
+        })
+        .collect();
+    let busiest: Vec<Value> = busy
+        .iter()
+        .filter_map(|(_, lock)| serde_json::from_str(&lock.as_ref()?.json).ok())
+        .collect();
+    json!({
+        "server": address.to_string(),
+        "info": numbers,
+        "busiest": busiest,
+        "sessions_read": queue.sessions_read,
+        "sessions_read_all": !queue.is_cut,
+    })
+}

@@ -1,0 +1,54 @@
+//! Text of clients and servers, so that a terminal shows it and obeys none of it.
+
+use std::fmt::Write;
+
+/// The text with all that a terminal would obey or hide as `\xNN` or `\u{NNNN}`: control characters,
+/// marks that turn the direction of text, and characters that cannot be seen.
+pub fn visible(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for character in text.chars() {
+        let code = u32::from(character);
+        // Writing to a string cannot fail.
+        let _ = match character {
+            _ if character.is_control() => write!(shown, "\\x{code:02X}"),
+            _ if is_unseen(character) => write!(shown, "\\u{{{code:04X}}}"),
+            _ => shown.write_char(character),
+        };
+    }
+    shown
+}
+
+/// The same of bytes; what is no UTF-8 is `\xNN`, too.
+pub fn visible_bytes(bytes: &[u8]) -> String {
+    let mut shown = String::with_capacity(bytes.len());
+    for chunk in bytes.utf8_chunks() {
+        shown.push_str(&visible(chunk.valid()));
+        for byte in chunk.invalid() {
+            let _ = write!(shown, "\\x{byte:02X}");
+        }
+    }
+    shown
+}
+
+fn is_unseen(character: char) -> bool {
+    matches!(
+        character,
+        '\u{ad}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}'
+            | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{feff}' | '\u{ffa0}'
+            | '\u{fe00}'..='\u{fe0f}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e0fff}'
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_left_that_a_terminal_obeys() {
+        assert_eq!(visible("a\x1b[2J\r\u{9b}"), "a\\x1B[2J\\x0D\\x9B");
+        assert_eq!(visible("\u{202e}live\u{200b}"), "\\u{202E}live\\u{200B}");
+        assert_eq!(visible("é 鍵 \"q\" \\"), "é 鍵 \"q\" \\");
+        assert_eq!(visible_bytes(b"k\xff\x00"), "k\\xFF\\x00");
+    }
+}
