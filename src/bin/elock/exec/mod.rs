@@ -1,29 +1,63 @@
 //! `elock lock`: a command that runs while a lock is held.
 
+mod args;
+mod boottime;
+mod briefing;
+mod guardian;
+mod held;
+mod job;
+mod order;
+mod signals;
+mod stage;
+mod terminal;
+mod watch;
+mod wrapper;
+
 use std::process::ExitCode;
 
-use clap::{Args, Subcommand};
+use clap::Subcommand;
 
+use crate::exit;
 use crate::server::ServerArgs;
 
-/// Its flags.
-#[derive(Debug, Args)]
-pub struct LockArgs {}
+pub use args::LockArgs;
 
-/// Stages of `elock lock`, which it starts itself.
+/// Processes of `elock lock`, which it starts itself.
 #[derive(Debug, Subcommand)]
 pub enum HiddenCommand {
-    /// Ends with its parent, and becomes the command
+    /// Ties the command to elock, and becomes it
     #[command(name = "__stage", hide = true)]
-    Stage,
+    Stage(stage::StageArgs),
+    /// Ends the command when elock does not
+    #[command(name = "__guard", hide = true)]
+    Guard,
 }
 
 /// Runs the command.
-pub fn run(_args: LockArgs, _server: &ServerArgs) -> ExitCode {
-    ExitCode::SUCCESS
+pub fn run(args: LockArgs, server: &ServerArgs) -> ExitCode {
+    let mode = args.mode().unwrap_or_else(|error| error.exit());
+    // The system ends the command when the thread that started it ends: so that has to be this one,
+    // and there is no other.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            exit::say(&error.to_string());
+            return ExitCode::from(exit::UNAVAILABLE);
+        }
+    };
+    let code = runtime.block_on(wrapper::run(&args, mode, &server.server));
+    // A name that is still being looked up holds nobody back.
+    runtime.shutdown_background();
+    code
 }
 
-/// Runs a stage.
-pub fn run_hidden(_command: HiddenCommand) -> ExitCode {
-    ExitCode::SUCCESS
+/// Runs one of the other processes.
+pub fn run_hidden(command: HiddenCommand) -> ExitCode {
+    match command {
+        HiddenCommand::Stage(args) => stage::run(args),
+        HiddenCommand::Guard => guardian::run(),
+    }
 }

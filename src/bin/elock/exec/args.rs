@@ -1,0 +1,215 @@
+//! What `elock lock` is asked for.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::time::Duration;
+
+use clap::error::ErrorKind;
+use clap::{Args, ValueEnum};
+use elock_client::command::Mode;
+
+use super::exit;
+use crate::duration;
+
+/// The longest wait of the protocol, 136 years.
+const FOR_AS_LONG_AS_IT_TAKES: Duration = Duration::from_secs(4_294_967);
+
+/// The flags.
+#[derive(Debug, Args)]
+#[command(
+    override_usage = "elock lock KEY… [OPTIONS] -- COMMAND…",
+    after_help = "Exit codes, what the command finds, and when it is ended: elock lock --help",
+    after_long_help = "\
+Exit codes:
+  the command's own, or 128 more than the signal that ended it
+  1    others hold the lock, to the end of --wait (--conflict-exit-code)
+  2    bad usage
+  65   the server refused the request
+  69   no server, or one that is stopping or has no room; the command was not run
+  75   waiting would be a deadlock
+  79   the lock was lost while the command ran
+  126  the command cannot be run
+  127  there is no such command
+  128+n  signal n ended elock while it waited; the command was not run
+
+The command finds:
+  ELOCK_KEY     the key; of several, all in the order given, with spaces between
+  ELOCK_TOKEN   the fencing token of each: every later grant has a larger one
+  ELOCK_SERVER  the server, so that elock finds it from within the command
+
+The command never outlives the lock: when the lock is lost, or elock is killed, or stands still for so
+long that others may have the lock, then the command and all of its process group are ended. What has
+a process group of its own, such as a daemon, is not; nor is a command that gains rights by its file
+(setuid) if elock has not got them. What the command leaves running when it ends is left alone.
+Signals go to the command. While it is stopped by Ctrl-Z nothing renews the lock: after the lease or
+the grace period it is lost.
+
+Examples:
+  elock lock nightly-report --wait 60s -- ./make-report
+  elock lock account-7 account-9 --no-wait -E 0 -- ./transfer 7 9
+  elock lock catalog --shared reader -- ./export
+  elock lock mailer --slots 5 --lease 1m -- ./send-mails"
+)]
+pub struct LockArgs {
+    /// What is locked; of several keys, all or none
+    #[arg(required = true, value_name = "KEY")]
+    pub keys: Vec<OsString>,
+    /// How long to wait while others hold the lock: 30s, 5m, 1h; a bare number is seconds. For as
+    /// long as it takes, unless given
+    #[arg(long, value_name = "TIME", value_parser = duration::parse)]
+    wait: Option<Duration>,
+    /// Not to wait at all
+    #[arg(long, conflicts_with = "wait")]
+    no_wait: bool,
+    /// Share the lock with all who name the same value
+    #[arg(long, value_name = "VALUE", conflicts_with = "slots")]
+    shared: Option<OsString>,
+    /// Be one of at most so many
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    slots: Option<u32>,
+    /// The lock ends by itself after that time, unless elock renews it, which it does while it lives
+    #[arg(long, value_name = "TIME", value_parser = above_zero)]
+    pub lease: Option<Duration>,
+    /// How long the lock outlives a broken connection, in which elock connects again
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = above_zero)]
+    pub grace: Duration,
+    /// When the lock is lost: from asking the command to end (SIGTERM) to ending it (SIGKILL). At most
+    /// about half of the lease or grace period, so that it has ended when others may have the lock
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration::parse)]
+    kill_after: Duration,
+    /// What the command gets when the lock is lost
+    #[arg(long, value_name = "WHAT", default_value = "term")]
+    pub on_lost: OnLost,
+    /// The exit code if others hold the lock, to the end of the wait
+    #[arg(short = 'E', long, value_name = "CODE", default_value_t = exit::CONFLICT)]
+    pub conflict_exit_code: u8,
+    /// What this session is called in listings, unless by machine, process and program
+    #[arg(long)]
+    name: Option<OsString>,
+    /// What runs while the lock is held
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    pub command: Vec<OsString>,
+}
+
+/// What a command gets when the lock is lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum OnLost {
+    /// SIGTERM, and SIGKILL after --kill-after
+    Term,
+    /// SIGKILL at once
+    Kill,
+    /// Nothing: a line on standard error says it, and that is all
+    Ignore,
+}
+
+/// The times that decide when a command ends after its lock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ending {
+    /// A lock counts as lost that long before others could have it.
+    pub margin: Duration,
+    /// From asking the command to end to ending it.
+    pub kill_after: Duration,
+    /// The guardian comes in when the wrapper is late by that.
+    pub slack: Duration,
+}
+
+impl LockArgs {
+    /// How the lock is held, and whether that goes with the other flags.
+    ///
+    /// # Errors
+    ///
+    /// Several keys can only be held exclusively.
+    pub fn mode(&self) -> Result<Mode, clap::Error> {
+        let mode = match (&self.shared, self.slots) {
+            (Some(value), _) => Mode::Shared(value.as_bytes().to_owned()),
+            (None, Some(slots)) => Mode::Slots(slots),
+            (None, None) => Mode::Exclusive,
+        };
+        if mode != Mode::Exclusive && self.keys.len() > 1 {
+            let command = LockArgs::augment_args(clap::Command::new("elock lock"));
+            let text = "--shared and --slots go with one key";
+            return Err(command.clone().error(ErrorKind::ArgumentConflict, text));
+        }
+        Ok(mode)
+    }
+
+    /// How long to wait.
+    pub fn wait(&self) -> Duration {
+        match self.no_wait {
+            true => Duration::ZERO,
+            false => self.wait.unwrap_or(FOR_AS_LONG_AS_IT_TAKES),
+        }
+    }
+
+    /// What the session is called.
+    pub fn name(&self) -> Vec<u8> {
+        match &self.name {
+            Some(name) => name.clone().into_vec(),
+            None => super::job::default_name(&self.command),
+        }
+    }
+
+    /// After how long of silence others may have the lock.
+    pub fn shortest(&self) -> Duration {
+        self.lease.map_or(self.grace, |lease| lease.min(self.grace))
+    }
+
+    /// The times at the lock's end: the command has ended when others may have the lock, and half of
+    /// the time remains for the lock to be renewed in.
+    pub fn ending(&self) -> Ending {
+        const RESERVE: Duration = Duration::from_secs(1);
+        const MOST_SLACK: Duration = Duration::from_millis(250);
+        let kill_after = match self.on_lost {
+            OnLost::Term => self.kill_after,
+            OnLost::Kill | OnLost::Ignore => Duration::ZERO,
+        };
+        let margin = kill_after.saturating_add(RESERVE).min(self.shortest() / 2);
+        let slack = (margin / 8).min(MOST_SLACK);
+        Ending {
+            margin,
+            kill_after: kill_after.min(margin - 2 * slack),
+            slack,
+        }
+    }
+}
+
+fn above_zero(text: &str) -> Result<Duration, String> {
+    match duration::parse(text) {
+        Ok(Duration::ZERO) => Err("has to be above zero".to_owned()),
+        Ok(time) => Ok(time),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Parsed {
+        #[command(flatten)]
+        args: LockArgs,
+    }
+
+    fn ending(flags: &str) -> [u128; 3] {
+        let words = format!("elock k {flags} -- true");
+        let args = Parsed::parse_from(words.split_whitespace()).args;
+        let Ending {
+            margin,
+            kill_after,
+            slack,
+        } = args.ending();
+        [margin, kill_after, slack].map(|time| time.as_millis())
+    }
+
+    #[test]
+    fn a_command_has_ended_when_others_may_have_the_lock() {
+        assert_eq!(ending(""), [11_000, 10_000, 250]);
+        assert_eq!(ending("--grace 4s"), [2_000, 1_500, 250]);
+        assert_eq!(ending("--lease 800ms"), [400, 300, 50]);
+        assert_eq!(ending("--on-lost kill"), [1_000, 0, 125]);
+        assert_eq!(ending("--kill-after 0"), [1_000, 0, 125]);
+    }
+}

@@ -1,0 +1,157 @@
+//! `elock lock` from its beginning to its end: waits for the lock, starts the command, watches both.
+
+use std::os::unix::ffi::OsStrExt;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use elock_client::command::Mode;
+use elock_client::{Client, Error, Guard, Servers};
+use rustix::process::Signal;
+use tokio::time::timeout;
+
+use super::args::{LockArgs, OnLost};
+use super::briefing::Briefing;
+use super::exit;
+use super::held::Request;
+use super::job::{Environment, Job};
+use super::signals::Signals;
+use super::stage::NOT_RUN;
+use super::terminal::Terminal;
+use super::watch::{Ended, Watch};
+
+/// How long the server has at the end to hear that the lock is free; then it learns that from the end
+/// of the connection.
+const GOODBYE: Duration = Duration::from_secs(2);
+
+/// Why no command was run.
+enum NotRun {
+    Refused(Error),
+    Signal(Signal),
+    System(std::io::Error),
+}
+
+/// Runs the command under the lock, and is the exit code.
+pub async fn run(args: &LockArgs, mode: Mode, servers: &Servers) -> ExitCode {
+    let code = match take_and_run(args, mode, servers).await {
+        Ok(code) => code,
+        Err(NotRun::Signal(signal)) => u8::try_from(128 + signal.as_raw()).unwrap_or(u8::MAX),
+        Err(NotRun::System(error)) => {
+            exit::say(&format!("the command could not be started: {error}"));
+            NOT_RUN
+        }
+        Err(NotRun::Refused(Error::Unavailable)) => {
+            exit::say(&Error::Unavailable.to_string());
+            args.conflict_exit_code
+        }
+        Err(NotRun::Refused(error)) => return exit::fail(&error),
+    };
+    ExitCode::from(code)
+}
+
+async fn take_and_run(args: &LockArgs, mode: Mode, servers: &Servers) -> Result<u8, NotRun> {
+    let mut signals = Signals::catch_ending().map_err(NotRun::System)?;
+    let request = Request {
+        keys: args
+            .keys
+            .iter()
+            .map(|key| key.as_bytes().to_owned())
+            .collect(),
+        mode,
+        wait: args.wait(),
+        lease: args.lease,
+        grace: args.grace,
+        margin: args.ending().margin,
+        name: args.name(),
+    };
+    let (client, guard) = take(&request, servers, &mut signals).await?;
+    let environment = Environment {
+        keys: guard.keys().to_vec(),
+        tokens: guard.tokens(),
+        server: servers.to_string(),
+    };
+    match watched(args, &environment, &guard, signals).await {
+        Ok(ended) => Ok(end(args, ended, client, guard).await),
+        Err(error) => {
+            let _ = timeout(GOODBYE, guard.release()).await;
+            Err(NotRun::System(error))
+        }
+    }
+}
+
+/// Waits for the lock. A signal ends that at once: the queue is left, and a grant that comes at that
+/// moment is given back.
+async fn take(
+    request: &Request,
+    servers: &Servers,
+    signals: &mut Signals,
+) -> Result<(Client, Guard), NotRun> {
+    let client = tokio::select! {
+        client = request.connect(servers) => client.map_err(NotRun::Refused)?,
+        signal = signals.next() => return Err(NotRun::Signal(signal)),
+    };
+    let taken = tokio::select! {
+        guard = request.take(&client) => guard.map_err(NotRun::Refused),
+        signal = signals.next() => Err(NotRun::Signal(signal)),
+    };
+    match taken {
+        Ok(guard) => Ok((client, guard)),
+        Err(why) => {
+            let _ = timeout(GOODBYE, client.close()).await;
+            Err(why)
+        }
+    }
+}
+
+/// Starts the command, and watches until it has ended.
+async fn watched(
+    args: &LockArgs,
+    environment: &Environment,
+    guard: &Guard,
+    mut signals: Signals,
+) -> std::io::Result<Ended> {
+    signals.catch_others()?;
+    let briefing = Briefing::start()?;
+    let mut terminal = Terminal::open();
+    let foreground = terminal
+        .as_ref()
+        .is_some_and(|terminal| terminal.is_for_the_command() && terminal.is_ours());
+    let job = Job::start(&args.command, environment, foreground)?;
+    if let Some(terminal) = terminal.as_mut().filter(|_| foreground) {
+        terminal.stage_takes();
+    }
+    Watch::new(args, job, guard, briefing, terminal)
+        .run(signals)
+        .await
+}
+
+/// Releases the lock, and decides on the exit code.
+async fn end(args: &LockArgs, ended: Ended, client: Client, guard: Guard) -> u8 {
+    let goodbye = async {
+        let released = guard.release().await;
+        client.close().await;
+        released
+    };
+    let released = timeout(GOODBYE, goodbye).await;
+    let is_lost = match (ended.loss, released) {
+        (Some(_), _) => true,
+        (None, Ok(Ok(()))) => false,
+        (None, Ok(Err(error @ Error::Lost { .. }))) => {
+            exit::say(&error.to_string());
+            true
+        }
+        (None, Ok(Err(error))) => {
+            exit::say(&format!(
+                "the lock may stay until its grace period ends: {error}"
+            ));
+            false
+        }
+        (None, Err(_)) => {
+            exit::say("the lock may stay until its grace period ends: the server does not answer");
+            false
+        }
+    };
+    match is_lost && args.on_lost != OnLost::Ignore {
+        true => exit::LOST,
+        false => ended.code,
+    }
+}

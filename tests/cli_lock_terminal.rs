@@ -1,0 +1,184 @@
+//! `elock lock` at a terminal, of which `script` makes one: the keyboard is the command's, and Ctrl-Z
+//! gives it back to the shell.
+#![cfg(feature = "cli")]
+
+mod common;
+#[allow(dead_code, reason = "each test program uses its own part")]
+#[path = "cli_lock/elock.rs"]
+mod elock;
+
+use std::io::{Read, Write};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+
+use common::{PATIENCE, Server};
+
+/// A shell at a terminal.
+struct Shell {
+    child: Child,
+    keyboard: ChildStdin,
+    screen: Receiver<Vec<u8>>,
+    seen: String,
+}
+
+impl Shell {
+    fn start(server: &Server) -> Self {
+        let mut script = Command::new("script");
+        let shell = "PS1='>' PS2= exec bash --norc --noprofile -i";
+        let mut child = script
+            .args(["-qefc", shell, "/dev/null"])
+            .env("ELOCK", elock::ELOCK)
+            .env("ELOCK_SERVER", server.address.to_string())
+            .env("TERM", "dumb")
+            .env("INPUTRC", "/dev/null")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("script runs");
+        let mut shell = Self {
+            keyboard: child.stdin.take().expect("piped"),
+            screen: watched(child.stdout.take().expect("piped")),
+            child,
+            seen: String::new(),
+        };
+        shell.until(">");
+        shell
+    }
+
+    fn types(&mut self, keys: &str) {
+        self.keyboard.write_all(keys.as_bytes()).expect("a shell");
+        self.keyboard.flush().expect("a shell");
+    }
+
+    /// Reads the screen up to this text. What is typed is there, too, so it is no part of that.
+    #[track_caller]
+    fn until(&mut self, text: &str) {
+        while !self.seen.contains(text) {
+            match self.screen.recv_timeout(PATIENCE) {
+                Ok(bytes) => self.seen.push_str(&String::from_utf8_lossy(&bytes)),
+                Err(_) => panic!("no {text:?} on the screen: {:?}", self.seen),
+            }
+        }
+        let end = self.seen.find(text).expect("it is there") + text.len();
+        self.seen.drain(..end);
+    }
+}
+
+/// What comes, as it comes.
+fn watched(mut screen: ChildStdout) -> Receiver<Vec<u8>> {
+    let (shown, seen) = channel();
+    std::thread::spawn(move || {
+        let mut bytes = [0; 1024];
+        while let Ok(read @ 1..) = screen.read(&mut bytes) {
+            if shown.send(bytes[..read].to_vec()).is_err() {
+                return;
+            }
+        }
+    });
+    seen
+}
+
+impl Drop for Shell {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+const CAT: &str = "$ELOCK lock k -- sh -c 'echo rea''dy; exec cat'";
+
+#[test]
+fn what_is_typed_goes_to_the_command() {
+    let server = Server::start();
+    let mut shell = Shell::start(&server);
+    shell.types(&format!("{CAT} | tr a-z A-Z\n"));
+    shell.until("READY");
+    shell.types("typed\n");
+    shell.until("TYPED");
+    shell.types("\x04");
+    shell.until(">");
+    shell.types("echo co''de $?\n");
+    shell.until("code 0");
+}
+
+#[test]
+fn control_c_ends_the_command() {
+    let server = Server::start();
+    let mut shell = Shell::start(&server);
+    // A command that is just being forked would not hear of it, so that is none.
+    let script = "trap \"echo go\"\"t; exit 9\" INT; echo rea''dy; while :; do sleep 0.01; done";
+    shell.types(&format!("$ELOCK lock k -- sh -c '{script}'\n"));
+    shell.until("ready");
+    shell.types("\x03");
+    shell.until("got");
+    shell.until(">");
+    shell.types("echo co''de $?\n");
+    shell.until("code 9");
+}
+
+#[test]
+fn control_z_gives_the_terminal_back_to_the_shell() {
+    let server = Server::start();
+    let mut shell = Shell::start(&server);
+    shell.types(&format!("{CAT}\n"));
+    shell.until("ready");
+    for round in ["one", "two"] {
+        shell.types("\x1a");
+        shell.until("Stopped");
+        shell.until(">");
+        shell.types("echo she''ll\n");
+        shell.until("shell");
+        shell.types("fg\n");
+        shell.until("cat'");
+        shell.types(&format!("{round}\n"));
+        // Once as it is typed, and once by the command.
+        shell.until(round);
+        shell.until(round);
+    }
+    shell.types("\x03");
+    shell.until(">");
+    shell.types("echo co''de $?\n");
+    shell.until("code 130");
+}
+
+#[test]
+fn a_command_in_the_background_gets_the_terminal_by_fg() {
+    let server = Server::start();
+    let mut shell = Shell::start(&server);
+    shell.types(&format!("{CAT} &\n"));
+    shell.until("ready");
+    server.until("a lock", |lines| {
+        lines.iter().any(|line| line.starts_with("LOCK "))
+    });
+    shell.types("\nfg\n");
+    shell.until("cat'");
+    shell.types("typed\n");
+    shell.until("typed");
+    shell.until("typed");
+    shell.types("\x04");
+    shell.until(">");
+}
+
+#[test]
+fn the_command_hears_all_signals() {
+    let server = Server::start();
+    let mut shell = Shell::start(&server);
+    shell.types("$ELOCK lock k -- grep Sig''Blk /proc/self/status\n");
+    shell.until("SigBlk:\t");
+    shell.until("0000000000000000");
+}
+
+/// Where nobody would continue it, nothing is stopped.
+#[test]
+fn without_a_shell_control_z_is_nothing() {
+    let server = Server::start();
+    let mut shell = Shell::start(&server);
+    shell.types("exec $ELOCK lock k -- sh -c 'echo rea''dy; exec cat'\n");
+    shell.until("ready");
+    shell.types("\x1a");
+    shell.types("typed\n");
+    shell.until("typed");
+    shell.until("typed");
+    shell.types("\x04");
+    assert!(shell.child.wait().expect("it ends").success());
+}
