@@ -15,9 +15,10 @@ mod top;
 
 use std::process::ExitCode;
 
+use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand};
 
-use server::ServerArgs;
+use server::ServerFlag;
 
 /// Takes locks of an elockd server for commands, and shows what it does.
 #[derive(Debug, Parser)]
@@ -36,7 +37,7 @@ Examples:
 )]
 struct Cli {
     #[command(flatten)]
-    server: ServerArgs,
+    server: ServerFlag,
     #[command(subcommand)]
     command: Command,
 }
@@ -64,13 +65,15 @@ enum Command {
 
 fn main() -> ExitCode {
     let Cli { server, command } = Cli::parse();
+    let bad = |bad| Cli::command().error(ErrorKind::ValueValidation, bad).exit();
+    let server = || server.read().unwrap_or_else(bad);
     match command {
-        Command::Lock(args) => exec::run(args, &server),
-        Command::Show(command) => show::run(command, &server),
-        Command::Top(args) => top::run(args, &server),
-        Command::Bench(args) => bench::run(args, &server),
-        Command::Shell(args) => shell::run_shell(args, &server),
-        Command::Send(args) => shell::run_send(args, &server),
+        Command::Lock(args) => exec::run(args, &server()),
+        Command::Show(command) => show::run(command, &server()),
+        Command::Top(args) => top::run(args, &server()),
+        Command::Bench(args) => bench::run(args, &server()),
+        Command::Shell(args) => shell::run_shell(args, &server()),
+        Command::Send(args) => shell::run_send(args, &server()),
         Command::Pages(args) => pages::run(&args, Cli::command()),
         Command::Hidden(command) => exec::run_hidden(command),
     }

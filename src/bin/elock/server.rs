@@ -7,23 +7,33 @@ const DEFAULT: &str = "127.0.0.1:11400";
 
 /// The flag that each subcommand has.
 #[derive(Debug, Args)]
-pub struct ServerArgs {
+pub struct ServerFlag {
     /// HOST:PORT, unix:PATH or a URL; several, separated by commas, in the order in which they are tried
     #[arg(
         long,
         global = true,
         env = "ELOCK_SERVER",
         value_name = "ADDRESS",
-        default_value = DEFAULT,
-        value_parser = servers
+        default_value = DEFAULT
     )]
+    server: String,
+}
+
+/// What the flag says.
+#[derive(Debug)]
+pub struct ServerArgs {
+    /// One server or several.
     pub server: Servers,
 }
 
-/// An empty variable is not set.
-fn servers(text: &str) -> Result<Servers, BadAddress> {
-    match text {
-        "" => DEFAULT.parse(),
-        text => text.parse(),
+impl ServerFlag {
+    /// Read only now, since a bad variable does not matter where there is a flag. An empty one is not
+    /// set.
+    pub fn read(&self) -> Result<ServerArgs, BadAddress> {
+        let text = match self.server.as_str() {
+            "" => DEFAULT,
+            text => text,
+        };
+        text.parse().map(|server| ServerArgs { server })
     }
 }
