@@ -5,24 +5,11 @@ mod common;
 
 use std::time::Duration;
 
-use common::{PATIENCE, Server};
+use common::{PATIENCE, Server, run};
 use elock_client::command::State;
 use elock_client::{Client, Error, Loss, NotHeld, Options};
 
 const WAIT: Duration = PATIENCE;
-
-/// Runs a test's clients, no longer than its patience.
-fn run<T>(test: impl Future<Output = T>) -> T {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .expect("a runtime");
-    runtime.block_on(async {
-        let ended = tokio::time::timeout(PATIENCE, test).await;
-        ended.expect("the test ends in time")
-    })
-}
 
 async fn connect(server: &Server) -> Client {
     let address = server.address.to_string();

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use common::process::Process;
 use common::proxy::{Network, Proxy};
-use common::{Client as Raw, PATIENCE, Server};
+use common::{Client as Raw, PATIENCE, Server, run};
 use elock_client::{Client, Error, Guard, Loss, Options};
 
 const WAIT: Duration = PATIENCE;
@@ -21,18 +21,6 @@ const GRACE: Duration = Duration::from_secs(1);
 const LONG: Duration = Duration::from_secs(4);
 /// To wait in vain for what is kept for longer than a grace period or a lease.
 const LONGER: Duration = Duration::from_secs(5);
-
-fn run<T>(test: impl Future<Output = T>) -> T {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .expect("a runtime");
-    runtime.block_on(async {
-        let ended = tokio::time::timeout(PATIENCE, test).await;
-        ended.expect("the test ends in time")
-    })
-}
 
 fn options(address: SocketAddr) -> Options {
     Options::new(address.to_string().parse().expect("an address")).grace(GRACE)

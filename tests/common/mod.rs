@@ -136,6 +136,19 @@ fn count_panics_in_tasks() {
 
 const SERVER_THREAD: &str = "server under test";
 
+/// Runs a test of asynchronous clients, no longer than a test's patience.
+pub fn run<T>(test: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    runtime.block_on(async {
+        let ended = tokio::time::timeout(PATIENCE, test).await;
+        ended.expect("the test ends in time")
+    })
+}
+
 /// One connection.
 pub struct Client {
     stream: BufReader<TcpStream>,

@@ -64,9 +64,9 @@ Examples:
   elock bench --workload contended --clients 200   how fast locks are handed on
   elock bench --pipeline 16 --json | jq .requests_per_second
 
-Each client sends its next requests when the last ones are answered: a slow server is asked for less.
-Only locks of its own are touched, and none is left behind. Ctrl-C ends it early and tells what was
-measured until then (exit code 130). An answer that a request should not get makes the exit code 65,
+Each client sends its next requests when the last ones are answered: a slow server is asked for less. \
+Only locks of its own are touched, and none is left behind. Ctrl-C ends it early and tells what was \
+measured until then (exit code 130). An answer that a request should not get makes the exit code 65, \
 and a server that cannot serve 69.")]
 pub struct BenchArgs {
     /// Connections at a time, up to 10,000

@@ -25,7 +25,7 @@ Exit codes:
   1    others hold the lock, to the end of --wait (--conflict-exit-code)
   2    bad usage
   65   the server refused the request
-  69   no server, or one that is stopping or has no room; the command was not run
+  69   no server, or one that stops or is full; the command was not run
   75   waiting would be a deadlock
   79   the lock was lost while the command ran
   126  the command cannot be run
@@ -37,11 +37,11 @@ The command finds:
   ELOCK_TOKEN   the fencing token of each: every later grant has a larger one
   ELOCK_SERVER  the server, so that elock finds it from within the command
 
-The command never outlives the lock: when the lock is lost, or elock is killed, or stands still for so
-long that others may have the lock, then the command and all of its process group are ended. What has
-a process group of its own, such as a daemon, is not; nor is a command that gains rights by its file
-(setuid) if elock has not got them. What the command leaves running when it ends is left alone.
-Signals go to the command. While it is stopped by Ctrl-Z nothing renews the lock: after the lease or
+The command never outlives the lock: when the lock is lost, or elock is killed, or stands still for so \
+long that others may have the lock, then the command and all of its process group are ended. What has \
+a process group of its own, such as a daemon, is not; nor is a command that gains rights by its file \
+(setuid) if elock has not got them. What the command leaves running when it ends is left alone. \
+Signals go to the command. While it is stopped by Ctrl-Z nothing renews the lock: after the lease or \
 the grace period it is lost.
 
 Examples:

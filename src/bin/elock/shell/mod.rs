@@ -29,7 +29,7 @@ pub use send::SendArgs;
 /// The prompt's flags.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-A plain line goes to connection a; `:b lock k 5` goes to connection b, which is opened when it is first
+A plain line goes to connection a; `:b lock k 5` goes to connection b, which is opened when it is first \
 used; `:close b` ends it. So waiting and deadlocks can be tried in one terminal:
 
   lock x
@@ -37,10 +37,10 @@ used; `:close b` ends it. So waiting and deadlocks can be tried in one terminal:
   lock y 60
   :b lock x 60        is answered: b: 423 Deadlock: …
 
-From what is no terminal, lines are run one by one, each when the one before it is answered or waits; at
+From what is no terminal, lines are run one by one, each when the one before it is answered or waits; at \
 the end, all answers are waited for.
 
-Lines are kept in elock/history below $XDG_STATE_HOME or ~/.local/state, but for those with a session's
+Lines are kept in elock/history below $XDG_STATE_HOME or ~/.local/state, but for those with a session's \
 secret id.
 
 Exit codes: 0, or 69 if there is no server, or (from a script) a connection broke.")]

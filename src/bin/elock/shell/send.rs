@@ -17,11 +17,11 @@ use crate::show::failure::Failure;
 /// What is sent.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-elock send 'lock k' 'token k' asks for both on one connection, so that the second has what the first
-took. The connection ends with the last answer, and with it, after the grace period, its locks. A request
+elock send 'lock k' 'token k' asks for both on one connection, so that the second has what the first \
+took. The connection ends with the last answer, and with it, after the grace period, its locks. A request \
 that waits is waited for.
 
-Exit codes: 0 every answer was 200; otherwise by the first that was not: 1 for 409, 65 for 400, 403 and
+Exit codes: 0 every answer was 200; otherwise by the first that was not: 1 for 409, 65 for 400, 403 and \
 413, 69 for 500, 503 and 507, 75 for 423. 69, too, if there is no server or the connection breaks.")]
 pub struct SendArgs {
     /// Each one a line of the protocol; without any, they are read from standard input

@@ -20,8 +20,8 @@ use crate::exit;
 /// Its flags.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-The first line is what is so now; each further one is a change. Changes in quick succession may be
-shown as one. When the server is gone, it goes on when the server is back, and says both on standard
+The first line is what is so now; each further one is a change. Changes in quick succession may be \
+shown as one. When the server is gone, it goes on when the server is back, and says both on standard \
 error.")]
 pub struct WatchArgs {
     /// The lock's key

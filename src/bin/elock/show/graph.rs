@@ -18,7 +18,7 @@ use super::{dot, tree};
 /// Its flags.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Each key is shown once with what is below it. Of a key's holders, the first ten are shown. A lock of an
+Each key is shown once with what is below it. Of a key's holders, the first ten are shown. A lock of an \
 owner word is where a line ends: who works under it, the server does not know.")]
 pub struct GraphArgs {
     /// A graph for Graphviz: elock graph --dot | dot -Tsvg

@@ -45,7 +45,7 @@ const TICK: Duration = Duration::from_secs(1);
 #[command(after_help = "\
 Press ? for the keys. NO_COLOR=1 turns colours off.
 
-A server with a million locks is not read whole: its first 10,000 sessions tell for which keys
+A server with a million locks is not read whole: its first 10,000 sessions tell for which keys \
 anybody waits, and those on the screen are asked for. The screen says what was not read.")]
 pub struct TopArgs {
     /// How often to ask the server; less often by itself if it takes long to answer
