@@ -16,8 +16,6 @@ mod common;
 mod elock;
 #[path = "cli_lock/journal.rs"]
 mod journal;
-#[path = "cli_lock/proxy.rs"]
-mod proxy;
 
 use std::net::SocketAddr;
 use std::process::{Command, Stdio};
@@ -26,9 +24,9 @@ use std::time::{Duration, Instant};
 
 use common::PATIENCE;
 use common::process::{ELOCKD, Process};
+use common::proxy::{Network, Proxy};
 use elock::{signal, state, until};
 use journal::{Journal, Mark, violations};
-use proxy::Proxy;
 
 /// As short as they can be.
 const WORDS: [&str; 7] = [
@@ -216,22 +214,23 @@ fn a_command_ends_soon_after_its_server_has_forgotten_it() {
 #[test]
 fn commands_exclude_each_other_over_a_bad_network() {
     let server = Process::start(&[]);
-    let proxy = Proxy::start(server.address);
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let proxy = runtime.block_on(Proxy::start(server.address));
     let marks = contend(3, proxy.address, 9, |round, journal, holder| {
         match round % 3 {
             0 => proxy.cut(),
             1 => {
-                proxy.silence(true);
+                proxy.set(Network::Silent);
                 until_ended(holder);
-                proxy.silence(false);
+                proxy.set(Network::Works);
                 // What the server took for connected may be told late that it is not.
                 proxy.cut();
             }
             _ => {
-                proxy.delay(Duration::from_millis(150));
+                proxy.set(Network::IsSlow);
                 journal.hold(false);
                 until_ended(holder);
-                proxy.delay(Duration::ZERO);
+                proxy.set(Network::Works);
             }
         }
     });

@@ -2,17 +2,23 @@
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
+/// What a slow network takes.
+const DELAY: Duration = Duration::from_millis(150);
+
 /// What becomes of bytes, and of connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Network {
     /// Bytes pass.
     Works,
+    /// Bytes pass, each time after [`DELAY`].
+    IsSlow,
     /// Connections stand, also new ones, and nothing passes.
     Silent,
     /// New connections are closed at once.
@@ -149,6 +155,9 @@ async fn pass(
         let Ok(count @ 1..) = from.read(&mut buffer).await else {
             return;
         };
+        if *network.borrow() == Network::IsSlow {
+            tokio::time::sleep(DELAY).await;
+        }
         if network
             .wait_for(|now| *now != Network::Silent)
             .await
