@@ -6,8 +6,8 @@ mod common;
 use std::time::Duration;
 
 use common::{PATIENCE, Server, run};
-use elock_client::command::State;
-use elock_client::{Client, Error, Loss, NotHeld, Options};
+use elock_client::command::{Echo, Lock, Mode, State};
+use elock_client::{Address, Client, Connection, Error, Loss, NotHeld, Options};
 
 const WAIT: Duration = PATIENCE;
 
@@ -148,7 +148,7 @@ fn a_lock_of_an_owner_is_anyones_to_release_and_its_guard_learns_of_it() {
             .lease(WAIT)
             .await
             .expect("free");
-        guard.leave();
+        guard.leave().expect("an owner's");
         other.break_lock("k").await.expect("an owner's");
     });
 }
@@ -240,5 +240,68 @@ fn what_is_asked_behind_a_wait_is_not_sent_before_it_is_over() {
         let behind = behind.join_all().await;
         assert!(behind.iter().all(Result::is_ok));
         assert!(guard.is_held());
+    });
+}
+
+#[test]
+fn a_refused_request_of_an_owner_changes_nothing_of_the_lock_that_the_owner_has() {
+    let server = Server::start();
+    run(async {
+        let (one, other) = (connect(&server).await, connect(&server).await);
+        let guard = one.lock("k").owner("job").lease(WAIT).await.expect("free");
+        let refused = other.lock("k").owner("job").lease(WAIT / 20).await;
+        assert!(matches!(refused, Err(Error::Unavailable)));
+        let shown = other.locks(b"k", None).await.expect("an answer");
+        let left_ms = shown.entries[0].holders[0].lease_left_ms.expect("a lease");
+        assert!(u128::from(left_ms) > WAIT.as_millis() / 2, "{left_ms}");
+        assert!(guard.is_held());
+    });
+}
+
+#[test]
+fn a_future_for_an_owner_that_is_dropped_leaves_the_queue_too() {
+    let server = Server::start();
+    run(async {
+        let (one, other) = (connect(&server).await, connect(&server).await);
+        let guard = one.lock("k").owner("first").await.expect("free");
+        let waiting = tokio::spawn(other.lock("k").owner("second").wait(WAIT).into_future());
+        server.until_waiting(1);
+        waiting.abort();
+        server.until_waiting(0);
+        guard.release().await.expect("it was held");
+        assert!(matches!(one.watch("k").await, Ok(State::Free)));
+    });
+}
+
+#[test]
+fn a_lock_of_a_session_is_not_left_behind() {
+    let server = Server::start();
+    run(async {
+        let client = connect(&server).await;
+        let guard = client.lock("k").await.expect("free").leave();
+        drop(guard.expect_err("it comes back"));
+        let other = connect(&server).await;
+        drop(other.lock("k").wait(WAIT).await.expect("released"));
+    });
+}
+
+#[test]
+fn an_answer_that_nobody_waited_for_is_not_taken_for_the_next_ones() {
+    let server = Server::start();
+    run(async {
+        let address = Address::Tcp(server.address.to_string());
+        let mut connection = Connection::connect(&address).await.expect("connected");
+        let holder = connect(&server).await;
+        let _held = holder.lock("k").await.expect("free");
+        let lock = Lock {
+            key: b"k".to_vec(),
+            mode: Mode::Exclusive,
+            wait: WAIT,
+            owner: None,
+        };
+        let given_up = tokio::time::timeout(Duration::from_millis(1), connection.call(&lock)).await;
+        assert!(given_up.is_err(), "it waits");
+        let next = connection.call(&Echo::default()).await;
+        assert!(matches!(next, Err(Error::Connection(_))), "{next:?}");
     });
 }

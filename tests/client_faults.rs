@@ -140,7 +140,7 @@ fn a_lock_is_lost_before_another_can_have_it_when_the_network_is_gone() {
                     why: Loss::NotResumed
                 })
             ));
-            client.lock("other").await.expect("connected again").leave();
+            drop(client.lock("other").await.expect("connected again"));
         });
     }
 }
@@ -438,5 +438,110 @@ fn what_is_no_server_and_what_is_no_option_is_an_error_at_once() {
                 "{refused:?}"
             );
         }
+    });
+}
+
+#[test]
+fn a_longest_hold_that_came_with_a_restart_is_a_lease_from_then_on() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let path = directory.path().to_str().expect("a path");
+    run(async {
+        let mut server = Process::start(&["--data-dir", path]);
+        let proxy = Proxy::start(server.address).await;
+        let client = options(proxy.address)
+            .grace(WAIT)
+            .connect()
+            .await
+            .expect("connected");
+        let guard = client.lock("k").await.expect("free");
+        let long = client.lock("long").lease(WAIT).await.expect("free");
+        server.signal("TERM");
+        server.exit_code();
+        let server = Process::start(&["--data-dir", path, "--max-hold-ms", "4000"]);
+        proxy.point_at(server.address);
+        client.info().await.expect("connected again");
+        let refused = connect(server.address).await.lock("k").wait(LONGER).await;
+        assert!(matches!(refused, Err(Error::Unavailable)));
+        assert!(guard.is_held() && long.is_held());
+        proxy.set(Network::Silent);
+        next_holder(server.address, "k", &guard).await;
+        next_holder(server.address, "long", &long).await;
+    });
+}
+
+#[test]
+fn a_session_that_waits_among_many_keeps_its_locks() {
+    let server = Server::start();
+    run(async {
+        let holder = connect(server.address).await;
+        let _held = holder.lock("b").await.expect("free");
+        let client = options(server.address)
+            .grace(LONG)
+            .connect()
+            .await
+            .expect("connected");
+        let asked = || tokio::spawn(client.lock("b").wait(WAIT).into_future());
+        let others: Vec<_> = (0..40).map(|_| asked()).collect();
+        server.until_waiting(others.len());
+        let session = client.session().await.expect("a connection");
+        let guard = session.lock("a").await.expect("free");
+        let refused = session.lock("b").wait(LONGER).await;
+        assert!(matches!(refused, Err(Error::Unavailable)));
+        assert!(guard.is_held());
+        for other in others {
+            other.abort();
+        }
+    });
+}
+
+#[test]
+fn all_locks_of_a_guard_that_is_lost_are_released() {
+    let server = Server::start();
+    run(async {
+        let proxy = Proxy::start(server.address).await;
+        let client = connect(proxy.address).await;
+        let guard = client.lock_all(["a", "b"]).await.expect("free");
+        // The server does not notice.
+        proxy.set(Network::Silent);
+        assert_eq!(guard.lost().await, Loss::NotResumed);
+        proxy.set(Network::Works);
+        let both = connect(server.address)
+            .await
+            .lock_all(["a", "b"])
+            .wait(WAIT)
+            .await;
+        drop(both.expect("released while the guard is there"));
+        assert!(!guard.is_held());
+    });
+}
+
+#[test]
+fn a_late_release_by_an_owner_word_does_not_hit_the_next_lock_of_that_word() {
+    let server = Server::start();
+    run(async {
+        let proxy = Proxy::start(server.address).await;
+        let client = options(proxy.address)
+            .grace(WAIT)
+            .connect()
+            .await
+            .expect("connected");
+        let guard = client
+            .lock("k")
+            .owner("job")
+            .lease(GRACE)
+            .await
+            .expect("free");
+        proxy.set(Network::Refuses);
+        proxy.cut();
+        drop(guard);
+        let other = connect(server.address).await;
+        let next = other.lock("k").owner("job").lease(WAIT).wait(WAIT).await;
+        let next = next.expect("the lease has ended");
+        proxy.set(Network::Works);
+        client.info().await.expect("connected again");
+        assert_eq!(
+            other.owner_token("k", "job").await.expect("held"),
+            next.token()
+        );
     });
 }

@@ -66,6 +66,8 @@ struct Shared {
     debugs: Arc<Semaphore>,
     searches: Arc<Semaphore>,
     start: Instant,
+    /// Tells this run of a server from all others.
+    instance: u128,
     /// All tasks of the server, so that a stop can wait for them.
     tasks: TaskTracker,
     /// Tells the tasks that are no connections to stop; a connection has a
@@ -75,10 +77,12 @@ struct Shared {
 
 impl Shared {
     fn new(config: Config, table: LockTable, clock: Clock) -> io::Result<Self> {
+        let entropy = Entropy::open()?;
         Ok(Self {
             table,
             clock,
-            entropy: Entropy::open()?,
+            instance: entropy.secret()?.0,
+            entropy,
             handover_spin: HandoverSpin::default(),
             throttles: Throttles::default(),
             places: Places::new(config.max_connections as usize),

@@ -19,7 +19,8 @@ use crate::error::{ConnectionError, Error, Loss, NotHeld};
 use crate::guard::Guard;
 use crate::hold::{Hold, Losing, unlock_line};
 use crate::pool::Lane;
-use crate::session::{Answers, Batch, Reservation, Server, Session};
+use crate::session::handshake::expire_of;
+use crate::session::{Answers, Batch, Reservation, Session, Wanted};
 use crate::word::Line;
 
 /// The shortest lease: it has to be renewed at a third of it.
@@ -110,7 +111,9 @@ impl Acquire {
     }
 
     /// Takes the lock for an owner: a word of the application's, to which it belongs beyond any connection,
-    /// until it is released by that word, or its lease ends.
+    /// until it is released by that word, or its lease ends. Choose a word that no other has by chance: whoever
+    /// uses the same is the same owner. That somebody else released the lock, by the word or by `break`, is
+    /// noticed with the next sign of life, within 15 seconds.
     ///
     /// When the connection breaks while it is asked for, nobody can know whether it was granted
     /// ([`Error::Connection`]): ask [`Client::owner_token`], or release it.
@@ -140,19 +143,22 @@ impl Acquire {
                 let kept = session.reserve(self.want.reserved_keys());
                 // The session holds it, or asks for it: waiting for that would be for itself.
                 let kept = kept.ok_or(Error::Unavailable)?;
-                let granted = self.want.ask(session, until, caller).await?;
+                let main = self.client.main();
+                let granted = self.want.ask(main, session, until, caller).await?;
                 Ok(self.guard(granted, Arc::clone(session), kept, Some(Arc::clone(lane))))
             }
             By::Any => {
                 let main = self.client.main();
                 if let Some(kept) = main.reserve(self.want.reserved_keys()) {
                     let at_once = Moment(0);
-                    match self.want.ask(main, at_once, caller).await {
+                    match self.want.ask(main, main, at_once, caller).await {
                         Ok(granted) => {
                             return Ok(self.guard(granted, Arc::clone(main), kept, None));
                         }
                         // The session that all share may stand in a circle, and this request need not.
                         Err(Error::Unavailable | Error::Deadlock { .. }) => {}
+                        Err(Error::ShuttingDown) if !self.want.wait.is_zero() => {}
+                        Err(Error::Connection(_)) if self.want.may_ask_again(caller) => {}
                         Err(error) => return Err(error),
                     }
                     if self.want.wait.is_zero() {
@@ -169,12 +175,12 @@ impl Acquire {
         let session = Arc::clone(&lane.session);
         let kept = session.reserve(self.want.reserved_keys());
         let kept = kept.ok_or(Error::Unavailable)?;
-        let granted = self.want.ask(&session, until, caller).await?;
+        let main = self.client.main();
+        let granted = self.want.ask(main, &session, until, caller).await?;
         if self.want.owner.is_none() {
             return Ok(self.guard(granted, session, kept, Some(Arc::new(lane))));
         }
         // It is bound to no session, so this one need not be kept for it.
-        let main = self.client.main();
         let holds = granted.renewed_by(main);
         Ok(Guard::new(
             holds,
@@ -235,7 +241,14 @@ impl Want {
             return Err(Error::BadOption(text));
         }
         self.request(Duration::ZERO, None)?;
+        for key in &self.keys {
+            unlock_line(key, self.owner.as_deref())?;
+        }
         Ok(())
+    }
+
+    fn may_ask_again(&self, caller: &Caller) -> bool {
+        !self.wait.is_zero() && self.owner.is_none() && !caller.is_closed()
     }
 
     /// Locks of owners are never taken twice, so their keys need not be kept from others.
@@ -271,19 +284,23 @@ impl Want {
     /// session goes on, asking again is asking for the same.
     async fn ask(
         &self,
+        main: &Arc<Session>,
         session: &Arc<Session>,
         until: Moment,
         caller: &mut Caller,
     ) -> Result<Granted, Error> {
+        // While a request waits, what is known of its session is known by the first one.
+        let _wanted = Wanted::new(&main.vital);
         let mut is_open = false;
         let asked = self.ask_until(session, until, caller, &mut is_open).await;
-        if asked.is_err() && is_open {
+        // What was granted to an owner belongs to it, and perhaps by another's request.
+        if asked.is_err() && is_open && self.owner.is_none() {
             self.release(session);
         }
         asked
     }
 
-    /// `is_open`: whether an answer was lost, so that the session may hold the lock.
+    /// `is_open`: whether an answer was lost, so that the lock may be held.
     async fn ask_until(
         &self,
         session: &Arc<Session>,
@@ -291,26 +308,26 @@ impl Want {
         caller: &mut Caller,
         is_open: &mut bool,
     ) -> Result<Granted, Error> {
-        let deadline = session.vital.options.request_deadline;
-        let give_up = until.max(Moment::now().plus(deadline));
+        let patience = session.vital.options.patience();
+        let give_up = until.max(Moment::now().plus(patience));
         loop {
             let left = give_up.after(Moment::now());
-            let server = tokio::select! {
-                server = session.ready(left, false) => server?,
+            tokio::select! {
+                ready = session.ready(left, false) => drop(ready?),
                 () = caller.closed() => return Err(ConnectionError::ClientClosed.into()),
-            };
+            }
             let wait = until.after(Moment::now());
-            let failed = match self.ask_once(session, &server, wait, caller).await {
+            let failed = match self.ask_once(session, wait, caller, is_open).await {
                 Ok(granted) => return Ok(granted),
                 Err(failed) => failed,
             };
             match failed {
-                // What was granted belongs to the owner, and perhaps by another's request.
-                Error::Connection(_) if self.owner.is_some() => return Err(failed),
-                Error::Connection(_) | Error::Lost { .. } => *is_open = true,
+                Error::Connection(_) if *is_open && self.owner.is_some() => return Err(failed),
+                Error::Connection(_) => {}
+                Error::Lost { .. } => *is_open = true,
                 Error::ShuttingDown if Moment::now() < until => tokio::time::sleep(PAUSE).await,
                 Error::NotStored { .. } => {
-                    *is_open = self.owner.is_none();
+                    *is_open = true;
                     return Err(failed);
                 }
                 _ => return Err(failed),
@@ -325,42 +342,49 @@ impl Want {
     async fn ask_once(
         &self,
         session: &Arc<Session>,
-        server: &Server,
         wait: Duration,
         caller: &mut Caller,
+        is_open: &mut bool,
     ) -> Result<Granted, Error> {
-        let lease = lease_of(self.lease, server);
+        let lease = lease_of(self.lease, session.vital.max_hold());
         let request = self.request(wait, lease)?;
         if !wait.is_zero() {
-            prepare_to_wait(session, server, wait);
+            prepare_to_wait(session, wait);
         }
         let batch = Batch::default().for_lock(&request, wait);
         // What follows a request that waits is asked behind it, to know a moment of the server after
         // the grant.
         let batch = match wait.is_zero() {
+            // An owner's lease is a part of the request; asked for by itself, it would be given to
+            // whoever has the lock by that word, also if the request is refused.
+            true if self.owner.is_some() => self.and_what_it_is(batch, None)?,
             true => self.and_what_it_is(batch, lease)?,
             false => batch,
         };
+        let has_expire = !wait.is_zero() || self.owner.is_none();
         let asked = session.ask(batch);
         tokio::pin!(asked);
-        let mut answers = tokio::select! {
-            answers = &mut asked => answers?,
+        let asked = tokio::select! {
+            outcome = &mut asked => outcome,
             () = caller.closed(), if !wait.is_zero() => {
+                *is_open = true;
                 self.leave(session, asked).await;
                 return Err(ConnectionError::ClientClosed.into());
             }
         };
+        let mut answers = asked.inspect_err(|broken| *is_open |= broken.was_sent)?;
         answers.list.remove(0).done()?;
         if !wait.is_zero() {
             let batch = self.and_what_it_is(Batch::default(), lease)?;
             answers = session.ask(batch).await.inspect_err(|_| {
+                *is_open = true;
                 // It was granted, and whether it still is nobody will know.
                 if self.owner.is_some() {
                     self.release(session);
                 }
             })?;
         }
-        self.granted(session, answers, lease)
+        self.granted(session, answers, lease, has_expire)
     }
 
     /// The lease, and the token, of each lock.
@@ -387,6 +411,7 @@ impl Want {
         session: &Arc<Session>,
         answers: Answers,
         lease: Option<Duration>,
+        has_expire: bool,
     ) -> Result<Granted, Error> {
         let Answers {
             list, sent, epoch, ..
@@ -395,13 +420,13 @@ impl Want {
         let mut holds = Vec::with_capacity(self.keys.len());
         let loss: Losing = Arc::default();
         for key in &self.keys {
-            let token = told(&mut list, lease.is_some());
+            let token = told(&mut list, has_expire && lease.is_some());
             let token = token.inspect_err(|_| self.release(session))?;
             holds.push(Arc::new(Hold::new(
                 key.clone(),
                 self.owner.clone(),
                 token,
-                lease,
+                self.lease,
                 sent,
                 Arc::clone(&session.vital),
                 Arc::clone(&loss),
@@ -417,17 +442,14 @@ impl Want {
         })
     }
 
-    /// The caller has gone: the request leaves its queue, and what was granted nevertheless is released as
-    /// after any broken connection. As the lock of an owner could be had by
-    /// another's request of the same word, its grant is waited for, and released.
+    /// The caller has gone: the request leaves its queue, and what was granted nevertheless is released.
     async fn leave(
         &self,
         session: &Arc<Session>,
         asked: Pin<&mut impl Future<Output = crate::session::Outcome>>,
     ) {
-        if self.owner.is_none() {
-            session.sever();
-        } else if asked.await.is_ok_and(|answers| answers.list[0].code == 200) {
+        session.sever();
+        if asked.await.is_ok_and(|answers| answers.list[0].code == 200) {
             self.release(session);
         }
     }
@@ -438,39 +460,33 @@ impl Want {
             let owner = self.owner.as_deref();
             unlock_line(key, owner).ok()
         });
-        let batch = lines.fold(Batch::default(), |batch, line| batch.line(&line));
-        session.must(batch, None);
+        session.must(lines.fold(Batch::default(), |batch, line| batch.line(&line)));
     }
 }
 
 /// Nothing is renewed while the session waits: so its leases are made longer by the wait.
-fn prepare_to_wait(session: &Arc<Session>, server: &Server, wait: Duration) {
+fn prepare_to_wait(session: &Arc<Session>, wait: Duration) {
     let deadline = session.vital.options.request_deadline;
+    let most = session.vital.max_hold().unwrap_or(Duration::MAX);
     for hold in session.vital.holds() {
-        let Some(lease) = hold.lease else { continue };
-        let lease = lease
-            .saturating_add(wait)
-            .min(server.max_hold.unwrap_or(Duration::MAX));
-        let expire = Expire {
-            key: hold.key.clone(),
-            lease,
-            owner: hold.owner.clone(),
-        };
-        let Ok(batch) = Batch::one(&expire) else {
+        let Some(lease) = hold.lease() else { continue };
+        let lease = lease.saturating_add(wait).min(most);
+        let Ok(batch) = Batch::one(&expire_of(&hold, lease)) else {
             continue;
         };
+        let renewal = hold.renewing(lease);
         session.call(batch, deadline, move |outcome| {
             let answers = outcome.ok().filter(|answers| answers.list[0].code == 200);
             if let Some(answers) = answers {
-                hold.lease_begins_for(answers.sent, lease);
+                hold.renewed(renewal, answers.sent);
             }
         });
     }
 }
 
 /// The lease that the server gives: what is asked for, or its own longest one.
-fn lease_of(asked: Option<Duration>, server: &Server) -> Option<Duration> {
-    match (asked, server.max_hold) {
+fn lease_of(asked: Option<Duration>, most: Option<Duration>) -> Option<Duration> {
+    match (asked, most) {
         (Some(asked), Some(most)) => Some(asked.min(most)),
         (asked, most) => asked.or(most),
     }

@@ -6,6 +6,9 @@ use crate::error::ConnectionError;
 /// cannot fill the memory.
 const LONGEST_ANSWER: usize = 256 << 20;
 
+/// What a line takes beside its bytes, however short it is.
+const LINE_OVERHEAD: usize = 64;
+
 /// One answer of a server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
@@ -70,7 +73,7 @@ impl Incoming {
                 }
                 Some((answer, _)) if line == b"END" => return Ok(Some(answer)),
                 Some((mut answer, length)) => {
-                    let length = length + line.len();
+                    let length = length + line.len() + LINE_OVERHEAD;
                     if length > LONGEST_ANSWER {
                         return Err(ConnectionError::AnswerTooLong);
                     }

@@ -5,15 +5,16 @@ use std::time::Duration;
 
 use crate::acquire::{Acquire, By};
 use crate::address::Servers;
+use crate::clock::Moment;
 use crate::command::{
     Break, Command, Expire, GetInfo, GetLocks, GetSessions, Question, State, Token, Unlock, Watch,
 };
-use crate::error::{ConnectionError, Error};
+use crate::error::Error;
 use crate::keeper::Keeper;
 use crate::listing::{Info, LockEntry, Page, SessionEntry};
 use crate::options::Options;
 use crate::pool::{Lane, Pool};
-use crate::session::{Batch, Session};
+use crate::session::{Batch, Session, Wanted};
 
 /// How long saying goodbye may take.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(1);
@@ -73,8 +74,8 @@ impl Client {
         let keeper = Keeper::start(&options);
         let main = keeper.new_session();
         let attempts = u32::try_from(options.servers.addresses().len()).unwrap_or(1);
-        let deadline = options.connect_deadline + options.request_deadline;
-        main.ready(deadline * attempts, true).await?;
+        main.ready(options.patience().saturating_mul(attempts), true)
+            .await?;
         let pool = Pool::new(&keeper, options.max_connections);
         Ok(Self {
             inner: Arc::new(Inner {
@@ -192,19 +193,24 @@ impl Client {
         known: State,
         wait: Duration,
     ) -> Result<State, Error> {
-        let watch = Watch {
-            key: key.into(),
-            change: Some((known, wait)),
-        };
-        let lane = self.inner.pool.take()?;
+        let (key, until) = (key.into(), Moment::now().plus(wait));
+        let give_up = until.max(Moment::now().plus(self.inner.options.patience()));
         // A caller who goes away has the connection ended, on which the server would go on to watch.
-        let mut leaving = Leaving(Some(lane));
-        let state = match &leaving.0 {
-            Some(lane) => lane.session.question(&watch).await,
-            None => return Err(ConnectionError::ClientClosed.into()),
-        };
-        leaving.0.take();
-        state
+        let lane = Leaving(self.inner.pool.take()?);
+        let _wanted = Wanted::new(&self.inner.main.vital);
+        loop {
+            let session = &lane.0.session;
+            session.ready(give_up.after(Moment::now()), false).await?;
+            let watch = Watch {
+                key: key.clone(),
+                change: Some((known.clone(), until.after(Moment::now()))),
+            };
+            match session.ask(Batch::one(&watch)?).await {
+                Ok(mut answers) => return Watch::read(answers.list.remove(0).done()?),
+                Err(broken) if Moment::now() >= give_up => return Err(broken.into()),
+                Err(_) => {}
+            }
+        }
     }
 
     /// The token by which the owner holds the lock: whether it has it.
@@ -299,7 +305,7 @@ impl Client {
 
 /// A session of its own: see [`Client::session`]. Its requests are served one after another, so one that
 /// waits holds up those behind it, also a release; leases are made longer before it. When it is dropped
-/// and its guards are, too, the session ends.
+/// and its guards are, too, its connection is kept for the next one who needs one, or ends.
 #[derive(Debug)]
 pub struct OwnSession {
     client: Client,
@@ -326,13 +332,13 @@ impl OwnSession {
     }
 }
 
-/// Ends the lane's connection when it is dropped, unless the lane was taken out.
-struct Leaving(Option<Lane>);
+/// Ends what the lane's session waits for, if it waits, when it is dropped.
+struct Leaving(Lane);
 
 impl Drop for Leaving {
     fn drop(&mut self) {
-        if let Some(lane) = &self.0 {
-            lane.session.sever();
+        if self.0.session.vital.waiting_since().is_some() {
+            self.0.session.sever();
         }
     }
 }

@@ -79,6 +79,8 @@ pub struct Connection {
     write: WriteHalf,
     incoming: Incoming,
     deadline: Duration,
+    /// A call was given up, whose answer would be taken for the next one's.
+    is_in_doubt: bool,
 }
 
 impl Connection {
@@ -107,24 +109,32 @@ impl Connection {
             write,
             incoming: Incoming::default(),
             deadline,
+            is_in_doubt: false,
         })
     }
 
     /// Sends a command and reads its answer, for which the server has the command's own wait and the
     /// deadline. When this future is dropped before it is ready, or fails by a
-    /// [`ConnectionError`], the connection cannot be used any more.
+    /// [`ConnectionError`], every later call fails: its answer could not be told from that of this one.
     ///
     /// # Errors
     ///
     /// Every answer but a `200`, as what it means.
     pub async fn call<C: Command>(&mut self, command: &C) -> Result<C::Output, Error> {
-        self.send(command.line()?.as_bytes()).await?;
+        let line = command.line()?;
+        if std::mem::replace(&mut self.is_in_doubt, true) {
+            return Err(Error::Connection(ConnectionError::Closed {
+                address: self.address.clone(),
+            }));
+        }
+        self.send(line.as_bytes()).await?;
         let after = command.wait().saturating_add(self.deadline);
         let answer = timeout(after, self.receive(C::IS_LISTING)).await;
         let answer = answer.map_err(|_| ConnectionError::TimedOut {
             address: self.address.clone(),
             after,
         })??;
+        self.is_in_doubt = false;
         C::read(answer.done()?)
     }
 

@@ -136,7 +136,8 @@ impl Circle {
             match (word, session) {
                 ("...", None) => {
                     let count = words.next_if(|next| next.parse::<usize>().is_ok());
-                    circle.omitted += count.and_then(|n| n.parse().ok()).unwrap_or(0);
+                    let count = count.and_then(|n| n.parse().ok()).unwrap_or(0);
+                    circle.omitted = circle.omitted.saturating_add(count);
                 }
                 ("=>", Some(number)) => {
                     circle.steps.push(Step {

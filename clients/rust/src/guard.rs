@@ -160,11 +160,19 @@ impl Guard {
         }
     }
 
-    /// Lets the lock be as it is: one of an owner stays until its lease ends or someone releases it,
-    /// and is not renewed any more. One of a session stays as long as the client.
-    pub fn leave(mut self) {
+    /// Lets the lock of an owner be as it is: it stays until its lease ends or someone releases it, and is
+    /// not renewed any more.
+    ///
+    /// # Errors
+    ///
+    /// The guard itself, if the lock is one of a session, which cannot be without its guard.
+    pub fn leave(mut self) -> Result<(), Self> {
+        if self.holds.iter().any(|hold| hold.owner.is_none()) {
+            return Err(self);
+        }
         let holds = std::mem::take(&mut self.holds);
         self.session.vital.remove(&holds);
+        Ok(())
     }
 
     /// Makes a shared lock exclusive, if no other shares it.
@@ -198,6 +206,11 @@ impl Guard {
 
     /// The answer is the same if it is asked for again.
     async fn change<C: Command>(&self, command: &C) -> Result<C::Output, Error> {
+        if self.holds.len() > 1 {
+            return Err(Error::BadOption(
+                "locks that were taken together stay exclusive",
+            ));
+        }
         let changed = self.session.question(command).await;
         changed.map_err(|error| match error {
             Error::NotHeld(why) => {

@@ -23,10 +23,13 @@ pub(crate) struct Hold {
     pub(crate) key: Vec<u8>,
     pub(crate) owner: Option<Vec<u8>>,
     pub(crate) token: u64,
-    pub(crate) lease: Option<Duration>,
+    /// What was asked for.
+    lease: Option<Duration>,
     margin: Duration,
     lease_ends: AtomicU64,
     renew_at: AtomicU64,
+    /// How many requests were sent that change the lease.
+    expires: AtomicU64,
     vital: Arc<Vital>,
     /// One for all locks of a guard.
     loss: Losing,
@@ -34,6 +37,13 @@ pub(crate) struct Hold {
 
 /// Where a guard learns that it is lost.
 pub(crate) type Losing = Arc<watch::Sender<Option<Loss>>>;
+
+/// A request that gives a lock a lease, and may have been done or not until it is answered.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Renewal {
+    number: u64,
+    lease: Duration,
+}
 
 impl Hold {
     /// `sent`: from before the request was sent by which the lease began.
@@ -54,24 +64,45 @@ impl Hold {
             margin: vital.options.margin,
             lease_ends: AtomicU64::new(Moment::NEVER.0),
             renew_at: AtomicU64::new(Moment::NEVER.0),
+            expires: AtomicU64::new(0),
             vital,
             loss,
         };
-        hold.lease_begins(sent);
+        if let Some(lease) = hold.lease() {
+            hold.begin(sent, lease);
+        }
         hold
     }
 
-    /// The lease is known to have begun no earlier than that.
-    pub(crate) fn lease_begins(&self, sent: Moment) {
-        if let Some(lease) = self.lease {
-            self.lease_begins_for(sent, lease);
+    /// The lock's lease: what was asked for, but no longer than the server's longest hold, which is also
+    /// the lease of a lock for which none was asked.
+    pub(crate) fn lease(&self) -> Option<Duration> {
+        match (self.lease, self.vital.max_hold()) {
+            (Some(asked), Some(most)) => Some(asked.min(most)),
+            (asked, most) => asked.or(most),
         }
     }
 
-    /// A lease of another length than the lock's own, to which it is set back when it is renewed.
-    pub(crate) fn lease_begins_for(&self, sent: Moment, lease: Duration) {
+    /// Right before a request is sent that sets the lease. Until it is answered, the lease ends by what
+    /// was so before, or by what it sets, whichever is earlier.
+    pub(crate) fn renewing(&self, lease: Duration) -> Renewal {
+        let ends = Moment::now().plus(lease);
+        self.lease_ends.fetch_min(ends.0, Ordering::SeqCst);
+        self.renew_at.store(Moment::NEVER.0, Ordering::SeqCst);
+        let number = self.expires.fetch_add(1, Ordering::SeqCst) + 1;
+        Renewal { number, lease }
+    }
+
+    /// It was done. If another was sent since, that one counts.
+    pub(crate) fn renewed(&self, renewal: Renewal, sent: Moment) {
+        if self.expires.load(Ordering::SeqCst) == renewal.number {
+            self.begin(sent, renewal.lease);
+        }
+    }
+
+    fn begin(&self, sent: Moment, lease: Duration) {
         self.lease_ends.store(sent.plus(lease).0, Ordering::SeqCst);
-        let third = sent.plus(self.lease.unwrap_or(lease) / 3);
+        let third = sent.plus(self.lease().unwrap_or(lease) / 3);
         self.renew_at.store(third.0, Ordering::SeqCst);
     }
 
@@ -83,12 +114,17 @@ impl Hold {
         self.renew_at.store(at.0, Ordering::SeqCst);
     }
 
-    /// Invariant 1.
-    pub(crate) fn believed_until(&self) -> Moment {
-        let lease = self.lease.map_or(Moment::NEVER, |lease| {
+    /// When its lease is over, as far as is known, less the margin.
+    fn lease_believed_until(&self) -> Moment {
+        self.lease().map_or(Moment::NEVER, |lease| {
             let ends = Moment(self.lease_ends.load(Ordering::SeqCst));
             ends.minus(self.margin.min(lease / 2))
-        });
+        })
+    }
+
+    /// Invariant 1.
+    pub(crate) fn believed_until(&self) -> Moment {
+        let lease = self.lease_believed_until();
         match self.owner {
             Some(_) => lease,
             None => {
@@ -97,6 +133,20 @@ impl Hold {
                 lease.min(session.minus(self.margin.min(grace / 2)))
             }
         }
+    }
+
+    /// Whether its release by the owner word, sent now, can hit another's lock of the same word: its
+    /// lease may be over, or it may have been released already by an attempt whose answer was lost. Without
+    /// a lease it is released all the same, since nothing else ends it.
+    pub(crate) fn is_anothers_by_now(&self, is_again: bool) -> bool {
+        self.owner.is_some()
+            && self.lease().is_some()
+            && (is_again || Moment::now() >= self.lease_believed_until())
+    }
+
+    /// Whether another lock of the same guard.
+    pub(crate) fn is_with(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.loss, &other.loss)
     }
 
     /// Why it is lost, if it is.
@@ -128,12 +178,9 @@ impl Hold {
 
     /// What its belief has run out by.
     pub(crate) fn lapse(&self) -> Loss {
-        let lease_ends = Moment(self.lease_ends.load(Ordering::SeqCst));
-        match self.lease {
-            Some(lease) if Moment::now() >= lease_ends.minus(self.margin.min(lease / 2)) => {
-                Loss::LeaseEnded
-            }
-            _ => Loss::NotResumed,
+        match Moment::now() >= self.lease_believed_until() {
+            true => Loss::LeaseEnded,
+            false => Loss::NotResumed,
         }
     }
 

@@ -1,19 +1,19 @@
 //! One task for all locks of a client: it renews leases, hears of connections on which locks rest, and
 //! calls lost what cannot be believed held any longer.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use tokio::sync::Notify;
 
 use crate::clock::Moment;
-use crate::command::{Echo, Expire, GetSessions};
+use crate::command::{Echo, GetSessions};
 use crate::error::{Error, Loss, NotHeld};
 use crate::hold::Hold;
 use crate::listing::{Page, SessionEntry};
 use crate::options::Options;
-use crate::session::handshake::{missing, token_of};
+use crate::session::handshake::{expire_of, missing, token_of};
 use crate::session::{Batch, Outcome, Session, Vital};
 
 /// The timer of the runtime may stand still while the machine sleeps, so it is never set for longer.
@@ -22,7 +22,7 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(1);
 /// Renewals that come close together are sent together.
 const SHORTEST_SLEEP: Duration = Duration::from_millis(5);
 
-/// Requests that wait and are looked after at one time. Each costs the server a page of its sessions.
+/// Requests that wait and are asked about in one look. Each costs the server a page of its sessions.
 const MAX_ATTESTED: usize = 16;
 
 #[derive(Debug)]
@@ -31,8 +31,8 @@ pub(crate) struct Keeper {
     sessions: Mutex<Vec<Kept>>,
     /// Rung when a lock was granted, a request waits, or a connection was made.
     bell: Arc<Notify>,
-    /// The server does not show its sessions.
-    is_blind: AtomicBool,
+    /// The server did not show its sessions, on that connection of the first session, counted from one.
+    blind_on: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -49,7 +49,7 @@ impl Keeper {
             options: Arc::clone(options),
             sessions: Mutex::default(),
             bell: Arc::default(),
-            is_blind: AtomicBool::new(false),
+            blind_on: AtomicU64::new(0),
         });
         tokio::spawn(run(Arc::downgrade(&keeper), Arc::clone(&keeper.bell)));
         keeper
@@ -96,14 +96,22 @@ impl Keeper {
             for hold in &holds {
                 next = next.min(self.look_at(&session, hold, is_waiting, now));
             }
-            if is_waiting && attested < MAX_ATTESTED {
-                attested += 1;
-                next = next.min(self.attest(kept, &session, main.as_ref(), now));
+            if is_waiting {
+                // Locks that rest on the session are lost if nobody knows of it.
+                let has_turn = !holds.is_empty() || attested < MAX_ATTESTED;
+                let main = main.as_ref().filter(|_| has_turn);
+                let (asked, again) = self.attest(kept, &session, main, now);
+                attested += usize::from(asked);
+                next = next.min(again);
             } else if !holds.is_empty() && session.is_up() {
                 next = next.min(self.beat(kept, &session, &holds, now));
             }
             true
         });
+        // Those that had no turn are the first ones the next time. The first session stays the first.
+        if let Some((_, others)) = all.split_first_mut() {
+            others.rotate_left(attested.min(others.len()));
+        }
         next
     }
 
@@ -116,28 +124,18 @@ impl Keeper {
         now: Moment,
     ) -> Moment {
         if now >= hold.believed_until() {
-            self.lapse(session, hold);
+            lose(session, hold, hold.lapse());
             return Moment::NEVER;
         }
         // Behind a request that waits nothing is renewed: the lease was made longer before it.
         if now >= hold.renew_at() && !is_waiting && session.is_up() {
             renew(session, hold);
-            hold.set_renew_at(Moment::NEVER);
         }
         let renewed = match is_waiting || !session.is_up() {
             true => Moment::NEVER,
             false => hold.renew_at(),
         };
         hold.believed_until().min(renewed)
-    }
-
-    /// A lock of a session is released, in case that the server still has it. One of an owner ends by
-    /// itself, and its word may be used by others.
-    fn lapse(&self, session: &Arc<Session>, hold: &Arc<Hold>) {
-        if hold.lose(hold.lapse()) && hold.owner.is_none() {
-            session.must_unlock(std::slice::from_ref(hold), None);
-        }
-        session.vital.remove(std::slice::from_ref(hold));
     }
 
     /// Hears of the server, and of the locks of owners, which anyone can release.
@@ -178,48 +176,68 @@ impl Keeper {
         session: &Arc<Session>,
         main: Option<&Arc<Session>>,
         now: Moment,
-    ) -> Moment {
-        let Some(main) = main.filter(|_| !self.is_blind.load(Ordering::Relaxed)) else {
-            return Moment::NEVER;
+    ) -> (bool, Moment) {
+        let sees = |main: &&Arc<Session>| {
+            main.vital.joins() != self.blind_on.load(Ordering::Relaxed) && main.is_up()
+        };
+        let Some(main) = main.filter(sees) else {
+            return (false, now.plus(LONGEST_SLEEP));
         };
         let since = session.vital.waiting_since().unwrap_or(now);
         kept.attest_at = kept.attest_at.max(since.plus(self.options.beat()));
         if now < kept.attest_at {
-            return kept.attest_at;
+            return (false, kept.attest_at);
         }
         kept.attest_at = now.plus(self.options.beat());
+        // A session's number says nothing to another server, or to another run of this one.
+        let instance = |session: &Session| session.server().and_then(|server| server.instance);
+        match (instance(main), instance(session)) {
+            (Some(asked), Some(meant)) if asked == meant => {}
+            (Some(_), Some(_)) => {
+                session.sever();
+                return (false, kept.attest_at);
+            }
+            _ => return (false, kept.attest_at),
+        }
         let number = session.vital.number();
         let after = (number > 1).then(|| (number - 1).to_string().into_bytes());
-        if let (Ok(batch), true) = (Batch::one(&GetSessions { after }), main.is_up()) {
+        if let Ok(batch) = Batch::one(&GetSessions { after }) {
             let (keeper, session) = (Arc::downgrade(self), Arc::downgrade(session));
-            let deadline = self.options.request_deadline;
+            let (deadline, joins) = (self.options.request_deadline, main.vital.joins());
             main.call(batch, deadline, move |outcome| {
                 if let (Some(keeper), Some(session)) = (keeper.upgrade(), session.upgrade()) {
-                    keeper.attested(&session, since, outcome);
+                    keeper.attested(&session, since, joins, outcome);
                 }
             });
         }
-        kept.attest_at
+        (true, kept.attest_at)
     }
 
-    fn attested(&self, session: &Arc<Session>, since: Moment, outcome: Outcome) {
+    /// `joins`: on which connection it was asked.
+    fn attested(&self, session: &Arc<Session>, since: Moment, joins: u64, outcome: Outcome) {
         let vital = &session.vital;
         // Another wait by now, or none: this was about one that is over.
         if vital.waiting_since() != Some(since) {
             return;
         }
         let Ok(mut answers) = outcome else {
-            // The server cannot be reached by the other connection either, most likely.
-            session.sever();
+            // If the other connection broke, this one may have, too.
+            if vital.missed_before() {
+                session.sever();
+            }
             return;
         };
         let answer = answers.list.remove(0);
         let page = answer
             .done()
             .and_then(|answer| Page::<SessionEntry>::read(&answer, "SESSION "));
-        let Ok(page) = page else {
-            self.is_blind.store(true, Ordering::Relaxed);
-            return;
+        let page = match page {
+            Ok(page) => page,
+            Err(Error::Refused { .. }) => {
+                self.blind_on.store(joins, Ordering::Relaxed);
+                return;
+            }
+            Err(_) => return,
         };
         let number = vital.number();
         match page.entries.iter().find(|entry| entry.session == number) {
@@ -250,15 +268,14 @@ async fn run(keeper: Weak<Keeper>, bell: Arc<Notify>) {
 }
 
 fn renew(session: &Arc<Session>, hold: &Arc<Hold>) {
-    let renewed = Batch::one(&Expire {
-        key: hold.key.clone(),
-        lease: hold.lease.unwrap_or_default(),
-        owner: hold.owner.clone(),
-    });
-    let Ok(batch) = renewed else {
+    let Some(lease) = hold.lease() else {
         return;
     };
-    let deadline = session.vital.options.request_deadline;
+    let Ok(batch) = Batch::one(&expire_of(hold, lease)) else {
+        return;
+    };
+    let renewal = hold.renewing(lease);
+    let deadline = session.vital.options.request_deadline.min(lease / 3);
     let (hold, of) = (Arc::clone(hold), Arc::downgrade(session));
     session.call(batch, deadline, move |outcome| {
         let Ok(mut answers) = outcome else {
@@ -267,15 +284,15 @@ fn renew(session: &Arc<Session>, hold: &Arc<Hold>) {
             return;
         };
         match answers.list.remove(0).done() {
-            Ok(_) => hold.lease_begins(answers.sent),
+            Ok(_) => hold.renewed(renewal, answers.sent),
             Err(Error::NotHeld(why)) => {
-                hold.lose(match (why, &hold.owner) {
+                let why = match (why, &hold.owner) {
                     (NotHeld::Expired, _) => Loss::LeaseEnded,
-                    (_, Some(_)) if Moment::now() >= hold.believed_until() => Loss::LeaseEnded,
+                    (_, Some(_)) if !hold.is_held() => Loss::LeaseEnded,
                     _ => Loss::Released,
-                });
+                };
                 if let Some(session) = of.upgrade() {
-                    session.vital.remove(&[hold]);
+                    lose(&session, &hold, why);
                 }
             }
             // It is held, and perhaps not renewed.
@@ -288,10 +305,17 @@ fn verified(session: &Weak<Session>, hold: &Arc<Hold>, outcome: Outcome) {
     let Ok(mut answers) = outcome else {
         return;
     };
-    if let Ok(Some(why)) = missing(hold, answers.list.remove(0)) {
-        hold.lose(why);
-        if let Some(session) = session.upgrade() {
-            session.vital.remove(std::slice::from_ref(hold));
-        }
+    if let (Ok(Some(why)), Some(session)) =
+        (missing(hold, answers.list.remove(0)), session.upgrade())
+    {
+        lose(&session, hold, why);
     }
+}
+
+/// Calls the lock lost, and with it all of its guard; what the server may still have of them is released.
+/// A lock of an owner ends by itself, and its word may be used by others.
+fn lose(session: &Session, hold: &Hold, why: Loss) {
+    let lost = session.vital.lose(hold, why);
+    let of_sessions: Vec<_> = lost.into_iter().filter(|one| one.owner.is_none()).collect();
+    session.must_unlock(&of_sessions, None);
 }

@@ -1,6 +1,7 @@
 //! What `info`, `locks`, `sessions` and `stats` show.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -34,6 +35,12 @@ impl Info {
         self.get(name)
             .and_then(|value| value.parse().ok())
             .unwrap_or(0)
+    }
+
+    /// The longest lease that the server gives, and the one with which each grant begins.
+    pub fn max_hold(&self) -> Option<Duration> {
+        let ms = self.number("max_hold_ms");
+        (ms > 0).then(|| Duration::from_millis(ms))
     }
 
     /// Whether a restart of this server keeps locks.

@@ -73,7 +73,7 @@ impl Options {
             servers,
             name: None,
             grace: Duration::from_secs(30),
-            margin: Duration::ZERO,
+            margin: Duration::from_millis(250),
             connect_deadline: DEFAULT_DEADLINE,
             request_deadline: DEFAULT_DEADLINE,
             reconnect: Reconnect::default(),
@@ -95,7 +95,8 @@ impl Options {
     }
 
     /// How long before another could have a lock it is called lost: the time that its holder needs to
-    /// let go of what it does. At most half of the grace period, or of a lease, is taken for it.
+    /// let go of what it does, and for clocks that run apart. At most half of the grace period, or of a
+    /// lease, is taken for it. A quarter of a second, unless set.
     pub fn margin(mut self, margin: Duration) -> Self {
         self.margin = margin;
         self
@@ -121,7 +122,8 @@ impl Options {
     }
 
     /// How many connections the client makes at most: one for all, and one more for each request that
-    /// waits, and for each lock that was waited for. Beyond that it is [`Error::Full`]. 256 unless set.
+    /// waits, for each lock that was waited for, and for each further lock of a key that the client has
+    /// already. Beyond that it is [`Error::Full`]. 256 unless set.
     pub fn max_connections(mut self, most: usize) -> Self {
         self.max_connections = most;
         self
@@ -146,6 +148,13 @@ impl Options {
             return Err(Error::BadOption("a client needs a connection and time"));
         }
         Client::start(Arc::new(self)).await
+    }
+
+    /// For how long a request is asked again, when its connection breaks: so that one which was silent
+    /// is noticed, and another is made.
+    pub(crate) fn patience(&self) -> Duration {
+        let twice = self.request_deadline.saturating_mul(2);
+        twice.saturating_add(self.connect_deadline)
     }
 
     /// How often a connection on which a lock rests is heard of: so that a silent one is noticed, and

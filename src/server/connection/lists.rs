@@ -203,6 +203,7 @@ impl<S: Transport> Connection<S> {
         let counters = table.counters();
         let mut lines = vec![
             ("version", env!("CARGO_PKG_VERSION").to_owned()),
+            ("instance", format!("{:032x}", self.shared.instance)),
             (
                 "uptime_seconds",
                 self.shared.start.elapsed().as_secs().to_string(),

@@ -7,7 +7,9 @@ use super::{Server, Vital};
 use crate::address::Address;
 use crate::answer::Answer;
 use crate::clock::Moment;
-use crate::command::{Command, ConnId, GetInfo, Name, Resume, SessionId, SetTimeout, Token};
+use crate::command::{
+    Command, ConnId, Expire, GetInfo, Name, Resume, SessionId, SetTimeout, Token,
+};
 use crate::connection::Connection;
 use crate::error::{ConnectionError, Error, Loss, NotHeld};
 use crate::hold::Hold;
@@ -75,7 +77,8 @@ impl Talk<'_> {
                 vital.confirm(sent);
                 Ok(true)
             }
-            403 => Ok(false),
+            // Also where there is no such command.
+            400 | 403 => Ok(false),
             _ => Err(self.turned_away(&answer)),
         }
     }
@@ -102,33 +105,48 @@ impl Talk<'_> {
         self.connection.send(&asked).await?;
         let answer = self.receive(true).await?;
         let info = Info::read(&answer);
-        let max_hold_ms = info.number("max_hold_ms");
+        vital.set_max_hold(info.max_hold());
         Ok(Server {
             address: self.address.clone(),
             is_durable: info.is_durable(),
-            max_hold: (max_hold_ms > 0).then(|| Duration::from_millis(max_hold_ms)),
+            instance: info.get("instance").map(str::to_owned),
         })
     }
 
-    /// Asks for the token of each lock, and tells the guards of those that are gone.
+    /// Asks for the token of each lock, and tells the guards of those that are gone. Others have their
+    /// leases renewed: a server that started anew may give shorter ones.
     async fn verify(&mut self, vital: &Vital) -> Result<(), ConnectionError> {
         let holds = vital.holds();
         for some in holds.chunks(ASKED_AT_ONCE) {
             let lines: Vec<Vec<u8>> = some.iter().map(|hold| line(&token_of(hold))).collect();
             let answers = self.ask(&lines).await?;
+            let mut there = Vec::with_capacity(some.len());
             for (hold, answer) in some.iter().zip(answers) {
                 match missing(hold, answer) {
-                    Ok(None) => {}
-                    Ok(Some(why)) => {
-                        hold.lose(why);
-                        vital.remove(std::slice::from_ref(hold));
-                    }
+                    Ok(None) => there.push(hold),
+                    // What else its guard has is released by the guard.
+                    Ok(Some(why)) => drop(vital.lose(hold, why)),
                     Err(answer) => return Err(self.turned_away(&answer)),
                 }
-                // Whatever of its lease is left, it is renewed as soon as possible.
-                if hold.lease.is_some() {
-                    hold.set_renew_at(Moment(0));
-                }
+            }
+            self.renew(&there).await?;
+        }
+        Ok(())
+    }
+
+    async fn renew(&mut self, holds: &[&Arc<Hold>]) -> Result<(), ConnectionError> {
+        let leases = holds.iter().filter_map(|hold| Some((hold, hold.lease()?)));
+        let (mut lines, mut renewals) = (Vec::new(), Vec::new());
+        for (hold, lease) in leases {
+            lines.push(line(&expire_of(hold, lease)));
+            renewals.push((hold, hold.renewing(lease)));
+        }
+        let sent = Moment::now();
+        for ((hold, renewal), answer) in renewals.iter().zip(self.ask(&lines).await?) {
+            match answer.code {
+                200 => hold.renewed(*renewal, sent),
+                // The keeper asks again, and learns what it is.
+                _ => hold.set_renew_at(Moment(0)),
             }
         }
         Ok(())
@@ -177,6 +195,14 @@ pub(crate) fn token_of(hold: &Arc<Hold>) -> Token {
     }
 }
 
+pub(crate) fn expire_of(hold: &Hold, lease: Duration) -> Expire {
+    Expire {
+        key: hold.key.clone(),
+        lease,
+        owner: hold.owner.clone(),
+    }
+}
+
 /// Why the lock is not held by the grant that the guard knows, if so; or an answer that tells nothing.
 pub(crate) fn missing(hold: &Hold, answer: Answer) -> Result<Option<Loss>, Answer> {
     let told = answer.clone();
@@ -184,8 +210,7 @@ pub(crate) fn missing(hold: &Hold, answer: Answer) -> Result<Option<Loss>, Answe
         Ok(token) if token == hold.token => Ok(None),
         Ok(_) | Err(Error::NotHeld(NotHeld::NotYours | NotHeld::NotLocked)) => {
             // An owner is not told of the end of its lease.
-            let is_over = Moment::now() >= hold.believed_until() && hold.lease.is_some();
-            Ok(Some(match is_over {
+            Ok(Some(match hold.owner.is_some() && !hold.is_held() {
                 true => Loss::LeaseEnded,
                 false => Loss::Released,
             }))

@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -10,11 +11,14 @@ use tokio::time::sleep;
 
 use super::handshake::{Joined, join};
 use super::wire::Wire;
-use super::{Asked, Outcome, Outgoing, Reply, Server, State, Vital};
+use super::{Asked, Broken, Outcome, Outgoing, Reply, Server, State, Vital};
 use crate::address::Address;
 use crate::clock::Moment;
 use crate::command::SessionId;
 use crate::error::ConnectionError;
+
+/// Whatever the options say, attempts do not follow each other without any.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(1);
 
 /// Serves the session until nobody can ask anything of it any more.
 pub(super) async fn run(vital: Arc<Vital>, inbox: mpsc::UnboundedReceiver<Outgoing>) {
@@ -30,6 +34,7 @@ pub(super) async fn run(vital: Arc<Vital>, inbox: mpsc::UnboundedReceiver<Outgoi
     };
     while let Some(joined) = link.connect().await {
         link.server = Some(joined.server.clone());
+        link.vital.joins.fetch_add(1, Ordering::SeqCst);
         link.vital.state.send_replace(State::Up(joined.server));
         link.vital.bell.notify_one();
         let undone = std::mem::take(&mut link.undone);
@@ -101,8 +106,13 @@ impl Link {
     fn next_pause(&self) -> Duration {
         let reconnect = self.vital.options.reconnect;
         match self.pause.is_zero() {
-            true => reconnect.first_pause,
-            false => vary(reconnect.longest_pause.min(self.pause * 2)),
+            true => reconnect.first_pause.max(SHORTEST_PAUSE),
+            false => vary(
+                reconnect
+                    .longest_pause
+                    .min(self.pause.saturating_mul(2))
+                    .max(SHORTEST_PAUSE),
+            ),
         }
     }
 
@@ -180,7 +190,16 @@ impl Link {
             Some(Outgoing::Sever) => {}
             Some(Outgoing::Ask(asked)) => match asked.reply {
                 Reply::Must(_) => self.undone.push_back(asked),
-                reply => tell(reply, Err(self.last_error())),
+                reply => {
+                    let error = self.last_error();
+                    tell(
+                        reply,
+                        Err(Broken {
+                            error,
+                            was_sent: false,
+                        }),
+                    );
+                }
             },
         }
     }
@@ -203,7 +222,10 @@ impl Link {
         for asked in wire.unanswered() {
             match asked.reply {
                 Reply::Must(_) => self.undone.push_back(asked),
-                reply => tell(reply, Err(error.clone())),
+                reply => {
+                    let (error, was_sent) = (error.clone(), asked.is_again);
+                    tell(reply, Err(Broken { error, was_sent }));
+                }
             }
         }
     }

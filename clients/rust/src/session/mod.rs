@@ -35,8 +35,8 @@ pub(crate) struct Server {
     pub(crate) address: Address,
     /// Whether it keeps locks over a restart.
     pub(crate) is_durable: bool,
-    /// The longest lease that it gives, and the one with which each grant begins.
-    pub(crate) max_hold: Option<Duration>,
+    /// Tells this run of the server from others.
+    pub(crate) instance: Option<String>,
 }
 
 /// Whether the session has a connection.
@@ -60,6 +60,11 @@ pub(crate) struct Vital {
     confirmed: AtomicU64,
     /// Which session of the server this is, counted from the first.
     epoch: AtomicU64,
+    /// The longest lease that the server gives, and the one with which each grant begins, in nanoseconds;
+    /// 0: none.
+    max_hold: AtomicU64,
+    /// How often a connection was made.
+    joins: AtomicU64,
     /// The number by which the server's listings name it; 0: not known.
     number: AtomicU64,
     holds: Mutex<Vec<Arc<Hold>>>,
@@ -92,7 +97,21 @@ pub(crate) struct Answers {
     pub(crate) is_again: bool,
 }
 
-pub(crate) type Outcome = Result<Answers, ConnectionError>;
+/// The connection broke, or there is none.
+#[derive(Debug)]
+pub(crate) struct Broken {
+    pub(crate) error: ConnectionError,
+    /// It may have been done; otherwise surely not.
+    pub(crate) was_sent: bool,
+}
+
+impl From<Broken> for Error {
+    fn from(broken: Broken) -> Self {
+        Self::Connection(broken.error)
+    }
+}
+
+pub(crate) type Outcome = Result<Answers, Broken>;
 
 /// Who learns of the outcome.
 pub(crate) enum Reply {
@@ -116,12 +135,23 @@ pub(crate) struct Asked {
     reply: Reply,
     /// It was sent before, on a connection that broke.
     is_again: bool,
+    /// Locks of owners that it releases.
+    releases: Vec<Arc<Hold>>,
 }
 
 pub(crate) enum Outgoing {
     Ask(Asked),
     /// Ends the connection, so that a request leaves its queue; the session is resumed.
     Sever,
+}
+
+impl Asked {
+    /// Whether nobody needs it any more, before it is sent.
+    fn is_pointless(&self) -> bool {
+        let has_nobody = matches!(&self.reply, Reply::Caller(caller) if caller.is_closed());
+        let hits_another = |hold: &Arc<Hold>| hold.is_anothers_by_now(self.is_again);
+        has_nobody || self.releases.iter().any(hits_another)
+    }
 }
 
 /// Lines for one [`Asked`].
@@ -167,6 +197,7 @@ impl Batch {
             deadline,
             reply,
             is_again: false,
+            releases: Vec::new(),
         })
     }
 }
@@ -191,6 +222,8 @@ impl Session {
             }),
             confirmed: AtomicU64::new(0),
             epoch: AtomicU64::new(0),
+            max_hold: AtomicU64::new(0),
+            joins: AtomicU64::new(0),
             number: AtomicU64::new(0),
             holds: Mutex::default(),
             reserved: Mutex::default(),
@@ -247,27 +280,45 @@ impl Session {
     }
 
     pub(crate) fn is_up(&self) -> bool {
-        matches!(*self.vital.state.borrow(), State::Up(_))
+        self.server().is_some()
+    }
+
+    /// The server that it is connected to.
+    pub(crate) fn server(&self) -> Option<Server> {
+        match &*self.vital.state.borrow() {
+            State::Up(server) => Some(server.clone()),
+            State::Down { .. } | State::Ended => None,
+        }
+    }
+
+    /// How long an answer may take. Where locks rest on the connection, it is noticed early that none
+    /// comes.
+    fn deadline(&self) -> Duration {
+        let options = &self.vital.options;
+        match self.vital.has_holds() {
+            true => options.request_deadline.min(options.beat()),
+            false => options.request_deadline,
+        }
     }
 
     /// Sends this on the connection that there is, and waits for the answers. If this future is dropped
     /// before, the answers are dropped, too; what was not sent is not.
     pub(crate) async fn ask(&self, batch: Batch) -> Outcome {
-        let _room = self
-            .room
-            .acquire()
-            .await
-            .map_err(|_| ConnectionError::ClientClosed)?;
+        let _room = self.room.acquire().await.map_err(|_| Broken {
+            error: ConnectionError::ClientClosed,
+            was_sent: false,
+        })?;
         let (reply, outcome) = oneshot::channel();
-        let deadline = self.vital.options.request_deadline;
-        self.post(batch.with(deadline, Reply::Caller(reply)));
-        outcome.await.unwrap_or(Err(ConnectionError::ClientClosed))
+        self.post(batch.with(self.deadline(), Reply::Caller(reply)));
+        outcome.await.unwrap_or(Err(Broken {
+            error: ConnectionError::ClientClosed,
+            was_sent: true,
+        }))
     }
 
     /// A question whose answer is the same on any connection: if that breaks, it is asked again.
     pub(crate) async fn question<C: Command>(&self, command: &C) -> Result<C::Output, Error> {
-        let deadline = self.vital.options.request_deadline;
-        let give_up = Moment::now().plus(deadline.saturating_add(command.wait()));
+        let give_up = Moment::now().plus(self.vital.options.patience());
         loop {
             let left = give_up.after(Moment::now());
             self.ready(left, false).await?;
@@ -290,22 +341,26 @@ impl Session {
     }
 
     /// Sends this now or on the next connection, until it is answered.
-    pub(crate) fn must(&self, batch: Batch, told: Option<oneshot::Sender<Outcome>>) {
-        let deadline = self.vital.options.request_deadline;
-        self.post(batch.with(deadline, Reply::Must(told)));
+    pub(crate) fn must(&self, batch: Batch) {
+        if !batch.listings.is_empty() {
+            self.post(batch.with(self.deadline(), Reply::Must(None)));
+        }
     }
 
     /// Releases these, now or on the next connection.
     pub(crate) fn must_unlock(&self, holds: &[Arc<Hold>], told: Option<oneshot::Sender<Outcome>>) {
         // A lost lock of an owner may be another's by now, who uses the same word.
-        let needed = holds
-            .iter()
-            .filter(|hold| hold.owner.is_none() || hold.loss().is_none());
+        let needed = |hold: &&Arc<Hold>| hold.owner.is_none() || hold.is_held();
+        let needed: Vec<_> = holds.iter().filter(needed).cloned().collect();
         // The keys were sent before, so that they are words.
-        let lines = needed.filter_map(|hold| hold.unlock_line().ok());
+        let lines = needed.iter().filter_map(|hold| hold.unlock_line().ok());
         let batch = lines.fold(Batch::default(), |batch, line| batch.line(&line));
-        if !batch.listings.is_empty() {
-            self.must(batch, told);
+        if batch.listings.is_empty() {
+            return;
+        }
+        if let Outgoing::Ask(mut asked) = batch.with(self.deadline(), Reply::Must(told)) {
+            asked.releases = needed;
+            self.post(Outgoing::Ask(asked));
         }
     }
 
@@ -350,18 +405,18 @@ impl Drop for Reservation {
     }
 }
 
-/// Counts a caller that waits for a connection.
-struct Wanted<'a>(&'a Vital);
+/// Counts one who needs the session connected.
+pub(crate) struct Wanted(Arc<Vital>);
 
-impl<'a> Wanted<'a> {
-    fn new(vital: &'a Vital) -> Self {
+impl Wanted {
+    pub(crate) fn new(vital: &Arc<Vital>) -> Self {
         vital.wanted_by.fetch_add(1, Ordering::SeqCst);
         vital.wanted.notify_one();
-        Self(vital)
+        Self(Arc::clone(vital))
     }
 }
 
-impl Drop for Wanted<'_> {
+impl Drop for Wanted {
     fn drop(&mut self) {
         self.0.wanted_by.fetch_sub(1, Ordering::SeqCst);
     }
@@ -381,8 +436,30 @@ impl Vital {
         self.number.load(Ordering::SeqCst)
     }
 
-    pub(crate) fn is_wanted(&self) -> bool {
-        self.wanted_by.load(Ordering::SeqCst) > 0 || !lock(&self.holds).is_empty()
+    /// The longest lease that the server gives, and the one with which each grant begins.
+    pub(crate) fn max_hold(&self) -> Option<Duration> {
+        match self.max_hold.load(Ordering::SeqCst) {
+            0 => None,
+            nanos => Some(Duration::from_nanos(nanos)),
+        }
+    }
+
+    fn set_max_hold(&self, most: Option<Duration>) {
+        let nanos = most.map_or(0, |most| u64::try_from(most.as_nanos()).unwrap_or(u64::MAX));
+        self.max_hold.store(nanos, Ordering::SeqCst);
+    }
+
+    /// How often a connection was made.
+    pub(crate) fn joins(&self) -> u64 {
+        self.joins.load(Ordering::SeqCst)
+    }
+
+    fn has_holds(&self) -> bool {
+        !lock(&self.holds).is_empty()
+    }
+
+    fn is_wanted(&self) -> bool {
+        self.wanted_by.load(Ordering::SeqCst) > 0 || self.has_holds()
     }
 
     /// Since when a request waits at the server.
@@ -424,12 +501,24 @@ impl Vital {
             return Err(Loss::SessionEnded);
         }
         all.extend(holds.iter().cloned());
+        self.wanted.notify_one();
         Ok(())
     }
 
     /// Adds locks of owners, which another session took.
     pub(crate) fn adopt(&self, holds: &[Arc<Hold>]) {
         lock(&self.holds).extend(holds.iter().cloned());
+        self.wanted.notify_one();
+    }
+
+    /// Calls the lock lost, and with it all of its guard, which are returned, unless that was done
+    /// before.
+    pub(crate) fn lose(&self, hold: &Hold, why: Loss) -> Vec<Arc<Hold>> {
+        hold.lose(why);
+        let mut all = lock(&self.holds);
+        let (lost, kept) = all.drain(..).partition(|one| one.is_with(hold));
+        *all = kept;
+        lost
     }
 
     /// Ready when nobody serves this session any more.

@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::link::tell;
-use super::{Answers, Asked, Outgoing, Reply, Vital};
+use super::{Answers, Asked, Outgoing, Vital};
 use crate::address::Address;
 use crate::answer::{Answer, Incoming};
 use crate::clock::Moment;
@@ -46,6 +46,9 @@ pub(super) struct Wire {
     sent: VecDeque<Sent>,
     /// When the oldest of them must be answered.
     deadline: Instant,
+    /// Nothing is sent any more. What the server has answered by now is still read, since nothing else
+    /// tells whether a request that waited was granted.
+    is_leaving: bool,
 }
 
 struct Sent {
@@ -67,6 +70,7 @@ impl Wire {
             queued: undone,
             sent: VecDeque::new(),
             deadline: Instant::now() + FAR,
+            is_leaving: false,
         }
     }
 
@@ -88,7 +92,7 @@ impl Wire {
             if self.deadline < alarm.deadline() {
                 alarm.as_mut().reset(self.deadline);
             }
-            let is_unwritten = !self.unwritten.is_empty();
+            let is_unwritten = !self.unwritten.is_empty() && !self.is_leaving;
             tokio::select! {
                 biased;
                 read = read_more(&mut self.read, &mut self.incoming, &self.address) => {
@@ -102,7 +106,10 @@ impl Wire {
                     while let Some(outgoing) = next {
                         match outgoing {
                             Outgoing::Ask(asked) => self.queued.push_back(asked),
-                            Outgoing::Sever => return Some(self.closed()),
+                            Outgoing::Sever if self.vital.waiting_since().is_none() => {
+                                return Some(self.closed());
+                            }
+                            Outgoing::Sever => self.leave().await,
                         }
                         next = inbox.try_recv().ok();
                     }
@@ -122,14 +129,24 @@ impl Wire {
         }
     }
 
+    /// Ends what is sent, at which the server ends the wait.
+    async fn leave(&mut self) {
+        if !std::mem::replace(&mut self.is_leaving, true) {
+            self.deadline = Instant::now() + self.vital.options.request_deadline;
+            // A connection that cannot even be ended is given up at the deadline.
+            let _ = timeout(GOODBYE_DEADLINE, self.write.shutdown()).await;
+        }
+    }
+
     /// Makes what is queued ready to be written. Behind a request that waits nothing is sent, since
     /// the server would neither run nor answer it.
     fn gather(&mut self) {
-        while self.unwritten.len() < MAX_UNWRITTEN
+        while !self.is_leaving
+            && self.unwritten.len() < MAX_UNWRITTEN
             && self.vital.waiting_since().is_none()
             && let Some(asked) = self.queued.pop_front()
         {
-            if matches!(&asked.reply, Reply::Caller(caller) if caller.is_closed()) {
+            if asked.is_pointless() {
                 continue;
             }
             let at = Moment::now();
@@ -151,6 +168,9 @@ impl Wire {
 
     /// For the oldest that is not answered, from now on.
     fn set_deadline(&mut self) {
+        if self.is_leaving {
+            return;
+        }
         let time = match self.sent.front() {
             Some(Sent { asked, .. }) => asked.wait.saturating_add(asked.deadline).min(FAR),
             None => FAR,
