@@ -164,15 +164,24 @@ fn a_store_that_is_moved_or_replaced_is_noticed() {
         a.send(line);
         assert_eq!(a.read(), moved_answer(directory.path()));
     };
+    let storing = |a: &mut Client| {
+        let lines = a.ask_list("info");
+        let line = lines.iter().find_map(|line| line.strip_prefix("storing "));
+        line.expect("a line").to_owned()
+    };
+    assert_eq!(storing(&mut a), "yes");
     // The first commit finds it by its own file, and the later tries, which open it anew, by its
     // name.
     refused(&mut a, "lock k");
+    let reason = moved_answer(directory.path()).replace("500 Not stored: ", "");
+    assert_eq!(storing(&mut a), reason);
     process.until_logged("attempts=2");
     refused(&mut a, "lock k");
     fs::copy(&aside, &file).expect("it is copied");
     refused(&mut a, "lock k");
     fs::rename(&aside, &file).expect("it is moved back");
     until_stored(&mut a, "lock k", "200 Acquired");
+    assert_eq!(storing(&mut a), "yes");
     process.kill();
     let process = start(directory.path());
     for key in ["before", "k"] {

@@ -26,14 +26,20 @@ use server::ServerFlag;
     name = "elock",
     version,
     arg_required_else_help = true,
-    disable_help_subcommand = true,
     subcommand_required = true,
     max_term_width = 100,
+    help_template = "\
+{about}
+{usage-heading} {usage}
+
+{subcommands}
+
+--server ADDRESS, or ELOCK_SERVER, names another server than 127.0.0.1:11400.{after-help}",
     after_help = "\
 Examples:
-  elock lock nightly-report --wait 60s -- ./make-report   one at a time, on however many machines
-  elock lock mailer --slots 5 --wait 1h -- ./send-mails   at most five at a time
-  elock who nightly-report                                who has it, and who waits"
+  elock lock report --wait 60s -- ./make-report   one at a time, on all machines
+  elock lock mailer --slots 5 -- ./send-mails     at most five at a time
+  elock who report                                who has it, and who waits"
 )]
 struct Cli {
     #[command(flatten)]
@@ -56,14 +62,27 @@ enum Command {
     Shell(shell::ShellArgs),
     /// Send requests and print the answers
     Send(shell::SendArgs),
+}
+
+/// What is for other programs, and for elock itself: no help names it, and it needs no server.
+#[derive(Debug, Parser)]
+#[command(name = "elock")]
+enum Inner {
     /// Write manual pages and completions
-    #[command(name = "__pages", hide = true)]
+    #[command(name = "__pages")]
     Pages(pages::PagesArgs),
     #[command(flatten)]
-    Hidden(exec::HiddenCommand),
+    Exec(exec::HiddenCommand),
 }
 
 fn main() -> ExitCode {
+    let first = std::env::args_os().nth(1).unwrap_or_default();
+    if first.as_encoded_bytes().starts_with(b"__") {
+        return match Inner::parse() {
+            Inner::Pages(args) => pages::run(&args, Cli::command()),
+            Inner::Exec(command) => exec::run_hidden(command),
+        };
+    }
     let Cli { server, command } = Cli::parse();
     let bad = |bad| Cli::command().error(ErrorKind::ValueValidation, bad).exit();
     let server = || server.read().unwrap_or_else(bad);
@@ -74,7 +93,5 @@ fn main() -> ExitCode {
         Command::Bench(args) => bench::run(args, &server()),
         Command::Shell(args) => shell::run_shell(args, &server()),
         Command::Send(args) => shell::run_send(args, &server()),
-        Command::Pages(args) => pages::run(&args, Cli::command()),
-        Command::Hidden(command) => exec::run_hidden(command),
     }
 }

@@ -12,6 +12,7 @@ pub struct ServerFlag {
     #[arg(
         long,
         global = true,
+        hide_env_values = true,
         env = "ELOCK_SERVER",
         value_name = "ADDRESS",
         default_value = DEFAULT

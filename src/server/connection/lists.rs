@@ -211,6 +211,9 @@ impl<S: Transport> Connection<S> {
             ("store", store.to_owned()),
         ];
         let max_hold_ms = table.max_hold().map_or(0, |hold| hold.as_millis());
+        let storing = table.changes().refusal();
+        let storing = storing.map_or_else(|| "yes".to_owned(), |reason| reason.to_string());
+        lines.push(("storing", storing));
         lines.push(("max_hold_ms", max_hold_ms.to_string()));
         let numbers = [
             ("sessions", sessions as u64),
