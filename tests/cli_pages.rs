@@ -140,7 +140,7 @@ fn pages_name_flags_variables_and_each_other() {
         "elock\\-lock(1)",
         "\\fBELOCK_SERVER\\fR",
         ".SH EXAMPLES\n",
-        "elock lock mailer \\-\\-slots 5 \\-\\-wait 1h \\-\\- ./send\\-mails",
+        "elock lock mailer \\-\\-slots 5 \\-\\- ./send\\-mails",
         "\nelockd(8)\n",
     ] {
         assert!(page.contains(expected), "{expected}: {page}");

@@ -13,6 +13,7 @@ mod shell;
 mod show;
 mod top;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
@@ -26,12 +27,14 @@ use server::ServerFlag;
     name = "elock",
     version,
     arg_required_else_help = true,
+    disable_help_subcommand = true,
     subcommand_required = true,
     max_term_width = 100,
     help_template = "\
 {about}
 {usage-heading} {usage}
 
+Commands:
 {subcommands}
 
 --server ADDRESS, or ELOCK_SERVER, names another server than 127.0.0.1:11400.{after-help}",
@@ -75,6 +78,16 @@ enum Inner {
     Exec(exec::HiddenCommand),
 }
 
+/// `elock help lock` is `elock lock --help`: the list of commands has no room for one more.
+fn help_as_a_flag(args: impl Iterator<Item = OsString>) -> Vec<OsString> {
+    let mut args: Vec<OsString> = args.collect();
+    if args.get(1).is_some_and(|first| first == "help") {
+        args.remove(1);
+        args.push("--help".into());
+    }
+    args
+}
+
 fn main() -> ExitCode {
     let first = std::env::args_os().nth(1).unwrap_or_default();
     if first.as_encoded_bytes().starts_with(b"__") {
@@ -83,7 +96,7 @@ fn main() -> ExitCode {
             Inner::Exec(command) => exec::run_hidden(command),
         };
     }
-    let Cli { server, command } = Cli::parse();
+    let Cli { server, command } = Cli::parse_from(help_as_a_flag(std::env::args_os()));
     let bad = |bad| Cli::command().error(ErrorKind::ValueValidation, bad).exit();
     let server = || server.read().unwrap_or_else(bad);
     match command {
