@@ -17,7 +17,8 @@ use crate::session::{Outcome, Reservation, Session};
 ///
 /// It can be lost meanwhile: whoever does something that must not be done by two looks at
 /// [`Guard::lost`], or asks [`Guard::is_held`] before each step, and sends the [token](Guard::token)
-/// along where that can be compared.
+/// along where that can be compared. A lost lock is not renewed any more; what the server still has of it is
+/// released when the guard is dropped, so drop it when the work has ended.
 #[derive(Debug)]
 #[must_use = "the lock is released when the guard is dropped"]
 pub struct Guard {

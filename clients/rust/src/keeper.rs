@@ -124,7 +124,7 @@ impl Keeper {
         now: Moment,
     ) -> Moment {
         if now >= hold.believed_until() {
-            lose(session, hold, hold.lapse());
+            session.vital.lose(hold, hold.lapse());
             return Moment::NEVER;
         }
         // Behind a request that waits nothing is renewed: the lease was made longer before it.
@@ -292,7 +292,7 @@ fn renew(session: &Arc<Session>, hold: &Arc<Hold>) {
                     _ => Loss::Released,
                 };
                 if let Some(session) = of.upgrade() {
-                    lose(&session, &hold, why);
+                    session.vital.lose(&hold, why);
                 }
             }
             // It is held, and perhaps not renewed.
@@ -308,14 +308,6 @@ fn verified(session: &Weak<Session>, hold: &Arc<Hold>, outcome: Outcome) {
     if let (Ok(Some(why)), Some(session)) =
         (missing(hold, answers.list.remove(0)), session.upgrade())
     {
-        lose(&session, hold, why);
+        session.vital.lose(hold, why);
     }
-}
-
-/// Calls the lock lost, and with it all of its guard; what the server may still have of them is released.
-/// A lock of an owner ends by itself, and its word may be used by others.
-fn lose(session: &Session, hold: &Hold, why: Loss) {
-    let lost = session.vital.lose(hold, why);
-    let of_sessions: Vec<_> = lost.into_iter().filter(|one| one.owner.is_none()).collect();
-    session.must_unlock(&of_sessions, None);
 }

@@ -124,8 +124,7 @@ impl Talk<'_> {
             for (hold, answer) in some.iter().zip(answers) {
                 match missing(hold, answer) {
                     Ok(None) => there.push(hold),
-                    // What else its guard has is released by the guard.
-                    Ok(Some(why)) => drop(vital.lose(hold, why)),
+                    Ok(Some(why)) => vital.lose(hold, why),
                     Err(answer) => return Err(self.turned_away(&answer)),
                 }
             }

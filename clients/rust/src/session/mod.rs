@@ -511,14 +511,12 @@ impl Vital {
         self.wanted.notify_one();
     }
 
-    /// Calls the lock lost, and with it all of its guard, which are returned, unless that was done
-    /// before.
-    pub(crate) fn lose(&self, hold: &Hold, why: Loss) -> Vec<Arc<Hold>> {
+    /// Calls the lock lost, and with it all of its guard. What the server may still have of them is
+    /// released when the guard is: whoever has it may need time to end what it does, and nobody else
+    /// gets the lock meanwhile, if that can be helped.
+    pub(crate) fn lose(&self, hold: &Hold, why: Loss) {
         hold.lose(why);
-        let mut all = lock(&self.holds);
-        let (lost, kept) = all.drain(..).partition(|one| one.is_with(hold));
-        *all = kept;
-        lost
+        lock(&self.holds).retain(|one| !one.is_with(hold));
     }
 
     /// Ready when nobody serves this session any more.
