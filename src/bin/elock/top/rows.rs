@@ -5,7 +5,6 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use elock_client::command::State;
 use elock_client::listing::LockEntry;
 
 use super::round::Sample;
@@ -88,8 +87,6 @@ pub enum Lock {
     Unknown,
     /// Nobody held it when it was asked for.
     Free,
-    /// It is held by this one, and no more is known.
-    Glimpsed(Arc<str>),
     /// It is held, or was so long before the rest was read.
     Held(Arc<LockEntry>, Duration),
 }
@@ -162,7 +159,7 @@ fn contended(sample: &Sample) -> HashMap<&Arc<[u8]>, Row> {
 }
 
 fn lock_of(sample: &Sample, key: &Arc<[u8]>) -> Lock {
-    let lock = match sample.locks.get(key) {
+    match sample.locks.get(key) {
         None => Lock::Unknown,
         Some(known) => match &known.entry {
             None => Lock::Free,
@@ -171,17 +168,6 @@ fn lock_of(sample: &Sample, key: &Arc<[u8]>) -> Lock {
                 Lock::Held(Arc::clone(entry), age)
             }
         },
-    };
-    match (sample.glimpses.get(key), &lock) {
-        (None, _) => lock,
-        (Some(State::Free), _) => Lock::Free,
-        // Tokens never come again: what was read before is of the same grant.
-        (Some(State::Held { token, .. }), Lock::Held(entry, _))
-            if entry.holders.iter().any(|one| one.token == *token) =>
-        {
-            lock
-        }
-        (Some(State::Held { holder, .. }), _) => Lock::Glimpsed(holder.as_str().into()),
     }
 }
 
@@ -262,24 +248,6 @@ mod tests {
             panic!("it is known")
         };
         assert!(*age >= Duration::from_secs(2));
-    }
-
-    #[test]
-    fn a_glimpse_keeps_what_is_known_of_the_same_grant_only() {
-        let glimpse = |state: State| {
-            let mut sample = sample(vec![waiting(5, "k", 900)], vec![held("k", 1, 10, 7)]);
-            sample.glimpses.insert(b"k"[..].into(), state);
-            rows(&sample, &Filter::default(), Sort::default())
-                .remove(0)
-                .lock
-        };
-        let held_by = |token| State::Held {
-            token,
-            holder: "#9".to_owned(),
-        };
-        assert!(matches!(glimpse(held_by(7)), Lock::Held(..)));
-        assert!(matches!(glimpse(held_by(8)), Lock::Glimpsed(holder) if &*holder == "#9"));
-        assert!(matches!(glimpse(State::Free), Lock::Free));
     }
 
     #[test]
