@@ -256,7 +256,10 @@ fn it_shows_who_holds_and_who_waits() {
     terminal.until_shown(" #2");
     terminal.types("\r");
     terminal.until_shown("WAITING 1");
-    terminal.until_shown("127.0.0.1:");
+    let has_peer = |line: &String| line.contains("web-3:cron") && line.contains("127.0.0.1:");
+    terminal.until("peer", |terminal| {
+        terminal.screen.lines().iter().any(has_peer)
+    });
     holder.ask("unlock report", "200 Unlocked");
     waiter.expect("200 Acquired");
     terminal.until_shown("WAITING 0");

@@ -213,7 +213,10 @@ impl Reader {
         let key = interest.detailed.as_deref();
         match key.and_then(|key| locks.get(key)?.entry.as_ref()) {
             Some(lock) => peers::complete(&mut self.peers, connection, lock).await,
-            None => Ok(self.peers.clear()),
+            None => {
+                self.peers.clear();
+                Ok(())
+            }
         }
     }
 

@@ -9,7 +9,7 @@ use ratatui::widgets::{Block, Clear};
 use super::super::peers::Peers;
 use super::super::rows::{Lock, Row};
 use super::super::state::{Mode, State};
-use super::super::text::{fit, fit_ends, grouped, wrap};
+use super::super::text::{fit, fit_ends, grouped, width_of, wrap};
 use super::Palette;
 use super::grid::{Column, line_of_cells};
 use super::header::millis;
@@ -57,9 +57,14 @@ fn shown_key(state: &State) -> String {
     }
 }
 
+/// How much of the key the title has room for.
+fn title_room(width: usize) -> usize {
+    width.saturating_sub(12)
+}
+
 /// The key stands here, too, as it must not be moved off the screen.
 fn title(state: &State, width: usize, palette: Palette) -> Line<'static> {
-    let key = fit_ends(&shown_key(state), width.saturating_sub(12));
+    let key = fit_ends(&shown_key(state), title_room(width));
     Line::from(vec![
         Span::styled(" ONE KEY ", palette.title()),
         Span::styled(format!(" {key} "), palette.strong()),
@@ -79,8 +84,12 @@ fn hint(first: usize, room: usize, count: usize) -> String {
 
 fn lines_of(state: &State, width: usize, palette: Palette) -> Vec<Line<'static>> {
     let key = wrap(&shown_key(state), width);
-    let mut lines: Vec<_> = key.into_iter().take(KEY_LINES).map(Line::raw).collect();
-    lines.push(Line::default());
+    let is_in_title = key.len() < 2 && width_of(&key.concat()) <= title_room(width);
+    let mut lines = Vec::new();
+    if !is_in_title {
+        lines.extend(key.into_iter().take(KEY_LINES).map(Line::raw));
+        lines.push(Line::default());
+    }
     match (state.selected(), &state.picture().sample) {
         (Some((_, row)), Some(sample)) => {
             lines.extend(lock_lines(row, &sample.peers, width, palette));

@@ -83,7 +83,12 @@ fn bytes(count: u64) -> String {
 
 fn mark(state: &State, palette: Palette, now: Instant) -> Line<'static> {
     let (text, style) = match &state.link {
-        _ if state.is_frozen() => ("FROZEN ".to_owned(), palette.warning()),
+        _ if state.is_frozen() => {
+            let sample = state.picture().sample.as_ref();
+            let age = sample.map(|one| show(millis(now.saturating_duration_since(one.at))));
+            let text = format!("FROZEN {} ", age.unwrap_or_default());
+            (text, palette.warning())
+        }
         Link::Up(_) if trouble(state, now).is_some() => ("NO ANSWER ".to_owned(), palette.bad()),
         Link::Up(interval) => (
             format!("every {} ", show(millis(*interval))),
