@@ -11,6 +11,7 @@ use elock_client::{Connection, Error};
 
 use super::pace::with_rest;
 use super::peers::{self, Peers};
+use crate::show::visible::visible;
 
 /// How many pages of a thousand sessions are read.
 pub const SESSION_PAGES: usize = 10;
@@ -289,7 +290,7 @@ fn wait_of(session: SessionEntry, keys: &mut HashMap<Arc<[u8]>, Arc<str>>) -> Op
     let (key, shown) = match keys.get_key_value(bytes.as_slice()) {
         Some((key, shown)) => (Arc::clone(key), Arc::clone(shown)),
         None => {
-            let (key, shown): (Arc<[u8]>, Arc<str>) = (bytes.into(), shown.into());
+            let (key, shown): (Arc<[u8]>, Arc<str>) = (bytes.into(), visible(&shown).into());
             keys.insert(Arc::clone(&key), Arc::clone(&shown));
             (key, shown)
         }

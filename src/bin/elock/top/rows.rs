@@ -8,6 +8,7 @@ use std::time::Duration;
 use elock_client::listing::LockEntry;
 
 use super::round::Sample;
+use crate::show::visible::visible;
 
 /// By what rows are in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -182,7 +183,7 @@ fn idle(sample: &Sample) -> impl Iterator<Item = Row> {
             .filter(|_| known.at >= sample.locks_at)?;
         let row = Row {
             key: Arc::clone(key),
-            shown: entry.key.as_str().into(),
+            shown: visible(&entry.key).into(),
             waiters: entry.waiting_in_all,
             may_have_more_waiters: false,
             longest_ms: entry.waiting.iter().map(|one| one.waited_ms).max(),
@@ -221,6 +222,12 @@ mod tests {
         assert_eq!(keys(&sample, "u", Sort::Key), ["busy", "quiet"]);
         assert_eq!(keys(&sample, "^b", Sort::Key), ["b", "busy"]);
         assert_eq!(keys(&sample, "^B", Sort::Key), [""; 0]);
+    }
+
+    #[test]
+    fn a_key_is_found_by_what_the_screen_shows() {
+        let sample = sample(vec![], vec![held("a\u{2028}b", 1, 1_000, 0)]);
+        assert_eq!(keys(&sample, "{2028}", Sort::Key), [r"a\u{2028}b"]);
     }
 
     #[test]
