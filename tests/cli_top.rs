@@ -11,6 +11,7 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Instant;
 
+use common::process::Process;
 use common::{Client, PATIENCE, Server};
 
 const ELOCK: &str = env!("CARGO_BIN_EXE_elock");
@@ -250,11 +251,15 @@ fn it_shows_who_holds_and_who_waits() {
     let (mut holder, mut waiter) = contended(&server);
     let mut terminal = Terminal::top(&server.address.to_string());
     terminal.until_shown(" report ");
-    terminal.until_shown("web-3:cron #1");
+    terminal.until_shown("#1 web-3:cron");
     terminal.until_shown("waiters 1");
     terminal.until_shown(" #2");
     terminal.types("\r");
     terminal.until_shown("WAITING 1");
+    let has_peer = |line: &String| line.contains("web-3:cron") && line.contains("127.0.0.1:");
+    terminal.until("peer", |terminal| {
+        terminal.screen.lines().iter().any(has_peer)
+    });
     holder.ask("unlock report", "200 Unlocked");
     waiter.expect("200 Acquired");
     terminal.until_shown("WAITING 0");
@@ -284,7 +289,7 @@ fn a_key_behind_the_first_page_is_found_by_who_waits_for_it() {
     let mut terminal = Terminal::top(&server.address.to_string());
     terminal.until_shown("first 1,000 of 1,101");
     terminal.until_shown(r" zebra\x01 ");
-    terminal.until_shown("last:one #2");
+    terminal.until_shown("#2 last:one");
     terminal.types("/^idle-109\r");
     terminal.until_shown("row 1 of 10");
     terminal.until_shown(" idle-1099 ");
@@ -304,7 +309,7 @@ fn keys_are_filtered_sorted_and_frozen() {
     terminal.types("/an\r");
     terminal.until_gone(" cherry ");
     terminal.until_shown(" banana ");
-    terminal.types("c");
+    terminal.types("\x1b");
     terminal.until_shown(" cherry ");
     terminal.types("k");
     terminal.until_shown("KEYS by key");
@@ -336,22 +341,24 @@ fn hostile_keys_do_not_reach_the_terminal() {
         [b"lock ", "x".repeat(4000).as_bytes()].concat(),
         "200 Acquired",
     );
+    client.ask("lock l\u{2028}m\u{2029}", "200 Acquired");
     client.ask(b"lock o 0 w\x1bc\x0e 0", "200 Acquired");
     let mut terminal = Terminal::run(
         "200",
         &format!("exec {ELOCK} top --server {}", server.address),
     );
-    terminal.until_shown(r" k\x1B[2J\x9B\xC2\x9B\u{202e}\x0D\x0D\x08 ");
-    terminal.until_shown(r"n\x1B]0;title\x07\xFF #1");
+    terminal.until_shown(r" k\x1B[2J\x9B\xC2\x9B\u{202E}\x0D\x0D\x08 ");
+    terminal.until_shown(r" l\u{2028}m\u{2029} ");
+    terminal.until_shown(r"#1 n\x1B]0;title\x07\xFF");
     terminal.until_shown(r"@w\x1Bc\x0E");
-    terminal.until_shown("xxxxxx…");
+    terminal.until_shown("xxx…xxx");
     terminal.types("\r");
     terminal.until_shown("ONE KEY");
     terminal.types("\x1bq");
     terminal.is_left_as_it_was("0");
     let text = terminal.text();
     for raw in [
-        "\x1b]", "\x1bc", "\x0e", "\u{202e}", "\x07", "\x08", "\u{9b}",
+        "\x1b]", "\x1bc", "\x0e", "\u{202e}", "\u{2028}", "\x07", "\x08", "\u{9b}",
     ] {
         assert!(!text.contains(raw), "{raw:?}");
     }
@@ -382,6 +389,40 @@ fn a_server_that_goes_is_told_and_found_again() {
     terminal.until_gone("NO CONNECTION");
     drop(server);
     terminal.until_shown("NO CONNECTION");
+    terminal.types("q");
+    terminal.is_left_as_it_was("0");
+}
+
+/// Looks come once an hour, and so none is needed to notice it.
+#[test]
+fn a_server_that_goes_between_two_looks_is_missed_at_once() {
+    let server = Server::start();
+    let mut client = server.connect();
+    client.ask("lock before", "200 Acquired");
+    let address = server.address;
+    let command = format!("exec {ELOCK} top --interval 1h --server {address}");
+    let mut terminal = Terminal::run("80", &command);
+    terminal.until_shown(" before ");
+    drop(client);
+    drop(server);
+    terminal.until_shown("NO CONNECTION");
+    terminal.until_shown(": connection refused; this is ");
+    let _server = Server::start_at(&address.to_string(), |_| {});
+    terminal.until_shown("locks 0");
+    terminal.types("q");
+    terminal.is_left_as_it_was("0");
+}
+
+#[test]
+fn a_server_that_hangs_is_told_while_the_question_is_open() {
+    let server = Process::start(&[]);
+    let mut terminal = Terminal::top(&server.address.to_string());
+    terminal.until_shown("locks 0");
+    server.signal("STOP");
+    terminal.until_shown("no answer for ");
+    terminal.until_shown("NO ANSWER");
+    server.signal("CONT");
+    terminal.until_gone("NO ANSWER");
     terminal.types("q");
     terminal.is_left_as_it_was("0");
 }

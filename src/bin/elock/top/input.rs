@@ -45,7 +45,9 @@ pub fn press(state: &mut State, key: KeyEvent) -> Wish {
 
 fn browse(state: &mut State, code: KeyCode) -> Wish {
     match code {
-        KeyCode::Char('q') | KeyCode::Esc => return Wish::Quit,
+        KeyCode::Char('q') => return Wish::Quit,
+        KeyCode::Esc if state.filter == Filter::default() => return Wish::Quit,
+        KeyCode::Esc => state.set_filter(Filter::default()),
         KeyCode::Char('?' | 'h') | KeyCode::F(1) => state.mode = Mode::Help,
         KeyCode::Char('/') => state.mode = Mode::Filter(state.filter.clone()),
         KeyCode::Char('c') => state.set_filter(Filter::default()),
@@ -176,6 +178,31 @@ mod tests {
         types(&mut state, "/");
         types(&mut state, &"x".repeat(1_000));
         assert_eq!(state.filter.0.len(), LONGEST_FILTER);
+    }
+
+    #[test]
+    fn escape_clears_a_filter_before_it_quits() {
+        let mut state = state();
+        types(&mut state, "/eta");
+        presses(&mut state, [KeyCode::Enter]);
+        assert_eq!(presses(&mut state, [KeyCode::Esc]), Wish::None);
+        assert_eq!((state.filter.0.as_str(), state.rows.len()), ("", 3));
+        assert_eq!(presses(&mut state, [KeyCode::Esc]), Wish::Quit);
+    }
+
+    #[test]
+    fn other_rows_and_another_order_begin_at_the_first() {
+        let first = |state: &State| state.selected().map(|(index, _)| index);
+        let mut state = state();
+        state.move_by(2);
+        types(&mut state, "k");
+        assert_eq!(first(&state), Some(0));
+        state.move_by(2);
+        types(&mut state, "/a");
+        assert_eq!((first(&state), state.rows.len()), (Some(0), 3));
+        state.move_by(2);
+        presses(&mut state, [KeyCode::Enter]);
+        assert_eq!(first(&state), Some(2), "nothing is other");
     }
 
     #[test]

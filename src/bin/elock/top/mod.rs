@@ -4,6 +4,7 @@ mod counters;
 mod events;
 mod input;
 mod pace;
+mod peers;
 mod poller;
 mod round;
 mod rows;
@@ -244,7 +245,7 @@ mod tests {
             took: Duration::from_millis(3),
             address: "127.0.0.1:11400".to_owned(),
             connection: 1,
-            glimpses: HashMap::new(),
+            peers: HashMap::new(),
             locks_at: at,
             search_took: Duration::from_millis(2),
             info: Info(numbers.into()),

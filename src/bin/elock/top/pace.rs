@@ -4,10 +4,13 @@ use std::time::{Duration, Instant};
 
 /// A round may take one part in so many of the time, and so may its search for keys, so that whoever
 /// looks is a small load.
-pub const PARTS: u32 = 4;
+const PARTS: u32 = 4;
 
 /// Between two rounds passes at least so long, also if somebody holds a key down.
 const LEAST: Duration = Duration::from_millis(250);
+
+/// No pause is made longer than this because a round took long: by then another server may be there.
+const LONGEST_REST: Duration = Duration::from_secs(5);
 
 /// How often rounds are begun.
 #[derive(Debug, Clone, Copy)]
@@ -23,14 +26,12 @@ impl Pace {
 
     /// How long after its beginning a round that took so long is followed by the next.
     pub fn interval(self, took: Duration) -> Duration {
-        self.interval.max(took.saturating_mul(PARTS))
+        self.interval.max(with_rest(took))
     }
 
     /// The same, if somebody wants to see something else now.
     pub fn interval_at_once(self, took: Duration) -> Duration {
-        LEAST
-            .max(took.saturating_mul(PARTS))
-            .min(self.interval(took))
+        LEAST.max(with_rest(took)).min(self.interval(took))
     }
 
     /// How long a round should take at most, so that the wished interval can be kept.
@@ -43,6 +44,12 @@ impl Pace {
         self.interval
             .clamp(Duration::from_millis(500), Duration::from_secs(5))
     }
+}
+
+/// What took so long is done again this long after its beginning at the earliest.
+pub fn with_rest(took: Duration) -> Duration {
+    let rest = took.saturating_mul(PARTS - 1).min(LONGEST_REST);
+    took.saturating_add(rest)
 }
 
 /// This much later, or as late as can be told.
@@ -65,6 +72,7 @@ mod tests {
         );
         let at_once = |ms| pace.interval_at_once(Duration::from_millis(ms)).as_millis();
         assert_eq!([0, 100, 600].map(at_once), [250, 400, 2_400]);
+        assert_eq!([2_000, 20_000].map(interval), [7_000, 25_000]);
         let quick = Pace::new(Duration::from_millis(100));
         assert_eq!(quick.interval_at_once(Duration::ZERO).as_millis(), 100);
     }

@@ -20,6 +20,8 @@ const DEADLINE: Duration = Duration::from_secs(20);
 /// What the server is like, or that it is not there.
 #[derive(Debug, Clone)]
 pub enum Report {
+    /// A question is open since then.
+    Asking(Instant),
     /// It was asked, and is asked again so long after that.
     Told(Arc<Sample>, Duration),
     /// There is no connection.
@@ -58,17 +60,22 @@ impl Poller {
 
     /// Goes on until nobody listens any more.
     pub async fn run(mut self) {
-        let mut since = Instant::now();
+        let mut lost_at = None;
         for number in 1.. {
-            let reason = match self.connect().await {
+            self.report(Report::Asking(Instant::now()));
+            let error = match self.connect().await {
                 Ok((connection, address)) => {
                     let reader = Reader::new(address, number);
-                    let error = self.ask(connection, reader, &mut since).await;
-                    error.to_string()
+                    self.ask(connection, reader, &mut lost_at).await
                 }
-                Err(error) => error.to_string(),
+                Err(error) => error.into(),
             };
-            self.report(Report::Unreachable { since, reason });
+            let since = *lost_at.get_or_insert_with(Instant::now);
+            // A server that does not answer is there, and the question stays open.
+            if !matches!(error, Error::Connection(ConnectionError::TimedOut { .. })) {
+                let reason = reason_of(&error);
+                self.report(Report::Unreachable { since, reason });
+            }
             if self.interest.has_changed().is_err() {
                 return;
             }
@@ -95,7 +102,7 @@ impl Poller {
         &mut self,
         mut connection: Connection,
         mut reader: Reader,
-        since: &mut Instant,
+        lost_at: &mut Option<Instant>,
     ) -> Error {
         let name = Name {
             name: b"elock-top".to_vec(),
@@ -106,21 +113,31 @@ impl Poller {
         }
         loop {
             let begin = Instant::now();
+            self.report(Report::Asking(begin));
             let interest = self.interest.borrow_and_update().clone();
             let round = reader.read(&mut connection, &interest, self.pace.time_of_round());
             let sample = match round.await {
                 Ok(sample) => sample,
                 Err(error) => return error,
             };
-            *since = Instant::now();
+            *lost_at = None;
             let took = sample.took;
             let interval = self.pace.interval(took);
             self.report(Report::Told(Arc::new(sample), interval));
             tokio::select! {
-                () = sleep_until(later(begin, interval)) => {}
-                () = self.wished(interest.wishes) => {
-                    sleep_until(later(begin, self.pace.interval_at_once(took))).await;
-                }
+                () = self.pause(begin, took, interest.wishes) => {}
+                error = end_of(&mut connection) => return error.into(),
+            }
+        }
+    }
+
+    /// Until the round after this one is due.
+    async fn pause(&mut self, begin: Instant, took: Duration, wishes: u64) {
+        let pace = self.pace;
+        tokio::select! {
+            () = sleep_until(later(begin, pace.interval(took))) => {}
+            () = self.wished(wishes) => {
+                sleep_until(later(begin, pace.interval_at_once(took))).await;
             }
         }
     }
@@ -139,5 +156,25 @@ impl Poller {
     /// written, can be left out.
     fn report(&self, report: Report) {
         let _ = self.reports.try_send(Event::Report(report));
+    }
+}
+
+/// Why a connection ends on which nothing is asked. What comes unasked is of no interest.
+async fn end_of(connection: &mut Connection) -> ConnectionError {
+    loop {
+        if let Err(error) = connection.receive(false).await {
+            return error;
+        }
+    }
+}
+
+/// In a few words, as the address stands on the screen already.
+fn reason_of(error: &Error) -> String {
+    match error {
+        Error::Connection(ConnectionError::Closed { .. }) => "the server closed it".to_owned(),
+        Error::Connection(ConnectionError::Io { error, .. }) if error.raw_os_error().is_some() => {
+            error.kind().to_string()
+        }
+        other => other.to_string(),
     }
 }

@@ -5,16 +5,18 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use elock_client::command::{GetInfo, GetLocks, GetSessions, State, Watch};
+use elock_client::command::{GetInfo, GetLocks, GetSessions};
 use elock_client::listing::{Info, LockEntry, SessionEntry};
 use elock_client::{Connection, Error};
 
-use super::pace::PARTS;
+use super::pace::with_rest;
+use super::peers::{self, Peers};
+use crate::show::visible::visible;
 
 /// How many pages of a thousand sessions are read.
 pub const SESSION_PAGES: usize = 10;
 
-/// How many keys are asked for by themselves in one round: each costs the server a search.
+/// How many keys are asked for by themselves in one round.
 const KEYS: usize = 64;
 
 /// What is to be read beyond what always is.
@@ -24,6 +26,8 @@ pub struct Interest {
     pub prefix: Vec<u8>,
     /// Those on the screen, the most important first.
     pub keys: Vec<Vec<u8>>,
+    /// The one of which all is to be told.
+    pub detailed: Option<Vec<u8>>,
     /// Grows whenever a person does something that should be answered before the next round.
     pub wishes: u64,
 }
@@ -45,10 +49,10 @@ pub struct Sample {
     pub waits: Vec<Wait>,
     /// How many sessions were read, if there are more.
     pub sessions_cut: Option<usize>,
-    /// The keys that were read, and those that were read before and are on the screen.
+    /// The keys of the last search, and those that were asked for by themselves.
     pub locks: HashMap<Arc<[u8]>, Known>,
-    /// Who holds keys on the screen of which the rest was read before.
-    pub glimpses: HashMap<Arc<[u8]>, State>,
+    /// Where those are who hold the detailed key or wait for it.
+    pub peers: Peers,
     /// When the last search for keys began.
     pub locks_at: Instant,
     /// How long that took.
@@ -92,6 +96,7 @@ pub struct Reader {
     number: u64,
     asked: HashMap<Arc<[u8]>, Known>,
     search: Search,
+    peers: Peers,
 }
 
 /// The last search for keys, each of which makes the server look at all that it has.
@@ -107,8 +112,13 @@ struct Search {
 impl Search {
     /// Whether the server bears another one.
     fn is_due(&self, prefix: &[u8]) -> bool {
-        let rests = |at: Instant| at.elapsed() >= self.took * PARTS;
-        self.begun_at.is_none_or(rests) || self.prefix != prefix
+        let has_rested = |at: Instant| at.elapsed() >= with_rest(self.took);
+        self.begun_at.is_none_or(has_rested) || self.prefix != prefix
+    }
+
+    /// Whether it found the key, or would have if anybody held it.
+    fn tells_of(&self, key: &[u8]) -> bool {
+        self.page.contains_key(key) || self.page_cut.is_none() && key.starts_with(&self.prefix)
     }
 }
 
@@ -120,11 +130,12 @@ impl Reader {
             number,
             asked: HashMap::new(),
             search: Search::default(),
+            peers: Peers::new(),
         }
     }
 
-    /// Reads what there is. Keys are searched for until `time` has passed, at least one; the others have
-    /// their turn in the next rounds, and all of them only if the last search is long enough ago.
+    /// Reads what there is. Keys are asked for by themselves until `time` has passed, at least one; the
+    /// others have their turn in the next rounds. A search is made only if the last is long enough ago.
     ///
     /// # Errors
     ///
@@ -144,19 +155,13 @@ impl Reader {
         };
         let took = begin.elapsed();
         if self.search.is_due(&interest.prefix) {
-            self.search(connection, interest, &waits, begin + time)
-                .await?;
+            self.search(connection, &interest.prefix).await?;
         }
-        let mut locks = self.search.page.clone();
-        for (key, known) in &self.asked {
-            locks
-                .entry(Arc::clone(key))
-                .or_insert_with(|| known.clone());
-        }
-        let seen = |key: &Arc<[u8]>| locks.get(key).is_some_and(|known| known.at >= at);
-        let mut unseen = wanted(interest, &waits, &HashMap::new(), true);
-        unseen.retain(|key| !seen(key));
-        let glimpses = glimpses(connection, unseen).await?;
+        let is_page_new = self.search.begun_at.is_some_and(|begun_at| begun_at >= at);
+        let wanted = wanted(interest, &waits, is_page_new.then_some(&self.search));
+        self.ask(connection, wanted, Instant::now() + time).await?;
+        let locks = self.locks();
+        self.read_peers(connection, interest, &locks).await?;
         Ok(Sample {
             at,
             took,
@@ -166,7 +171,7 @@ impl Reader {
             waits,
             sessions_cut,
             locks,
-            glimpses,
+            peers: self.peers.clone(),
             locks_at: self.search.begun_at.unwrap_or(at),
             search_took: self.search.took,
             page_cut: self.search.page_cut,
@@ -174,26 +179,46 @@ impl Reader {
         })
     }
 
-    /// Reads the first keys, and then those on the screen that are not among them.
-    async fn search(
-        &mut self,
-        connection: &mut Connection,
-        interest: &Interest,
-        waits: &[Wait],
-        until: Instant,
-    ) -> Result<(), Error> {
+    /// Reads the first keys.
+    async fn search(&mut self, connection: &mut Connection, prefix: &[u8]) -> Result<(), Error> {
         let begin = Instant::now();
-        let (page, page_cut) = page(connection, &interest.prefix).await?;
-        let wanted = wanted(interest, waits, &page, page_cut.is_some());
-        self.ask(connection, wanted, until).await?;
+        let (page, page_cut) = page(connection, prefix).await?;
         self.search = Search {
             begun_at: Some(begin),
             took: begin.elapsed(),
-            prefix: interest.prefix.clone(),
+            prefix: prefix.to_vec(),
             page,
             page_cut,
         };
         Ok(())
+    }
+
+    /// The latest that is known of each key.
+    fn locks(&self) -> HashMap<Arc<[u8]>, Known> {
+        let mut locks = self.search.page.clone();
+        for (key, known) in &self.asked {
+            let is_later = |before: &Known| before.at < known.at;
+            if locks.get(key).is_none_or(is_later) {
+                locks.insert(Arc::clone(key), known.clone());
+            }
+        }
+        locks
+    }
+
+    async fn read_peers(
+        &mut self,
+        connection: &mut Connection,
+        interest: &Interest,
+        locks: &HashMap<Arc<[u8]>, Known>,
+    ) -> Result<(), Error> {
+        let key = interest.detailed.as_deref();
+        match key.and_then(|key| locks.get(key)?.entry.as_ref()) {
+            Some(lock) => peers::complete(&mut self.peers, connection, lock).await,
+            None => {
+                self.peers.clear();
+                Ok(())
+            }
+        }
     }
 
     /// Asks for these keys, beginning with those of which least is known.
@@ -240,24 +265,6 @@ fn unless_unasked<T>(answer: Result<T, Error>) -> Result<Option<T>, Error> {
     }
 }
 
-/// Who holds these keys, which costs a server no search.
-async fn glimpses(
-    connection: &mut Connection,
-    keys: Vec<Arc<[u8]>>,
-) -> Result<HashMap<Arc<[u8]>, State>, Error> {
-    let mut glimpses = HashMap::new();
-    for key in keys {
-        let question = Watch {
-            key: key.to_vec(),
-            change: None,
-        };
-        if let Some(state) = unless_unasked(connection.call(&question).await)? {
-            glimpses.insert(key, state);
-        }
-    }
-    Ok(glimpses)
-}
-
 /// The requests that wait, of the first sessions.
 async fn waits(connection: &mut Connection) -> Result<(Vec<Wait>, Option<usize>), Error> {
     let (mut waits, mut keys) = (Vec::new(), HashMap::new());
@@ -283,7 +290,7 @@ fn wait_of(session: SessionEntry, keys: &mut HashMap<Arc<[u8]>, Arc<str>>) -> Op
     let (key, shown) = match keys.get_key_value(bytes.as_slice()) {
         Some((key, shown)) => (Arc::clone(key), Arc::clone(shown)),
         None => {
-            let (key, shown): (Arc<[u8]>, Arc<str>) = (bytes.into(), shown.into());
+            let (key, shown): (Arc<[u8]>, Arc<str>) = (bytes.into(), visible(&shown).into());
             keys.insert(Arc::clone(&key), Arc::clone(&shown));
             (key, shown)
         }
@@ -320,22 +327,16 @@ async fn page(
     Ok((locks.collect(), page.next.map(|_| count)))
 }
 
-/// The keys to ask for by themselves: those on the screen, and those for which most wait, unless the
-/// page has told of them.
-fn wanted(
-    interest: &Interest,
-    waits: &[Wait],
-    told: &HashMap<Arc<[u8]>, Known>,
-    is_page_cut: bool,
-) -> Vec<Arc<[u8]>> {
+/// The keys to ask for by themselves: those on the screen, and those for which most wait, unless a
+/// search in this round has told of them.
+fn wanted(interest: &Interest, waits: &[Wait], search: Option<&Search>) -> Vec<Arc<[u8]>> {
     let mut waiters: HashMap<&Arc<[u8]>, usize> = HashMap::new();
     for wait in waits {
         *waiters.entry(&wait.key).or_default() += 1;
     }
     let mut busiest: Vec<_> = waiters.into_iter().collect();
     busiest.sort_by_key(|&(key, count)| (std::cmp::Reverse(count), key));
-    let is_told =
-        |key: &[u8]| told.contains_key(key) || !is_page_cut && key.starts_with(&interest.prefix);
+    let is_told = |key: &[u8]| search.is_some_and(|search| search.tells_of(key));
     let mut seen = HashSet::new();
     let on_screen = interest.keys.iter().map(|key| Arc::from(key.as_slice()));
     let busiest = busiest.into_iter().map(|(key, _)| Arc::clone(key));
@@ -368,24 +369,36 @@ mod tests {
             entry: None,
             at: Instant::now(),
         };
-        let told = HashMap::from([(Arc::from(&b"told"[..]), known)]);
+        let search = |page_cut| Search {
+            page: HashMap::from([(Arc::from(&b"told"[..]), known.clone())]),
+            page_cut,
+            ..Search::default()
+        };
         let interest = Interest {
             keys: vec![b"c".to_vec(), b"c".to_vec()],
             ..Interest::default()
         };
-        let asked = |is_cut| -> Vec<String> {
-            let keys = wanted(&interest, &waits, &told, is_cut);
+        let asked = |search: Option<Search>| -> Vec<String> {
+            let keys = wanted(&interest, &waits, search.as_ref());
             let text = |key: &Arc<[u8]>| String::from_utf8_lossy(key).into_owned();
             keys.iter().map(text).collect()
         };
-        assert_eq!(asked(true), ["c", "b", "a"]);
-        assert!(asked(false).is_empty(), "a whole page has told of all");
+        assert_eq!(asked(Some(search(Some(1)))), ["c", "b", "a"]);
+        assert_eq!(
+            asked(None),
+            ["c", "b", "a", "told"],
+            "an earlier page is old"
+        );
+        assert!(
+            asked(Some(search(None))).is_empty(),
+            "a whole page has told of all"
+        );
     }
 
     #[test]
     fn no_round_asks_for_more_keys_than_the_bound() {
         let waits: Vec<_> = (0..1_000).map(|n| wait(&n.to_string())).collect();
-        let asked = wanted(&Interest::default(), &waits, &HashMap::new(), true);
+        let asked = wanted(&Interest::default(), &waits, None);
         assert_eq!(asked.len(), KEYS);
     }
 }

@@ -5,10 +5,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use elock_client::command::State;
 use elock_client::listing::LockEntry;
 
 use super::round::Sample;
+use crate::show::visible::visible;
 
 /// By what rows are in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -88,8 +88,6 @@ pub enum Lock {
     Unknown,
     /// Nobody held it when it was asked for.
     Free,
-    /// It is held by this one, and no more is known.
-    Glimpsed(Arc<str>),
     /// It is held, or was so long before the rest was read.
     Held(Arc<LockEntry>, Duration),
 }
@@ -162,7 +160,7 @@ fn contended(sample: &Sample) -> HashMap<&Arc<[u8]>, Row> {
 }
 
 fn lock_of(sample: &Sample, key: &Arc<[u8]>) -> Lock {
-    let lock = match sample.locks.get(key) {
+    match sample.locks.get(key) {
         None => Lock::Unknown,
         Some(known) => match &known.entry {
             None => Lock::Free,
@@ -171,17 +169,6 @@ fn lock_of(sample: &Sample, key: &Arc<[u8]>) -> Lock {
                 Lock::Held(Arc::clone(entry), age)
             }
         },
-    };
-    match (sample.glimpses.get(key), &lock) {
-        (None, _) => lock,
-        (Some(State::Free), _) => Lock::Free,
-        // Tokens never come again: what was read before is of the same grant.
-        (Some(State::Held { token, .. }), Lock::Held(entry, _))
-            if entry.holders.iter().any(|one| one.token == *token) =>
-        {
-            lock
-        }
-        (Some(State::Held { holder, .. }), _) => Lock::Glimpsed(holder.as_str().into()),
     }
 }
 
@@ -196,7 +183,7 @@ fn idle(sample: &Sample) -> impl Iterator<Item = Row> {
             .filter(|_| known.at >= sample.locks_at)?;
         let row = Row {
             key: Arc::clone(key),
-            shown: entry.key.as_str().into(),
+            shown: visible(&entry.key).into(),
             waiters: entry.waiting_in_all,
             may_have_more_waiters: false,
             longest_ms: entry.waiting.iter().map(|one| one.waited_ms).max(),
@@ -238,6 +225,12 @@ mod tests {
     }
 
     #[test]
+    fn a_key_is_found_by_what_the_screen_shows() {
+        let sample = sample(vec![], vec![held("a\u{2028}b", 1, 1_000, 0)]);
+        assert_eq!(keys(&sample, "{2028}", Sort::Key), [r"a\u{2028}b"]);
+    }
+
+    #[test]
     fn a_wait_shows_its_key_though_the_lock_was_not_read() {
         let mut sample = sample(vec![waiting(5, "far", 900)], vec![]);
         sample.sessions_cut = Some(10_000);
@@ -262,24 +255,6 @@ mod tests {
             panic!("it is known")
         };
         assert!(*age >= Duration::from_secs(2));
-    }
-
-    #[test]
-    fn a_glimpse_keeps_what_is_known_of_the_same_grant_only() {
-        let glimpse = |state: State| {
-            let mut sample = sample(vec![waiting(5, "k", 900)], vec![held("k", 1, 10, 7)]);
-            sample.glimpses.insert(b"k"[..].into(), state);
-            rows(&sample, &Filter::default(), Sort::default())
-                .remove(0)
-                .lock
-        };
-        let held_by = |token| State::Held {
-            token,
-            holder: "#9".to_owned(),
-        };
-        assert!(matches!(glimpse(held_by(7)), Lock::Held(..)));
-        assert!(matches!(glimpse(held_by(8)), Lock::Glimpsed(holder) if &*holder == "#9"));
-        assert!(matches!(glimpse(State::Free), Lock::Free));
     }
 
     #[test]

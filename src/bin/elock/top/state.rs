@@ -16,6 +16,8 @@ pub struct State {
     pub servers: String,
     /// Whether it is there.
     pub link: Link,
+    /// Since when a question is open.
+    asked_at: Option<Instant>,
     live: Picture,
     frozen: Option<Picture>,
     /// The rows of the table.
@@ -79,6 +81,7 @@ impl State {
         Self {
             servers,
             link: Link::Connecting,
+            asked_at: None,
             live: Picture::default(),
             frozen: None,
             rows: Vec::new(),
@@ -96,8 +99,15 @@ impl State {
     /// Takes a report.
     pub fn take(&mut self, report: Report) {
         match report {
-            Report::Unreachable { since, reason } => self.link = Link::Down { since, reason },
+            Report::Asking(at) => {
+                self.asked_at.get_or_insert(at);
+            }
+            Report::Unreachable { since, reason } => {
+                self.asked_at = None;
+                self.link = Link::Down { since, reason };
+            }
             Report::Told(sample, interval) => {
+                self.asked_at = None;
                 self.link = Link::Up(interval);
                 let counters = &mut self.live.counters;
                 counters.take(sample.at, sample.connection, &sample.info);
@@ -107,6 +117,17 @@ impl State {
                 }
             }
         }
+    }
+
+    /// For how long the server has owed an answer.
+    pub fn unanswered(&self, now: Instant) -> Option<Duration> {
+        self.asked_at.map(|at| now.saturating_duration_since(at))
+    }
+
+    /// How long ago the server told what is the latest.
+    pub fn age(&self, now: Instant) -> Option<Duration> {
+        let at = self.live.sample.as_ref()?.at;
+        Some(now.saturating_duration_since(at))
     }
 
     /// What is on the screen.
@@ -132,14 +153,18 @@ impl State {
     pub fn set_sort(&mut self, sort: Sort) {
         self.sort = sort;
         self.make_rows();
+        self.select(0);
         self.wishes += 1;
     }
 
     /// With other rows.
     pub fn set_filter(&mut self, filter: Filter) {
         let is_other_prefix = filter.prefix() != self.filter.prefix();
-        self.filter = filter;
-        self.make_rows();
+        if filter != self.filter {
+            self.filter = filter;
+            self.make_rows();
+            self.select(0);
+        }
         if is_other_prefix {
             self.wishes += 1;
         }
@@ -207,6 +232,13 @@ impl State {
         self.first_shown
     }
 
+    fn detailed_key(&self) -> Option<Vec<u8>> {
+        match self.mode {
+            Mode::Details(_) => self.selected_key().map(<[u8]>::to_vec),
+            _ => None,
+        }
+    }
+
     /// What the server should be asked for: the selected key first.
     pub fn interest(&self) -> Interest {
         let on_screen = self.rows.iter().skip(self.first_shown).take(self.shown);
@@ -215,6 +247,7 @@ impl State {
         Interest {
             prefix: self.filter.prefix().to_vec(),
             keys: selected.chain(keys).collect(),
+            detailed: self.detailed_key(),
             wishes: self.wishes,
         }
     }

@@ -2,6 +2,9 @@
 
 use ratatui::buffer::CellWidth;
 
+use crate::show::table::cut;
+use crate::show::visible::visible;
+
 /// At most `width` cells of the text; an ellipsis ends what is longer. A character that has no width of
 /// its own, such as one that turns the direction of writing, is shown by its number: so no text can look
 /// like another or leave its cells.
@@ -28,6 +31,16 @@ pub fn fit(text: &str, width: usize) -> String {
     fitted
 }
 
+/// At most `width` cells of the text, of which the middle goes: keys differ at their ends as often as at
+/// their beginnings.
+pub fn fit_ends(text: &str, width: usize) -> String {
+    let shown: String = text.chars().map(piece_of).collect();
+    match width {
+        0 => String::new(),
+        _ => cut(&shown, width),
+    }
+}
+
 /// The whole text in lines of at most `width` cells.
 pub fn wrap(text: &str, width: usize) -> Vec<String> {
     let (mut lines, mut used) = (vec![String::new()], 0);
@@ -48,9 +61,10 @@ pub fn wrap(text: &str, width: usize) -> Vec<String> {
 
 fn piece_of(character: char) -> String {
     let mut bytes = [0; 4];
-    match character.is_control() || character.encode_utf8(&mut bytes).cell_width() == 0 {
-        true => format!("\\u{{{:x}}}", u32::from(character)),
-        false => character.to_string(),
+    let text = &*character.encode_utf8(&mut bytes);
+    match !character.is_control() && text.cell_width() == 0 {
+        true => format!("\\u{{{:04X}}}", u32::from(character)),
+        false => visible(text),
     }
 }
 
@@ -62,9 +76,9 @@ pub fn width_of(text: &str) -> usize {
     }
 }
 
-/// Fitted, and filled with spaces behind.
+/// Fitted with both ends, and filled with spaces behind.
 pub fn left(text: &str, width: usize) -> String {
-    let text = fit(text, width);
+    let text = fit_ends(text, width);
     let space = width.saturating_sub(width_of(&text));
     text + &" ".repeat(space)
 }
@@ -118,11 +132,63 @@ mod tests {
     #[test]
     fn nothing_without_a_width_of_its_own_is_shown_raw() {
         let hostile = "a\x1b[2J\u{202e}b\u{301}\u{200d}\u{9b}";
-        let shown = fit(hostile, 80);
-        assert_eq!(shown, r"a\u{1b}[2J\u{202e}b\u{301}\u{200d}\u{9b}");
-        assert_eq!(wrap(hostile, 9)[0], r"a\u{1b}[2");
+        let shown = r"a\x1B[2J\u{202E}b\u{0301}\u{200D}\x9B";
+        assert_eq!(
+            (fit(hostile, 80), fit_ends(hostile, 80)),
+            (shown.into(), shown.into())
+        );
+        assert_eq!(wrap(hostile, 7)[0], r"a\x1B[2");
         let zalgo: String = std::iter::repeat_n('\u{301}', 10_000).collect();
         assert!(fit(&zalgo, 20).len() < 30);
+    }
+
+    /// Unicode's line and paragraph separators, and all of its format characters.
+    #[test]
+    fn no_separator_or_format_character_is_shown_raw() {
+        let ranges = [
+            (0x85, 0x85),
+            (0xad, 0xad),
+            (0x600, 0x605),
+            (0x61c, 0x61c),
+            (0x6dd, 0x6dd),
+            (0x70f, 0x70f),
+            (0x890, 0x891),
+            (0x8e2, 0x8e2),
+            (0x180e, 0x180e),
+            (0x200b, 0x200f),
+            (0x2028, 0x202e),
+            (0x2060, 0x206f),
+            (0xfeff, 0xfeff),
+            (0xfff9, 0xfffb),
+            (0x110bd, 0x110bd),
+            (0x110cd, 0x110cd),
+            (0x13430, 0x1343f),
+            (0x1bca0, 0x1bca3),
+            (0x1d173, 0x1d17a),
+            (0xe0001, 0xe007f),
+        ];
+        let all = ranges.into_iter().flat_map(|(first, last)| first..=last);
+        let raw: Vec<String> = all
+            .filter_map(char::from_u32)
+            .filter(|&one| piece_of(one) == one.to_string())
+            .map(|one| format!("{:x}", u32::from(one)))
+            .collect();
+        assert_eq!(raw, [""; 0]);
+    }
+
+    #[test]
+    fn keys_that_differ_at_their_ends_stay_different() {
+        let sum = |last: char| format!("{}{last}", "a94a8fe5ccb19ba61c4c0873d391e987982fbbd");
+        for width in [8, 20, 30] {
+            assert_ne!(left(&sum('3'), width), left(&sum('4'), width));
+        }
+        for width in 0..40 {
+            let shown = left(
+                "\u{1f468}\u{200d}\u{1f469}鍵a\u{301}\u{2028}bcdefgh鍵鍵鍵",
+                width,
+            );
+            assert_eq!(width_of(&shown), width, "{shown}");
+        }
     }
 
     #[test]

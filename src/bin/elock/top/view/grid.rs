@@ -35,16 +35,21 @@ impl Column {
             is_right: true,
         }
     }
+
+    /// The cell in as much as the column is wide.
+    fn fit(self, cell: &str) -> String {
+        match self.is_right {
+            true => text::right(cell, self.width),
+            false => text::left(cell, self.width),
+        }
+    }
 }
 
 /// Writes one row of cells into the first line of the area.
 pub fn put_row(buffer: &mut Buffer, area: Rect, columns: &[Column], cells: &[(String, Style)]) {
     let mut x = area.x;
     for (column, (cell, style)) in columns.iter().zip(cells) {
-        let cell = match column.is_right {
-            true => text::right(cell, column.width),
-            false => text::left(cell, column.width),
-        };
+        let cell = column.fit(cell);
         let room = usize::from(area.right().saturating_sub(x));
         (x, _) = buffer.set_stringn(x, area.y, cell, room, *style);
         x = x.saturating_add(1);
@@ -52,6 +57,18 @@ pub fn put_row(buffer: &mut Buffer, area: Rect, columns: &[Column], cells: &[(St
             return;
         }
     }
+}
+
+/// One row of cells as text.
+pub fn line_of_cells(columns: &[Column], cells: &[String]) -> String {
+    let mut line = String::new();
+    for (column, cell) in columns.iter().zip(cells) {
+        if !line.is_empty() {
+            line.push(' ');
+        }
+        line.push_str(&column.fit(cell));
+    }
+    line
 }
 
 /// Writes the titles of the columns.

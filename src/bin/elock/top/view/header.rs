@@ -11,6 +11,7 @@ use super::super::counters::{COLUMN, Counters};
 use super::super::state::{Link, State};
 use super::super::text::{fit, grouped, rate, width_of};
 use super::Palette;
+use super::trouble::trouble;
 use crate::duration::show;
 
 /// How many lines it has while the server is there.
@@ -30,17 +31,16 @@ pub fn draw(frame: &mut Frame<'_>, area: Rect, state: &State, palette: Palette, 
         frame.render_widget(line, Rect::new(area.x, y, area.width, 1));
     }
     let first = Rect::new(area.x, area.y, area.width, 1);
-    frame.render_widget(mark(state, palette), first);
+    frame.render_widget(mark(state, palette, now), first);
     past(
         frame,
         Rect::new(area.x, area.y + 4, area.width, 1),
         counters,
         palette,
     );
-    if let Link::Down { since, reason } = &state.link {
-        let time = show(millis(now.saturating_duration_since(*since)));
-        let text = format!(" no connection for {time}: {reason}");
-        let line = Line::styled(fit(&text, area.width.into()), palette.bad());
+    if let Some(trouble) = trouble(state, now) {
+        let text = fit(&format!(" {trouble}"), area.width.into());
+        let line = Line::styled(text, palette.bad());
         frame.render_widget(line, Rect::new(area.x, area.y + LINES, area.width, 1));
     }
 }
@@ -81,9 +81,15 @@ fn bytes(count: u64) -> String {
     }
 }
 
-fn mark(state: &State, palette: Palette) -> Line<'static> {
+fn mark(state: &State, palette: Palette, now: Instant) -> Line<'static> {
     let (text, style) = match &state.link {
-        _ if state.is_frozen() => ("FROZEN ".to_owned(), palette.warning()),
+        _ if state.is_frozen() => {
+            let sample = state.picture().sample.as_ref();
+            let age = sample.map(|one| show(millis(now.saturating_duration_since(one.at))));
+            let text = format!("FROZEN {} ", age.unwrap_or_default());
+            (text, palette.warning())
+        }
+        Link::Up(_) if trouble(state, now).is_some() => ("NO ANSWER ".to_owned(), palette.bad()),
         Link::Up(interval) => (
             format!("every {} ", show(millis(*interval))),
             palette.quiet(),

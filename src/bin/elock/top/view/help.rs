@@ -7,7 +7,7 @@ use ratatui::widgets::{Block, Clear, Paragraph};
 
 use super::Palette;
 
-const TEXT: &str = " q, Esc, Ctrl-C   quit
+const TEXT: &str = " q, Esc, Ctrl-C   quit; Esc clears a filter first
  arrows, PgUp/Dn  select a key; g and G: the first and the last
  Enter            show the selected key with its holders and waiters
  s                sort by the next column; or by w waiters, t time

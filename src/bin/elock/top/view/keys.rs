@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use elock_client::listing::{HolderEntry, ModeShown};
 use ratatui::Frame;
 use ratatui::layout::Rect;
 use ratatui::style::Style;
@@ -14,6 +13,7 @@ use super::super::text::{fit, grouped, width_of};
 use super::Palette;
 use super::grid::{Column, line_of, put_row, put_titles};
 use crate::duration::show;
+use crate::show::parties;
 
 /// The lines above the rows.
 pub const TITLE_LINES: u16 = 2;
@@ -38,7 +38,7 @@ pub fn draw(frame: &mut Frame<'_>, area: Rect, state: &State, palette: Palette) 
         let Some(line) = line_of(area, line) else {
             break;
         };
-        put_row(buffer, line, &columns, &cells(row, &columns, palette));
+        put_row(buffer, line, &columns, &cells(row, palette));
         if selected == Some(index) {
             buffer.set_style(line, palette.selected());
         }
@@ -86,7 +86,7 @@ fn title_of(state: &State, palette: Palette, width: u16) -> Line<'static> {
 }
 
 fn columns(width: usize) -> [Column; 7] {
-    let mode = if width >= 100 { 12 } else { 6 };
+    let mode = if width >= 100 { 14 } else { 9 };
     let rest = width.saturating_sub(FIXED + mode + 1);
     let holder = (rest * 9 / 20).min(48);
     [
@@ -95,31 +95,23 @@ fn columns(width: usize) -> [Column; 7] {
         Column::text("MODE", mode),
         Column::number("HELD", 7),
         Column::number("LEASE", 7),
-        Column::number("WAITERS", 7),
+        Column::number("WAITING", 7),
         Column::number("LONGEST", 7),
     ]
 }
 
-fn cells(row: &Row, columns: &[Column; 7], palette: Palette) -> [(String, Style); 7] {
+fn cells(row: &Row, palette: Palette) -> [(String, Style); 7] {
     let plain = Style::new();
     let time = |ms: Option<u64>| ms.map_or_else(String::new, show);
     let (holder, mode, style, about) = match &row.lock {
-        Lock::Unknown => (
-            "not read yet".to_owned(),
-            String::new(),
-            palette.quiet(),
-            "",
-        ),
-        Lock::Free => ("nobody".to_owned(), String::new(), palette.quiet(), ""),
-        Lock::Glimpsed(holder) => (holder.to_string(), String::new(), plain, ""),
+        Lock::Unknown => ("not read yet".into(), String::new(), palette.quiet(), ""),
+        Lock::Free => ("nobody".into(), String::new(), palette.quiet(), ""),
         Lock::Held(entry, age) => {
-            let width = columns[1].width;
-            let holder = first_holder(&entry.holders, entry.holders_in_all, width);
-            let mode = mode_of(&entry.mode, columns[2].width);
-            match *age {
-                Duration::ZERO => (holder, mode, plain, ""),
-                _ => (holder, mode, palette.quiet(), "~"),
-            }
+            let (style, about) = match *age {
+                Duration::ZERO => (plain, ""),
+                _ => (palette.quiet(), "~"),
+            };
+            (parties::holders(entry), parties::mode(entry), style, about)
         }
     };
     let held = row
@@ -139,53 +131,4 @@ fn cells(row: &Row, columns: &[Column; 7], palette: Palette) -> [(String, Style)
         waiters,
         (time(row.longest_ms), plain),
     ]
-}
-
-/// The first holder, and how many more there are.
-fn first_holder(holders: &[HolderEntry], in_all: u64, width: usize) -> String {
-    let more = match in_all.saturating_sub(1) {
-        0 => String::new(),
-        more => format!(" +{}", grouped(more)),
-    };
-    let room = width.saturating_sub(more.len());
-    let Some(holder) = holders.first() else {
-        return String::new();
-    };
-    fit_name(holder_name(holder), &holder_number(holder), room) + &more
-}
-
-/// A name and behind it a number, of which the number is not cut.
-pub fn fit_name(name: Option<&str>, number: &str, width: usize) -> String {
-    match name {
-        Some(name) if width > width_of(number) + 2 => {
-            let room = width - width_of(number) - 1;
-            format!("{} {number}", fit(name, room))
-        }
-        _ => fit(number, width),
-    }
-}
-
-/// What the session is called.
-pub fn holder_name(holder: &HolderEntry) -> Option<&str> {
-    holder.name.as_deref()
-}
-
-/// `#24`, or `@job-7` for an owner.
-pub fn holder_number(holder: &HolderEntry) -> String {
-    match (&holder.owner, holder.session) {
-        (Some(owner), _) => format!("@{owner}"),
-        (None, Some(session)) => format!("#{session}"),
-        (None, None) => "?".to_owned(),
-    }
-}
-
-/// How a lock is held, with its value or its slots as far as there is room.
-pub fn mode_of(mode: &ModeShown, width: usize) -> String {
-    let is_narrow = width < 9;
-    match (mode.mode.as_str(), mode.slots, &mode.value) {
-        ("exclusive", ..) if is_narrow => "excl".to_owned(),
-        ("slots", Some(slots), _) if !is_narrow => format!("{slots} slots"),
-        ("shared", _, Some(value)) if width > 12 => format!("shared by {value}"),
-        (other, ..) => other.to_owned(),
-    }
 }

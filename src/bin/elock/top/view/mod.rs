@@ -6,6 +6,7 @@ mod header;
 mod help;
 mod keys;
 mod palette;
+mod trouble;
 mod waits;
 
 use std::time::{Duration, Instant};
@@ -15,7 +16,7 @@ use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::text::Line;
 
 use super::round::Sample;
-use super::state::{Link, Mode, State};
+use super::state::{Mode, State};
 use super::text::{fit, grouped};
 use crate::duration::show;
 pub use palette::Palette;
@@ -35,8 +36,8 @@ pub fn draw(frame: &mut Frame<'_>, state: &mut State, palette: Palette, now: Ins
     if area.width < SMALLEST.0 || area.height < SMALLEST.1 {
         return too_small(frame, area);
     }
-    let is_down = matches!(state.link, Link::Down { .. });
-    let header = header::LINES + u16::from(is_down);
+    let is_in_trouble = trouble::trouble(state, now).is_some();
+    let header = header::LINES + u16::from(is_in_trouble);
     let parts = Layout::vertical([
         Constraint::Length(header),
         Constraint::Fill(1),
@@ -49,13 +50,14 @@ pub fn draw(frame: &mut Frame<'_>, state: &mut State, palette: Palette, now: Ins
     keys::draw(frame, keys, state, palette);
     waits::draw(frame, waits, state, palette);
     details::draw(frame, body, state, palette);
-    if is_down {
+    if is_in_trouble {
         // What is known is old.
         frame.buffer_mut().set_style(body, palette.quiet());
     }
     header::draw(frame, header, state, palette, now);
     draw_notes(frame, notes, state, palette, now);
-    frame.render_widget(Line::styled(keys_help(state), palette.quiet()), footer);
+    let help = fit(keys_help(state), footer.width.into());
+    frame.render_widget(Line::styled(help, palette.quiet()), footer);
     if state.mode == Mode::Help {
         help::draw(frame, area, palette);
     }
@@ -137,7 +139,10 @@ fn keys_help(state: &State) -> &'static str {
             " type a part of the key, or ^ and its beginning   Enter keep   Esc undo"
         }
         Mode::Details(_) => " Esc back   arrows move   space freeze   q quit",
-        _ => " q quit   ? help   / filter   s sort   arrows and Enter one key   space freeze",
+        _ if !state.filter.0.is_empty() => {
+            " q quit   ? help   / filter   c or Esc all keys   s sort   Enter one key"
+        }
+        _ => " q quit  ? help  / filter  c clear it  s sort  Enter one key  space freeze",
     }
 }
 
@@ -205,11 +210,11 @@ mod tests {
             "deadlocks 0",
             "5s a column",
             " KEYS by waiters, row 1 of 3",
-            " report                web-1 #1          excl     1h 2m   1m 0s       2   1m 1s",
+            " report              #1 web-1         exclusive   1h 2m   1m 0s       2   1m 1s",
             " 1h 2m",
             " 1m 1s",
             " LONGEST WAITS",
-            " app-24 #24",
+            " #24 app-24",
             " q quit ",
         ] {
             has(&screen, text);
@@ -238,7 +243,7 @@ mod tests {
             });
             for (width, height) in [(80, 24), (200, 50), (60, 15)] {
                 let screen = screen(&mut state, width, height);
-                has(&screen, r"\u{202e}k\u{1b}[31m");
+                has(&screen, r"\u{202E}k\x");
                 let raw = |c: char| c.is_control() || matches!(c, '\u{202e}' | '\u{301}');
                 assert!(!screen.iter().any(|line| line.contains(raw)));
             }
@@ -331,18 +336,34 @@ mod tests {
 
     #[test]
     fn details_show_holders_and_those_who_wait() {
-        let mut state = busy();
+        let mut sample = sample(vec![], vec![held("report", 1, 10, 2)]);
+        sample.peers.insert(24, "10.0.0.7:5555".into());
+        let mut state = State::new("s".to_owned());
+        state.take(told(sample));
         state.mode = Mode::Details(0);
         let screen = screen(&mut state, 80, 24);
         for text in [
             "ONE KEY",
             "HOLDERS 1   exclusive",
-            "web-1 #1",
-            "token 7",
+            "#1 web-1",
             "WAITING 2",
-            "lease left 1m 0s",
+            " PEER ",
+            " LEASE ",
+            "10.0.0.7:5555",
         ] {
             has(&screen, text);
         }
+    }
+
+    #[test]
+    fn details_that_are_moved_keep_the_key_and_tell_of_who_is_not_listed() {
+        let mut lock = held("report", 1, 10, 10);
+        lock.waiting_in_all = 120;
+        let mut state = State::new("s".to_owned());
+        state.take(told(sample(vec![], vec![lock])));
+        state.mode = Mode::Details(usize::MAX / 2);
+        let screen = screen(&mut state, 80, 24);
+        has(&screen, "ONE KEY  report ");
+        has(&screen, "… and 110 more");
     }
 }

@@ -8,8 +8,8 @@ use ratatui::text::Span;
 use super::super::state::State;
 use super::Palette;
 use super::grid::{Column, line_of, put_row, put_titles};
-use super::keys::fit_name;
 use crate::duration::show;
+use crate::show::parties::session_name;
 
 /// A wait that ends within this time is marked.
 const SOON_MS: u64 = 5_000;
@@ -38,8 +38,7 @@ pub fn draw(frame: &mut Frame<'_>, area: Rect, state: &State, palette: Palette) 
             break;
         };
         is_empty = false;
-        let number = format!("#{}", wait.session);
-        let session = fit_name(wait.name.as_deref(), &number, columns[0].width - 1);
+        let session = session_name(wait.session, wait.name.as_deref());
         let left = match wait.left_ms {
             0..SOON_MS => palette.warning(),
             _ => Style::new(),
