@@ -3,17 +3,21 @@
 use std::collections::VecDeque;
 
 use elock_client::listing::{HolderEntry, LockEntry};
+use unicode_width::UnicodeWidthStr;
 
 use super::failure::Failure;
 use super::graph::Graph;
+use super::key;
 use super::output::Output;
 use super::parties::{holder, session_name};
 use super::table::cut;
-use super::visible::{visible, visible_bytes};
+use super::visible::visible;
 use crate::duration;
 
 /// A chain with more levels than that goes on further below, so that lines stay short.
 const DEEPEST: usize = 24;
+/// On a terminal, so much of a line is left for what stands behind its stem.
+const LEAST_ROOM: usize = 50;
 /// So many of those that wait for one key are named.
 const NAMED: usize = 4;
 /// Keys are cut to this on a terminal.
@@ -27,6 +31,7 @@ pub fn put(graph: &Graph, output: &mut Output) -> Result<(), Failure> {
     let count = graph.keys.len();
     let mut tree = Tree {
         graph,
+        deepest: deepest(output.columns()),
         output,
         is_shown: vec![false; count],
         is_above: vec![false; count],
@@ -46,8 +51,19 @@ pub fn put(graph: &Graph, output: &mut Output) -> Result<(), Failure> {
     Ok(())
 }
 
+fn deepest(columns: Option<usize>) -> usize {
+    columns.map_or(DEEPEST, |columns| {
+        let stems = columns.saturating_sub(LEAST_ROOM) / LEVEL.len();
+        stems.clamp(2, DEEPEST)
+    })
+}
+
+/// How wide a level is.
+const LEVEL: &str = "   ";
+
 struct Tree<'a> {
     graph: &'a Graph,
+    deepest: usize,
     output: &'a mut Output,
     is_shown: Vec<bool>,
     /// Whether a key is on the way from the root to here: to come to it again is a circle.
@@ -67,18 +83,18 @@ impl Tree<'_> {
             .first()
             .map_or(0, |&place| self.graph.requests[place].waited_ms);
         let longest = duration::show(longest);
-        let line = match waiters.len() {
-            1 => format!("{named} waiting {longest} for"),
-            2..=NAMED => format!("{named} waiting up to {longest} for"),
+        let rest = match waiters.len() {
+            1 => format!(" waiting {longest} for"),
+            2..=NAMED => format!(" waiting up to {longest} for"),
             count => {
                 let more = count.saturating_sub(NAMED);
-                format!("{named} and {more} more waiting up to {longest} for")
+                format!(" and {more} more waiting up to {longest} for")
             }
         };
-        self.line(&line)?;
+        self.line("", &named, &[&rest])?;
         let begin = stem(&[], true);
         match self.mark(key) {
-            Some(mark) => self.line(&format!("{begin}{}{mark}", self.shown_key(key))),
+            Some(mark) => self.line(&begin, &self.shown_key(key), &[mark]),
             None => self.key(key, &begin, &mut vec![false]),
         }
     }
@@ -96,16 +112,17 @@ impl Tree<'_> {
     /// whether more comes below it.
     fn key(&mut self, key: usize, begin: &str, indent: &mut Vec<bool>) -> Result<(), Failure> {
         let shown = self.shown_key(key);
-        if indent.len() > DEEPEST {
+        if indent.len() > self.deepest {
             self.continued.push_back(key);
-            return self.line(&format!("{begin}{shown}   (goes on below)"));
+            return self.line(begin, &shown, &["   (goes on below)"]);
         }
         self.is_shown[key] = true;
         let graph = self.graph;
         let Some(lock) = graph.keys[key].lock() else {
-            return self.line(&format!("{begin}{shown}   (free by now)"));
+            return self.line(begin, &shown, &["   (free by now)"]);
         };
-        self.line(&format!("{begin}{shown}   {}", waiting(lock)))?;
+        let [long, short] = waiting(lock);
+        self.line(begin, &shown, &[&long, &short, ""])?;
         self.is_above[key] = true;
         self.holders(lock, indent)?;
         self.is_above[key] = false;
@@ -118,74 +135,102 @@ impl Tree<'_> {
             .saturating_sub(lock.holders.len() as u64);
         for (index, entry) in lock.holders.iter().enumerate() {
             let is_last = more == 0 && index + 1 == lock.holders.len();
-            let begin = format!("{}{}", stem(indent, is_last), has_it(entry));
+            let begin = stem(indent, is_last);
+            let name = visible(&holder(entry));
             let waits_for = entry
                 .session
                 .and_then(|session| self.graph.waits_for(session));
             let Some((request, key)) = waits_for else {
-                self.line(&begin)?;
+                let [long, short] = has_it(entry, "");
+                self.line(&begin, &name, &[&long, &short])?;
                 continue;
             };
-            let begin = format!("{begin}, waiting {} for", duration::show(request.waited_ms));
-            if let Some(mark) = self.mark(key) {
-                self.line(&format!("{begin} {}{mark}", self.shown_key(key)))?;
-                continue;
+            let waited = duration::show(request.waited_ms);
+            let [long, short] = has_it(entry, &format!(", waiting {waited} for"));
+            let mark = self.mark(key);
+            if let Some(mark) = mark {
+                let whole = format!("{begin}{name}{long} {}{mark}", self.shown_key(key));
+                if self.fits(&whole) {
+                    self.line(&whole, "", &[""])?;
+                    continue;
+                }
             }
-            self.line(&begin)?;
+            self.line(&begin, &name, &[&long, &short])?;
             indent.push(!is_last);
             let begin = stem(indent, true);
             indent.push(false);
-            self.key(key, &begin, indent)?;
+            match mark {
+                Some(mark) => self.line(&begin, &self.shown_key(key), &[mark])?,
+                None => self.key(key, &begin, indent)?,
+            }
             indent.truncate(indent.len().saturating_sub(2));
         }
         match more {
             0 => Ok(()),
-            more => self.line(&format!("{}and {more} more", stem(indent, true))),
+            more => self.line(&stem(indent, true), &format!("and {more} more"), &[""]),
         }
     }
 
     fn shown_key(&self, key: usize) -> String {
-        let text = visible_bytes(&self.graph.keys[key].key);
+        let text = key::shown(&self.graph.keys[key].key);
         match self.output.columns() {
             Some(_) => cut(&text, LONGEST_KEY),
             None => text,
         }
     }
 
-    fn line(&mut self, text: &str) -> Result<(), Failure> {
-        match self.output.columns() {
-            Some(columns) => self.output.line(&cut(text, columns)),
-            None => self.output.line(text),
+    fn fits(&self, text: &str) -> bool {
+        let columns = self.output.columns();
+        columns.is_none_or(|columns| text.width() <= columns)
+    }
+
+    /// A name and, behind it, the first of the texts with which it fits; if it does with none, it is
+    /// the name that is cut.
+    fn line(&mut self, begin: &str, name: &str, behind: &[&str]) -> Result<(), Failure> {
+        let whole = |behind: &&str| format!("{begin}{name}{behind}");
+        let mut lines = behind.iter().map(whole);
+        if let Some(line) = lines.find(|line| self.fits(line)) {
+            return self.output.line(&line);
         }
+        let shortest = behind.last().copied().unwrap_or("");
+        let columns = self.output.columns().unwrap_or(usize::MAX);
+        let room = columns.saturating_sub(begin.width() + shortest.width());
+        let line = format!("{begin}{}{shortest}", cut(name, room.max(1)));
+        self.output.line(&cut(&line, columns))
     }
 }
 
 fn stem(indent: &[bool], is_last: bool) -> String {
     let above = indent
         .iter()
-        .map(|&goes_on| if goes_on { "│  " } else { "   " });
+        .map(|&goes_on| if goes_on { "│  " } else { LEVEL });
     let above: String = above.collect();
     format!("{above}{}", if is_last { "└─ " } else { "├─ " })
 }
 
-/// `#3 cron holds it 2m 3s, with 5.0s of its lease left`
-fn has_it(entry: &HolderEntry) -> String {
+/// ` holds it 2m 3s, with 5.0s of its lease left`, and shorter. `waiting`: what stands behind it.
+fn has_it(entry: &HolderEntry, waiting: &str) -> [String; 2] {
     let held = entry
         .held_ms
         .map_or_else(String::new, |ms| format!(" {}", duration::show(ms)));
-    let lease = entry.lease_left_ms.map_or_else(String::new, |ms| {
-        format!(", with {} of its lease left", duration::show(ms))
-    });
-    visible(&format!("{} holds it{held}{lease}", holder(entry)))
+    let (lease, short_lease) = match entry.lease_left_ms.map(duration::show) {
+        Some(left) => (
+            format!(", with {left} of its lease left"),
+            format!(", {left} left"),
+        ),
+        None => Default::default(),
+    };
+    [
+        format!(" holds it{held}{lease}{waiting}"),
+        format!(" holds it{held}{short_lease}{waiting}"),
+    ]
 }
 
-/// `(shared r, 3 wait)`
-fn waiting(lock: &LockEntry) -> String {
-    visible(&format!(
-        "({}, {} waiting)",
-        super::parties::mode(lock),
-        lock.waiting_in_all
-    ))
+/// `(shared r, 3 waiting)`, and shorter.
+fn waiting(lock: &LockEntry) -> [String; 2] {
+    let (mode, waiting) = (super::parties::mode(lock), lock.waiting_in_all);
+    let long = visible(&format!("   ({mode}, {waiting} waiting)"));
+    [long, format!("   ({waiting} waiting)")]
 }
 
 #[cfg(test)]
@@ -248,5 +293,32 @@ mod tests {
                 "{key}"
             );
         }
+    }
+
+    #[test]
+    fn a_narrow_terminal_shows_names_and_marks_whole() {
+        let keys: Vec<String> = (0..40)
+            .map(|key| format!("account-of-a-customer-{key:04}"))
+            .collect();
+        let mut waits: Vec<(u64, &str)> =
+            (1..40).map(|n| (n as u64, keys[n - 1].as_str())).collect();
+        waits.push((0, keys[39].as_str()));
+        let holds: Vec<(&str, u64)> = (0..40).map(|n| (keys[n].as_str(), n as u64)).collect();
+        let mut output = Output::kept_in(80);
+        put(&drawn(&waits, &holds), &mut output).expect("a screen without an end");
+        let lines = output.lines();
+        assert!(lines.iter().all(|line| line.width() <= 80), "{lines:#?}");
+        let text = lines.join("\n");
+        assert!(!text.contains('…'), "{text}");
+        for key in &keys {
+            assert!(
+                text.contains(&format!("{key}   (exclusive, 0 waiting)")),
+                "{text}"
+            );
+        }
+        assert!(
+            text.contains("A CIRCLE") || text.contains("(see above)"),
+            "{text}"
+        );
     }
 }
