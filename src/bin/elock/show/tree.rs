@@ -35,7 +35,7 @@ pub fn put(graph: &Graph, output: &mut Output) -> Result<(), Failure> {
         deepest: deepest(graph, output.columns()),
         output,
         is_shown: vec![false; count],
-        is_above: vec![false; count],
+        above: vec![None; count],
         continued: VecDeque::new(),
     };
     let mut is_first = true;
@@ -73,8 +73,9 @@ struct Tree<'a> {
     deepest: usize,
     output: &'a mut Output,
     is_shown: Vec<bool>,
-    /// Whether a key is on the way from the root to here: to come to it again is a circle.
-    is_above: Vec<bool>,
+    /// The key above each, also of one that goes on further below: to come to one of them again is a
+    /// circle.
+    above: Vec<Option<usize>>,
     continued: VecDeque<usize>,
 }
 
@@ -100,18 +101,19 @@ impl Tree<'_> {
         };
         self.line("", &named, &[&rest])?;
         let begin = stem(&[], true);
-        match self.mark(key) {
-            Some(mark) => self.line(&begin, &self.shown_key(key), &[mark]),
-            None => self.key(key, &begin, &mut vec![false]),
-        }
+        self.key(key, &begin, &mut vec![false])
     }
 
-    /// What stands behind a key that is not followed any further.
-    fn mark(&self, key: usize) -> Option<&'static str> {
-        match (self.is_above[key], self.is_shown[key]) {
-            (true, _) => Some("   <== A CIRCLE: see above"),
-            (false, true) => Some("   (see above)"),
-            (false, false) => None,
+    /// What stands behind a key that is not followed any further when `from` leads to it.
+    fn mark(&self, key: usize, from: usize) -> Option<&'static str> {
+        if !self.is_shown[key] {
+            return None;
+        }
+        // What is above a key was shown before it, so that this ends.
+        let mut way = std::iter::successors(Some(from), |&place| self.above[place]);
+        match way.any(|place| place == key) {
+            true => Some("   <== A CIRCLE: see above"),
+            false => Some("   (see above)"),
         }
     }
 
@@ -130,53 +132,69 @@ impl Tree<'_> {
         };
         let [long, short] = waiting(lock);
         self.line(begin, &shown, &[&long, &short, ""])?;
-        self.is_above[key] = true;
-        self.holders(lock, indent)?;
-        self.is_above[key] = false;
-        Ok(())
+        self.holders(key, lock, indent)
     }
 
-    fn holders(&mut self, lock: &LockEntry, indent: &mut Vec<bool>) -> Result<(), Failure> {
+    fn holders(
+        &mut self,
+        held: usize,
+        lock: &LockEntry,
+        indent: &mut Vec<bool>,
+    ) -> Result<(), Failure> {
         let more = lock
             .holders_in_all
             .saturating_sub(lock.holders.len() as u64);
         for (index, entry) in lock.holders.iter().enumerate() {
             let is_last = more == 0 && index + 1 == lock.holders.len();
             let begin = stem(indent, is_last);
-            let name = visible(&holder(entry));
             let waits_for = entry
                 .session
                 .and_then(|session| self.graph.waits_for(session));
             let Some((request, key)) = waits_for else {
                 let [long, short] = has_it(entry, "");
-                self.line(&begin, &name, &[&long, &short])?;
+                self.line(&begin, &visible(&holder(entry)), &[&long, &short])?;
                 continue;
             };
-            let waited = duration::show(request.waited_ms);
-            let [long, short] = has_it(entry, &format!(", waiting {waited} for"));
-            let shortest = format!(" waiting {waited} for");
-            let mark = self.mark(key);
-            if let Some(mark) = mark {
-                let whole = format!("{begin}{name}{long} {}{mark}", self.shown_key(key));
-                if self.fits(&whole) {
-                    self.line(&whole, "", &[""])?;
-                    continue;
-                }
-            }
-            self.line(&begin, &name, &[&long, &short, &shortest])?;
+            let waiting = format!(" waiting {} for", duration::show(request.waited_ms));
             indent.push(!is_last);
-            let begin = stem(indent, true);
-            indent.push(false);
-            match mark {
-                Some(mark) => self.line(&begin, &self.shown_key(key), &[mark])?,
-                None => self.key(key, &begin, indent)?,
-            }
-            indent.truncate(indent.len().saturating_sub(2));
+            self.way_on(held, entry, &begin, &waiting, key, indent)?;
+            indent.pop();
         }
         match more {
             0 => Ok(()),
             more => self.line(&stem(indent, true), &format!("and {more} more"), &[""]),
         }
+    }
+
+    /// A holder of `held` that waits for another key itself, and that key: in the same line, if it is
+    /// not followed and there is room.
+    fn way_on(
+        &mut self,
+        held: usize,
+        entry: &HolderEntry,
+        begin: &str,
+        waiting: &str,
+        key: usize,
+        indent: &mut Vec<bool>,
+    ) -> Result<(), Failure> {
+        let name = visible(&holder(entry));
+        let [long, short] = has_it(entry, &format!(",{waiting}"));
+        let Some(mark) = self.mark(key, held) else {
+            self.above[key] = Some(held);
+            self.line(begin, &name, &[&long, &short, waiting])?;
+            let begin = stem(indent, true);
+            indent.push(false);
+            self.key(key, &begin, indent)?;
+            indent.pop();
+            return Ok(());
+        };
+        let shown = self.shown_key(key);
+        let whole = format!("{begin}{name}{long} {shown}{mark}");
+        if self.fits(&whole) {
+            return self.output.line(&whole);
+        }
+        self.line(begin, &name, &[&long, &short, waiting])?;
+        self.line(&stem(indent, true), &shown, &[mark])
     }
 
     fn shown_key(&self, key: usize) -> String {
@@ -331,7 +349,7 @@ mod tests {
             let own = format!("{key}   (exclusive, 0 waiting)");
             assert_eq!(text.matches(&own).count(), 1, "{text}");
         }
-        // A circle that goes on below comes back to what is above.
-        assert!(text.contains("   (see above)"), "{text}");
+        // Also one that begins anew below comes back to what is above.
+        assert_eq!(text.matches("<== A CIRCLE: see above").count(), 1, "{text}");
     }
 }
