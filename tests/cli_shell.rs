@@ -393,3 +393,26 @@ fn answers_come_while_one_types_and_no_history_is_no_failure() {
     shell.types("\u{4}");
     assert_eq!(shell.ends(), Some(0));
 }
+
+#[test]
+fn a_line_behind_one_that_waits_is_said_to_be() {
+    let server = Server::start();
+    let mut holder = server.connect();
+    holder.ask("lock k", "200 Acquired");
+    if !AtTerminal::is_there() {
+        return;
+    }
+    let mut shell = AtTerminal::start(server.address, Path::new("/dev/null"));
+    shell.until("elock> ");
+    shell.types("lock k 3600\r");
+    server.until_waiting(1);
+    shell.until(BEGINS);
+    shell.until("elock> ");
+    shell.types("echo later\r");
+    shell.until("(a waits; this is run after it)");
+    shell.until("elock> ");
+    holder.ask("unlock k", "200 Unlocked");
+    shell.until("200 [\"later\"]");
+    shell.types("\u{4}");
+    assert_eq!(shell.ends(), Some(0));
+}

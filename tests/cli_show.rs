@@ -85,7 +85,83 @@ fn a_free_key_is_free_also_beside_longer_ones() {
         assert_eq!(text(&output.stdout), "free\n");
         let json = elock(server.address, &["who", key, "--json"]);
         assert_eq!(json.status.code(), Some(1), "{key}");
-        assert_eq!(documents(&text(&json.stdout))[0]["holders_in_all"], 0);
+        let json = &documents(&text(&json.stdout))[0];
+        assert_eq!(json["holders_in_all"], 0);
+        assert_eq!(json["key"], key);
+    }
+}
+
+/// Whatever key a listing shows, each command takes it as it is shown there.
+#[test]
+fn a_key_is_given_as_it_is_shown() {
+    let server = Server::start();
+    let mut holder = server.connect();
+    let keys: [&[u8]; 4] = [b"\xff\xfe", b"a\0", b"lit\\x41", b"\xc2\x9b31mC1"];
+    for key in keys {
+        let line = [b"lock ", key, b" 0 job-7 0"].concat();
+        holder.ask(line, "200 Acquired");
+    }
+    let mut waiter = server.connect();
+    waiter.send([b"lock ", keys[3], b" 60"].concat());
+    // Not by `debug`, which shows such keys as they are.
+    while !holder.ask_list("info").contains(&"waiters 1".to_owned()) {
+        std::thread::yield_now();
+    }
+    let listed = shown(server.address, &["locks"]);
+    let listed = listed.lines().skip(1);
+    let keys: Vec<&str> = listed.filter_map(|line| line.split('\t').next()).collect();
+    assert_eq!(
+        keys,
+        ["a\\x00", "lit\\x5Cx41", "\\xC2\\x9B31mC1", "\\xFF\\xFE"]
+    );
+    for others in ["graph", "sessions", "status"] {
+        let other = shown(server.address, &[others]);
+        assert!(other.contains(keys[2]), "{other}");
+    }
+    for key in keys {
+        let code = |arguments: &[&str]| elock(server.address, arguments).status.code();
+        assert_eq!(code(&["who", key]), Some(0), "{key}");
+        assert_eq!(shown(server.address, &["locks", key]).lines().count(), 2);
+        let watched = shown(server.address, &["watch", key, "--count", "0"]);
+        assert!(watched.contains("held by @job-7"), "{watched}");
+        let freed = match key {
+            "a\\x00" => code(&["unlock", key, "--owner", "job-7"]),
+            _ => code(&["break", key]),
+        };
+        assert_eq!(freed, Some(0), "{key}");
+    }
+}
+
+#[test]
+fn none_of_such_a_prefix_is_said() {
+    let server = Server::start();
+    server.connect().ask("lock k 0 job-7 0", "200 Acquired");
+    let output = elock(server.address, &["locks", "other-"]);
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(
+        text(&output.stderr),
+        "elock: no lock is held whose key begins with other-\n"
+    );
+    let json = elock(server.address, &["locks", "other-", "--json"]);
+    assert_eq!((text(&json.stdout), text(&json.stderr)), Default::default());
+}
+
+/// The seconds of `--watch` are no word of their own, which a prefix would be taken for.
+#[test]
+fn a_watched_listing_has_a_prefix() {
+    let server = Server::start();
+    let mut holder = server.connect();
+    holder.ask("lock job-1", "200 Acquired");
+    holder.ask("lock other", "200 Acquired");
+    for arguments in [
+        ["locks", "--watch", "job-", "--json"],
+        ["who", "job-1", "--watch=0.1", "--json"],
+    ] {
+        let mut watched = Running::start(server.address, &arguments);
+        for _ in 0..2 {
+            let line: Value = serde_json::from_str(&watched.line()).expect("no empty line");
+            assert_eq!(line["key"], "job-1");
+        }
     }
 }
 
@@ -114,7 +190,10 @@ fn all_pages_of_locks_are_shown() {
 
     let first = elock(server.address, &["locks", "--limit", "1000"]);
     assert_eq!(text(&first.stdout).lines().count(), 1_001);
-    assert_eq!(text(&first.stderr), "elock: there are more than 1000\n");
+    assert_eq!(
+        text(&first.stderr),
+        "elock: there are more than 1000 locks\n"
+    );
     let exactly = elock(server.address, &["locks", "o", "--limit", "1"]);
     assert_eq!(text(&exactly.stderr), "");
     assert_eq!(text(&exactly.stdout).lines().count(), 2);
@@ -370,6 +449,18 @@ fn watch_prints_each_change() {
 }
 
 #[test]
+fn watch_names_the_session() {
+    let server = Server::start();
+    let mut holder = server.connect();
+    holder.ask("name web-3:cron", "200 OK");
+    holder.ask("lock k", "200 Acquired");
+    let line = shown(server.address, &["watch", "k", "--count", "0"]);
+    assert!(line.ends_with(" held by #1 web-3:cron\n"), "{line}");
+    let json = shown(server.address, &["watch", "k", "--count", "0", "--json"]);
+    assert_eq!(documents(&json)[0]["name"], "web-3:cron");
+}
+
+#[test]
 fn watch_goes_on_after_a_restart() {
     let directory = tempfile::tempdir().expect("a directory");
     let data_dir = directory.path().to_str().expect("UTF-8");
@@ -400,7 +491,7 @@ fn watch_goes_on_after_a_restart() {
 #[test]
 fn what_is_watched_by_a_flag_ends_at_an_interrupt() {
     let server = Server::start();
-    let mut status = Running::start(server.address, &["status", "--watch", "0.1"]);
+    let mut status = Running::start(server.address, &["status", "--watch=0.1"]);
     let mut rounds = 0;
     while rounds < 2 {
         rounds += usize::from(status.line().starts_with("server "));
@@ -478,6 +569,17 @@ fn an_operator_frees_the_locks_of_owners() {
     assert_eq!(code(&["unlock", "two", "--owner", "job-8"]), Some(65));
     assert_eq!(code(&["unlock", "two", "--owner", "job-7"]), Some(0));
     assert_eq!(code(&["unlock", "two"]), Some(2));
+    let said = |arguments: &[&str]| text(&elock(server.address, arguments).stderr);
+    assert_eq!(
+        said(&["break", "one"]),
+        "elock: one: nobody holds the lock\n"
+    );
+    assert!(said(&["break", "sessions"]).starts_with("elock: sessions: a session holds"));
+    assert_eq!(
+        said(&["unlock", "sessions", "--owner", "job-8"]),
+        "elock: sessions: others hold the lock\n"
+    );
+    assert!(!said(&["unlock", "two"]).contains("--server <"));
     assert_eq!(code(&["who", "a key"]), Some(2));
     holder.ask("token sessions nobody", "403 not_yours");
     holder.ask("token one job-7", "403 not_locked");

@@ -28,10 +28,11 @@ pub enum Done {
     Quit,
 }
 
+/// No line is wider than 80 columns, so that none is broken within a word.
 const HELP: &str = "\
-lock k 60         a request, by connection a; Tab completes commands, and `help` lists them
-:b lock k 60      the same by connection b (any letter), which is opened when it is first used
-:close b          ends a connection; its locks are kept for its grace period (see set_timeout)
+lock k 60         a request, by connection a; `help` lists all, Tab completes
+:b lock k 60      the same by connection b (any letter), opened when first used
+:close b          ends b; its locks are kept for its grace period (set_timeout)
 :help             this
 :quit             ends all, as Ctrl-D does
 ";
@@ -81,6 +82,17 @@ impl Links {
         self.links.get_mut(&letter)
     }
 
+    /// Says that a line has its turn only when the one before it is answered, if that is so.
+    pub fn say_if_behind(&self, letter: char, number: u64) {
+        if self
+            .links
+            .get(&letter)
+            .is_some_and(|link| link.is_behind(number))
+        {
+            self.say(&format!("{letter} waits; this is run after it"));
+        }
+    }
+
     /// Waits for all answers.
     pub async fn all_answered(&mut self) {
         for link in self.links.values_mut() {
@@ -100,5 +112,15 @@ impl Links {
 
     fn say(&self, text: &str) {
         self.common.printer.print(format!("({text})\n"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_help_fits_a_narrow_terminal() {
+        assert!(HELP.lines().all(|line| line.len() <= 80));
     }
 }

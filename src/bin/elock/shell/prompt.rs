@@ -64,15 +64,17 @@ pub fn run(
             Done::Quit => return Ok(ExitCode::SUCCESS),
             Done::Here => {}
             Done::Sent(letter, number) => {
-                if let Some(link) = links.get(letter) {
-                    let _ = runtime.block_on(timeout_of(link.answered(number)));
+                if let Some(link) = links.get(letter)
+                    && !runtime.block_on(is_answered_promptly(link.answered(number)))
+                {
+                    links.say_if_behind(letter, number);
                 }
             }
         }
     }
 }
 
-async fn timeout_of(answered: impl Future<Output = ()>) -> bool {
+async fn is_answered_promptly(answered: impl Future<Output = ()>) -> bool {
     timeout(PROMPTLY, answered).await.is_ok()
 }
 

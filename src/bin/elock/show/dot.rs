@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 
 use super::failure::Failure;
 use super::graph::Graph;
+use super::key;
 use super::output::Output;
 use super::parties::{holder, mode, session_name};
 use super::table::cut;
-use super::visible::{visible, visible_bytes};
+use super::visible::visible;
 use crate::duration;
 
 /// A box is no wider than that.
@@ -30,7 +31,7 @@ pub fn put(graph: &Graph, output: &mut Output) -> Result<(), Failure> {
         parties.insert(node, session_name(request.session, request.name.as_deref()));
     }
     for (place, node) in graph.keys.iter().enumerate() {
-        let key = label(&visible_bytes(&node.key));
+        let key = label(&key::shown(&node.key));
         let Some(lock) = node.lock() else {
             output.line(&format!("  k{place} [shape=box, label=\"{key}\\nfree\"];"))?;
             continue;

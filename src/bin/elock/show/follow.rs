@@ -1,7 +1,6 @@
 //! `elock watch`: each change of a key, as it comes.
 
 use std::ffi::OsString;
-use std::os::unix::ffi::OsStringExt;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -10,19 +9,20 @@ use elock_client::command::{State, Watch};
 use elock_client::{Connection, Error, Servers};
 use serde_json::json;
 
-use super::ask::connect;
+use super::ask::{self, connect};
 use super::clock::{now_ms, utc};
 use super::failure::Failure;
+use super::key;
 use super::output::Output;
 use super::visible::visible;
 use crate::exit;
 
 /// Its flags.
 #[derive(Debug, Args)]
-#[command(after_help = "\
+#[command(after_help = format!("\
 The first line is what is so now; each further one is a change. Changes in quick succession may be \
 shown as one. When the server is gone, it goes on when the server is back, and says both on standard \
-error.")]
+error.\n\n{}", key::NOTATION))]
 pub struct WatchArgs {
     /// The lock's key
     key: OsString,
@@ -43,7 +43,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 pub async fn run(args: WatchArgs, servers: &Servers) -> Result<ExitCode, Failure> {
     let (mut connection, _) = connect(servers).await?;
     let mut watch = Watch {
-        key: args.key.into_vec(),
+        key: key::given(&args.key),
         change: None,
     };
     let mut output = Output::stream();
@@ -61,7 +61,8 @@ pub async fn run(args: WatchArgs, servers: &Servers) -> Result<ExitCode, Failure
             Err(error) => return Err(error.into()),
         };
         if known.as_ref() != Some(&state) {
-            output.line(&shown(&state, args.json))?;
+            let name = name(&mut connection, &watch.key, &state).await;
+            output.line(&shown(&state, name, args.json))?;
             output.flush()?;
             left -= u64::from(known.is_some());
         }
@@ -86,16 +87,34 @@ async fn connect_again(servers: &Servers, error: &Error) -> Connection {
     }
 }
 
-fn shown(state: &State, is_json: bool) -> String {
+/// What the session is called that holds it. Nobody, if it holds it no more; and if the connection
+/// breaks, the next question finds that, too.
+async fn name(connection: &mut Connection, key: &[u8], state: &State) -> Option<String> {
+    let State::Held { token, .. } = state else {
+        return None;
+    };
+    let lock = ask::lock(connection, key).await.ok()??;
+    let mut holders = lock.entry.holders.into_iter();
+    let own = holders.find(|entry| entry.token == *token);
+    own.filter(|own| own.owner.is_none())?.name
+}
+
+fn shown(state: &State, name: Option<String>, is_json: bool) -> String {
     let now = now_ms();
     match (state, is_json) {
         (State::Free, true) => json!({"unix_ms": now, "state": "free"}).to_string(),
         (State::Held { token, holder }, true) => {
-            json!({"unix_ms": now, "state": "held", "token": token, "holder": holder}).to_string()
+            let mut held =
+                json!({"unix_ms": now, "state": "held", "token": token, "holder": holder});
+            if let Some(name) = name {
+                held["name"] = name.into();
+            }
+            held.to_string()
         }
         (State::Free, false) => format!("{}  free", utc(now)),
         (State::Held { token, holder }, false) => {
-            visible(&format!("{}  {token} held by {holder}", utc(now)))
+            let name = name.map_or_else(String::new, |name| format!(" {name}"));
+            visible(&format!("{}  {token} held by {holder}{name}", utc(now)))
         }
     }
 }

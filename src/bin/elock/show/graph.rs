@@ -87,6 +87,10 @@ impl Shown for View {
             }
         }
     }
+
+    fn is_json(&self) -> bool {
+        matches!(self.form, Form::Json)
+    }
 }
 
 /// A key for which somebody waits.

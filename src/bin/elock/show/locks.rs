@@ -1,7 +1,6 @@
 //! `elock locks`: the locks that are held, page by page.
 
 use std::ffi::OsString;
-use std::os::unix::ffi::OsStringExt;
 use std::process::ExitCode;
 
 use clap::Args;
@@ -10,6 +9,7 @@ use elock_client::{Address, Connection, Servers};
 
 use super::ask;
 use super::failure::Failure;
+use super::key;
 use super::output::Output;
 use super::parties::{holders, mode, time};
 use super::repeat::{RepeatArgs, Shown};
@@ -17,6 +17,7 @@ use super::table::Table;
 
 /// Its flags.
 #[derive(Debug, Args)]
+#[command(after_help = key::NOTATION)]
 pub struct LocksArgs {
     /// Only keys that begin so
     #[arg(default_value = "")]
@@ -34,7 +35,7 @@ pub struct LocksArgs {
 /// Shows them.
 pub async fn run(args: LocksArgs, servers: &Servers) -> Result<ExitCode, Failure> {
     let mut listing = Locks {
-        prefix: args.prefix.into_vec(),
+        prefix: key::given(&args.prefix),
         limit: args.limit.unwrap_or(u64::MAX),
         is_json: args.json,
     };
@@ -73,16 +74,33 @@ impl Shown for Locks {
                 table.write(output)?;
             }
             if left == 0 && (entries.len() > 0 || page.next.is_some()) {
-                return output.note(&format!("there are more than {}", self.limit));
+                return output.note(&format!("there are more than {} locks", self.limit));
             }
             if page.next.is_none() {
-                return match !self.is_json && table.is_empty(output) {
-                    true => output.line("no such lock is held"),
+                return match !self.is_json && left == self.limit {
+                    true => self.say_none(output),
                     false => Ok(()),
                 };
             }
             output.flush_stream()?;
             after = page.next;
+        }
+    }
+
+    fn is_json(&self) -> bool {
+        self.is_json
+    }
+}
+
+impl Locks {
+    /// On standard error, as it is no lock.
+    fn say_none(&self, output: &mut Output) -> Result<(), Failure> {
+        match self.prefix.as_slice() {
+            [] => output.note("no lock is held"),
+            prefix => output.note(&format!(
+                "no lock is held whose key begins with {}",
+                key::shown(prefix)
+            )),
         }
     }
 }
@@ -103,7 +121,7 @@ fn put(table: &mut Table, lock: &LockEntry) {
     // The first in line is the one that came first.
     let longest = lock.waiting.first().map(|waiting| waiting.waited_ms);
     table.row([
-        lock.key.clone(),
+        key::shown(&lock.key_bytes()),
         mode(lock),
         holders(lock),
         time(first.and_then(|holder| holder.held_ms)),

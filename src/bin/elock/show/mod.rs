@@ -7,6 +7,7 @@ mod dot;
 pub(crate) mod failure;
 mod follow;
 mod graph;
+pub(crate) mod key;
 mod locks;
 pub(crate) mod output;
 pub(crate) mod parties;

@@ -16,11 +16,18 @@ enum Lines {
     /// Written as they come; what is written is kept until then.
     Stream(Vec<u8>),
     /// Kept until the screen is drawn.
-    Screen { frame: Vec<String>, rows: usize },
+    Screen {
+        frame: Vec<String>,
+        rows: usize,
+        /// How many came behind those for which there is room.
+        hidden: usize,
+    },
 }
 
 /// So much is written at once.
 const WRITE_SIZE: usize = 32 << 10;
+/// So many lines are counted that do not fit on a screen; it would take long to ask for a million.
+const MOST_HIDDEN: usize = 2_000;
 
 impl Output {
     /// Lines in the order in which they come.
@@ -40,6 +47,7 @@ impl Output {
                 lines: Lines::Screen {
                     frame: Vec::new(),
                     rows: rows.saturating_sub(1).max(1),
+                    hidden: 0,
                 },
             },
         }
@@ -53,7 +61,17 @@ impl Output {
             lines: Lines::Screen {
                 frame: Vec::new(),
                 rows: usize::MAX,
+                hidden: 0,
             },
+        }
+    }
+
+    /// The same on a terminal of so many columns.
+    #[cfg(test)]
+    pub fn kept_in(columns: usize) -> Self {
+        Self {
+            columns: Some(columns),
+            ..Self::kept()
         }
     }
 
@@ -74,10 +92,16 @@ impl Output {
     /// A line, whose text must be visible already.
     pub fn line(&mut self, text: &str) -> Result<(), Failure> {
         match &mut self.lines {
-            Lines::Screen { frame, rows } if frame.len() >= *rows => {
-                let last = frame.last_mut();
-                last.into_iter().for_each(|last| *last = "...".to_owned());
-                Err(Failure::ScreenFull)
+            Lines::Screen {
+                frame,
+                rows,
+                hidden,
+            } if frame.len() >= *rows => {
+                *hidden += 1;
+                match *hidden < MOST_HIDDEN {
+                    true => Ok(()),
+                    false => Err(Failure::ScreenFull),
+                }
             }
             Lines::Screen { frame, .. } => {
                 frame.push(text.to_owned());
@@ -119,7 +143,9 @@ impl Output {
     pub fn flush(&mut self) -> Result<(), Failure> {
         let bytes = match &mut self.lines {
             Lines::Stream(pending) => std::mem::take(pending),
-            Lines::Screen { frame, .. } => drawn(&std::mem::take(frame)),
+            Lines::Screen { frame, hidden, .. } => {
+                drawn(&whole(std::mem::take(frame), std::mem::take(hidden)))
+            }
         };
         let mut stdout = io::stdout().lock();
         let written = stdout.write_all(&bytes).and_then(|()| stdout.flush());
@@ -128,6 +154,19 @@ impl Output {
             _ => Failure::System(error),
         })
     }
+}
+
+/// The frame, whose last line says how many are hidden.
+fn whole(mut frame: Vec<String>, hidden: usize) -> Vec<String> {
+    if let (Some(last), 1..) = (frame.last_mut(), hidden) {
+        // That line takes the place of one.
+        let hidden_in_all = hidden + 1;
+        *last = match hidden < MOST_HIDDEN {
+            true => format!("... {hidden_in_all} more lines"),
+            false => format!("... more than {MOST_HIDDEN} more lines"),
+        };
+    }
+    frame
 }
 
 /// Each line over the old one, and nothing below: so the screen does not flicker.
@@ -147,4 +186,36 @@ fn terminal_size() -> Option<(usize, usize)> {
         .ok()
         .filter(|size| size.ws_col > 0 && size.ws_row > 0);
     Some(known.map_or((80, 24), |size| (size.ws_col.into(), size.ws_row.into())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_screen_says_how_much_it_hides() {
+        let shown = |count: usize| {
+            let (frame, hidden) = (Vec::new(), 0);
+            let mut output = Output {
+                columns: Some(80),
+                lines: Lines::Screen {
+                    frame,
+                    rows: 3,
+                    hidden,
+                },
+            };
+            let all = (0..count).try_for_each(|number| output.line(&number.to_string()));
+            let Lines::Screen { frame, hidden, .. } = output.lines else {
+                panic!("a screen");
+            };
+            (whole(frame, hidden), all.is_ok())
+        };
+        let lines = |last: &str| vec!["0".to_owned(), "1".to_owned(), last.to_owned()];
+        assert_eq!(shown(3), (lines("2"), true));
+        assert_eq!(shown(4), (lines("... 2 more lines"), true));
+        assert_eq!(
+            shown(100_000),
+            (lines("... more than 2000 more lines"), false)
+        );
+    }
 }

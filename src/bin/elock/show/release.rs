@@ -10,11 +10,15 @@ use elock_client::{Error, NotHeld, Servers};
 
 use super::ask::connect;
 use super::failure::Failure;
+use super::key;
 use crate::exit;
 
 /// The flags of `break`.
 #[derive(Debug, Args)]
-#[command(after_help = "Exit codes: 0 it is free, 65 a session holds it, or nobody, 69 no server.")]
+#[command(after_help = format!(
+    "{}\n\nExit codes: 0 it is free, 65 a session holds it, or nobody, 69 no server.",
+    key::NOTATION
+))]
 pub struct BreakArgs {
     /// The lock's key
     key: OsString,
@@ -23,7 +27,11 @@ pub struct BreakArgs {
 /// The flags of `unlock`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Exit codes: 0 it is released, 65 the owner does not hold it, 69 no server."
+    override_usage = "elock unlock [OPTIONS] --owner <WORD> <KEY>",
+    after_help = format!(
+        "{}\n\nExit codes: 0 it is released, 65 the owner does not hold it, 69 no server.",
+        key::NOTATION
+    )
 )]
 pub struct UnlockArgs {
     /// The lock's key
@@ -36,35 +44,43 @@ pub struct UnlockArgs {
 /// Frees a lock that only owners hold.
 pub async fn run_break(args: BreakArgs, servers: &Servers) -> Result<ExitCode, Failure> {
     let (mut connection, _) = connect(servers).await?;
-    let broken = connection
-        .call(&Break {
-            key: args.key.into_vec(),
-        })
-        .await;
-    match broken {
-        Err(Error::NotHeld(NotHeld::NotYours)) => Ok(refuse(
-            "a session holds the lock, which only its own client or its end frees: see elock who",
-        )),
-        broken => done(broken),
-    }
+    let key = key::given(&args.key);
+    let command = Break { key: key.clone() };
+    done(connection.call(&command).await, &key, |key| {
+        format!(
+            "{key}: a session holds the lock, which only its own client or its end frees: see elock who"
+        )
+    })
 }
 
 /// Releases an owner's lock.
 pub async fn run_unlock(args: UnlockArgs, servers: &Servers) -> Result<ExitCode, Failure> {
     let (mut connection, _) = connect(servers).await?;
+    let key = key::given(&args.key);
     let command = Unlock {
-        key: args.key.into_vec(),
+        key: key.clone(),
         owner: Some(args.owner.into_vec()),
     };
-    done(connection.call(&command).await)
+    done(connection.call(&command).await, &key, |key| {
+        format!("{key}: {}", NotHeld::NotYours)
+    })
 }
 
-fn done(released: Result<(), Error>) -> Result<ExitCode, Failure> {
-    released?;
-    Ok(ExitCode::SUCCESS)
-}
-
-fn refuse(why: &str) -> ExitCode {
-    exit::say(why);
-    ExitCode::from(exit::REFUSED)
+/// `not_yours`: what is said if others hold it.
+fn done(
+    released: Result<(), Error>,
+    key: &[u8],
+    not_yours: impl FnOnce(&str) -> String,
+) -> Result<ExitCode, Failure> {
+    let why = match released {
+        Ok(()) => return Ok(ExitCode::SUCCESS),
+        Err(Error::NotHeld(why)) => why,
+        Err(error) => return Err(error.into()),
+    };
+    let key = key::shown(key);
+    exit::say(&match why {
+        NotHeld::NotYours => not_yours(&key),
+        why => format!("{key}: {why}"),
+    });
+    Ok(ExitCode::from(exit::REFUSED))
 }

@@ -13,11 +13,12 @@ use crate::{duration, exit};
 /// The flag.
 #[derive(Debug, Args)]
 pub struct RepeatArgs {
-    /// Show it again every 2 seconds, or so many, until Ctrl-C
+    /// Show it again and again until Ctrl-C: every 2 seconds, or every SECS, which is at least 0.1
     #[arg(
         long,
         value_name = "SECS",
         num_args = 0..=1,
+        require_equals = true,
         default_missing_value = "2",
         value_parser = duration::parse
     )]
@@ -36,9 +37,17 @@ pub trait Shown {
         address: &Address,
         output: &mut Output,
     ) -> Result<(), Failure>;
+
+    /// Whether programs read it, so that it is no picture, not even on a terminal.
+    fn is_json(&self) -> bool;
 }
 
 impl RepeatArgs {
+    /// Whether it is shown again and again.
+    pub fn is_watched(&self) -> bool {
+        self.watch.is_some()
+    }
+
     /// Shows it as often as the flag says.
     pub async fn run(&self, servers: &Servers, what: &mut impl Shown) -> Result<(), Failure> {
         let Some(interval) = self.watch else {
@@ -69,8 +78,11 @@ async fn forever(
             connected = connect_to_search(servers).await.ok();
         }
         if let Some((connection, address)) = &mut connected {
-            let mut output = Output::frame();
-            if output.columns().is_none() && !is_first {
+            let mut output = match what.is_json() {
+                true => Output::stream(),
+                false => Output::frame(),
+            };
+            if output.columns().is_none() && !is_first && !what.is_json() {
                 output.line("")?;
             }
             let shown = what.show(connection, address, &mut output).await;

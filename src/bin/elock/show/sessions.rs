@@ -8,6 +8,7 @@ use elock_client::{Address, Connection, Servers};
 
 use super::ask;
 use super::failure::Failure;
+use super::key;
 use super::output::Output;
 use super::parties::{session_name, time};
 use super::repeat::{RepeatArgs, Shown};
@@ -78,7 +79,7 @@ impl Shown for Sessions {
                 table.write(output)?;
             }
             if left == 0 && (entries.next().is_some() || page.next.is_some()) {
-                return output.note(&format!("there are more than {}", self.limit));
+                return output.note(&format!("there are more than {} sessions", self.limit));
             }
             if page.next.is_none() {
                 return Ok(());
@@ -86,6 +87,10 @@ impl Shown for Sessions {
             output.flush_stream()?;
             after = page.next;
         }
+    }
+
+    fn is_json(&self) -> bool {
+        self.is_json
     }
 }
 
@@ -107,7 +112,9 @@ fn put(table: &mut Table, session: &SessionEntry) {
         session.peer.clone(),
         state(session),
         session.locks.to_string(),
-        session.waits_for.clone().unwrap_or_else(|| "-".to_owned()),
+        session
+            .waits_for_bytes()
+            .map_or_else(|| "-".to_owned(), |key| key::shown(&key)),
         time(session.waited_ms),
         time(session.left_ms),
     ]);

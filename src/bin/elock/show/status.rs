@@ -11,12 +11,13 @@ use serde_json::{Map, Value, json};
 
 use super::ask;
 use super::failure::Failure;
+use super::key;
 use super::output::Output;
 use super::parties::{count, holders, time};
 use super::queue::{Contended, Queue};
 use super::repeat::{RepeatArgs, Shown};
 use super::table::Table;
-use super::visible::{visible, visible_bytes};
+use super::visible::visible;
 use crate::duration;
 
 /// Its flags.
@@ -78,7 +79,14 @@ impl Shown for Status {
         show_numbers(address, &info, &rates, output)?;
         show_busiest(&queue, &busy, output)
     }
+
+    fn is_json(&self) -> bool {
+        self.is_json
+    }
 }
+
+/// The server tells whole seconds, of which a few are too rough to divide by.
+const SHORTEST_UPTIME: u64 = 10;
 
 /// How often things happen: since the last time, or since the start.
 struct Rates {
@@ -96,13 +104,16 @@ impl Rates {
                 before,
             },
             _ => Self {
-                seconds: up(info) as f64,
+                seconds: match up(info) {
+                    0..SHORTEST_UPTIME => 0.0,
+                    seconds => seconds as f64,
+                },
                 before: Info::default(),
             },
         }
     }
 
-    /// `12,345 (4.2/s)`
+    /// `12,345 (4.2/s)`; without the rate as long as the time is too short for one.
     fn of(&self, info: &Info, name: &str) -> String {
         let number = info.number(name);
         let more = number.saturating_sub(self.before.number(name));
@@ -119,10 +130,16 @@ fn show_numbers(
     rates: &Rates,
     output: &mut Output,
 ) -> Result<(), Failure> {
+    if let Some(why) = info.get("storing").filter(|&storing| storing != "yes") {
+        output.line(&visible(&format!("CANNOT STORE: {why}")))?;
+    }
     let number = |name: &str| count(info.number(name));
     let rate = |name: &str| rates.of(info, name);
     let version = info.get("version").unwrap_or("of an unknown version");
-    let up = duration::show(info.number("uptime_seconds").saturating_mul(1_000));
+    let up = match info.number("uptime_seconds") {
+        seconds @ 0..60 => format!("{seconds}s"),
+        seconds => duration::show(seconds.saturating_mul(1_000)),
+    };
     let store = match info.is_durable() {
         true => format!(
             "on disk, {} commits, {} bytes",
@@ -195,7 +212,7 @@ fn show_busiest(queue: &Queue, busy: &[Busy], output: &mut Output) -> Result<(),
         let lock = lock.as_ref().map(|lock| &lock.entry);
         let held_ms = lock.and_then(|lock| lock.holders.first()?.held_ms);
         table.row([
-            visible_bytes(&contended.key),
+            key::shown(&contended.key),
             count(contended.waiting as u64),
             duration::show(contended.longest_ms),
             lock.map_or_else(|| "-".to_owned(), holders),
@@ -228,4 +245,41 @@ fn document(address: &Address, info: &Info, queue: &Queue, busy: &[Busy]) -> Val
         "sessions_read": queue.sessions_read,
         "sessions_read_all": !queue.is_cut,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lines(info: &[(&str, &str)]) -> Vec<String> {
+        let pairs = info
+            .iter()
+            .map(|&(name, value)| (name.to_owned(), value.to_owned()));
+        let info = Info(pairs.collect());
+        let address = "localhost".parse().expect("an address");
+        let rates = Rates::between(None, Instant::now(), &info);
+        let mut output = Output::kept();
+        show_numbers(&address, &info, &rates, &mut output).expect("a screen without an end");
+        output.lines().to_vec()
+    }
+
+    #[test]
+    fn a_server_that_cannot_store_says_so_first() {
+        let first = |storing| lines(&[("storing", storing)]).swap_remove(0);
+        assert_eq!(
+            first("the disk is full\x1b"),
+            "CANNOT STORE: the disk is full\\x1B"
+        );
+        assert!(first("yes").starts_with("server "));
+        assert!(lines(&[])[0].starts_with("server "));
+    }
+
+    #[test]
+    fn nothing_is_shown_that_whole_seconds_do_not_tell() {
+        let lines = |up| lines(&[("uptime_seconds", up), ("grants", "30")]).join("\n");
+        assert!(lines("3").contains(", up 3s\n"), "{}", lines("3"));
+        assert!(lines("3").contains(" 30; handed"), "{}", lines("3"));
+        assert!(lines("60").contains(", up 1m 0s\n"), "{}", lines("60"));
+        assert!(lines("60").contains(" 30 (0.5/s);"), "{}", lines("60"));
+    }
 }

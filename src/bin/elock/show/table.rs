@@ -46,6 +46,13 @@ impl Table {
         !self.is_begun && self.rows.is_empty() && output.columns().is_some()
     }
 
+    /// Whether nothing in it is cut.
+    pub fn fits(&self, output: &Output) -> bool {
+        let gaps = GAP.len() * self.widths.len().saturating_sub(1);
+        let width = self.widths.iter().sum::<usize>() + gaps;
+        output.columns().is_none_or(|columns| width <= columns)
+    }
+
     /// Writes the rows that have come since, below the headings if these are the first.
     pub fn write(&mut self, output: &mut Output) -> Result<(), Failure> {
         if !self.is_begun {

@@ -2,20 +2,24 @@
 
 use std::fmt::Write;
 
-/// The text with all that a terminal would obey or hide as `\xNN` or `\u{NNNN}`: control characters,
-/// marks that turn the direction of text, and characters that cannot be seen.
+/// The text with the bytes of all that a terminal would obey or hide as `\xNN`, as the server has them:
+/// control characters, marks that turn the direction of text, and characters that cannot be seen.
 pub fn visible(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for character in text.chars() {
-        let code = u32::from(character);
-        // Writing to a string cannot fail.
-        let _ = match character {
-            _ if character.is_control() => write!(shown, "\\x{code:02X}"),
-            _ if is_unseen(character) => write!(shown, "\\u{{{code:04X}}}"),
-            _ => shown.write_char(character),
-        };
+        match character.is_control() || is_unseen(character) {
+            true => put_escaped(&mut shown, character.encode_utf8(&mut [0; 4]).as_bytes()),
+            false => shown.push(character),
+        }
     }
     shown
+}
+
+fn put_escaped(shown: &mut String, bytes: &[u8]) {
+    for byte in bytes {
+        // Writing to a string cannot fail.
+        let _ = write!(shown, "\\x{byte:02X}");
+    }
 }
 
 /// The same of bytes; what is no UTF-8 is `\xNN`, too.
@@ -23,9 +27,7 @@ pub fn visible_bytes(bytes: &[u8]) -> String {
     let mut shown = String::with_capacity(bytes.len());
     for chunk in bytes.utf8_chunks() {
         shown.push_str(&visible(chunk.valid()));
-        for byte in chunk.invalid() {
-            let _ = write!(shown, "\\x{byte:02X}");
-        }
+        put_escaped(&mut shown, chunk.invalid());
     }
     shown
 }
@@ -48,8 +50,11 @@ mod tests {
 
     #[test]
     fn nothing_is_left_that_a_terminal_obeys() {
-        assert_eq!(visible("a\x1b[2J\r\u{9b}"), "a\\x1B[2J\\x0D\\x9B");
-        assert_eq!(visible("\u{202e}live\u{200b}"), "\\u{202E}live\\u{200B}");
+        assert_eq!(visible("a\x1b[2J\r\u{9b}"), "a\\x1B[2J\\x0D\\xC2\\x9B");
+        assert_eq!(
+            visible("\u{202e}live\u{200b}"),
+            "\\xE2\\x80\\xAElive\\xE2\\x80\\x8B"
+        );
         assert_eq!(visible("é 鍵 \"q\" \\"), "é 鍵 \"q\" \\");
         assert_eq!(visible_bytes(b"k\xff\x00"), "k\\xFF\\x00");
     }

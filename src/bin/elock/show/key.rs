@@ -1,0 +1,80 @@
+//! Keys, as they are shown and as they are given: what one reads can be given back.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+
+use super::visible::visible_bytes;
+
+/// What `--help` says of each key.
+pub const NOTATION: &str = "\
+A key may be given as it is shown: \\xNN stands for a byte, and \\x5C for a backslash where one would \
+be taken for that.";
+
+/// The key's bytes: `\xNN` stands for one, as in the protocol's `locks`.
+pub fn given(word: &OsStr) -> Vec<u8> {
+    let mut rest = word.as_bytes();
+    let mut key = Vec::with_capacity(rest.len());
+    while let Some((&first, behind)) = rest.split_first() {
+        match escaped(rest) {
+            Some(byte) => {
+                key.push(byte);
+                rest = &rest[ESCAPE_LENGTH..];
+            }
+            None => {
+                key.push(first);
+                rest = behind;
+            }
+        }
+    }
+    key
+}
+
+/// The key as a text that [`given`] reads.
+pub fn shown(key: &[u8]) -> String {
+    let mut text = String::with_capacity(key.len());
+    let mut unread = key;
+    for (index, _) in key.iter().enumerate().filter(|&(_, &byte)| byte == b'\\') {
+        if escaped(&key[index..]).is_some() {
+            let begin = key.len() - unread.len();
+            text.push_str(&visible_bytes(&key[begin..index]));
+            text.push_str("\\x5C");
+            unread = &key[index + 1..];
+        }
+    }
+    text + &visible_bytes(unread)
+}
+
+/// `\xNN`
+const ESCAPE_LENGTH: usize = 4;
+
+/// The byte for which the beginning of the text stands.
+fn escaped(text: &[u8]) -> Option<u8> {
+    let digits = text.strip_prefix(b"\\x")?.get(..2)?;
+    let digit = |byte: u8| char::from(byte).to_digit(16);
+    u8::try_from(digit(digits[0])? * 16 + digit(digits[1])?).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_shown_can_be_given() {
+        let keys: [&[u8]; 8] = [
+            b"plain",
+            b"\xff\xfe\x00",
+            b"\\x41",
+            b"\\\\x41\\",
+            b"\\x4",
+            b"a\xc2\x9b31m\x1b[2J",
+            "é 鍵 \u{202e}\u{200b}".as_bytes(),
+            b"\\x5C\\x5c\\xZZ",
+        ];
+        for key in keys {
+            let text = shown(key);
+            assert_eq!(given(OsStr::new(&text)), key, "{text}");
+        }
+        assert_eq!(shown(b"a\xc2\x9b\\n"), "a\\xC2\\x9B\\n");
+        assert_eq!(shown(b"\\x41"), "\\x5Cx41");
+    }
+}
