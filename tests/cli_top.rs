@@ -347,8 +347,8 @@ fn hostile_keys_do_not_reach_the_terminal() {
         "200",
         &format!("exec {ELOCK} top --server {}", server.address),
     );
-    terminal.until_shown(r" k\x1B[2J\x9B\xC2\x9B\u{202E}\x0D\x0D\x08 ");
-    terminal.until_shown(r" l\u{2028}m\u{2029} ");
+    terminal.until_shown(r" k\x1B[2J\x9B\xC2\x9B\xE2\x8…E\x0D\x0D\x08 ");
+    terminal.until_shown(r" l\xE2\x80\xA8m\xE2\x80\xA9 ");
     terminal.until_shown(r"#1 n\x1B]0;title\x07\xFF");
     terminal.until_shown(r"@w\x1Bc\x0E");
     terminal.until_shown("xxx…xxx");

@@ -15,7 +15,8 @@ pub fn visible(text: &str) -> String {
     shown
 }
 
-fn put_escaped(shown: &mut String, bytes: &[u8]) {
+/// Each byte as `\xNN`.
+pub fn put_escaped(shown: &mut String, bytes: &[u8]) {
     for byte in bytes {
         // Writing to a string cannot fail.
         let _ = write!(shown, "\\x{byte:02X}");

@@ -227,7 +227,10 @@ mod tests {
     #[test]
     fn a_key_is_found_by_what_the_screen_shows() {
         let sample = sample(vec![], vec![held("a\u{2028}b", 1, 1_000, 0)]);
-        assert_eq!(keys(&sample, "{2028}", Sort::Key), [r"a\u{2028}b"]);
+        assert_eq!(
+            keys(&sample, r"\xE2\x80\xA8", Sort::Key),
+            [r"a\xE2\x80\xA8b"]
+        );
     }
 
     #[test]

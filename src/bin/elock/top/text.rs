@@ -3,10 +3,10 @@
 use ratatui::buffer::CellWidth;
 
 use crate::show::table::cut;
-use crate::show::visible::visible;
+use crate::show::visible::{put_escaped, visible};
 
 /// At most `width` cells of the text; an ellipsis ends what is longer. A character that has no width of
-/// its own, such as one that turns the direction of writing, is shown by its number: so no text can look
+/// its own, such as one that turns the direction of writing, is shown by its bytes: so no text can look
 /// like another or leave its cells.
 pub fn fit(text: &str, width: usize) -> String {
     let mut fitted = String::new();
@@ -62,10 +62,12 @@ pub fn wrap(text: &str, width: usize) -> Vec<String> {
 fn piece_of(character: char) -> String {
     let mut bytes = [0; 4];
     let text = &*character.encode_utf8(&mut bytes);
-    match !character.is_control() && text.cell_width() == 0 {
-        true => format!("\\u{{{:04X}}}", u32::from(character)),
-        false => visible(text),
+    if character.is_control() || text.cell_width() > 0 {
+        return visible(text);
     }
+    let mut shown = String::new();
+    put_escaped(&mut shown, text.as_bytes());
+    shown
 }
 
 /// How many cells a text takes that has been fitted or is this program's own.
@@ -132,7 +134,7 @@ mod tests {
     #[test]
     fn nothing_without_a_width_of_its_own_is_shown_raw() {
         let hostile = "a\x1b[2J\u{202e}b\u{301}\u{200d}\u{9b}";
-        let shown = r"a\x1B[2J\u{202E}b\u{0301}\u{200D}\x9B";
+        let shown = r"a\x1B[2J\xE2\x80\xAEb\xCC\x81\xE2\x80\x8D\xC2\x9B";
         assert_eq!(
             (fit(hostile, 80), fit_ends(hostile, 80)),
             (shown.into(), shown.into())

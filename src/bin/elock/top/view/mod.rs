@@ -243,7 +243,7 @@ mod tests {
             });
             for (width, height) in [(80, 24), (200, 50), (60, 15)] {
                 let screen = screen(&mut state, width, height);
-                has(&screen, r"\u{202E}k\x");
+                has(&screen, r"\xE2\x80\xAEk\x");
                 let raw = |c: char| c.is_control() || matches!(c, '\u{202e}' | '\u{301}');
                 assert!(!screen.iter().any(|line| line.contains(raw)));
             }
