@@ -45,7 +45,8 @@ fn the_command_does_not_go_on_after_the_lock_is_lost() {
     let server = lose_lock(server);
     assert_eq!(running.code(), Some(79));
     processes.into_iter().for_each(until_gone);
-    let lost = "elock: the lock is lost: the server has ended the session that held it";
+    let lost =
+        "elock: the lock is lost: the server does not know the session that held it any more";
     let (_, said) = running.rest();
     assert_eq!(said, format!("{lost}; the command is asked to end\n"));
     server.connect().ask("lock k", "200 Acquired");

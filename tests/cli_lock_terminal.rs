@@ -182,3 +182,17 @@ fn without_a_shell_control_z_is_nothing() {
     shell.types("\x04");
     assert!(shell.child.wait().expect("it ends").success());
 }
+
+#[test]
+fn whoever_waits_at_a_terminal_is_told_for_what() {
+    let server = Server::start();
+    let mut holder = server.connect();
+    holder.ask("name web-3:cron", "200 OK");
+    holder.ask("lock k", "200 Acquired");
+    let mut shell = Shell::start(&server);
+    shell.types("$ELOCK lock k -- echo rea''dy\n");
+    shell.until("elock: waiting for k, held by #");
+    shell.until(" web-3:cron\r\n");
+    holder.ask("unlock k", "200 Unlocked");
+    shell.until("ready");
+}

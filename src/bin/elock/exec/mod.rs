@@ -3,10 +3,12 @@
 mod args;
 mod boottime;
 mod briefing;
+mod contention;
 mod guardian;
 mod held;
 mod job;
 mod order;
+mod refusal;
 mod signals;
 mod stage;
 mod terminal;
@@ -36,6 +38,7 @@ pub enum HiddenCommand {
 /// Runs the command.
 pub fn run(args: LockArgs, server: &ServerArgs) -> ExitCode {
     let mode = args.mode().unwrap_or_else(|error| error.exit());
+    args.check_kill_after().unwrap_or_else(|error| error.exit());
     // The system ends the command when the thread that started it ends: so that has to be this one,
     // and there is no other.
     let runtime = tokio::runtime::Builder::new_current_thread()

@@ -6,16 +6,16 @@ use std::time::Duration;
 
 use elock_client::command::Mode;
 use elock_client::{Client, Error, Guard, Servers};
-use rustix::process::Signal;
 use tokio::time::timeout;
 
 use super::args::{LockArgs, OnLost};
 use super::briefing::Briefing;
+use super::contention;
 use super::exit;
 use super::held::Request;
 use super::job::{Environment, Job};
+use super::refusal::NotRun;
 use super::signals::Signals;
-use super::stage::NOT_RUN;
 use super::terminal::Terminal;
 use super::watch::{Ended, Watch};
 
@@ -23,27 +23,11 @@ use super::watch::{Ended, Watch};
 /// of the connection.
 const GOODBYE: Duration = Duration::from_secs(2);
 
-/// Why no command was run.
-enum NotRun {
-    Refused(Error),
-    Signal(Signal),
-    System(std::io::Error),
-}
-
 /// Runs the command under the lock, and is the exit code.
 pub async fn run(args: &LockArgs, mode: Mode, servers: &Servers) -> ExitCode {
     let code = match take_and_run(args, mode, servers).await {
         Ok(code) => code,
-        Err(NotRun::Signal(signal)) => u8::try_from(128 + signal.as_raw()).unwrap_or(u8::MAX),
-        Err(NotRun::System(error)) => {
-            exit::say(&format!("the command could not be started: {error}"));
-            NOT_RUN
-        }
-        Err(NotRun::Refused(Error::Unavailable)) => {
-            exit::say(&Error::Unavailable.to_string());
-            args.conflict_exit_code
-        }
-        Err(NotRun::Refused(error)) => return exit::fail(&error),
+        Err(why) => why.told(args),
     };
     ExitCode::from(code)
 }
@@ -92,10 +76,14 @@ async fn take(
     let taken = tokio::select! {
         guard = request.take(&client) => guard.map_err(NotRun::Refused),
         signal = signals.next() => Err(NotRun::Signal(signal)),
+        never = contention::tell_while_waiting(&client, &request.keys) => match never {},
     };
     match taken {
         Ok(guard) => Ok((client, guard)),
         Err(why) => {
+            if let NotRun::Refused(Error::Unavailable) = why {
+                contention::tell_at_the_end(&client, &request.keys).await;
+            }
             let _ = timeout(GOODBYE, client.close()).await;
             Err(why)
         }

@@ -1,0 +1,100 @@
+//! Who holds the lock that is asked for, told to those who wait for it or did not get it.
+
+use std::convert::Infallible;
+use std::future::pending;
+use std::io::{IsTerminal, stderr};
+use std::time::Duration;
+
+use elock_client::Client;
+use elock_client::command::GetLocks;
+use elock_client::listing::LockEntry;
+use tokio::time::{Instant, sleep, timeout_at};
+
+use super::exit;
+use crate::show::parties::{holder, time};
+use crate::show::table::cut;
+use crate::show::visible::{visible, visible_bytes};
+
+/// A wait that is shorter is not worth a line.
+const SHORT_WAIT: Duration = Duration::from_secs(1);
+
+/// How long asking who holds the lock may take in all.
+const LONGEST_QUESTION: Duration = Duration::from_secs(1);
+
+/// Of many keys, so many lines are enough to see where to look.
+const MOST_LINES: usize = 5;
+
+/// Keys and names may have thousands of bytes, a line for people has not.
+const LONGEST_KEY: usize = 60;
+const LONGEST_HOLDER: usize = 80;
+
+/// Tells somebody who sits at the terminal, once, what is waited for; then it has nothing more to do.
+pub async fn tell_while_waiting(client: &Client, keys: &[Vec<u8>]) -> Infallible {
+    if stderr().is_terminal() {
+        sleep(SHORT_WAIT).await;
+        let held = held(client, keys).await;
+        let first = held.first().map(|(key, lock)| {
+            let holder = holders(lock);
+            format!("waiting for {}, held by {holder}", named(key))
+        });
+        exit::say(&first.unwrap_or_else(|| format!("waiting for {}", all_named(keys))));
+    }
+    pending().await
+}
+
+/// Tells who holds the lock that was not to be had.
+pub async fn tell_at_the_end(client: &Client, keys: &[Vec<u8>]) {
+    let held = held(client, keys).await;
+    for (key, lock) in &held {
+        let since = lock.holders.first().and_then(|first| first.held_ms);
+        let since = since.map_or_else(String::new, |ms| format!(", for {}", time(Some(ms))));
+        exit::say(&format!("{}: held by {}{since}", named(key), holders(lock)));
+    }
+    if held.is_empty() {
+        exit::say(&format!("{}: the lock is not to be had", all_named(keys)));
+    }
+}
+
+/// Those of the keys that are held, as far as the server tells it in time.
+async fn held<'a>(client: &Client, keys: &'a [Vec<u8>]) -> Vec<(&'a [u8], LockEntry)> {
+    let until = Instant::now() + LONGEST_QUESTION;
+    let mut held = Vec::new();
+    for key in keys {
+        let question = GetLocks {
+            prefix: GetLocks::key(key),
+            after: None,
+        };
+        let Ok(Ok(page)) = timeout_at(until, client.call(&question)).await else {
+            break;
+        };
+        let locks = page.entries.into_iter();
+        held.extend(locks.map(|lock| (key.as_slice(), lock)));
+        if held.len() >= MOST_LINES {
+            break;
+        }
+    }
+    held
+}
+
+fn named(key: &[u8]) -> String {
+    cut(&visible_bytes(key), LONGEST_KEY)
+}
+
+fn all_named(keys: &[Vec<u8>]) -> String {
+    let shown = keys.iter().take(MOST_LINES).map(|key| named(key));
+    let mut shown = shown.collect::<Vec<_>>().join(", ");
+    if keys.len() > MOST_LINES {
+        shown.push_str(", …");
+    }
+    shown
+}
+
+fn holders(lock: &LockEntry) -> String {
+    let first = lock.holders.first().map(holder).unwrap_or_default();
+    let first = cut(&visible(&first), LONGEST_HOLDER);
+    match lock.holders_in_all {
+        0 | 1 => first,
+        2 => format!("{first} and another"),
+        all => format!("{first} and {} others", all - 1),
+    }
+}
