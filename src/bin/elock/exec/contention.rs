@@ -59,7 +59,7 @@ pub async fn tell_at_the_end(client: &Client, keys: &[Vec<u8>]) {
 async fn held<'a>(client: &Client, keys: &'a [Vec<u8>]) -> Vec<(&'a [u8], LockEntry)> {
     let until = Instant::now() + LONGEST_QUESTION;
     let mut held = Vec::new();
-    for key in keys {
+    for key in distinct(keys) {
         let question = GetLocks {
             prefix: GetLocks::key(key),
             after: None,
@@ -68,7 +68,7 @@ async fn held<'a>(client: &Client, keys: &'a [Vec<u8>]) -> Vec<(&'a [u8], LockEn
             break;
         };
         let locks = page.entries.into_iter();
-        held.extend(locks.map(|lock| (key.as_slice(), lock)));
+        held.extend(locks.map(|lock| (key, lock)));
         if held.len() >= MOST_LINES {
             break;
         }
@@ -81,12 +81,18 @@ fn named(key: &[u8]) -> String {
 }
 
 fn all_named(keys: &[Vec<u8>]) -> String {
-    let shown = keys.iter().take(MOST_LINES).map(|key| named(key));
-    let mut shown = shown.collect::<Vec<_>>().join(", ");
-    if keys.len() > MOST_LINES {
-        shown.push_str(", …");
+    let mut shown: Vec<String> = distinct(keys).take(MOST_LINES + 1).map(named).collect();
+    if let Some(beyond) = shown.get_mut(MOST_LINES) {
+        "…".clone_into(beyond);
     }
-    shown
+    shown.join(", ")
+}
+
+/// A key that is named twice is locked once, and told once.
+fn distinct(keys: &[Vec<u8>]) -> impl Iterator<Item = &[u8]> {
+    let is_new = |&(index, key): &(usize, &Vec<u8>)| !keys[..index].contains(key);
+    let new = keys.iter().enumerate().filter(is_new);
+    new.map(|(_, key)| key.as_slice())
 }
 
 fn holders(lock: &LockEntry) -> String {
