@@ -156,9 +156,8 @@ impl LockArgs {
             Some(lease) if lease <= self.grace => ("--lease", lease),
             _ => ("--grace", self.grace),
         };
-        let [asked, time, used] = [asked, time, used].map(shown);
         Err(bad_usage(&format!(
-            "--kill-after {asked} is more than {flag} {time} leaves room for, which is {used}"
+            "--kill-after {asked:?} is more than {flag} {time:?} leaves room for, which is {used:?}"
         )))
     }
 
@@ -205,10 +204,6 @@ impl LockArgs {
 fn bad_usage(text: &str) -> clap::Error {
     let mut command = LockArgs::augment_args(clap::Command::new("elock lock"));
     command.error(ErrorKind::ArgumentConflict, text)
-}
-
-fn shown(time: Duration) -> String {
-    duration::show(u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
 }
 
 /// What is shorter is over before a client has connected again, or renewed it.
@@ -270,11 +265,11 @@ mod tests {
         for (flags, told) in [
             (
                 "--lease 10s --kill-after 20s",
-                "--lease 10.0s leaves room for, which is 4.5s",
+                "--lease 10s leaves room for, which is 4.5s",
             ),
             (
                 "--lease 60s --kill-after 20s",
-                "--grace 30.0s leaves room for, which is 14.5s",
+                "--grace 30s leaves room for, which is 14.5s",
             ),
         ] {
             let error = check(flags).expect_err("it is too long");

@@ -8,6 +8,8 @@ use std::time::Duration;
 use elock_client::Client;
 use elock_client::command::GetLocks;
 use elock_client::listing::LockEntry;
+use rustix::process::getpgrp;
+use rustix::termios::{LocalModes, tcgetattr, tcgetpgrp};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::exit;
@@ -30,8 +32,8 @@ const LONGEST_HOLDER: usize = 80;
 
 /// Tells somebody who sits at the terminal, once, what is waited for; then it has nothing more to do.
 pub async fn tell_while_waiting(client: &Client, keys: &[Vec<u8>]) -> Infallible {
-    if stderr().is_terminal() {
-        sleep(SHORT_WAIT).await;
+    sleep(SHORT_WAIT).await;
+    if stderr().is_terminal() && !stops_who_writes() {
         let held = held(client, keys).await;
         let first = held.first().map(|(key, lock)| {
             let holder = holders(lock);
@@ -74,6 +76,14 @@ async fn held<'a>(client: &Client, keys: &'a [Vec<u8>]) -> Vec<(&'a [u8], LockEn
         }
     }
     held
+}
+
+/// Whether the terminal stops processes in the background that write to it. One that is stopped in the
+/// queue would get the lock in its turn, and do nothing with it.
+fn stops_who_writes() -> bool {
+    let is_in_background = tcgetpgrp(stderr()).is_ok_and(|group| group != getpgrp());
+    let attributes = tcgetattr(stderr());
+    is_in_background && attributes.is_ok_and(|set| set.local_modes.contains(LocalModes::TOSTOP))
 }
 
 fn named(key: &[u8]) -> String {

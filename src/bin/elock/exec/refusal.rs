@@ -8,6 +8,11 @@ use rustix::process::Signal;
 use super::args::LockArgs;
 use super::exit;
 use super::stage::NOT_RUN;
+use crate::duration;
+
+/// A server that turns clients away is mostly full, or stops. One that says this would have taken a
+/// client that asks for a shorter grace period.
+const GRACE_TOO_LONG: &str = "Timeout too long: ";
 
 /// Why no command was run.
 pub enum NotRun {
@@ -30,8 +35,11 @@ impl NotRun {
             }
             // Who holds the lock was told while there was a connection.
             Self::Refused(Error::Unavailable) => args.conflict_exit_code,
-            Self::Refused(error) if is_about_grace(&error) => {
-                exit::say(&format!("--grace is not to be had: {error}"));
+            Self::Refused(Error::Connection(ConnectionError::TurnedAway { address, text }))
+                if text.starts_with(GRACE_TOO_LONG) =>
+            {
+                let most = longest_grace(&text);
+                exit::say(&format!("{address}: --grace is too long: {most}"));
                 exit::REFUSED
             }
             Self::Refused(error) => {
@@ -42,12 +50,13 @@ impl NotRun {
     }
 }
 
-/// A server that turns clients away is mostly full, or stops. With these words it would have taken
-/// a client that asks for a shorter grace period.
-fn is_about_grace(error: &Error) -> bool {
-    matches!(
-        error,
-        Error::Connection(ConnectionError::TurnedAway { text, .. })
-            if text.starts_with("Timeout too long")
+/// What the server allows, in its words, but with a time that people can read.
+fn longest_grace(text: &str) -> String {
+    let most = text.strip_prefix(GRACE_TOO_LONG).unwrap_or(text);
+    let ms = most.strip_prefix("at most ");
+    let ms = ms.and_then(|ms| ms.strip_suffix(" milliseconds")?.parse().ok());
+    ms.map_or_else(
+        || most.to_owned(),
+        |ms| format!("at most {}", duration::show(ms)),
     )
 }
