@@ -13,6 +13,7 @@ use rustix::termios::{LocalModes, tcgetattr, tcgetpgrp};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::exit;
+use super::held::Request;
 use crate::show::parties::{holder, time};
 use crate::show::table::cut;
 use crate::show::visible::{visible, visible_bytes};
@@ -31,37 +32,46 @@ const LONGEST_KEY: usize = 60;
 const LONGEST_HOLDER: usize = 80;
 
 /// Tells somebody who sits at the terminal, once, what is waited for; then it has nothing more to do.
-pub async fn tell_while_waiting(client: &Client, keys: &[Vec<u8>]) -> Infallible {
+pub async fn tell_while_waiting(client: &Client, request: &Request) -> Infallible {
     sleep(SHORT_WAIT).await;
     if stderr().is_terminal() && !stops_who_writes() {
-        let held = held(client, keys).await;
-        let first = held.first().map(|(key, lock)| {
-            let holder = holders(lock);
-            format!("waiting for {}, held by {holder}", named(key))
+        // They are taken one after the other in this order, so the first of others is waited for.
+        let mut keys: Vec<&[u8]> = distinct(&request.keys).collect();
+        keys.sort_unstable();
+        let held = held(client, &keys, 1, |lock| !is_own(lock, request)).await;
+        exit::say(&match held.first() {
+            Some((key, lock)) => format!("waiting for {}, held by {}", named(key), holders(lock)),
+            None => format!("waiting for {}", all_named(&request.keys)),
         });
-        exit::say(&first.unwrap_or_else(|| format!("waiting for {}", all_named(keys))));
     }
     pending().await
 }
 
 /// Tells who holds the lock that was not to be had.
-pub async fn tell_at_the_end(client: &Client, keys: &[Vec<u8>]) {
-    let held = held(client, keys).await;
+pub async fn tell_at_the_end(client: &Client, request: &Request) {
+    let keys: Vec<&[u8]> = distinct(&request.keys).collect();
+    let held = held(client, &keys, MOST_LINES, |_| true).await;
     for (key, lock) in &held {
         let since = lock.holders.first().and_then(|first| first.held_ms);
         let since = since.map_or_else(String::new, |ms| format!(", for {}", time(Some(ms))));
         exit::say(&format!("{}: held by {}{since}", named(key), holders(lock)));
     }
     if held.is_empty() {
-        exit::say(&format!("{}: the lock is not to be had", all_named(keys)));
+        let keys = all_named(&request.keys);
+        exit::say(&format!("{keys}: the lock is not to be had"));
     }
 }
 
-/// Those of the keys that are held, as far as the server tells it in time.
-async fn held<'a>(client: &Client, keys: &'a [Vec<u8>]) -> Vec<(&'a [u8], LockEntry)> {
+/// The first so many of the keys whose locks are meant, as far as the server tells it in time.
+async fn held<'a>(
+    client: &Client,
+    keys: &[&'a [u8]],
+    most: usize,
+    is_meant: impl Fn(&LockEntry) -> bool,
+) -> Vec<(&'a [u8], LockEntry)> {
     let until = Instant::now() + LONGEST_QUESTION;
     let mut held = Vec::new();
-    for key in distinct(keys) {
+    for &key in keys {
         let question = GetLocks {
             prefix: GetLocks::key(key),
             after: None,
@@ -69,13 +79,22 @@ async fn held<'a>(client: &Client, keys: &'a [Vec<u8>]) -> Vec<(&'a [u8], LockEn
         let Ok(Ok(page)) = timeout_at(until, client.call(&question)).await else {
             break;
         };
-        let locks = page.entries.into_iter();
+        let locks = page.entries.into_iter().filter(&is_meant);
         held.extend(locks.map(|lock| (key, lock)));
-        if held.len() >= MOST_LINES {
+        if held.len() >= most {
             break;
         }
     }
     held
+}
+
+/// Whether this session may hold it: whoever waits for one of several keys has those before it. The
+/// session's number is not known here, so all that are called the same count, and what nobody waits for.
+fn is_own(lock: &LockEntry, request: &Request) -> bool {
+    let own_name = visible_bytes(&request.name);
+    let mut names = lock.holders.iter().filter_map(|one| one.name.as_deref());
+    let has_own_name = names.any(|name| visible(name) == own_name);
+    request.keys.len() > 1 && (has_own_name || lock.waiting_in_all == 0)
 }
 
 /// Whether the terminal stops processes in the background that write to it. One that is stopped in the

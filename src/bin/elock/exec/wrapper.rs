@@ -76,13 +76,13 @@ async fn take(
     let taken = tokio::select! {
         guard = request.take(&client) => guard.map_err(NotRun::Refused),
         signal = signals.next() => Err(NotRun::Signal(signal)),
-        never = contention::tell_while_waiting(&client, &request.keys) => match never {},
+        never = contention::tell_while_waiting(&client, request) => match never {},
     };
     match taken {
         Ok(guard) => Ok((client, guard)),
         Err(why) => {
             if let NotRun::Refused(Error::Unavailable) = why {
-                contention::tell_at_the_end(&client, &request.keys).await;
+                contention::tell_at_the_end(&client, request).await;
             }
             let _ = timeout(GOODBYE, client.close()).await;
             Err(why)
