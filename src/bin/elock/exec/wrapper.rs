@@ -9,6 +9,7 @@ use elock_client::{Client, Error, Guard, Servers};
 use tokio::time::timeout;
 
 use super::args::{LockArgs, OnLost};
+use super::boottime::now_ns;
 use super::briefing::Briefing;
 use super::contention;
 use super::exit;
@@ -16,8 +17,9 @@ use super::held::Request;
 use super::job::{Environment, Job};
 use super::refusal::NotRun;
 use super::signals::Signals;
+use super::stage::Entry;
 use super::terminal::Terminal;
-use super::watch::{Ended, Watch};
+use super::watch::{Ended, Watch, deadlines};
 
 /// How long the server has at the end to hear that the lock is free; then it learns that from the end
 /// of the connection.
@@ -56,7 +58,11 @@ async fn take_and_run(args: &LockArgs, mode: Mode, servers: &Servers) -> Result<
     match watched(args, &environment, &guard, signals).await {
         Ok(ended) => Ok(end(args, ended, client, guard).await),
         Err(error) => {
-            let _ = timeout(GOODBYE, guard.release()).await;
+            let goodbye = async {
+                let _ = guard.release().await;
+                client.close().await;
+            };
+            let _ = timeout(GOODBYE, goodbye).await;
             Err(NotRun::System(error))
         }
     }
@@ -103,7 +109,15 @@ async fn watched(
     let foreground = terminal
         .as_ref()
         .is_some_and(|terminal| terminal.is_for_the_command() && terminal.is_ours());
-    let job = Job::start(&args.command, environment, foreground)?;
+    let (now, ending) = (now_ns(), args.ending());
+    let (term_at_ns, kill_at_ns) = deadlines(args.on_lost, ending, now, guard.remaining());
+    let entry = Entry {
+        foreground,
+        guardian: briefing.pipe(),
+        term_at_ns,
+        kill_at_ns,
+    };
+    let job = Job::start(&args.command, environment, entry)?;
     if let Some(terminal) = terminal.as_mut().filter(|_| foreground) {
         terminal.stage_takes();
     }
