@@ -447,3 +447,18 @@ fn a_session_is_called_by_its_machine_process_and_program() {
         assert!(sessions.iter().any(named), "{sessions:?}");
     }
 }
+
+#[test]
+fn what_was_blocked_at_the_start_is_heard() {
+    let server = Server::start();
+    let script = "trap 'echo got; exit 4' TERM; echo ready; while :; do sleep 0.01; done";
+    let mut command = std::process::Command::new("env");
+    command.args(["--block-signal=CHLD", "--block-signal=TERM", elock::ELOCK]);
+    command.args(["lock", "--server", &server.address.to_string()]);
+    command.args(["k", "--", "sh", "-c", script]);
+    let mut running = Elock::spawn(&mut command);
+    running.expect("ready");
+    running.signal("TERM");
+    running.expect("got");
+    assert_eq!(running.code(), Some(4));
+}
