@@ -48,7 +48,8 @@ forgets all locks when it is restarted or killed, and gives them anew at once: s
 begin before elock has heard of it and ended this one.
 
 What the command leaves running when it ends is left alone. Signals go to the command. While it is stopped by Ctrl-Z nothing renews the lock: after the lease or \
-the grace period it is lost.
+the grace period it is lost. An elock that is stopped while it waits keeps its place: it gets the lock in \
+its turn, and keeps it from others until it goes on.
 
 Examples:
   elock lock nightly-report --wait 60s -- ./make-report
