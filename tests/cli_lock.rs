@@ -462,3 +462,18 @@ fn what_was_blocked_at_the_start_is_heard() {
     running.expect("got");
     assert_eq!(running.code(), Some(4));
 }
+
+#[test]
+fn no_room_for_files_is_told() {
+    let server = Server::start();
+    for room in 5..20 {
+        let limited = format!("ulimit -n {room}; exec \"$@\"");
+        let mut command = std::process::Command::new("sh");
+        command.args(["-c", &limited, "sh", elock::ELOCK, "lock"]);
+        command.args(["--server", &server.address.to_string()]);
+        let output = command.args(["k", "--", "true"]).output().expect("it runs");
+        let code = output.status.code();
+        assert!(matches!(code, Some(0 | 69 | 126)), "{room}: {output:?}");
+        assert_eq!(code == Some(0), output.stderr.is_empty(), "{output:?}");
+    }
+}
