@@ -6,7 +6,8 @@ mod common;
 #[allow(dead_code, reason = "each test program uses its own part")]
 mod elock;
 
-use std::io::Read;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::ffi::OsStrExt;
 use std::process::Stdio;
 
@@ -22,6 +23,33 @@ fn run(server: &Server, words: &[&str]) -> (Option<i32>, String, String) {
         text(output.stdout),
         text(output.stderr),
     )
+}
+
+/// Stands before the server, and lets all pass but the question who holds what.
+fn deaf_to_locks(server: SocketAddr) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = listener.local_addr().expect("bound");
+    std::thread::spawn(move || {
+        while let Ok((client, _)) = listener.accept() {
+            let server = TcpStream::connect(server).expect("a server");
+            let [mut from, mut to] = [&server, &client].map(|one| one.try_clone().expect("a copy"));
+            std::thread::spawn(move || std::io::copy(&mut from, &mut to));
+            std::thread::spawn(move || {
+                for line in BufReader::new(client).lines().map_while(Result::ok) {
+                    if !line.starts_with("locks ") {
+                        let _ = writeln!(&server, "{line}\r");
+                    }
+                }
+                let _ = server.shutdown(Shutdown::Both);
+            });
+        }
+    });
+    address
+}
+
+/// The text without its digits, which are numbers of sessions and times.
+fn without_numbers(said: &str) -> String {
+    said.chars().filter(|one| !one.is_ascii_digit()).collect()
 }
 
 #[test]
@@ -55,21 +83,96 @@ fn a_command_that_cannot_be_run_is_told_from_one_that_failed() {
 #[test]
 fn a_lock_that_is_not_to_be_had_has_a_code_of_its_own() {
     let server = Server::start();
-    server.connect().ask("lock k", "200 Acquired");
-    let refused = "elock: the lock is not to be had\n".to_owned();
+    let mut holder = server.connect();
+    holder.ask("name web-3\u{202e}:cron", "200 OK");
+    holder.ask("lock k", "200 Acquired");
     for (words, code) in [
         (&["--no-wait"][..], 1),
         (&["--wait", "20ms"], 1),
+        // For as long as whoever sits at a terminal is told what is waited for.
+        (&["--wait", "1.2s"], 1),
         (&["--no-wait", "-E", "42"], 42),
         (&["--wait", "0.02", "--conflict-exit-code", "0"], 0),
     ] {
         let words = [&["k"], words, &["--", "echo", "ran"]].concat();
-        let ran = run(&server, &words);
-        assert_eq!(
-            ran,
-            (Some(code), String::new(), refused.clone()),
-            "{words:?}"
-        );
+        let (ended, out, said) = run(&server, &words);
+        assert_eq!((ended, out.as_str()), (Some(code), ""), "{words:?}");
+        let said = without_numbers(&said);
+        let held = "elock: k: held by # web-\\u{E}:cron, for ";
+        assert!(said.starts_with(held), "{words:?}: {said}");
+        assert_eq!(said.lines().count(), 1, "{said}");
+    }
+}
+
+#[test]
+fn of_several_keys_those_that_are_held_are_told() {
+    let server = Server::start();
+    let mut holder = server.connect();
+    holder.ask("lock b\u{9b}c", "200 Acquired");
+    holder.ask("lock_slot d 2", "200 Acquired");
+    server.connect().ask("lock_slot d 2", "200 Acquired");
+    let words = &["a", "b\u{9b}c", "d", "d", "--no-wait", "--", "echo", "ran"];
+    let (code, out, said) = run(&server, words);
+    assert_eq!((code, out.as_str()), (Some(1), ""));
+    let said = without_numbers(&said);
+    let lines: Vec<&str> = said.lines().collect();
+    let [b, d] = lines.as_slice() else {
+        panic!("{said}");
+    };
+    assert!(b.starts_with("elock: b\\xBc: held by #, for "), "{said}");
+    assert!(
+        d.starts_with("elock: d: held by # and another, for "),
+        "{said}"
+    );
+}
+
+#[test]
+fn who_holds_the_lock_is_not_waited_for() {
+    let server = Server::start();
+    let mut holder = server.connect();
+    holder.ask("lock k", "200 Acquired");
+    let words = &["k", "--no-wait", "-E", "9", "--", "echo", "ran"];
+    let address = deaf_to_locks(server.address);
+    let output = elock(address, words).output().expect("it runs");
+    assert_eq!(output.status.code(), Some(9), "{output:?}");
+    let said = String::from_utf8(output.stderr).expect("text");
+    assert_eq!(said, "elock: k: the lock is not to be had\n");
+}
+
+#[test]
+fn a_grace_period_that_the_server_does_not_give_is_told_from_no_server() {
+    let server = Server::start();
+    let (code, out, said) = run(&server, &["k", "--grace", "100h", "--", "echo", "ran"]);
+    assert_eq!((code, out.as_str()), (Some(65), ""));
+    let told = "--grace is too long: at most 1d 0h";
+    assert_eq!(said, format!("elock: {}: {told}\n", server.address));
+}
+
+#[test]
+fn what_a_flag_cannot_be_is_told_with_its_name() {
+    let server = Server::start();
+    for (words, told) in [
+        (
+            &["--lease", "0"][..],
+            "'0' for '--lease <TIME>': has to be 1s or more",
+        ),
+        (
+            &["--lease", "1ms"],
+            "'1ms' for '--lease <TIME>': has to be 1s or more",
+        ),
+        (
+            &["--grace", "0.5"],
+            "'0.5' for '--grace <TIME>': has to be 1s or more",
+        ),
+        (
+            &["--lease", "10s", "--kill-after", "20s"],
+            "--kill-after 20s is more than --lease 10s leaves room for",
+        ),
+    ] {
+        let words = [&["k"], words, &["--", "echo", "ran"]].concat();
+        let (code, out, said) = run(&server, &words);
+        assert_eq!((code, out.as_str()), (Some(2), ""), "{words:?}");
+        assert!(said.contains(told), "{said}");
     }
 }
 
@@ -342,5 +445,35 @@ fn a_session_is_called_by_its_machine_process_and_program() {
         let sessions = server.connect().ask_list("sessions");
         let named = |line: &String| line.contains(&format!("{ending}\""));
         assert!(sessions.iter().any(named), "{sessions:?}");
+    }
+}
+
+#[test]
+fn what_was_blocked_at_the_start_is_heard() {
+    let server = Server::start();
+    let script = "trap 'echo got; exit 4' TERM; echo ready; while :; do sleep 0.01; done";
+    let mut command = std::process::Command::new("env");
+    command.args(["--block-signal=CHLD", "--block-signal=TERM", elock::ELOCK]);
+    command.args(["lock", "--server", &server.address.to_string()]);
+    command.args(["k", "--", "sh", "-c", script]);
+    let mut running = Elock::spawn(&mut command);
+    running.expect("ready");
+    running.signal("TERM");
+    running.expect("got");
+    assert_eq!(running.code(), Some(4));
+}
+
+#[test]
+fn no_room_for_files_is_told() {
+    let server = Server::start();
+    for room in 5..20 {
+        let limited = format!("ulimit -n {room}; exec \"$@\"");
+        let mut command = std::process::Command::new("sh");
+        command.args(["-c", &limited, "sh", elock::ELOCK, "lock"]);
+        command.args(["--server", &server.address.to_string()]);
+        let output = command.args(["k", "--", "true"]).output().expect("it runs");
+        let code = output.status.code();
+        assert!(matches!(code, Some(0 | 69 | 126)), "{room}: {output:?}");
+        assert_eq!(code == Some(0), output.stderr.is_empty(), "{output:?}");
     }
 }

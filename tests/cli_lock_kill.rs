@@ -7,8 +7,10 @@ mod common;
 #[allow(dead_code, reason = "each test program uses its own part")]
 mod elock;
 
+use std::io::{PipeWriter, Read};
 use std::net::SocketAddr;
-use std::process::Command;
+use std::os::fd::AsRawFd;
+use std::process::{Command, Stdio};
 
 use common::Server;
 use common::process::{ELOCKD, Process};
@@ -45,7 +47,8 @@ fn the_command_does_not_go_on_after_the_lock_is_lost() {
     let server = lose_lock(server);
     assert_eq!(running.code(), Some(79));
     processes.into_iter().for_each(until_gone);
-    let lost = "elock: the lock is lost: the server has ended the session that held it";
+    let lost =
+        "elock: the lock is lost: the server does not know the session that held it any more";
     let (_, said) = running.rest();
     assert_eq!(said, format!("{lost}; the command is asked to end\n"));
     server.connect().ask("lock k", "200 Acquired");
@@ -253,4 +256,42 @@ fn blocks_all(process: u32) -> bool {
     let blocked = status.lines().find_map(|line| line.strip_prefix("SigBlk:"));
     let bits = blocked.and_then(|bits| u64::from_str_radix(bits.trim(), 16).ok());
     bits.is_some_and(|bits| bits & (1 << 14) != 0)
+}
+
+/// The stage of a command, as the wrapper starts it, which is this process.
+fn stage(guardian: &PipeWriter) -> Command {
+    let mut stage = Command::new(elock::ELOCK);
+    stage.arg("__stage");
+    stage.arg(format!("--parent={}", std::process::id()));
+    stage.arg(format!("--guardian={}", guardian.as_raw_fd()));
+    stage.args(["--term-at-ns=5", "--kill-at-ns=6", "--", "echo", "began"]);
+    stage
+}
+
+#[test]
+fn the_guardian_knows_a_command_before_it_begins() {
+    let (mut heard, said) = std::io::pipe().expect("a pipe");
+    let running = stage(&said).stdout(Stdio::piped()).spawn();
+    let running = running.expect("it starts");
+    let order = format!("{} 5 6\n", running.id());
+    let output = running.wait_with_output().expect("it ends");
+    assert_eq!(output.stdout, b"began\n");
+    drop(said);
+    let mut told = String::new();
+    heard.read_to_string(&mut told).expect("text");
+    assert_eq!(told, order);
+}
+
+#[test]
+fn a_command_that_nobody_guards_does_not_begin() {
+    let (heard, said) = std::io::pipe().expect("a pipe");
+    drop(heard);
+    let output = stage(&said).output().expect("it runs");
+    assert_eq!(output.status.code(), Some(126));
+    assert_eq!(output.stdout, b"");
+    assert!(
+        output
+            .stderr
+            .starts_with(b"elock: the command could not be guarded: ")
+    );
 }

@@ -53,14 +53,22 @@ impl Shell {
     /// Reads the screen up to this text. What is typed is there, too, so it is no part of that.
     #[track_caller]
     fn until(&mut self, text: &str) {
+        self.before(text);
+    }
+
+    /// The same, and what stands before it.
+    #[track_caller]
+    fn before(&mut self, text: &str) -> String {
         while !self.seen.contains(text) {
             match self.screen.recv_timeout(PATIENCE) {
                 Ok(bytes) => self.seen.push_str(&String::from_utf8_lossy(&bytes)),
                 Err(_) => panic!("no {text:?} on the screen: {:?}", self.seen),
             }
         }
-        let end = self.seen.find(text).expect("it is there") + text.len();
-        self.seen.drain(..end);
+        let begin = self.seen.find(text).expect("it is there");
+        let before = self.seen[..begin].to_owned();
+        self.seen.drain(..begin + text.len());
+        before
     }
 }
 
@@ -181,4 +189,34 @@ fn without_a_shell_control_z_is_nothing() {
     shell.until("typed");
     shell.types("\x04");
     assert!(shell.child.wait().expect("it ends").success());
+}
+
+#[test]
+fn whoever_waits_at_a_terminal_is_told_for_what() {
+    let server = Server::start();
+    let mut holder = server.connect();
+    holder.ask("name web-3:cron", "200 OK");
+    holder.ask("lock k", "200 Acquired");
+    let mut shell = Shell::start(&server);
+    shell.types("$ELOCK lock k -- echo rea''dy\n");
+    shell.until("elock: waiting for k, held by #");
+    shell.until(" web-3:cron\r\n");
+    holder.ask("unlock k", "200 Unlocked");
+    shell.until("ready");
+}
+
+#[test]
+fn of_several_keys_the_one_that_is_waited_for_is_told() {
+    let server = Server::start();
+    let mut holder = server.connect();
+    holder.ask("lock b", "200 Acquired");
+    holder.ask("lock c", "200 Acquired");
+    let mut shell = Shell::start(&server);
+    // It has `a` while it waits for `b`, and asks for `c` only then.
+    shell.types("$ELOCK lock c a b -- echo rea''dy\n");
+    shell.until("elock: waiting for ");
+    assert_eq!(shell.before("#"), "b, held by ");
+    holder.ask("unlock b", "200 Unlocked");
+    holder.ask("unlock c", "200 Unlocked");
+    shell.until("ready");
 }

@@ -79,7 +79,7 @@ pub enum Loss {
     #[error("its lease has ended")]
     LeaseEnded,
     /// The session that held it is over: its grace period ended, or the server started without it.
-    #[error("the server has ended the session that held it")]
+    #[error("the server does not know the session that held it any more")]
     SessionEnded,
     /// The connection broke, and was not there again within what was surely left of the grace
     /// period.

@@ -11,6 +11,9 @@ use elock_client::command::Mode;
 use super::exit;
 use crate::duration;
 
+/// The time for a command to end in, unless another is asked for.
+const KILL_AFTER: Duration = Duration::from_secs(10);
+
 /// The longest wait of the protocol, 136 years.
 const FOR_AS_LONG_AS_IT_TAKES: Duration = Duration::from_secs(4_294_967);
 
@@ -24,7 +27,7 @@ Exit codes:
   the command's own, or 128 more than the signal that ended it
   1    others hold the lock, to the end of --wait (--conflict-exit-code)
   2    bad usage
-  65   the server refused the request
+  65   the server refused the request, or so long a --grace
   69   no server, or one that stops or is full; the command was not run
   75   waiting would be a deadlock
   79   the lock was lost while the command ran
@@ -37,12 +40,16 @@ The command finds:
   ELOCK_TOKEN   the fencing token of each: every later grant has a larger one
   ELOCK_SERVER  the server, so that elock finds it from within the command
 
-The command never outlives the lock: when the lock is lost, or elock is killed, or stands still for so \
-long that others may have the lock, then the command and all of its process group are ended. What has \
+When the lock is lost, or elock is killed, or stands still for so long that others may have the lock, \
+then the command and all of its process group are ended, before another can have the lock. What has \
 a process group of its own, such as a daemon, is not; nor is a command that gains rights by its file \
-(setuid) if elock has not got them. What the command leaves running when it ends is left alone. \
-Signals go to the command. While it is stopped by Ctrl-Z nothing renews the lock: after the lease or \
-the grace period it is lost.
+(setuid) if elock has not got them. A server with --data-dir keeps the lock over a restart. One without \
+forgets all locks when it is restarted or killed, and gives them anew at once: so the next command may \
+begin before elock has heard of it and ended this one.
+
+What the command leaves running when it ends is left alone. Signals go to the command. While it is stopped by Ctrl-Z nothing renews the lock: after the lease or \
+the grace period it is lost. An elock that is stopped while it waits keeps its place: it gets the lock in \
+its turn, and keeps it from others until it goes on.
 
 Examples:
   elock lock nightly-report --wait 60s -- ./make-report
@@ -67,16 +74,18 @@ pub struct LockArgs {
     /// Be one of at most so many
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     slots: Option<u32>,
-    /// The lock ends by itself after that time, unless elock renews it, which it does while it lives
-    #[arg(long, value_name = "TIME", value_parser = above_zero)]
+    /// The lock ends by itself after that time, at least 1s, unless elock renews it, which it does
+    /// while it lives
+    #[arg(long, value_name = "TIME", value_parser = a_second_or_more)]
     pub lease: Option<Duration>,
-    /// How long the lock outlives a broken connection, in which elock connects again
-    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = above_zero)]
+    /// How long the lock outlives a broken connection, at least 1s, in which elock connects again
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = a_second_or_more)]
     pub grace: Duration,
     /// When the lock is lost: from asking the command to end (SIGTERM) to ending it (SIGKILL). At most
-    /// about half of the lease or grace period, so that it has ended when others may have the lock
-    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration::parse)]
-    kill_after: Duration,
+    /// about half of the lease or grace period, in which nobody else has the lock; 10s or that much,
+    /// unless given. A server that has forgotten the lock (no --data-dir) leaves no such time
+    #[arg(long, value_name = "TIME", value_parser = duration::parse)]
+    kill_after: Option<Duration>,
     /// What the command gets when the lock is lost
     #[arg(long, value_name = "WHAT", default_value = "term")]
     pub on_lost: OnLost,
@@ -126,11 +135,31 @@ impl LockArgs {
             (None, None) => Mode::Exclusive,
         };
         if mode != Mode::Exclusive && self.keys.len() > 1 {
-            let command = LockArgs::augment_args(clap::Command::new("elock lock"));
-            let text = "--shared and --slots go with one key";
-            return Err(command.clone().error(ErrorKind::ArgumentConflict, text));
+            return Err(bad_usage("--shared and --slots go with one key"));
         }
         Ok(mode)
+    }
+
+    /// Whether there is as much time to end the command in as is asked for.
+    ///
+    /// # Errors
+    ///
+    /// Others may have the lock before that.
+    pub fn check_kill_after(&self) -> Result<(), clap::Error> {
+        let used = self.ending().kill_after;
+        let Some(asked) = self.kill_after else {
+            return Ok(());
+        };
+        if self.on_lost != OnLost::Term || asked <= used {
+            return Ok(());
+        }
+        let (flag, time) = match self.lease {
+            Some(lease) if lease <= self.grace => ("--lease", lease),
+            _ => ("--grace", self.grace),
+        };
+        Err(bad_usage(&format!(
+            "--kill-after {asked:?} is more than {flag} {time:?} leaves room for, which is {used:?}"
+        )))
     }
 
     /// How long to wait.
@@ -160,7 +189,7 @@ impl LockArgs {
         const RESERVE: Duration = Duration::from_secs(1);
         const MOST_SLACK: Duration = Duration::from_millis(250);
         let kill_after = match self.on_lost {
-            OnLost::Term => self.kill_after,
+            OnLost::Term => self.kill_after.unwrap_or(KILL_AFTER),
             OnLost::Kill | OnLost::Ignore => Duration::ZERO,
         };
         let margin = kill_after.saturating_add(RESERVE).min(self.shortest() / 2);
@@ -173,9 +202,15 @@ impl LockArgs {
     }
 }
 
-fn above_zero(text: &str) -> Result<Duration, String> {
+fn bad_usage(text: &str) -> clap::Error {
+    let mut command = LockArgs::augment_args(clap::Command::new("elock lock"));
+    command.error(ErrorKind::ArgumentConflict, text)
+}
+
+/// What is shorter is over before a client has connected again, or renewed it.
+fn a_second_or_more(text: &str) -> Result<Duration, String> {
     match duration::parse(text) {
-        Ok(Duration::ZERO) => Err("has to be above zero".to_owned()),
+        Ok(time) if time < Duration::from_secs(1) => Err("has to be 1s or more".to_owned()),
         Ok(time) => Ok(time),
         Err(error) => Err(error.to_string()),
     }
@@ -208,8 +243,38 @@ mod tests {
     fn a_command_has_ended_when_others_may_have_the_lock() {
         assert_eq!(ending(""), [11_000, 10_000, 250]);
         assert_eq!(ending("--grace 4s"), [2_000, 1_500, 250]);
-        assert_eq!(ending("--lease 800ms"), [400, 300, 50]);
+        assert_eq!(ending("--lease 1.6s"), [800, 600, 100]);
         assert_eq!(ending("--on-lost kill"), [1_000, 0, 125]);
         assert_eq!(ending("--kill-after 0"), [1_000, 0, 125]);
+    }
+
+    #[test]
+    fn more_time_than_there_is_is_refused() {
+        let check = |flags: &str| {
+            let words = format!("elock k {flags} -- true");
+            let args = Parsed::parse_from(words.split_whitespace()).args;
+            args.check_kill_after().map_err(|error| error.to_string())
+        };
+        for flags in [
+            "--lease 10s",
+            "--grace 1s",
+            "--kill-after 14.5s",
+            "--lease 10s --kill-after 20s --on-lost kill",
+        ] {
+            assert_eq!(check(flags), Ok(()), "{flags}");
+        }
+        for (flags, told) in [
+            (
+                "--lease 10s --kill-after 20s",
+                "--lease 10s leaves room for, which is 4.5s",
+            ),
+            (
+                "--lease 60s --kill-after 20s",
+                "--grace 30s leaves room for, which is 14.5s",
+            ),
+        ] {
+            let error = check(flags).expect_err("it is too long");
+            assert!(error.contains(told), "{error}");
+        }
     }
 }

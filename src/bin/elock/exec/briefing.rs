@@ -1,6 +1,7 @@
 //! The wrapper's side of the guardian: starts it, and tells it what it has to know.
 
 use std::io::{self, ErrorKind, Write};
+use std::os::fd::{AsRawFd, RawFd};
 use std::process::{Child, ChildStdin, Stdio};
 
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
@@ -64,6 +65,11 @@ impl Briefing {
         }
         self.last = Some(order);
         Ok(())
+    }
+
+    /// Where orders are written, for the command's stage, which gives the first one.
+    pub fn pipe(&self) -> RawFd {
+        self.orders.as_raw_fd()
     }
 
     /// What it was told last.

@@ -10,7 +10,7 @@ use rustix::process::{
     Pid, Signal, WaitOptions, getpid, kill_process_group, test_kill_process_group, waitpid,
 };
 
-use super::stage::{StageArgs, own_program};
+use super::stage::{Entry, StageArgs, own_program};
 
 /// A command that was started. The number of its process is that of its group.
 pub struct Job {
@@ -37,7 +37,7 @@ pub struct Environment {
 }
 
 impl Job {
-    /// Starts a command in a group of its own. `foreground`: it takes the terminal.
+    /// Starts a command in a group of its own.
     ///
     /// # Errors
     ///
@@ -45,11 +45,11 @@ impl Job {
     pub fn start(
         command: &[OsString],
         environment: &Environment,
-        foreground: bool,
+        entry: Entry,
     ) -> io::Result<Self> {
         let tokens: Vec<String> = environment.tokens.iter().map(u64::to_string).collect();
         let stage = own_program()
-            .args(StageArgs::words(getpid(), foreground, command))
+            .args(StageArgs::words(getpid(), entry, command))
             .env(
                 "ELOCK_KEY",
                 OsStr::from_bytes(&environment.keys.join(&b' ')),

@@ -3,16 +3,20 @@
 mod args;
 mod boottime;
 mod briefing;
+mod contention;
 mod guardian;
 mod held;
 mod job;
 mod order;
+mod refusal;
 mod signals;
 mod stage;
 mod terminal;
 mod watch;
 mod wrapper;
 
+use std::io;
+use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 
 use clap::Subcommand;
@@ -36,11 +40,14 @@ pub enum HiddenCommand {
 /// Runs the command.
 pub fn run(args: LockArgs, server: &ServerArgs) -> ExitCode {
     let mode = args.mode().unwrap_or_else(|error| error.exit());
+    args.check_kill_after().unwrap_or_else(|error| error.exit());
     // The system ends the command when the thread that started it ends: so that has to be this one,
     // and there is no other.
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build();
+    let runtime = has_room().and_then(|()| {
+        tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+    });
     let runtime = match runtime {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -52,6 +59,14 @@ pub fn run(args: LockArgs, server: &ServerArgs) -> ExitCode {
     // A name that is still being looked up holds nobody back.
     runtime.shutdown_background();
     code
+}
+
+/// Whether there is room for the files that every run needs. The runtime takes it for granted, and
+/// panics where it has none for those by which it hears of signals.
+fn has_room() -> io::Result<()> {
+    let pair = UnixStream::pair;
+    let _held = [pair()?, pair()?, pair()?, pair()?];
+    Ok(())
 }
 
 /// Runs one of the other processes.

@@ -4,6 +4,7 @@ use std::future::poll_fn;
 use std::io;
 use std::task::Poll;
 
+use nix::sys::signal::SigSet;
 use rustix::process::Signal;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -39,6 +40,9 @@ impl Signals {
             caught: Vec::new(),
         };
         signals.catch(&ENDING)?;
+        // Whoever started this program may have blocked them, also the one that tells of the command's
+        // end. That one is not among those above.
+        SigSet::all().thread_unblock()?;
         Ok(signals)
     }
 

@@ -211,18 +211,14 @@ impl<'a> Watch<'a> {
         // The clock is read first, so that a pause between the two lines makes the time shorter.
         let now = now_ns();
         let surely_held = self.guard.remaining();
-        let Ending {
-            kill_after, slack, ..
-        } = self.ending;
-        let late = after_ns(after_ns(now, surely_held), slack);
+        let slack = self.ending.slack;
         let (term_at_ns, kill_at_ns) = match (self.on_lost, self.kill_at) {
             (OnLost::Ignore, _) => (NEVER_NS, NEVER_NS),
             (_, Some(at)) => {
                 let left = at.saturating_duration_since(Instant::now());
                 (NEVER_NS, after_ns(after_ns(now, left), slack))
             }
-            (OnLost::Kill, None) => (NEVER_NS, late),
-            (OnLost::Term, None) => (late, after_ns(late, kill_after)),
+            (_, None) => deadlines(self.on_lost, self.ending, now, surely_held),
         };
         Order {
             group: self.job.group(),
@@ -238,6 +234,21 @@ impl<'a> Watch<'a> {
         if self.loss.is_none() && begun {
             self.lose(Loss::NotResumed);
         }
+    }
+}
+
+/// When the guardian asks the command to end, and when it ends it, unless the lock is renewed.
+pub fn deadlines(
+    on_lost: OnLost,
+    ending: Ending,
+    now_ns: u64,
+    surely_held: Duration,
+) -> (u64, u64) {
+    let late = after_ns(after_ns(now_ns, surely_held), ending.slack);
+    match on_lost {
+        OnLost::Ignore => (NEVER_NS, NEVER_NS),
+        OnLost::Kill => (NEVER_NS, late),
+        OnLost::Term => (late, after_ns(late, ending.kill_after)),
     }
 }
 

@@ -6,44 +6,30 @@ use std::time::Duration;
 
 use elock_client::command::Mode;
 use elock_client::{Client, Error, Guard, Servers};
-use rustix::process::Signal;
 use tokio::time::timeout;
 
 use super::args::{LockArgs, OnLost};
+use super::boottime::now_ns;
 use super::briefing::Briefing;
+use super::contention;
 use super::exit;
 use super::held::Request;
 use super::job::{Environment, Job};
+use super::refusal::NotRun;
 use super::signals::Signals;
-use super::stage::NOT_RUN;
+use super::stage::Entry;
 use super::terminal::Terminal;
-use super::watch::{Ended, Watch};
+use super::watch::{Ended, Watch, deadlines};
 
 /// How long the server has at the end to hear that the lock is free; then it learns that from the end
 /// of the connection.
 const GOODBYE: Duration = Duration::from_secs(2);
 
-/// Why no command was run.
-enum NotRun {
-    Refused(Error),
-    Signal(Signal),
-    System(std::io::Error),
-}
-
 /// Runs the command under the lock, and is the exit code.
 pub async fn run(args: &LockArgs, mode: Mode, servers: &Servers) -> ExitCode {
     let code = match take_and_run(args, mode, servers).await {
         Ok(code) => code,
-        Err(NotRun::Signal(signal)) => u8::try_from(128 + signal.as_raw()).unwrap_or(u8::MAX),
-        Err(NotRun::System(error)) => {
-            exit::say(&format!("the command could not be started: {error}"));
-            NOT_RUN
-        }
-        Err(NotRun::Refused(Error::Unavailable)) => {
-            exit::say(&Error::Unavailable.to_string());
-            args.conflict_exit_code
-        }
-        Err(NotRun::Refused(error)) => return exit::fail(&error),
+        Err(why) => why.told(args),
     };
     ExitCode::from(code)
 }
@@ -72,7 +58,11 @@ async fn take_and_run(args: &LockArgs, mode: Mode, servers: &Servers) -> Result<
     match watched(args, &environment, &guard, signals).await {
         Ok(ended) => Ok(end(args, ended, client, guard).await),
         Err(error) => {
-            let _ = timeout(GOODBYE, guard.release()).await;
+            let goodbye = async {
+                let _ = guard.release().await;
+                client.close().await;
+            };
+            let _ = timeout(GOODBYE, goodbye).await;
             Err(NotRun::System(error))
         }
     }
@@ -92,10 +82,14 @@ async fn take(
     let taken = tokio::select! {
         guard = request.take(&client) => guard.map_err(NotRun::Refused),
         signal = signals.next() => Err(NotRun::Signal(signal)),
+        never = contention::tell_while_waiting(&client, request) => match never {},
     };
     match taken {
         Ok(guard) => Ok((client, guard)),
         Err(why) => {
+            if let NotRun::Refused(Error::Unavailable) = why {
+                contention::tell_at_the_end(&client, request).await;
+            }
             let _ = timeout(GOODBYE, client.close()).await;
             Err(why)
         }
@@ -115,7 +109,15 @@ async fn watched(
     let foreground = terminal
         .as_ref()
         .is_some_and(|terminal| terminal.is_for_the_command() && terminal.is_ours());
-    let job = Job::start(&args.command, environment, foreground)?;
+    let (now, ending) = (now_ns(), args.ending());
+    let (term_at_ns, kill_at_ns) = deadlines(args.on_lost, ending, now, guard.remaining());
+    let entry = Entry {
+        foreground,
+        guardian: briefing.pipe(),
+        term_at_ns,
+        kill_at_ns,
+    };
+    let job = Job::start(&args.command, environment, entry)?;
     if let Some(terminal) = terminal.as_mut().filter(|_| foreground) {
         terminal.stage_takes();
     }
