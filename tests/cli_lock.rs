@@ -98,7 +98,7 @@ fn a_lock_that_is_not_to_be_had_has_a_code_of_its_own() {
         let (ended, out, said) = run(&server, &words);
         assert_eq!((ended, out.as_str()), (Some(code), ""), "{words:?}");
         let said = without_numbers(&said);
-        let held = "elock: k: held by # web-\\u{E}:cron, for ";
+        let held = "elock: k: held by # web-\\xE\\x\\xAE:cron, for ";
         assert!(said.starts_with(held), "{words:?}: {said}");
         assert_eq!(said.lines().count(), 1, "{said}");
     }
@@ -119,7 +119,7 @@ fn of_several_keys_those_that_are_held_are_told() {
     let [b, d] = lines.as_slice() else {
         panic!("{said}");
     };
-    assert!(b.starts_with("elock: b\\xBc: held by #, for "), "{said}");
+    assert!(b.starts_with("elock: b\\xC\\xBc: held by #, for "), "{said}");
     assert!(
         d.starts_with("elock: d: held by # and another, for "),
         "{said}"
