@@ -119,7 +119,10 @@ fn of_several_keys_those_that_are_held_are_told() {
     let [b, d] = lines.as_slice() else {
         panic!("{said}");
     };
-    assert!(b.starts_with("elock: b\\xC\\xBc: held by #, for "), "{said}");
+    assert!(
+        b.starts_with("elock: b\\xC\\xBc: held by #, for "),
+        "{said}"
+    );
     assert!(
         d.starts_with("elock: d: held by # and another, for "),
         "{said}"

@@ -34,9 +34,10 @@
 //! | the connection breaks, falls silent, or is held open by somebody in between | stays held: the client notices within half of the grace period, connects again, resumes its session, and asks for each lock by its token |
 //! | it does not come back within what is surely left of the grace period | is lost, before another can have the lock |
 //! | the server restarts, with a store | stays held |
-//! | the server restarts, without one | is lost |
+//! | the server restarts, without one | is lost as soon as the client hears of it, at its next attempt to connect; another may have the lock by then |
+//! | the server has no room for one more session in its grace period | is lost as soon as the client is connected again |
 //! | the process stands still for longer than the lease or the grace period; the machine sleeps | is lost, from the first moment that it goes on |
-//! | the lock has a lease | it is renewed at each third of it |
+//! | the lock has a lease | it is renewed at each third of it; so a lease has to be longer than it takes to notice a silent connection and to make another |
 //!
 //! What a guard cannot do is stop what its process does at that very moment. Where that matters,
 //! compare the [fencing token](Guard::token).
