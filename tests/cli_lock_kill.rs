@@ -14,6 +14,7 @@ use std::process::{Command, Stdio};
 
 use common::Server;
 use common::process::{ELOCKD, Process};
+use common::proxy::{Network, Proxy};
 use elock::{Elock, signal, state, until, until_gone};
 
 /// Tells its own process and that of a child of its own, and runs on.
@@ -52,6 +53,33 @@ fn the_command_does_not_go_on_after_the_lock_is_lost() {
     let (_, said) = running.rest();
     assert_eq!(said, format!("{lost}; the command is asked to end\n"));
     server.connect().ask("lock k", "200 Acquired");
+}
+
+/// The lock is lost, and the network is there again, while the command is still ending: nobody else has
+/// the lock until it has.
+#[test]
+fn a_lost_lock_is_free_only_when_its_command_has_ended() {
+    let server = Process::start(&[]);
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let proxy = runtime.block_on(Proxy::start(server.address));
+    let words = &["k", "--grace", "6s", "--kill-after", "2s"];
+    let mut running = Elock::script(proxy.address, words, TWO_DEAF);
+    let [command, child] = two(&mut running);
+    // Nothing passes for so long that it is lost; the server does not notice.
+    proxy.set(Network::Silent);
+    let said = running.said();
+    assert!(said.starts_with("elock: the lock is lost: "), "{said}");
+    proxy.set(Network::Works);
+    let mut next = Elock::script(server.address, &["k"], "echo begun");
+    next.expect("begun");
+    for process in [command, child] {
+        assert!(
+            matches!(state(process), None | Some('Z')),
+            "it runs beside the next one"
+        );
+    }
+    assert_eq!(next.code(), Some(0));
+    assert_eq!(running.code(), Some(79));
 }
 
 #[test]
