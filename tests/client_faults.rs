@@ -30,6 +30,11 @@ async fn connect(address: SocketAddr) -> Client {
     options(address).connect().await.expect("a server answers")
 }
 
+async fn connect_with(address: SocketAddr, grace: Duration) -> Client {
+    let connected = options(address).grace(grace).connect().await;
+    connected.expect("a server answers")
+}
+
 /// Waits for the lock by a client with a connection that works, and looks at the guard when it has it.
 async fn next_holder(address: SocketAddr, key: &str, guard: &Guard) {
     let next = connect(address).await.lock(key).wait(WAIT).await;
@@ -54,11 +59,7 @@ fn a_connection_that_is_cut_is_resumed_with_its_locks() {
     let server = Server::start();
     run(async {
         let proxy = Proxy::start(server.address).await;
-        let client = options(proxy.address)
-            .grace(WAIT)
-            .connect()
-            .await
-            .expect("connected");
+        let client = connect_with(proxy.address, WAIT).await;
         let guard = client.lock("k").await.expect("free");
         let lease = client.lock("lease").lease(WAIT).await.expect("free");
         for _ in 0..10 {
@@ -79,11 +80,7 @@ fn what_others_released_meanwhile_is_known_when_the_connection_is_back() {
     let server = Server::start();
     run(async {
         let proxy = Proxy::start(server.address).await;
-        let client = options(proxy.address)
-            .grace(WAIT)
-            .connect()
-            .await
-            .expect("connected");
+        let client = connect_with(proxy.address, WAIT).await;
         let guard = client.lock("k").owner("me").await.expect("free");
         let kept = client.lock("other").owner("me").await.expect("free");
         proxy.set(Network::Silent);
@@ -151,11 +148,7 @@ fn a_lease_ends_for_its_guard_before_it_ends_for_others() {
     run(async {
         let proxy = Proxy::start(server.address).await;
         let grace = Duration::from_secs(60);
-        let client = options(proxy.address)
-            .grace(grace)
-            .connect()
-            .await
-            .expect("connected");
+        let client = connect_with(proxy.address, grace).await;
         let guard = client.lock("k").lease(LONG).await.expect("free");
         // It is renewed for as long as the network works.
         let other = connect(server.address).await;
@@ -175,11 +168,7 @@ fn the_longest_hold_of_a_server_is_a_lease_that_the_client_knows_of() {
     run(async {
         let proxy = Proxy::start(server.address).await;
         let grace = Duration::from_secs(60);
-        let client = options(proxy.address)
-            .grace(grace)
-            .connect()
-            .await
-            .expect("connected");
+        let client = connect_with(proxy.address, grace).await;
         let guard = client.lock("k").await.expect("free");
         let long = client.lock("long").lease(WAIT).await.expect("free");
         let other = connect(server.address).await;
@@ -214,11 +203,7 @@ fn a_release_that_did_not_arrive_is_sent_again_on_the_next_connection() {
     let server = Server::start();
     run(async {
         let proxy = Proxy::start(server.address).await;
-        let client = options(proxy.address)
-            .grace(2 * WAIT)
-            .connect()
-            .await
-            .expect("connected");
+        let client = connect_with(proxy.address, 2 * WAIT).await;
         let (dropped, released) = (client.lock("k").await, client.lock("other").await);
         let (dropped, released) = (dropped.expect("free"), released.expect("free"));
         proxy.set(Network::Silent);
@@ -271,11 +256,7 @@ fn a_grant_that_came_when_nobody_waited_any_more_is_given_back() {
     let server = Server::start();
     run(async {
         let proxy = Proxy::start(server.address).await;
-        let client = options(proxy.address)
-            .grace(2 * WAIT)
-            .connect()
-            .await
-            .expect("connected");
+        let client = connect_with(proxy.address, 2 * WAIT).await;
         let holder = connect(server.address).await;
         let held = holder.lock("k").await.expect("free");
         let waiting = tokio::spawn(client.lock("k").wait(WAIT).into_future());
@@ -317,11 +298,7 @@ fn locks_of_a_session_that_waits_are_held_for_longer_than_its_grace_period() {
     let server = Server::start();
     run(async {
         let other = connect(server.address).await;
-        let client = options(server.address)
-            .grace(LONG)
-            .connect()
-            .await
-            .expect("connected");
+        let client = connect_with(server.address, LONG).await;
         let session = client.session().await.expect("a connection");
         let guard = session.lock("a").await.expect("free");
         let lease = session.lock("lease").lease(LONG).await.expect("free");
@@ -342,17 +319,9 @@ fn a_restart_with_a_store_is_a_reconnect() {
     run(async {
         let mut server = start();
         let proxy = Proxy::start(server.address).await;
-        let client = options(proxy.address)
-            .grace(WAIT)
-            .connect()
-            .await
-            .expect("connected");
+        let client = connect_with(proxy.address, WAIT).await;
         let guard = client.lock("k").await.expect("free");
-        let waiter = options(proxy.address)
-            .grace(WAIT)
-            .connect()
-            .await
-            .expect("connected");
+        let waiter = connect_with(proxy.address, WAIT).await;
         let waiting = tokio::spawn(waiter.lock("k").wait(WAIT).into_future());
         for stop in ["KILL", "TERM"] {
             server.signal(stop);
@@ -400,11 +369,7 @@ fn another_server_that_knows_nothing_of_the_session_is_a_loss() {
     let (first, second) = (Server::start(), Server::start());
     run(async {
         let proxy = Proxy::start(first.address).await;
-        let client = options(proxy.address)
-            .grace(WAIT)
-            .connect()
-            .await
-            .expect("connected");
+        let client = connect_with(proxy.address, WAIT).await;
         let guard = client.lock("k").await.expect("free");
         proxy.point_at(second.address);
         proxy.cut();
@@ -448,11 +413,7 @@ fn a_longest_hold_that_came_with_a_restart_is_a_lease_from_then_on() {
     run(async {
         let mut server = Process::start(&["--data-dir", path]);
         let proxy = Proxy::start(server.address).await;
-        let client = options(proxy.address)
-            .grace(WAIT)
-            .connect()
-            .await
-            .expect("connected");
+        let client = connect_with(proxy.address, WAIT).await;
         let guard = client.lock("k").await.expect("free");
         let long = client.lock("long").lease(WAIT).await.expect("free");
         server.signal("TERM");
@@ -475,11 +436,7 @@ fn a_session_that_waits_among_many_keeps_its_locks() {
     run(async {
         let holder = connect(server.address).await;
         let _held = holder.lock("b").await.expect("free");
-        let client = options(server.address)
-            .grace(LONG)
-            .connect()
-            .await
-            .expect("connected");
+        let client = connect_with(server.address, LONG).await;
         let asked = || tokio::spawn(client.lock("b").wait(WAIT).into_future());
         let others: Vec<_> = (0..40).map(|_| asked()).collect();
         server.until_waiting(others.len());
@@ -528,11 +485,7 @@ fn a_late_release_by_an_owner_word_does_not_hit_the_next_lock_of_that_word() {
     let server = Server::start();
     run(async {
         let proxy = Proxy::start(server.address).await;
-        let client = options(proxy.address)
-            .grace(WAIT)
-            .connect()
-            .await
-            .expect("connected");
+        let client = connect_with(proxy.address, WAIT).await;
         let guard = client
             .lock("k")
             .owner("job")

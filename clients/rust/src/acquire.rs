@@ -15,7 +15,7 @@ use crate::answer::Answer;
 use crate::client::Client;
 use crate::clock::Moment;
 use crate::command::{Command, Expire, Lock, LockAll, Mode, Owner, Token};
-use crate::error::{ConnectionError, Error, Loss, NotHeld};
+use crate::error::{ConnectionError, Error};
 use crate::guard::Guard;
 use crate::hold::{Hold, Losing, unlock_line};
 use crate::pool::Lane;
@@ -313,7 +313,7 @@ impl Want {
         loop {
             let left = give_up.after(Moment::now());
             tokio::select! {
-                ready = session.ready(left, false) => drop(ready?),
+                ready = session.ready(left, false) => ready?,
                 () = caller.closed() => return Err(ConnectionError::ClientClosed.into()),
             }
             let wait = until.after(Moment::now());
@@ -346,7 +346,7 @@ impl Want {
         caller: &mut Caller,
         is_open: &mut bool,
     ) -> Result<Granted, Error> {
-        let lease = lease_of(self.lease, session.vital.max_hold());
+        let lease = session.vital.lease_of(self.lease);
         let request = self.request(wait, lease)?;
         if !wait.is_zero() {
             prepare_to_wait(session, wait);
@@ -354,14 +354,16 @@ impl Want {
         let batch = Batch::default().for_lock(&request, wait);
         // What follows a request that waits is asked behind it, to know a moment of the server after
         // the grant.
-        let batch = match wait.is_zero() {
+        let expire = match wait.is_zero() && self.owner.is_some() {
             // An owner's lease is a part of the request; asked for by itself, it would be given to
             // whoever has the lock by that word, also if the request is refused.
-            true if self.owner.is_some() => self.and_what_it_is(batch, None)?,
-            true => self.and_what_it_is(batch, lease)?,
+            true => None,
+            false => lease,
+        };
+        let batch = match wait.is_zero() {
+            true => self.and_what_it_is(batch, expire)?,
             false => batch,
         };
-        let has_expire = !wait.is_zero() || self.owner.is_none();
         let asked = session.ask(batch);
         tokio::pin!(asked);
         let asked = tokio::select! {
@@ -375,7 +377,7 @@ impl Want {
         let mut answers = asked.inspect_err(|broken| *is_open |= broken.was_sent)?;
         answers.list.remove(0).done()?;
         if !wait.is_zero() {
-            let batch = self.and_what_it_is(Batch::default(), lease)?;
+            let batch = self.and_what_it_is(Batch::default(), expire)?;
             answers = session.ask(batch).await.inspect_err(|_| {
                 *is_open = true;
                 // It was granted, and whether it still is nobody will know.
@@ -384,7 +386,7 @@ impl Want {
                 }
             })?;
         }
-        self.granted(session, answers, lease, has_expire)
+        self.granted(session, answers, expire.is_some())
     }
 
     /// The lease, and the token, of each lock.
@@ -405,12 +407,12 @@ impl Want {
         Ok(batch)
     }
 
-    /// The guard's part of what was answered. If a lock is gone already, none is kept.
+    /// The guard's part of what was answered: for each lock perhaps its lease, and its token. If a lock is
+    /// gone already, none is kept.
     fn granted(
         &self,
         session: &Arc<Session>,
         answers: Answers,
-        lease: Option<Duration>,
         has_expire: bool,
     ) -> Result<Granted, Error> {
         let Answers {
@@ -420,7 +422,7 @@ impl Want {
         let mut holds = Vec::with_capacity(self.keys.len());
         let loss: Losing = Arc::default();
         for key in &self.keys {
-            let token = told(&mut list, has_expire && lease.is_some());
+            let token = told(&mut list, has_expire);
             let token = token.inspect_err(|_| self.release(session))?;
             holds.push(Arc::new(Hold::new(
                 key.clone(),
@@ -484,30 +486,17 @@ fn prepare_to_wait(session: &Arc<Session>, wait: Duration) {
     }
 }
 
-/// The lease that the server gives: what is asked for, or its own longest one.
-fn lease_of(asked: Option<Duration>, most: Option<Duration>) -> Option<Duration> {
-    match (asked, most) {
-        (Some(asked), Some(most)) => Some(asked.min(most)),
-        (asked, most) => asked.or(most),
-    }
-}
-
 /// The token, if the lock is held and has its lease.
-fn told(list: &mut impl Iterator<Item = Answer>, has_lease: bool) -> Result<u64, Error> {
+fn told(list: &mut impl Iterator<Item = Answer>, has_expire: bool) -> Result<u64, Error> {
     let lost = |error| match error {
-        Error::NotHeld(NotHeld::Expired) => Error::Lost {
-            why: Loss::LeaseEnded,
-        },
-        Error::NotHeld(_) => Error::Lost {
-            why: Loss::Released,
-        },
+        Error::NotHeld(why) => Error::Lost { why: why.into() },
         other => other,
     };
     let mut next = || {
         let answer = list.next().ok_or(ConnectionError::ClientClosed)?;
         answer.done().map_err(lost)
     };
-    if has_lease {
+    if has_expire {
         next()?;
     }
     Token::read(next()?)

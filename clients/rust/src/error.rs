@@ -104,6 +104,16 @@ pub enum NotHeld {
     Expired,
 }
 
+impl From<NotHeld> for Loss {
+    /// Why a lock is lost that was held before.
+    fn from(why: NotHeld) -> Self {
+        match why {
+            NotHeld::Expired => Self::LeaseEnded,
+            NotHeld::NotYours | NotHeld::NotLocked => Self::Released,
+        }
+    }
+}
+
 /// A circle of sessions that wait for each other.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Circle {

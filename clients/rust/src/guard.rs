@@ -215,7 +215,7 @@ impl Guard {
         let changed = self.session.question(command).await;
         changed.map_err(|error| match error {
             Error::NotHeld(why) => {
-                let why = loss_of(why);
+                let why = why.into();
                 self.holds[0].lose(why);
                 Error::Lost { why }
             }
@@ -242,16 +242,9 @@ fn released(outcome: Outcome) -> Result<(), Error> {
             // The answer to the first attempt was lost with its connection. The session goes on, so that
             // nothing but this attempt can have released it.
             Err(Error::NotHeld(NotHeld::NotYours | NotHeld::NotLocked)) if is_again => {}
-            Err(Error::NotHeld(why)) => return Err(Error::Lost { why: loss_of(why) }),
+            Err(Error::NotHeld(why)) => return Err(Error::Lost { why: why.into() }),
             Err(other) => return Err(other),
         }
     }
     Ok(())
-}
-
-fn loss_of(why: NotHeld) -> Loss {
-    match why {
-        NotHeld::Expired => Loss::LeaseEnded,
-        NotHeld::NotYours | NotHeld::NotLocked => Loss::Released,
-    }
 }

@@ -74,13 +74,9 @@ impl Hold {
         hold
     }
 
-    /// The lock's lease: what was asked for, but no longer than the server's longest hold, which is also
-    /// the lease of a lock for which none was asked.
+    /// The lock's lease, as the server gives it.
     pub(crate) fn lease(&self) -> Option<Duration> {
-        match (self.lease, self.vital.max_hold()) {
-            (Some(asked), Some(most)) => Some(asked.min(most)),
-            (asked, most) => asked.or(most),
-        }
+        self.vital.lease_of(self.lease)
     }
 
     /// Right before a request is sent that sets the lease. Until it is answered, the lease ends by what

@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 
 use crate::clock::Moment;
 use crate::command::{Echo, GetSessions};
-use crate::error::{Error, Loss, NotHeld};
+use crate::error::{Error, Loss};
 use crate::hold::Hold;
 use crate::listing::{Page, SessionEntry};
 use crate::options::Options;
@@ -286,10 +286,10 @@ fn renew(session: &Arc<Session>, hold: &Arc<Hold>) {
         match answers.list.remove(0).done() {
             Ok(_) => hold.renewed(renewal, answers.sent),
             Err(Error::NotHeld(why)) => {
-                let why = match (why, &hold.owner) {
-                    (NotHeld::Expired, _) => Loss::LeaseEnded,
-                    (_, Some(_)) if !hold.is_held() => Loss::LeaseEnded,
-                    _ => Loss::Released,
+                // An owner is not told of the end of its lease.
+                let why = match hold.owner.is_some() && !hold.is_held() {
+                    true => Loss::LeaseEnded,
+                    false => why.into(),
                 };
                 if let Some(session) = of.upgrade() {
                     session.vital.lose(&hold, why);

@@ -7,6 +7,7 @@ mod bench;
 mod duration;
 mod exec;
 mod exit;
+mod figures;
 mod pages;
 mod server;
 mod shell;

@@ -115,8 +115,8 @@ impl Batch {
         self.line(line)
     }
 
-    pub(super) fn with(self, deadline: Duration, reply: Reply) -> Outgoing {
-        Outgoing::Ask(Asked {
+    pub(super) fn with(self, deadline: Duration, reply: Reply) -> Asked {
+        Asked {
             lines: self.lines,
             listings: self.listings,
             wait: self.wait,
@@ -125,6 +125,6 @@ impl Batch {
             reply,
             is_again: false,
             releases: Vec::new(),
-        })
+        }
     }
 }

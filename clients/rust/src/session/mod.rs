@@ -51,7 +51,7 @@ impl Session {
         })
     }
 
-    /// The server, once there is a connection. It is made, if there is none.
+    /// Ready once there is a connection. It is made, if there is none.
     ///
     /// # Errors
     ///
@@ -60,10 +60,10 @@ impl Session {
         &self,
         within: Duration,
         first_failure: bool,
-    ) -> Result<Server, ConnectionError> {
+    ) -> Result<(), ConnectionError> {
         let mut states = self.vital.state.subscribe();
         let known = match &*states.borrow() {
-            State::Up(server) => return Ok(server.clone()),
+            State::Up(_) => return Ok(()),
             State::Down { failures, .. } => *failures,
             State::Ended => return Err(ConnectionError::ClientClosed),
         };
@@ -78,7 +78,7 @@ impl Session {
             _ => self.vital.state.borrow().clone(),
         };
         match state {
-            State::Up(server) => Ok(server),
+            State::Up(_) => Ok(()),
             State::Ended => Err(ConnectionError::ClientClosed),
             State::Down { error, .. } => Err(error.unwrap_or(ConnectionError::TimedOut {
                 address: self.vital.options.servers.addresses()[0].clone(),
@@ -88,7 +88,7 @@ impl Session {
     }
 
     pub(crate) fn is_up(&self) -> bool {
-        self.server().is_some()
+        matches!(*self.vital.state.borrow(), State::Up(_))
     }
 
     /// The server that it is connected to.
@@ -117,7 +117,7 @@ impl Session {
             was_sent: false,
         })?;
         let (reply, outcome) = oneshot::channel();
-        self.post(batch.with(self.deadline(), Reply::Caller(reply)));
+        self.post_asked(batch.with(self.deadline(), Reply::Caller(reply)));
         outcome.await.unwrap_or(Err(Broken {
             error: ConnectionError::ClientClosed,
             was_sent: true,
@@ -145,13 +145,13 @@ impl Session {
         deadline: Duration,
         then: impl FnOnce(Outcome) + Send + 'static,
     ) {
-        self.post(batch.with(deadline, Reply::Call(Box::new(then))));
+        self.post_asked(batch.with(deadline, Reply::Call(Box::new(then))));
     }
 
     /// Sends this now or on the next connection, until it is answered.
     pub(crate) fn must(&self, batch: Batch) {
         if !batch.listings.is_empty() {
-            self.post(batch.with(self.deadline(), Reply::Must(None)));
+            self.post_asked(batch.with(self.deadline(), Reply::Must(None)));
         }
     }
 
@@ -166,15 +166,18 @@ impl Session {
         if batch.listings.is_empty() {
             return;
         }
-        if let Outgoing::Ask(mut asked) = batch.with(self.deadline(), Reply::Must(told)) {
-            asked.releases = needed;
-            self.post(Outgoing::Ask(asked));
-        }
+        let mut asked = batch.with(self.deadline(), Reply::Must(told));
+        asked.releases = needed;
+        self.post_asked(asked);
     }
 
     /// Ends the connection, so that a request that waits leaves its queue, and resumes the session.
     pub(crate) fn sever(&self) {
         self.post(Outgoing::Sever);
+    }
+
+    fn post_asked(&self, asked: Asked) {
+        self.post(Outgoing::Ask(asked));
     }
 
     /// When the task has ended, the reply is dropped, and the asker learns of it by that.

@@ -131,6 +131,15 @@ impl Vital {
         }
     }
 
+    /// The lease of a lock for which this one was asked: no longer than the server's longest hold, which
+    /// is also the lease of a lock for which none was asked.
+    pub(crate) fn lease_of(&self, asked: Option<Duration>) -> Option<Duration> {
+        match (asked, self.max_hold()) {
+            (Some(asked), Some(most)) => Some(asked.min(most)),
+            (asked, most) => asked.or(most),
+        }
+    }
+
     pub(super) fn set_max_hold(&self, most: Option<Duration>) {
         let nanos = most.map_or(0, |most| u64::try_from(most.as_nanos()).unwrap_or(u64::MAX));
         self.max_hold.store(nanos, Ordering::SeqCst);
@@ -253,7 +262,7 @@ mod tests {
     async fn a_grant_of_an_earlier_session_is_none() {
         let servers = "127.0.0.1:1".parse().expect("an address");
         let session =
-            super::super::Session::start(&Arc::new(Options::new(servers)), &Arc::default());
+            crate::session::Session::start(&Arc::new(Options::new(servers)), &Arc::default());
         let vital = &session.vital;
         let hold = |owner: Option<&str>| {
             let owner = owner.map(|word| word.as_bytes().to_vec());

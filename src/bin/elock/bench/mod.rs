@@ -10,7 +10,6 @@ mod course;
 mod crew;
 mod descriptors;
 mod failure;
-mod figures;
 mod measure;
 mod nearby;
 mod progress;
@@ -32,6 +31,7 @@ use elock_client::listing::Info;
 
 use crate::duration;
 use crate::exit;
+use crate::figures;
 use crate::server::ServerArgs;
 
 use crew::Plan;

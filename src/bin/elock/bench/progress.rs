@@ -7,7 +7,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::duration;
 
-use super::figures::grouped;
+use crate::figures::grouped;
 
 /// A line on standard error, if that is a terminal.
 #[derive(Debug)]

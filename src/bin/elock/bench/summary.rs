@@ -9,10 +9,10 @@ use hdrhistogram::Histogram;
 use serde::Serialize;
 
 use super::crew::Plan;
-use super::figures::{grouped, milliseconds};
 use super::measure::Measured;
 use super::server_counters::Counters;
 use super::workload::Workload;
+use crate::figures::{grouped, milliseconds};
 
 /// Everything that was measured.
 #[derive(Debug, Serialize)]

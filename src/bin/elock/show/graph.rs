@@ -10,10 +10,10 @@ use elock_client::{Address, Connection, Servers};
 use super::ask::{self, Listed};
 use super::failure::Failure;
 use super::output::Output;
-use super::parties::count;
 use super::queue::{Contended, Queue, Request};
 use super::repeat::{RepeatArgs, Shown};
 use super::{dot, tree};
+use crate::figures::grouped;
 
 /// Its flags.
 #[derive(Debug, Args)]
@@ -191,7 +191,7 @@ impl Graph {
 }
 
 fn left_out(queue: &Queue, contended: &[Contended], limit: usize) -> Option<String> {
-    let read = count(queue.sessions_read as u64);
+    let read = grouped(queue.sessions_read as u64);
     let more = contended.len().saturating_sub(limit);
     match (queue.is_cut, more) {
         (false, 0) => None,

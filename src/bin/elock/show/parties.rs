@@ -59,27 +59,3 @@ pub fn asked_mode(mode: &ModeShown) -> String {
 pub fn time(ms: Option<u64>) -> String {
     ms.map_or_else(|| "-".to_owned(), duration::show)
 }
-
-/// With commas at the thousands.
-pub fn count(number: u64) -> String {
-    let digits = number.to_string();
-    let mut shown = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            shown.push(',');
-        }
-        shown.push(digit);
-    }
-    shown
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn thousands_have_commas() {
-        let shown = [0, 999, 1_000, 12_345, 1_234_567].map(count);
-        assert_eq!(shown, ["0", "999", "1,000", "12,345", "1,234,567"]);
-    }
-}

@@ -13,12 +13,13 @@ use super::ask;
 use super::failure::Failure;
 use super::key;
 use super::output::Output;
-use super::parties::{count, holders, time};
+use super::parties::{holders, time};
 use super::queue::{Contended, Queue};
 use super::repeat::{RepeatArgs, Shown};
 use super::table::Table;
 use super::visible::visible;
 use crate::duration;
+use crate::figures::grouped;
 
 /// Its flags.
 #[derive(Debug, Args)]
@@ -118,8 +119,8 @@ impl Rates {
         let number = info.number(name);
         let more = number.saturating_sub(self.before.number(name));
         match self.seconds >= 0.05 && number > 0 {
-            true => format!("{} ({:.1}/s)", count(number), more as f64 / self.seconds),
-            false => count(number),
+            true => format!("{} ({:.1}/s)", grouped(number), more as f64 / self.seconds),
+            false => grouped(number),
         }
     }
 }
@@ -133,7 +134,7 @@ fn show_numbers(
     if let Some(why) = info.get("storing").filter(|&storing| storing != "yes") {
         output.line(&visible(&format!("CANNOT STORE: {why}")))?;
     }
-    let number = |name: &str| count(info.number(name));
+    let number = |name: &str| grouped(info.number(name));
     let rate = |name: &str| rates.of(info, name);
     let version = info.get("version").unwrap_or("of an unknown version");
     let up = match info.number("uptime_seconds") {
@@ -201,7 +202,7 @@ fn show_numbers(
 fn show_busiest(queue: &Queue, busy: &[Busy], output: &mut Output) -> Result<(), Failure> {
     output.line("")?;
     if queue.is_cut {
-        let read = count(queue.sessions_read as u64);
+        let read = grouped(queue.sessions_read as u64);
         output.line(&format!("of the first {read} sessions, these wait for:"))?;
     }
     if busy.is_empty() {
@@ -213,7 +214,7 @@ fn show_busiest(queue: &Queue, busy: &[Busy], output: &mut Output) -> Result<(),
         let held_ms = lock.and_then(|lock| lock.holders.first()?.held_ms);
         table.row([
             key::shown(&contended.key),
-            count(contended.waiting as u64),
+            grouped(contended.waiting as u64),
             duration::show(contended.longest_ms),
             lock.map_or_else(|| "-".to_owned(), holders),
             time(held_ms),

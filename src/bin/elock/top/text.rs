@@ -2,6 +2,7 @@
 
 use ratatui::buffer::CellWidth;
 
+use crate::figures::grouped;
 use crate::show::table::cut;
 use crate::show::visible::{put_escaped, visible};
 
@@ -89,19 +90,6 @@ pub fn left(text: &str, width: usize) -> String {
 pub fn right(text: &str, width: usize) -> String {
     let text = fit(text, width);
     " ".repeat(width.saturating_sub(width_of(&text))) + &text
-}
-
-/// `1,234,567`.
-pub fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut shown = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            shown.push(',');
-        }
-        shown.push(digit);
-    }
-    shown
 }
 
 /// So many a second; small ones with a decimal.

@@ -9,11 +9,12 @@ use ratatui::widgets::{Block, Clear};
 use super::super::peers::Peers;
 use super::super::rows::{Lock, Row};
 use super::super::state::{Mode, State};
-use super::super::text::{fit, fit_ends, grouped, width_of, wrap};
+use super::super::text::{fit, fit_ends, width_of, wrap};
 use super::Palette;
 use super::grid::{Column, line_of_cells};
 use super::header::millis;
 use crate::duration::show;
+use crate::figures::grouped;
 use crate::show::parties;
 use crate::show::visible::visible_bytes;
 

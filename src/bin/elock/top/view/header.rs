@@ -9,10 +9,11 @@ use ratatui::widgets::Sparkline;
 
 use super::super::counters::{COLUMN, Counters};
 use super::super::state::{Link, State};
-use super::super::text::{fit, grouped, rate, width_of};
+use super::super::text::{fit, rate, width_of};
 use super::Palette;
 use super::trouble::trouble;
 use crate::duration::show;
+use crate::figures::grouped;
 
 /// How many lines it has while the server is there.
 pub const LINES: u16 = 5;

@@ -9,10 +9,11 @@ use ratatui::text::{Line, Span};
 
 use super::super::rows::{Lock, Row};
 use super::super::state::{Mode, State};
-use super::super::text::{fit, grouped, width_of};
+use super::super::text::{fit, width_of};
 use super::Palette;
 use super::grid::{Column, line_of, put_row, put_titles};
 use crate::duration::show;
+use crate::figures::grouped;
 use crate::show::parties;
 
 /// The lines above the rows.

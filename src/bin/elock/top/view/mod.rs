@@ -17,8 +17,9 @@ use ratatui::text::Line;
 
 use super::round::Sample;
 use super::state::{Mode, State};
-use super::text::{fit, grouped};
+use super::text::fit;
 use crate::duration::show;
+use crate::figures::grouped;
 pub use palette::Palette;
 
 /// The smallest terminal that shows anything of use.

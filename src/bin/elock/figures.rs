@@ -27,8 +27,8 @@ mod tests {
 
     #[test]
     fn numbers_are_easy_to_read() {
-        let shown = [0, 999, 1_000, 1_234_567].map(grouped);
-        assert_eq!(shown, ["0", "999", "1,000", "1,234,567"]);
+        let shown = [0, 999, 1_000, 12_345, 1_234_567].map(grouped);
+        assert_eq!(shown, ["0", "999", "1,000", "12,345", "1,234,567"]);
         assert_eq!(
             [41.2, 1_500.0, 2_000_000.0].map(milliseconds),
             ["0.041", "1.500", "2000.0"]
