@@ -21,12 +21,18 @@ struct Shell {
     seen: String,
 }
 
+const BASH: &str = "bash --norc --noprofile -i";
+
 impl Shell {
     fn start(server: &Server) -> Self {
+        Self::start_by(server, &format!("exec {BASH}"))
+    }
+
+    fn start_by(server: &Server, entry: &str) -> Self {
         let mut script = Command::new("script");
-        let shell = "PS1='>' PS2= exec bash --norc --noprofile -i";
+        let shell = format!("PS1='>' PS2= {entry}");
         let mut child = script
-            .args(["-qefc", shell, "/dev/null"])
+            .args(["-qefc", &shell, "/dev/null"])
             .env("ELOCK", elock::ELOCK)
             .env("ELOCK_SERVER", server.address.to_string())
             .env("TERM", "dumb")
@@ -158,7 +164,8 @@ fn a_command_in_the_background_gets_the_terminal_by_fg() {
     server.until("a lock", |lines| {
         lines.iter().any(|line| line.starts_with("LOCK "))
     });
-    shell.types("\nfg\n");
+    // Nothing is typed before this: the shell would tell of the stop, in the very words that follow.
+    shell.types("fg\n");
     shell.until("cat'");
     shell.types("typed\n");
     shell.until("typed");
@@ -180,8 +187,61 @@ fn the_command_hears_all_signals() {
 #[test]
 fn without_a_shell_control_z_is_nothing() {
     let server = Server::start();
-    let mut shell = Shell::start(&server);
-    shell.types("exec $ELOCK lock k -- sh -c 'echo rea''dy; exec cat'\n");
+    control_z_is_nothing(Shell::start(&server), "exec ");
+}
+
+/// As after `nsenter`: the session began outside, and its processes there have no numbers in here.
+const INSIDE: &str = "unshare --user --map-root-user --pid --fork --kill-child --mount-proc";
+
+/// Whether this machine lets a test do that; if not, this is said.
+fn can_go_inside() -> bool {
+    let mut words = INSIDE.split(' ');
+    let mut inside = Command::new(words.next().expect("a program"));
+    let tried = inside
+        .args(words)
+        .arg("true")
+        .stderr(Stdio::null())
+        .status();
+    let can = tried.is_ok_and(|status| status.success());
+    if !can {
+        // Written past the test harness, which would show it only if the test failed.
+        let _ = writeln!(
+            std::io::stderr(),
+            "SKIPPED in a namespace of processes: unshare cannot make one here"
+        );
+    }
+    can
+}
+
+#[test]
+fn in_a_namespace_of_processes_control_z_stops_for_a_shell() {
+    let server = Server::start();
+    if !can_go_inside() {
+        return;
+    }
+    let mut shell = Shell::start_by(&server, &format!("exec {INSIDE} {BASH}"));
+    shell.types(&format!("{CAT}\n"));
+    shell.until("ready");
+    shell.types("\x1a");
+    shell.until("Stopped");
+    shell.until(">");
+    shell.types("fg\n");
+    shell.until("cat'");
+    shell.types("\x04");
+    shell.until(">");
+}
+
+#[test]
+fn in_a_namespace_of_processes_without_a_shell_it_is_nothing() {
+    let server = Server::start();
+    if !can_go_inside() {
+        return;
+    }
+    control_z_is_nothing(Shell::start(&server), &format!("exec {INSIDE} "));
+}
+
+fn control_z_is_nothing(mut shell: Shell, entry: &str) {
+    shell.types(&format!("{entry}{CAT}\n"));
     shell.until("ready");
     shell.types("\x1a");
     shell.types("typed\n");

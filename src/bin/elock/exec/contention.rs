@@ -8,8 +8,8 @@ use std::time::Duration;
 use elock_client::Client;
 use elock_client::command::GetLocks;
 use elock_client::listing::LockEntry;
-use rustix::process::getpgrp;
-use rustix::termios::{LocalModes, tcgetattr, tcgetpgrp};
+use nix::unistd::{getpgrp, tcgetpgrp};
+use rustix::termios::{LocalModes, tcgetattr};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::exit;

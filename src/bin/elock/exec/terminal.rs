@@ -3,13 +3,12 @@
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileTypeExt;
 
-use nix::sys::signal::{SigSet, SigmaskHow, Signal as NixSignal};
-use rustix::io::Errno;
-use rustix::process::{
-    Pid, Signal, getpgid, getpgrp, getpid, getppid, getsid, kill_current_process_group,
-    kill_process, test_kill_process_group,
-};
-use rustix::termios::{isatty, tcgetpgrp, tcsetpgrp};
+use nix::errno::Errno;
+use nix::sys::signal::{SigSet, SigmaskHow, Signal as NixSignal, killpg};
+// The number of what began outside of this namespace of processes is 0, for which rustix has no value.
+use nix::unistd::{Pid, getpgid, getpgrp, getpid, getppid, getsid, tcgetpgrp, tcsetpgrp};
+use rustix::process::{self, Signal, kill_current_process_group, kill_process};
+use rustix::termios::isatty;
 
 /// The terminal of the session that this process belongs to.
 pub struct Terminal {
@@ -41,12 +40,12 @@ impl Terminal {
 
     /// Whether this process's group has the terminal.
     pub fn is_ours(&self) -> bool {
-        tcgetpgrp(&self.tty).is_ok_and(|group| group == getpgrp())
+        tcgetpgrp(&self.tty) == Ok(getpgrp())
     }
 
     /// Gives it to the command's group.
-    pub fn give(&mut self, group: Pid) {
-        self.is_given = self.set(group);
+    pub fn give(&mut self, group: process::Pid) {
+        self.is_given = self.set(numbered(group));
     }
 
     /// The stage takes it for its own group, with which it becomes the command: before that there is
@@ -61,15 +60,15 @@ impl Terminal {
     }
 
     /// Takes it back from the command's group. It stays with a shell that has taken it meanwhile.
-    pub fn take_back(&mut self, group: Pid) {
+    pub fn take_back(&mut self, group: process::Pid) {
         if !std::mem::take(&mut self.is_given) {
             return;
         }
         let Ok(foreground) = tcgetpgrp(&self.tty) else {
             return;
         };
-        let is_gone = test_kill_process_group(foreground) == Err(Errno::SRCH);
-        if foreground == group || is_gone {
+        let is_gone = killpg(foreground, None) == Err(Errno::ESRCH);
+        if foreground == numbered(group) || is_gone {
             self.set(getpgrp());
         }
     }
@@ -88,22 +87,27 @@ impl Terminal {
 
     /// Stops, so that the shell has its turn, until it is continued. If the command had the terminal,
     /// Ctrl-Z was meant for everyone in this process's group.
-    pub fn stop(&mut self, group: Pid) {
+    pub fn stop(&mut self, group: process::Pid) {
         let was_given = self.is_given;
         self.take_back(group);
         let _ = match was_given {
             true => kill_current_process_group(Signal::STOP),
-            false => kill_process(getpid(), Signal::STOP),
+            false => kill_process(process::getpid(), Signal::STOP),
         };
     }
+}
+
+fn numbered(pid: process::Pid) -> Pid {
+    Pid::from_raw(pid.as_raw_nonzero().get())
 }
 
 /// Whether a shell watches over this process's group, and would continue it: as the system has it,
 /// somebody's parent is in the session and not in the group.
 pub fn has_job_control() -> bool {
+    const OUTSIDE: Pid = Pid::from_raw(0);
     let (group, session) = (getpgrp(), getsid(None));
-    let mut parent = getppid();
-    while let Some(pid) = parent {
+    let mut parent = Some(getppid());
+    while let Some(pid) = parent.filter(|&pid| pid != OUTSIDE) {
         if getsid(Some(pid)) != session {
             return false;
         }
@@ -116,9 +120,9 @@ pub fn has_job_control() -> bool {
 }
 
 fn parent_of(pid: Pid) -> Option<Pid> {
-    let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).ok()?;
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The name stands in parentheses, and may have some of its own.
     let (_, behind_name) = stat.rsplit_once(") ")?;
     let parent = behind_name.split(' ').nth(1)?;
-    Pid::from_raw(parent.parse().ok()?)
+    Some(Pid::from_raw(parent.parse().ok()?))
 }
