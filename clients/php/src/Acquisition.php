@@ -1,0 +1,90 @@
+<?php
+
+declare(strict_types=1);
+
+namespace Elock;
+
+/**
+ * A lock that is asked for: how to ask, what to ask in the same packet, and how to give it back.
+ */
+final class Acquisition
+{
+    /**
+     * @param \Closure(float): Request $request the request, for a wait of so many seconds
+     * @param float $wait how long to wait if others hold it, in seconds
+     * @param list<Request> $giveBack what undoes it
+     * @param list<Request> $behind what is sent in one packet behind it
+     */
+    private function __construct(
+        private readonly \Closure $request,
+        public readonly float $wait,
+        public readonly array $giveBack,
+        public readonly array $behind,
+        public readonly ?Word $key,
+        public readonly ?Word $owner,
+    ) {
+    }
+
+    /**
+     * @param Word|null $owner the owner that it is for, instead of this connection's session
+     * @param int $leaseMs an owner's lease in milliseconds; 0: none
+     */
+    public static function lock(Word $key, float $wait, ?Word $owner, int $leaseMs, Request ...$behind): self
+    {
+        $request = static fn (float $wait): Request => Request::lock($key, $wait, $owner, $leaseMs);
+        return self::one($request, $wait, $key, $owner, $behind);
+    }
+
+    /** Shared with all who give the same value. The rest as {@see lock()}. */
+    public static function value(
+        Word $key,
+        Word $value,
+        float $wait,
+        ?Word $owner,
+        int $leaseMs,
+        Request ...$behind,
+    ): self {
+        $request = static fn (float $wait): Request => Request::lockValue($key, $value, $wait, $owner, $leaseMs);
+        return self::one($request, $wait, $key, $owner, $behind);
+    }
+
+    /** One of so many slots. The rest as {@see lock()}. */
+    public static function slot(
+        Word $key,
+        int $slots,
+        float $wait,
+        ?Word $owner,
+        int $leaseMs,
+        Request ...$behind,
+    ): self {
+        $request = static fn (float $wait): Request => Request::lockSlot($key, $slots, $wait, $owner, $leaseMs);
+        return self::one($request, $wait, $key, $owner, $behind);
+    }
+
+    /**
+     * All of these keys, or none, for the session.
+     *
+     * @param non-empty-list<Word> $keys
+     * @param list<Request> $giveBack
+     */
+    public static function all(array $keys, float $wait, array $giveBack, Request ...$behind): self
+    {
+        $request = static fn (float $wait): Request => Request::lockAll($wait, ...$keys);
+        return new self($request, $wait, $giveBack, array_values($behind), null, null);
+    }
+
+    /** @internal */
+    public function request(float $wait): Request
+    {
+        return ($this->request)($wait);
+    }
+
+    /**
+     * @param \Closure(float): Request $request
+     * @param array<array-key, Request> $behind
+     */
+    private static function one(\Closure $request, float $wait, Word $key, ?Word $owner, array $behind): self
+    {
+        return new self($request, $wait, [Request::unlock($key, $owner)], array_values($behind), $key, $owner);
+    }
+}

@@ -1,0 +1,39 @@
+<?php
+
+declare(strict_types=1);
+
+namespace Elock;
+
+/**
+ * A moment on the monotonic clock, which nobody sets.
+ *
+ * @internal
+ */
+final class Deadline
+{
+    private function __construct(private readonly float $at)
+    {
+    }
+
+    /** So many seconds from now. */
+    public static function in(float $seconds): self
+    {
+        return new self(self::now() + $seconds);
+    }
+
+    /** In seconds; 0 when it is over. */
+    public function left(): float
+    {
+        return max(0.0, $this->at - self::now());
+    }
+
+    public function isOver(): bool
+    {
+        return $this->left() === 0.0;
+    }
+
+    private static function now(): float
+    {
+        return hrtime(true) / 1e9;
+    }
+}

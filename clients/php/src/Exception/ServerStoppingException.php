@@ -1,0 +1,12 @@
+<?php
+
+declare(strict_types=1);
+
+namespace Elock\Exception;
+
+/**
+ * The server is stopping, and grants nothing any more (`503`).
+ */
+final class ServerStoppingException extends ServerException
+{
+}

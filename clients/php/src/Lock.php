@@ -1,0 +1,115 @@
+<?php
+
+declare(strict_types=1);
+
+namespace Elock;
+
+use Elock\Exception\LostException;
+use Elock\Exception\RefusedException;
+
+/**
+ * A lock that was granted. It is released by {@see release()}, and not by the end of this object.
+ */
+final class Lock
+{
+    /** @internal */
+    public function __construct(
+        private readonly Session $session,
+        private readonly Word $key,
+        private readonly ?Word $owner,
+        private readonly int $token,
+    ) {
+    }
+
+    public function key(): string
+    {
+        return $this->key->name;
+    }
+
+    /**
+     * The fencing token: larger than that of every earlier grant of any lock. Store it with what is written under the
+     * lock, and refuse to write where there is a larger one.
+     */
+    public function token(): int
+    {
+        return $this->token;
+    }
+
+    /** Whether the server has it as this one's, at this moment. */
+    public function isHeld(): bool
+    {
+        if (!$this->isKnown()) {
+            return false;
+        }
+        $answer = $this->ask(Request::token($this->key, $this->owner));
+        return $answer->isOkOr(Answer::NOT_HELD) && (int)$answer->text === $this->token;
+    }
+
+    /**
+     * Releases it.
+     *
+     * @return bool whether it surely was held until now. If not, what was done under it may have been done beside
+     *     others. (It is false, too, if the connection broke so that nobody heard of the release.)
+     */
+    public function release(): bool
+    {
+        if (!$this->isKnown()) {
+            return false;
+        }
+        $this->owner === null && $this->session->forget($this->key);
+        return $this->ask(Request::unlock($this->key, $this->owner))->isOkOr(Answer::NOT_HELD);
+    }
+
+    /**
+     * Lets it end by itself so many seconds from now, unless this is called again.
+     *
+     * @param float|null $seconds null: never
+     * @throws LostException it is not held any more
+     */
+    public function expire(?float $seconds): void
+    {
+        $this->orLost(Request::expire($this->key, Request::milliseconds($seconds), $this->owner));
+    }
+
+    /**
+     * Makes a shared lock exclusive. It does not wait.
+     *
+     * @throws RefusedException others share it, and it stays shared
+     * @throws LostException it is not held any more
+     */
+    public function promote(): void
+    {
+        $this->orLost(Request::promote($this->key, $this->owner));
+    }
+
+    /**
+     * Makes an exclusive lock a shared one, by that value.
+     *
+     * @throws RefusedException it is shared by another value, or is a slot
+     * @throws LostException it is not held any more
+     */
+    public function demote(string $value): void
+    {
+        $value = $this->session->options->naming->value($value);
+        $this->orLost(Request::demote($this->key, $value, $this->owner));
+    }
+
+    private function orLost(Request $request): void
+    {
+        if (!$this->isKnown()) {
+            throw new LostException("\"{$this->key->name}\" is not held any more by this connection");
+        }
+        $this->ask($request)->orThrow();
+    }
+
+    /** A connection may have lost it, and have taken it again by another object of this class. */
+    private function isKnown(): bool
+    {
+        return $this->owner !== null || $this->session->heldToken($this->key) === $this->token;
+    }
+
+    private function ask(Request $request): Answer
+    {
+        return $this->session->ask([$request])[0];
+    }
+}

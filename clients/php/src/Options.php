@@ -1,0 +1,80 @@
+<?php
+
+declare(strict_types=1);
+
+namespace Elock;
+
+use Psr\Log\LoggerInterface;
+
+/**
+ * How a {@see Client} behaves. All times are in seconds.
+ */
+final class Options
+{
+    /**
+     * @param string|null $name what the client is called where people look: `elock locks`, the server's log; by
+     *     default the machine, the process and the script
+     * @param float|null $grace how long locks of this connection outlive it when it breaks (those of owners are no
+     *     connection's); by default as the server has it, which is 30 s unless set otherwise
+     * @param float $connectTimeout how long one try to connect may take
+     * @param float $timeout how long an answer may take, beyond what a request waits for a lock
+     * @param Naming $naming how keys are sent; `Naming::Sha1` for the keys of the public eLock client
+     * @param LoggerInterface|null $logger told of broken connections and lost locks (warning), of reconnects (info)
+     * @param array<string, mixed> $tls PHP's context options for `tls://`, such as `cafile`
+     */
+    public function __construct(
+        public readonly ?string $name = null,
+        public readonly ?float $grace = null,
+        public readonly float $connectTimeout = 2.0,
+        public readonly float $timeout = 5.0,
+        public readonly Naming $naming = Naming::Encoded,
+        public readonly ?LoggerInterface $logger = null,
+        public readonly array $tls = [],
+    ) {
+        if ($connectTimeout <= 0.0 || $timeout <= 0.0) {
+            throw new \InvalidArgumentException('connectTimeout and timeout are more than 0 seconds');
+        }
+    }
+
+    /**
+     * From a configuration file or the query of a DSN: `name`, `grace`, `connect_timeout`, `timeout`, `keys` (`encoded`
+     * or `sha1`), `tls`.
+     *
+     * @param array<array-key, mixed> $settings null counts as not set
+     * @throws \InvalidArgumentException an unknown setting, or a value that is none
+     */
+    public static function fromArray(array $settings, ?LoggerInterface $logger = null): self
+    {
+        $settings = array_filter($settings, static fn (mixed $value): bool => $value !== null);
+        $known = ['name', 'grace', 'connect_timeout', 'timeout', 'keys', 'tls'];
+        $unknown = array_diff(array_keys($settings), $known);
+        if ($unknown !== []) {
+            $unknown = implode(', ', $unknown);
+            throw new \InvalidArgumentException("no setting of elock: $unknown; these are: " . implode(', ', $known));
+        }
+        $tls = $settings['tls'] ?? [];
+        return new self(
+            isset($settings['name']) && is_scalar($settings['name']) ? (string)$settings['name'] : null,
+            isset($settings['grace']) ? self::seconds($settings, 'grace') : null,
+            isset($settings['connect_timeout']) ? self::seconds($settings, 'connect_timeout') : 2.0,
+            isset($settings['timeout']) ? self::seconds($settings, 'timeout') : 5.0,
+            match ($settings['keys'] ?? 'encoded') {
+                'encoded' => Naming::Encoded,
+                'sha1' => Naming::Sha1,
+                default => throw new \InvalidArgumentException('"keys" is "encoded" or "sha1"'),
+            },
+            $logger,
+            is_array($tls) ? array_combine(array_map(strval(...), array_keys($tls)), $tls) : [],
+        );
+    }
+
+    /** @param array<array-key, mixed> $settings */
+    private static function seconds(array $settings, string $name): float
+    {
+        $value = $settings[$name] ?? null;
+        if (!is_numeric($value)) {
+            throw new \InvalidArgumentException("\"$name\" is a number of seconds");
+        }
+        return (float)$value;
+    }
+}
