@@ -1,0 +1,138 @@
+<?php
+
+declare(strict_types=1);
+
+namespace Elock\Tests\Support;
+
+/**
+ * An elockd of a test's own, at a port and a unix socket that nobody else has. Ends with this object.
+ */
+final class Server
+{
+    private const PATIENCE = 30.0;
+
+    public readonly string $directory;
+    private string $listen = '127.0.0.1:0';
+    /** @var resource|null */
+    private $process = null;
+
+    /** @param list<string> $flags */
+    private function __construct(private readonly array $flags, private readonly bool $hasStore)
+    {
+        $this->directory = sys_get_temp_dir() . '/elock-php-' . bin2hex(random_bytes(6));
+        mkdir($this->directory);
+        $this->run();
+    }
+
+    /** Without a store. */
+    public static function start(string ...$flags): self
+    {
+        return new self(array_values($flags), false);
+    }
+
+    /** One that keeps its locks over a restart. */
+    public static function startWithStore(string ...$flags): self
+    {
+        return new self(array_values($flags), true);
+    }
+
+    public function __destruct()
+    {
+        $this->kill();
+        foreach (glob("$this->directory/{,data/}*", GLOB_BRACE) ?: [] as $file) {
+            is_file($file) && unlink($file);
+        }
+        @rmdir("$this->directory/data");
+        @unlink("$this->directory/socket");
+        @rmdir($this->directory);
+    }
+
+    public function tcp(): string
+    {
+        return "tcp://$this->listen";
+    }
+
+    public function unix(): string
+    {
+        return "unix://$this->directory/socket";
+    }
+
+    /** What an operator would do. Comes back when it has ended. */
+    public function stop(): void
+    {
+        $this->end(SIGTERM);
+    }
+
+    /** As a crash would. */
+    public function kill(): void
+    {
+        $this->end(SIGKILL);
+    }
+
+    /** Stands still until SIGCONT. */
+    public function signal(int $signal): void
+    {
+        if ($this->process !== null) {
+            proc_terminate($this->process, $signal);
+        }
+    }
+
+    /** At the same addresses, after a stop or a kill. Comes back when it answers. */
+    public function run(): void
+    {
+        $log = "$this->directory/log";
+        file_put_contents($log, '');
+        $command = [self::program(), '--listen', $this->listen, '--listen', "unix:$this->directory/socket"];
+        if ($this->hasStore) {
+            array_push($command, '--data-dir', "$this->directory/data");
+        }
+        $pipes = [];
+        $outputs = [0 => ['file', '/dev/null', 'r'], 1 => ['file', $log, 'a'], 2 => ['file', $log, 'a']];
+        $process = proc_open([...$command, ...$this->flags], $outputs, $pipes);
+        if ($process === false) {
+            throw new \RuntimeException('elockd cannot be started');
+        }
+        $this->process = $process;
+        $ends = hrtime(true) + self::PATIENCE * 1e9;
+        while (!preg_match('/ listening on (127\.0\.0\.1:\d+)/', (string)file_get_contents($log), $found)) {
+            if (!proc_get_status($process)['running'] || hrtime(true) > $ends) {
+                throw new \RuntimeException('elockd did not start: ' . file_get_contents($log));
+            }
+            usleep(2000);
+        }
+        $this->listen = $found[1];
+    }
+
+    public function log(): string
+    {
+        return (string)file_get_contents("$this->directory/log");
+    }
+
+    private function end(int $signal): void
+    {
+        if ($this->process === null) {
+            return;
+        }
+        proc_terminate($this->process, $signal);
+        while (proc_get_status($this->process)['running']) {
+            usleep(2000);
+        }
+        proc_close($this->process);
+        $this->process = null;
+    }
+
+    /** The one that `ELOCKD` names, or that cargo has built here. */
+    public static function program(): string
+    {
+        $candidates = [getenv('ELOCKD'), ...array_map(
+            static fn (string $kind): string => dirname(__DIR__, 4) . "/target/$kind/elockd",
+            ['release', 'debug'],
+        )];
+        foreach ($candidates as $program) {
+            if (is_string($program) && is_executable($program)) {
+                return $program;
+            }
+        }
+        throw new \RuntimeException('there is no elockd: name one in ELOCKD, or run "cargo build"');
+    }
+}
