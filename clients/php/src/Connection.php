@@ -108,6 +108,10 @@ final class Connection
      */
     public function quit(array $requests, Deadline $deadline): bool
     {
+        if ($requests === [] && !$this->address->isTcp()) {
+            $this->close();
+            return true;
+        }
         $asked = new Exchange([...$requests, Request::quit()]);
         try {
             $this->run($asked, $deadline);
