@@ -101,14 +101,15 @@ final class Connection
     }
 
     /**
-     * Says goodbye, and lets the server close first: whoever closes first keeps the port for a minute.
+     * Says goodbye, and lets the server close first: whoever closes first keeps the port for a minute. Where that can
+     * be had without waiting for the server, it is.
      *
      * @param list<Request> $requests what to send before that
      * @return bool whether all of it was done
      */
     public function quit(array $requests, Deadline $deadline): bool
     {
-        if ($requests === [] && !$this->address->isTcp()) {
+        if ($requests === [] && ($this->stream === null || $this->keepsNoPort())) {
             $this->close();
             return true;
         }
@@ -282,6 +283,17 @@ final class Connection
             }
         } while ($ready === 0);
         return $read !== [];
+    }
+
+    /** Whether the end of the connection, from this side, leaves no port in use. All answers have been read. */
+    private function keepsNoPort(): bool
+    {
+        if (!$this->address->isTcp() || $this->isEncrypted || !function_exists('socket_import_stream')) {
+            return !$this->address->isTcp();
+        }
+        $socket = @socket_import_stream($this->stream());
+        return $socket instanceof \Socket
+            && @socket_set_option($socket, SOL_SOCKET, SO_LINGER, ['l_onoff' => 1, 'l_linger' => 0]);
     }
 
     /** Whether there is anything to read, where nothing was asked: the end, as a rule. */
