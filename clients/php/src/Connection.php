@@ -221,8 +221,10 @@ final class Connection
 
     private function line(Deadline $deadline): string
     {
-        while (($end = strpos($this->unread, "\n")) === false) {
-            if (strlen($this->unread) > self::LONGEST_LINE) {
+        $looked = 0;
+        while (($end = strpos($this->unread, "\n", $looked)) === false) {
+            $looked = strlen($this->unread);
+            if ($looked > self::LONGEST_LINE) {
                 throw new ConnectionException("$this->address is no eLock server: its line has no end");
             }
             $this->unread .= $this->receive($deadline);

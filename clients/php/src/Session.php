@@ -254,7 +254,7 @@ final class Session
     {
         foreach ($asked->greeting as $position => $request) {
             $answer = $asked->answers[$position] ?? null;
-            if ($answer === null) {
+            if ($answer === null || $answer->code === Answer::STOPPING) {
                 return;
             }
             if ($request->key !== null) {
