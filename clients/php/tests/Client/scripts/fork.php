@@ -1,8 +1,8 @@
 <?php
 
 /**
- * A process that forks while its client has locks. Usage: fork.php ADDRESS [CAFILE]; says "ok" for each of both, or what
- * went wrong.
+ * A process that forks while its client has locks. Usage: fork.php ADDRESS [CAFILE]; says "ok" for each of both, or
+ * what went wrong.
  */
 
 declare(strict_types=1);
@@ -26,7 +26,8 @@ function check(bool $isSo, string $what): void
 function talk(Client $client, string $who): void
 {
     for ($round = 0; $round < 300; $round++) {
-        check($client->send(Request::echo($who, (string)$round))[0]->text === "[\"$who\",\"$round\"]", 'a wrong answer');
+        $said = $client->send(Request::echo($who, (string)$round))[0]->text;
+        check($said === "[\"$who\",\"$round\"]", "a wrong answer: $said");
     }
 }
 
