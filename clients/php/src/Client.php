@@ -126,7 +126,7 @@ final class Client extends Holder
     /** How long locks of this connection outlive it when it breaks, from now on. */
     public function setGrace(float $seconds): void
     {
-        $this->ask(Request::setTimeout((int)ceil($seconds * 1000.0)))->orThrow();
+        $this->session->setGrace($seconds);
     }
 
     /**

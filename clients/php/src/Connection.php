@@ -70,10 +70,15 @@ final class Connection
     /** Whether it can be used. One that rested may be gone, which is better known before anything is asked. */
     public function isOpen(): bool
     {
-        if ($this->stream !== null && hrtime(true) - $this->lastUsed > self::RESTED && $this->hasNews()) {
+        if ($this->stream !== null && hrtime(true) - $this->lastUsed > self::RESTED && $this->isGone()) {
             $this->close();
         }
         return $this->stream !== null;
+    }
+
+    public function isClosed(): bool
+    {
+        return $this->stream === null;
     }
 
     /**
@@ -180,12 +185,14 @@ final class Connection
         }
         $asked->isSent = $unsent !== '';
         while ($unsent !== '') {
-            $sent = @fwrite($this->stream(), $unsent);
+            $sent = @fwrite($this->stream ?? $this->stream(), $unsent);
             if ($sent === strlen($unsent)) {
                 return;
             }
             if ($sent === false) {
-                // The reason may be there to read, such as a refusal; what is read is no answer to what was not sent.
+                // The server may have said why.
+                $this->unread .= (string)@fread($this->stream(), self::CHUNK);
+                str_contains($this->unread, "\n") && $this->readAnswers($asked, $deadline);
                 throw new ConnectionException("the connection to $this->address is gone");
             }
             $unsent = $sent === 0 ? $unsent : substr($unsent, $sent);
@@ -237,12 +244,12 @@ final class Connection
     /** Some bytes, but never none. */
     private function receive(Deadline $deadline): string
     {
-        if ($deadline->isOver()) {
-            // Also of a server that never stops talking.
-            throw $this->late();
-        }
         // What TLS has read ahead, the system does not tell of.
         $bytes = $this->isEncrypted ? $this->received() : '';
+        if ($bytes !== '' && $deadline->isOver()) {
+            // A server that never stops talking.
+            throw $this->late();
+        }
         while ($bytes === '') {
             $this->await(false, $deadline);
             $bytes = $this->received();
@@ -272,7 +279,7 @@ final class Connection
             if ($left === 0.0) {
                 throw $this->late();
             }
-            $read = [$this->stream()];
+            $read = [$this->stream ?? $this->stream()];
             $write = $toSend ? $read : null;
             $except = null;
             $ready = @stream_select($read, $write, $except, 0, (int)ceil(min($left, self::SLICE) * 1e6));
@@ -298,12 +305,16 @@ final class Connection
             && @socket_set_option($socket, SOL_SOCKET, SO_LINGER, ['l_onoff' => 1, 'l_linger' => 0]);
     }
 
-    /** Whether there is anything to read, where nothing was asked: the end, as a rule. */
-    private function hasNews(): bool
+    /** Whether it has ended, or says what nobody asked for. (TLS has things of its own to say.) */
+    private function isGone(): bool
     {
         $read = [$this->stream()];
         $none = null;
-        return $this->unread !== '' || @stream_select($read, $none, $none, 0) === 1;
+        try {
+            return @stream_select($read, $none, $none, 0) === 1 && $this->received() !== '';
+        } catch (ConnectionException) {
+            return true;
+        }
     }
 
     private function late(): TimeoutException

@@ -99,6 +99,16 @@ final class TlsTest extends TestCase
         self::assertTrue($lock->release());
     }
 
+    /** TLS says things of its own, which are no end. */
+    public function testAConnectionThatRests(): void
+    {
+        $client = $this->client();
+        $number = fn (): array => array_column(iterator_to_array($client->sessions(), false), 'session');
+        $before = $number();
+        usleep(1_100_000);
+        self::assertSame($before, $number());
+    }
+
     /** @requires extension pcntl */
     public function testAWaiterThatIsInterrupted(): void
     {

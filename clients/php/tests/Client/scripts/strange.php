@@ -34,7 +34,7 @@ while ($client = stream_socket_accept($listener, -1.0)) {
             'erlang' => preg_match('/^(lock \S+( \d+)?|unlock \S+)$/', trim($line))
                 ? "200 Acquired\r\n" : "400 Unknown command\r\n",
             'nodejs' => preg_match('/^(lock|unlock)/', $line) ? "200 Lock acquired\n" : "500 Internal server error\n",
-            'grants more' => "200 OK\r\n200 Acquired\r\n200 1\r\n200 2\r\n200 3\r\n",
+            'grants more' => str_repeat("200 1\r\n", 20),
             default => throw new \RuntimeException("what is $kind?"),
         };
         @fwrite($client, $answer);
