@@ -13,8 +13,8 @@ use Illuminate\Cache\Lock;
 use Illuminate\Contracts\Cache\LockTimeoutException;
 
 /**
- * A lock of Laravel's that an elockd server keeps. It belongs to the word that {@see owner()} tells, in whatever process,
- * unless it is {@see boundToConnection()}.
+ * A lock of Laravel's that an elockd server keeps. It belongs to the word that {@see owner()} tells, in whatever
+ * process, unless it is {@see boundToConnection()}.
  *
  * Any method throws an {@see ElockException} when the server cannot be asked: that a lock is not held is said only when
  * the server says so.

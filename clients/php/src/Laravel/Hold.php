@@ -8,8 +8,8 @@ use Elock\Exception\ElockException;
 use Elock\Exception\RefusedException;
 
 /**
- * To whom a lock belongs, and how it is taken and given back. Any method throws an {@see ElockException} when the server
- * cannot be asked.
+ * To whom a lock belongs, and how it is taken and given back. Any method throws an {@see ElockException} when the
+ * server cannot be asked.
  *
  * @internal
  */
