@@ -47,6 +47,8 @@ final class App
         }
         $app->instance('env', 'testing');
         $app->instance(ExceptionHandler::class, new Handler());
+        // Not there in 8.83, and asked for by workers since.
+        $app->bind('Illuminate\Contracts\Foundation\MaintenanceMode', 'Illuminate\Foundation\FileBasedMaintenanceMode');
         Facade::clearResolvedInstances();
         Facade::setFacadeApplication($app);
         foreach (self::PROVIDERS as $provider) {
