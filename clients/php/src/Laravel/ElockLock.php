@@ -208,6 +208,16 @@ final class ElockLock extends Lock
         return $this;
     }
 
+    /**
+     * As Laravel's own locks tell it: which of the application's connections keeps the lock. There is one.
+     *
+     * @return string
+     */
+    public function getConnectionName()
+    {
+        return 'default';
+    }
+
     /** @throws \LogicException always */
     public function __serialize(): array
     {

@@ -294,6 +294,11 @@ final class ElockLockTest extends LaravelTestCase
         self::assertTrue($lock->block(30));
     }
 
+    public function testTheNameOfItsConnection(): void
+    {
+        self::assertSame('default', $this->here->lock('a')->getConnectionName());
+    }
+
     public function testLocksAreNotSerialised(): void
     {
         self::thrown(\LogicException::class, fn () => serialize($this->here->lock('a')));
