@@ -7,6 +7,7 @@ namespace Elock\Tests\Laravel;
 use Elock\Tests\Laravel\Jobs\BoundJob;
 use Elock\Tests\Laravel\Jobs\LonelyJob;
 use Elock\Tests\Laravel\Jobs\UniqueJob;
+use Elock\Tests\Support\Server;
 use Illuminate\Support\Facades\DB;
 
 /**
@@ -102,11 +103,53 @@ final class QueueTest extends ApplicationTestCase
         self::assertSame([], $this->locks());
     }
 
-    /** @return list<Process> */
-    private function processes(int $count): array
+    /** @dataProvider endings */
+    public function testARestartWithAStoreLosesNoUniqueLock(\Closure $end): void
     {
-        $settings = $this->settings(['elock.grace' => 0]);
-        return array_map(static fn (): Process => new Process(self::$server, $settings), range(1, $count));
+        $server = Server::startWithStore();
+        [$web, $worker] = $this->processes(2, $server);
+        $web->run(self::dispatch(UniqueJob::class));
+        $worker->start(self::WORK);
+        self::assertSame('begun', $worker->line());
+        $end($server);
+        $server->run();
+        self::assertSame(1, $web->run(self::dispatch(UniqueJob::class)), 'the duplicate was dropped');
+        $worker->say('go on');
+        self::assertSame(0, $worker->result());
+        self::assertSame(1, $web->run(self::dispatch(UniqueJob::class)), 'again');
+    }
+
+    /** @dataProvider endings */
+    public function testARestartWithoutAStoreLosesUniqueLocksAndNoJob(\Closure $end): void
+    {
+        $server = Server::start();
+        [$web, $worker] = $this->processes(2, $server);
+        $web->run(self::dispatch(UniqueJob::class));
+        $worker->start(self::WORK);
+        self::assertSame('begun', $worker->line());
+        $end($server);
+        $server->run();
+        self::assertSame(2, $web->run(self::dispatch(UniqueJob::class)), 'nobody knows of the first');
+        $worker->say('go on');
+        self::assertSame(0, $worker->result());
+        self::assertSame(1, DB::table('jobs')->count());
+    }
+
+    /** @return array<string, array{\Closure(Server): mixed}> */
+    public static function endings(): array
+    {
+        return [
+            'stopped' => [static fn (Server $server) => $server->stop()],
+            'killed' => [static fn (Server $server) => $server->kill()],
+        ];
+    }
+
+    /** @return list<Process> */
+    private function processes(int $count, ?Server $server = null): array
+    {
+        $server ??= self::$server;
+        $settings = $this->settings(['elock.grace' => 0, 'elock.servers' => $server->tcp()]);
+        return array_map(static fn (): Process => new Process($server, $settings), range(1, $count));
     }
 
     /** @return list<string> */
