@@ -6,6 +6,7 @@ namespace Elock\Tests\Laravel;
 
 use Elock\Laravel\ElockLock;
 use Elock\Laravel\ElockLockProvider;
+use Elock\Laravel\ElockRedisStore;
 use Elock\Laravel\ElockStore;
 use Illuminate\Cache\RateLimiter;
 use Illuminate\Cache\Repository;
@@ -108,6 +109,28 @@ final class StoreTest extends ApplicationTestCase
     {
         $this->app(['cache.stores.other' => ['driver' => 'elock', 'store' => 'elock']]);
         self::thrown(\InvalidArgumentException::class, static fn () => Cache::store('other'));
+    }
+
+    public function testItsCacheHasItsOwnName(): void
+    {
+        $app = $this->app(['cache.stores.other' => ['driver' => 'elock', 'store' => 'array']]);
+        $this->onlyIf('getName');
+        self::assertSame('elock', $app->make('cache')->store('elock')->getName());
+        self::assertSame('other', $app->make('cache')->store('other')->getName());
+    }
+
+    public function testAStoreThatIsBuiltOnDemand(): void
+    {
+        $caches = $this->app()->make('cache');
+        if (!method_exists($caches, 'build')) {
+            self::markTestSkipped('this version has none');
+        }
+        $store = $caches->build(['driver' => 'elock', 'store' => 'array']);
+        self::assertInstanceOf(ElockStore::class, $store->getStore());
+        self::assertTrue($store->lock('a', 60)->get());
+        self::assertFalse(Cache::lock('a', 60)->get());
+        $store = $caches->build(['driver' => 'elock', 'connection' => 'default']);
+        self::assertInstanceOf(ElockRedisStore::class, $store->getStore());
     }
 
     public function testAStoreThatThereIsNot(): void
