@@ -223,6 +223,28 @@ final class SemaphoreTest extends SymfonyTestCase
         $this->semaphores()->save(new Key('seats', 2, 2), 10.0);
     }
 
+    public function testARestart(): void
+    {
+        $store = $this->semaphores();
+        $key = new Key('seats', 3, 2);
+        $store->save($key, 10.0);
+        $this->server->kill();
+        $this->server->run();
+        self::assertFalse($store->exists($key), 'without a store, it is lost');
+        self::thrown(SemaphoreExpiredException::class, static fn () => $store->putOffExpiration($key, 10.0));
+
+        $this->server = Server::startWithStore();
+        $store = $this->semaphores();
+        $store->save($key, 10.0);
+        $this->server->kill();
+        $this->server->run();
+        self::assertTrue($store->exists($key));
+        self::thrown(SemaphoreAcquiringException::class, static fn () => $store->save(new Key('seats', 3, 2), 10.0));
+        $store->putOffExpiration($key, 20.0);
+        $store->delete($key);
+        self::assertSame(0, $this->held());
+    }
+
     public function testNeverMoreThanTheLimitOverProcesses(): void
     {
         $limit = 4;
