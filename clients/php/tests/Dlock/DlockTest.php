@@ -15,12 +15,15 @@ use Elock\Exception\RefusedException;
 use Elock\Tests\Support\Server;
 use PHPUnit\Framework\TestCase;
 
-require_once __DIR__ . '/stand_in.php';
-
 final class DlockTest extends TestCase
 {
     private Server $server;
     private Client $client;
+
+    public static function setUpBeforeClass(): void
+    {
+        require_once __DIR__ . '/stand_in.php';
+    }
 
     protected function setUp(): void
     {

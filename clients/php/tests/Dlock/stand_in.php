@@ -1,67 +1,10 @@
 <?php
 
 /**
- * What dlock (`warmans/dlock`) has, as far as this package stands on it: for tests where dlock is not installed.
+ * What dlock (`warmans/dlock`) has, where it is not installed.
  */
 
 declare(strict_types=1);
 
-namespace Dlock\Datastore {
-    if (!interface_exists(DatastoreInterface::class)) {
-        interface DatastoreInterface
-        {
-            public function acquireLock($lockId);
-
-            public function releaseLock($lockId);
-        }
-    }
-}
-
-namespace Dlock {
-    if (!class_exists(Lock::class)) {
-        class Lock
-        {
-            private array $options;
-
-            public function __construct(
-                private Datastore\DatastoreInterface $datastore,
-                private $id = 'unnamed',
-                array $options = [],
-            ) {
-                $this->options = $options + ['ds_key_prefix' => 'dlock'];
-            }
-
-            public function getId()
-            {
-                return $this->id;
-            }
-
-            public function getOpt($name)
-            {
-                return $this->options[$name] ?? null;
-            }
-
-            public function acquire($block = 0)
-            {
-                return $this->datastore->acquireLock("{$this->getOpt('ds_key_prefix')}:$this->id");
-            }
-
-            public function release()
-            {
-                return $this->datastore->releaseLock("{$this->getOpt('ds_key_prefix')}:$this->id");
-            }
-
-            public function locked(\Closure $task, $block = 0)
-            {
-                if (!$this->acquire($block)) {
-                    throw new \RuntimeException('Could not acquire lock');
-                }
-                try {
-                    return $task();
-                } finally {
-                    $this->release();
-                }
-            }
-        }
-    }
-}
+interface_exists(Dlock\Datastore\DatastoreInterface::class) || require __DIR__ . '/StandIn/DatastoreInterface.php';
+class_exists(Dlock\Lock::class) || require __DIR__ . '/StandIn/Lock.php';

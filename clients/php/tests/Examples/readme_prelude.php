@@ -1,7 +1,7 @@
 <?php
 
 /**
- * What blocks of README.md take for granted: classes that are found, functions of an application, and Laravel's facade.
+ * What blocks of README.md take for granted: classes, an application's functions, and Laravel's facade.
  */
 
 declare(strict_types=1);
@@ -13,19 +13,7 @@ use Illuminate\Container\Container;
 use Illuminate\Support\Facades\Facade;
 
 require __DIR__ . '/../bootstrap.php';
-
-function makeReport(int ...$tokens): string
-{
-    return 'made';
-}
-
-function import(): void
-{
-}
-
-function sendMails(): void
-{
-}
+require __DIR__ . '/readme_functions.php';
 
 if (class_exists(ElockServiceProvider::class) && class_exists(CacheServiceProvider::class)) {
     $app = new Container();
