@@ -5,6 +5,8 @@ declare(strict_types=1);
 namespace Elock\Tests\Examples;
 
 use Elock\Client;
+use Elock\Exception\TimeoutException;
+use Elock\Options;
 use Elock\Tests\Support\Server;
 use Elock\Tests\Support\Worker;
 use PHPUnit\Framework\AssertionFailedError;
@@ -106,6 +108,20 @@ abstract class ExampleTestCase extends TestCase
                 self::fail("never came: $what");
             }
         }
+    }
+
+    /** The server stands still when this comes back, until SIGCONT. */
+    protected function haltServer(): void
+    {
+        $this->server->signal(SIGSTOP);
+        $this->await('a server that stands still', function (): bool {
+            try {
+                (new Client($this->server->tcp(), new Options(timeout: 0.1)))->stats();
+                return false;
+            } catch (TimeoutException) {
+                return true;
+            }
+        });
     }
 
     /** How many requests wait for the key, for the server. */

@@ -35,7 +35,7 @@ final class OnceAcrossServersTest extends ExampleTestCase
         $this->await('the first', fn (): bool => $this->client->holder('nightly report') !== null);
         $second = $this->start('once_across_servers', $this->file('report'), '1');
         $this->awaitWaiting('nightly report', $second);
-        $this->server->signal(SIGSTOP);
+        $this->haltServer();
         $first->kill();
         unlink($this->file('report.draft'));
         $this->server->signal(SIGCONT);

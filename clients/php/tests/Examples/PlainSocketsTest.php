@@ -32,7 +32,7 @@ final class PlainSocketsTest extends ExampleTestCase
         $this->vary('plain_sockets', '($wait + 5.0)', '($wait + 0.2)');
         $run = $this->start('plain_sockets', $this->file('text'));
         $this->awaitSaid($run, 'working');
-        $this->server->signal(SIGSTOP);
+        $this->haltServer();
         self::assertSame(255, $run->code());
         $this->server->signal(SIGCONT);
         self::assertStringContainsString('no answer to "token report"', implode("\n", $run->said()));
