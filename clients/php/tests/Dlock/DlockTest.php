@@ -62,11 +62,14 @@ final class DlockTest extends TestCase
         self::assertArrayNotHasKey('lease_left_ms', $this->lock('import')['holders'][0]);
     }
 
-    public function testTheSmallestTtlIsSome(): void
+    public function testALockEndsWithItsTtl(): void
     {
-        (new ElockDatastore($this->client, 0.0001))->acquireLock('import');
-        $this->client->nextHolder('import', $this->client->holder('import'), 30);
-        self::assertNull($this->client->holder('import'));
+        $store = new ElockDatastore($this->client, 0.05);
+        self::assertTrue($store->acquireLock('import'));
+        // Waits in the queue until then.
+        $next = $this->client->lock('import', wait: 30);
+        self::assertFalse($store->releaseLock('import'));
+        self::assertTrue($next->isHeld());
     }
 
     /** @dataProvider noTtls */
