@@ -17,6 +17,8 @@ final class Worker
     /** @var array<int, resource> */
     private array $pipes = [];
     private string $unread = '';
+    /** Whose worker it is: a forked child that ends does not end it. */
+    private readonly int $parent;
 
     /**
      * @param list<string> $arguments
@@ -29,6 +31,7 @@ final class Worker
         array $environment = [],
         bool $hearsErrors = false,
     ) {
+        $this->parent = (int)getmypid();
         $command = [PHP_BINARY, '-d', 'display_errors=stderr', '-d', 'max_execution_time=0', $script, ...$arguments];
         $pipes = [['pipe', 'r'], ['pipe', 'w'], $hearsErrors ? ['redirect', 1] : STDERR];
         $process = proc_open($command, $pipes, $this->pipes, null, $environment + getenv());
@@ -40,7 +43,9 @@ final class Worker
 
     public function __destruct()
     {
-        $this->kill();
+        if ($this->parent === getmypid()) {
+            $this->kill();
+        }
     }
 
     public function pid(): int
