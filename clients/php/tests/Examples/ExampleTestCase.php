@@ -71,7 +71,7 @@ abstract class ExampleTestCase extends TestCase
     /** From now on, everyone is granted everything. */
     protected function grantAll(): void
     {
-        $this->grantsAll = new Worker(__DIR__ . '/grants_all.php');
+        $this->grantsAll = new Worker(__DIR__ . '/scripts/grants_all.php');
         $this->address = "tcp://127.0.0.1:{$this->grantsAll->hear()}";
         $this->client = Client::connect($this->address);
     }

@@ -49,7 +49,7 @@ final class LockLostTest extends ExampleTestCase
         $this->client->nextHolder('export', $holder, 30);
         $run->tell('two');
         self::assertSame(1, $run->code());
-        self::assertStringContainsString('stopped, and undone: 403', $run->said()[0]);
+        self::assertStringContainsString('stopped, and undone: "export"', $run->said()[0]);
         self::assertSame([], glob($this->file('export*')));
     }
 

@@ -45,7 +45,7 @@ final class ReadmeTest extends ExampleTestCase
         }
         mkdir($this->file('vendor'));
         file_put_contents($this->file('vendor/autoload.php'), sprintf('<?php require_once %s;', var_export(
-            __DIR__ . '/readme_prelude.php',
+            __DIR__ . '/scripts/readme_prelude.php',
             true,
         )));
         file_put_contents($this->file('block.php'), str_replace(self::SERVER, $this->server->tcp(), $code));

@@ -23,7 +23,7 @@ final class ScriptEndTest extends ExampleTestCase
     /** @dataProvider ends */
     public function testEnds(string $how, bool $isReleased): void
     {
-        $run = new Run(__DIR__ . '/script_end.php', [$how], ['ELOCK_SERVER' => $this->server->tcp()]);
+        $run = new Run(__DIR__ . '/scripts/script_end.php', [$how], ['ELOCK_SERVER' => $this->server->tcp()]);
         self::assertSame('locked', $run->end()[0]);
         $this->await('its disconnect', fn (): bool => $this->client->info()['connected_sessions'] === '1');
         self::assertSame($isReleased, $this->client->holder('of the connection') === null);

@@ -8,7 +8,7 @@ declare(strict_types=1);
 
 use Elock\Client;
 
-require __DIR__ . '/../../autoload.php';
+require __DIR__ . '/../../../autoload.php';
 
 $client = Client::connect(getenv('ELOCK_SERVER'));
 $lock = $client->lock('of the connection');

@@ -12,7 +12,7 @@ use Illuminate\Config\Repository;
 use Illuminate\Container\Container;
 use Illuminate\Support\Facades\Facade;
 
-require __DIR__ . '/../bootstrap.php';
+require __DIR__ . '/../../bootstrap.php';
 require __DIR__ . '/readme_functions.php';
 
 if (class_exists(ElockServiceProvider::class) && class_exists(CacheServiceProvider::class)) {
