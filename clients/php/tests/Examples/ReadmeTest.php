@@ -4,8 +4,6 @@ declare(strict_types=1);
 
 namespace Elock\Tests\Examples;
 
-use Elock\Laravel\ElockServiceProvider;
-
 /**
  * The PHP in README.md: recipes are the files in `examples`, which other tests run; all other blocks are run here.
  */
@@ -37,9 +35,11 @@ final class ReadmeTest extends ExampleTestCase
     public function testRuns(string $code): void
     {
         preg_match_all('/^use ((?:Elock|Illuminate|Symfony)\\\\[\w\\\\]+);|^    (\S+)::class/m', $code, $used);
-        $facade = str_contains($code, 'Facades') ? [ElockServiceProvider::class] : [];
-        foreach (array_filter([...$facade, ...$used[1], ...$used[2]]) as $class) {
-            if (!class_exists($class)) {
+        foreach (array_filter([...$used[1], ...$used[2]]) as $class) {
+            if (str_starts_with($class, 'Elock\\')) {
+                $file = 'src/' . str_replace('\\', '/', substr($class, strlen('Elock\\'))) . '.php';
+                self::assertFileExists(dirname(__DIR__, 2) . "/$file");
+            } elseif (!class_exists($class)) {
                 self::markTestSkipped("$class is not installed");
             }
         }

@@ -15,7 +15,7 @@ use Illuminate\Support\Facades\Facade;
 require __DIR__ . '/../../bootstrap.php';
 require __DIR__ . '/readme_functions.php';
 
-if (class_exists(ElockServiceProvider::class) && class_exists(CacheServiceProvider::class)) {
+if (class_exists(CacheServiceProvider::class)) {
     $app = new Container();
     $app->instance('config', new Repository([
         'elock' => ['servers' => getenv('ELOCK_SERVER')],
