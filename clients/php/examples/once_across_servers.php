@@ -21,11 +21,12 @@ if ($client->holder("nightly report of $day") !== null) {
     echo "it is done already\n";
     exit;
 }
-file_put_contents("$file.draft", "the report of $day, by process " . getmypid() . "\n");
+$draft = "$file." . $working->token();                       // Nobody else's name.
+file_put_contents($draft, "the report of $day, by process " . getmypid() . "\n");
 if (!$working->isHeld()) {
     throw new RuntimeException('the lock is lost: another server is at work');
 }
-rename("$file.draft", $file);
+rename($draft, $file) || throw new RuntimeException("$draft has become no $file");
 // And this one stays for a day and a half, as the mark of what is done: it belongs to the word, and to no process.
 $client->owner(gethostname() . ':' . getmypid())->lock("nightly report of $day", lease: 36 * 3600);
 echo "it is done\n";

@@ -4,6 +4,7 @@ declare(strict_types=1);
 
 namespace Elock\Tests\Examples;
 
+/** @requires extension pdo_sqlite */
 final class PaymentTest extends ExampleTestCase
 {
     private \PDO $database;
