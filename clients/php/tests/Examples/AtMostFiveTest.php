@@ -17,6 +17,18 @@ final class AtMostFiveTest extends ExampleTestCase
         $this->assertNotices($this->neverMoreThanFive(...));
     }
 
+    public function testALostSlotIsNoticed(): void
+    {
+        $run = $this->start('at_most_five');
+        $this->awaitSaid($run, 'in');
+        $this->loseLocks();
+        $run->tell('someone@example.org');
+        self::assertSame(255, $run->code());
+        $said = implode("\n", $run->said());
+        self::assertStringContainsString('the slot is lost', $said);
+        self::assertStringNotContainsString('someone@example.org', $said);
+    }
+
     private function neverMoreThanFive(): void
     {
         $runs = [];

@@ -110,6 +110,13 @@ abstract class ExampleTestCase extends TestCase
         }
     }
 
+    /** The locks of connections are gone when this comes back: the server keeps nothing over a restart. */
+    protected function loseLocks(): void
+    {
+        $this->server->kill();
+        $this->server->run();
+    }
+
     /** The server stands still when this comes back, until SIGCONT. */
     protected function haltServer(): void
     {

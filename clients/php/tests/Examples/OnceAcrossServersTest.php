@@ -29,14 +29,32 @@ final class OnceAcrossServersTest extends ExampleTestCase
 
     public function testTheNextOneDoesItWhenOneDies(): void
     {
-        $this->vary('once_across_servers', 'file_put_contents(', 'fgets(STDIN) || file_put_contents(');
+        $this->letItPause();
         $first = $this->start('once_across_servers', $this->file('report'), '1');
-        $this->await('the first', fn (): bool => $this->client->holder('nightly report') !== null);
+        $this->awaitSaid($first, 'pausing');
         $second = $this->start('once_across_servers', $this->file('report'), '1');
         $this->awaitWaiting('nightly report', $second);
         $first->kill();
-        self::assertSame(['it is done'], $second->end());
+        self::assertSame(['pausing', 'it is done'], $second->end());
         self::assertFileExists($this->file('report'));
+    }
+
+    public function testALostLockIsNoticed(): void
+    {
+        $this->letItPause();
+        $run = $this->start('once_across_servers', $this->file('report'), '1');
+        $this->awaitSaid($run, 'pausing');
+        $this->loseLocks();
+        self::assertSame(255, $run->code());
+        self::assertStringContainsString('the lock is lost', implode("\n", $run->said()));
+        self::assertFileDoesNotExist($this->file('report'));
+    }
+
+    /** At its work, until its input ends. */
+    private function letItPause(): void
+    {
+        $pause = 'fwrite(STDOUT, "pausing\n") && fgets(STDIN) || ';
+        $this->vary('once_across_servers', 'file_put_contents(', "{$pause}file_put_contents(");
     }
 
     private function oneOfTenDoesIt(): void

@@ -46,6 +46,18 @@ final class ReadersAndWritersTest extends ExampleTestCase
         self::assertSame(0, $run->code());
     }
 
+    public function testALostLockIsNoticed(): void
+    {
+        $writer = $this->start('readers_and_writers', 'write', $this->file('text'));
+        $writer->tell('half');
+        $this->await('half of it', fn (): bool => @file_get_contents($this->file('text')) === "half\n");
+        $this->loseLocks();
+        $writer->tell('the other half');
+        self::assertSame(255, $writer->code());
+        self::assertStringContainsString('write it again', implode("\n", $writer->said()));
+        self::assertSame("half\n", $this->text());
+    }
+
     private function nobodyReadsHalf(): void
     {
         $writer = $this->start('readers_and_writers', 'write', $this->file('text'));
