@@ -75,12 +75,25 @@ final class Server
         $this->end(SIGKILL);
     }
 
-    /** Stands still until SIGCONT. */
     public function signal(int $signal): void
     {
         if ($this->process !== null) {
             proc_terminate($this->process, $signal);
         }
+    }
+
+    /** Stands still from now on. */
+    public function pause(): void
+    {
+        $this->signal(SIGSTOP);
+        while ($this->process !== null && !proc_get_status($this->process)['stopped']) {
+            usleep(500);
+        }
+    }
+
+    public function goOn(): void
+    {
+        $this->signal(SIGCONT);
     }
 
     /** At the same addresses, after a stop or a kill. Comes back when it answers. */

@@ -16,12 +16,15 @@ declare(strict_types=1);
 [, $target] = $argv;
 $certificate = $argv[2] ?? null;
 $context = stream_context_create($certificate === null ? [] : ['ssl' => ['local_cert' => $certificate]]);
-$listener = stream_socket_server('tcp://127.0.0.1:0', $code, $error, STREAM_SERVER_BIND | STREAM_SERVER_LISTEN, $context)
+$flags = STREAM_SERVER_BIND | STREAM_SERVER_LISTEN;
+$listener = stream_socket_server('tcp://127.0.0.1:0', $code, $error, $flags, $context)
     ?: throw new \RuntimeException($error);
 echo substr((string)strrchr((string)stream_socket_get_name($listener, false), ':'), 1), "\n";
 /** @var array<int, array{resource, resource}> $pairs each stream, and the other one of it */
 $pairs = [];
 $answering = [];
+/** @var array<int, resource> $halves clients that have said their end, by their server's */
+$halves = [];
 $lose = $every = 0;
 $isBlocked = false;
 
