@@ -57,7 +57,8 @@ final class ElockStore implements BlockingStoreInterface, BlockingSharedLockStor
     private const PROMOTION_PAUSE = [20_000, 60_000];
 
     /**
-     * @param float $initialTtl the lease with which a lock begins, in seconds
+     * @param float $initialTtl the lease with which a lock begins, in seconds. No TTL should be longer than the server's
+     *     longest hold (`--max-hold-ms`), if it has one: it cuts leases to that, and keys are not told
      * @param float|null $longestWait how long {@see waitAndSave()} and {@see waitAndSaveRead()} wait at most, in
      *     seconds; null: until the lock is had, as Symfony has it
      * @throws InvalidTtlException one of them is not more than 0

@@ -36,14 +36,15 @@ abstract class SymfonyTestCase extends TestCase
         return new Worker(__DIR__ . '/worker.php', [$this->server->unix(), ...array_values($arguments)]);
     }
 
-    /** Until so many requests wait for this key. */
+    /** Until so many requests wait for this key, and will for more than a moment. */
     protected function untilWaiting(string $key, int $requests, ?Server $server = null): void
     {
         $client = new Client(($server ?? $this->server)->unix());
         $this->until(static function () use ($client, $key, $requests): bool {
             foreach ($client->locks($key) as $lock) {
                 if ($lock['key'] === $key) {
-                    return $lock['waiting_in_all'] === $requests;
+                    $long = array_filter($lock['waiting'], static fn (array $waiter): bool => $waiter['left_ms'] > 1000);
+                    return count($long) === $requests;
                 }
             }
             return $requests === 0;
