@@ -20,12 +20,20 @@ final class Worker
     /** Whose worker it is: a forked child that ends does not end it. */
     private readonly int $parent;
 
-    /** @param list<string> $arguments */
-    public function __construct(string $script, array $arguments = [], array $environment = [])
-    {
+    /**
+     * @param list<string> $arguments
+     * @param array<string, string> $environment in addition to this process's
+     * @param bool $hearsErrors whether what it says on standard error is heard, too, instead of shown
+     */
+    public function __construct(
+        string $script,
+        array $arguments = [],
+        array $environment = [],
+        bool $hearsErrors = false,
+    ) {
         $this->parent = (int)getmypid();
         $command = [PHP_BINARY, '-d', 'display_errors=stderr', '-d', 'max_execution_time=0', $script, ...$arguments];
-        $pipes = [['pipe', 'r'], ['pipe', 'w'], STDERR];
+        $pipes = [['pipe', 'r'], ['pipe', 'w'], $hearsErrors ? ['redirect', 1] : STDERR];
         $process = proc_open($command, $pipes, $this->pipes, null, $environment + getenv());
         if ($process === false) {
             throw new \RuntimeException("$script cannot be started");
@@ -88,10 +96,19 @@ final class Worker
         }
     }
 
+    /** The end of its input. */
+    public function closeInput(): void
+    {
+        if (isset($this->pipes[0])) {
+            fclose($this->pipes[0]);
+            unset($this->pipes[0]);
+        }
+    }
+
     /** The end of its input; comes back when it has ended. */
     public function finish(): int
     {
-        fclose($this->pipes[0]);
+        $this->closeInput();
         while ($this->hear() !== null) {
         }
         return $this->wait();
