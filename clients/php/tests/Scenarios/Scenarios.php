@@ -1,0 +1,48 @@
+<?php
+
+declare(strict_types=1);
+
+namespace Elock\Tests\Scenarios;
+
+/**
+ * All scenarios, by name: each is a public method of a class in `Catalogue/`.
+ */
+final class Scenarios
+{
+    private const CLASSES = [
+        Catalogue\Elsewhere::class,
+        Catalogue\Endings::class,
+        Catalogue\Leases::class,
+        Catalogue\Names::class,
+        Catalogue\Waiting::class,
+        Catalogue\Forks::class,
+        Catalogue\Outages::class,
+    ];
+
+    /** @return array<string, \ReflectionMethod> */
+    public static function all(): array
+    {
+        $all = [];
+        foreach (self::CLASSES as $class) {
+            foreach ((new \ReflectionClass($class))->getMethods(\ReflectionMethod::IS_PUBLIC) as $method) {
+                $all[$method->getName()] = $method;
+            }
+        }
+        return $all;
+    }
+
+    /**
+     * @return array<string, string> what was other than the scenario has it, by its step
+     * @throws NotOffered the framework cannot play it
+     */
+    public static function play(string $scenario, string $driver, ?string $fault = null, float $patience = 30.0): array
+    {
+        $method = self::all()[$scenario];
+        $play = ($method->getAttributes(Play::class)[0] ?? null)?->newInstance() ?? new Play();
+        $world = $play->timeout === null
+            ? new World($driver, $fault, $patience, $play->hasStore)
+            : new World($driver, $fault, $patience, $play->hasStore, $play->timeout);
+        $method->invoke($method->getDeclaringClass()->newInstance(), $world);
+        return $world->deviations;
+    }
+}
