@@ -5,23 +5,22 @@ declare(strict_types=1);
 namespace Elock;
 
 /**
- * A lock that is asked for: how to ask, what to ask in the same packet, and how to give it back.
+ * A lock that is asked for, or several: how to ask, and what to ask in the same packet.
  */
 final class Acquisition
 {
     /**
      * @param \Closure(float): Request $request the request, for a wait of so many seconds
      * @param float $wait how long to wait if others hold it, in seconds
-     * @param list<Request> $giveBack what undoes it
+     * @param list<Word> $keys
      * @param list<Request> $behind what is sent in one packet behind it
      */
     private function __construct(
         private readonly \Closure $request,
         public readonly float $wait,
-        public readonly array $giveBack,
-        public readonly array $behind,
-        public readonly ?Word $key,
+        public readonly array $keys,
         public readonly ?Word $owner,
+        public readonly array $behind,
     ) {
     }
 
@@ -65,12 +64,11 @@ final class Acquisition
      * All of these keys, or none, for the session.
      *
      * @param non-empty-list<Word> $keys
-     * @param list<Request> $giveBack
      */
-    public static function all(array $keys, float $wait, array $giveBack, Request ...$behind): self
+    public static function all(array $keys, float $wait, Request ...$behind): self
     {
         $request = static fn (float $wait): Request => Request::lockAll($wait, ...$keys);
-        return new self($request, $wait, $giveBack, array_values($behind), null, null);
+        return new self($request, $wait, $keys, null, array_values($behind));
     }
 
     /** @internal */
@@ -85,6 +83,6 @@ final class Acquisition
      */
     private static function one(\Closure $request, float $wait, Word $key, ?Word $owner, array $behind): self
     {
-        return new self($request, $wait, [Request::unlock($key, $owner)], array_values($behind), $key, $owner);
+        return new self($request, $wait, [$key], $owner, array_values($behind));
     }
 }

@@ -39,6 +39,8 @@ final class Answer
         /** For people. */
         public readonly string $text,
         public readonly array $lines = [],
+        /** What it is the answer to. */
+        public readonly ?Request $request = null,
     ) {
     }
 
@@ -64,31 +66,61 @@ final class Answer
     }
 
     /**
+     * @param list<Word> $known words that may be in it, so that it can be told what the application calls them
      * @throws ElockException any answer but `200`, by its kind
      */
-    public function orThrow(): self
+    public function orThrow(array $known = []): self
     {
-        return $this->isOk() ? $this : throw $this->exception();
+        return $this->isOk() ? $this : throw $this->exception($known);
     }
 
-    /** What an answer other than `200` is thrown as. */
-    public function exception(): ElockException
+    /**
+     * What an answer other than `200` is thrown as.
+     *
+     * @param list<Word> $known as for {@see orThrow()}
+     */
+    public function exception(array $known = []): ElockException
     {
-        $text = "$this->code $this->text";
+        $message = $this->forPeople();
         return match (true) {
-            $this->code === self::BAD_REQUEST && str_starts_with($this->text, 'Unknown command')
-                => UnsupportedException::because($text),
-            $this->code === self::BAD_REQUEST && str_starts_with($this->text, 'Usage: ')
-                => UnsupportedException::because($text),
+            $this->code === self::BAD_REQUEST && preg_match('/^(Unknown command|Usage: )/', $this->text) === 1
+                => UnsupportedException::because("$this->code $this->text"),
             $this->code === self::BAD_REQUEST, $this->code === self::TOO_LONG
-                => new InvalidRequestException($text),
-            $this->code === self::NOT_HELD => new LostException($text),
-            $this->code === self::UNAVAILABLE => new RefusedException($text),
-            $this->code === self::DEADLOCK => new DeadlockException($text),
+                => new InvalidRequestException($message, $this->code),
+            $this->code === self::NOT_HELD => new LostException($message, $this->code),
+            $this->code === self::UNAVAILABLE => new RefusedException($message, $this->code),
+            $this->code === self::DEADLOCK => DeadlockException::because($message, $this, $known),
             $this->code === self::STOPPING && !str_starts_with($this->text, 'Too many')
-                => new ServerStoppingException($text),
-            $this->code === self::STOPPING, $this->code === self::FULL => new ServerFullException($text),
-            default => new ServerException($text),
+                => new ServerStoppingException($message, $this->code),
+            $this->code === self::STOPPING, $this->code === self::FULL
+                => new ServerFullException($message, $this->code),
+            default => new ServerException($message, $this->code),
         };
+    }
+
+    /** With the name of the key, and the server's own words. */
+    private function forPeople(): string
+    {
+        $said = "$this->code $this->text";
+        $key = $this->request?->key?->name;
+        if ($key === null) {
+            return $this->code === self::UNAVAILABLE ? "others hold one of these locks ($said)" : $said;
+        }
+        $key = '"' . addcslashes($key, "\0..\37\177") . '"';
+        $happened = match ("$this->code $this->text") {
+            '403 expired' => "the lease of $key has ended",
+            '403 not_yours' => "$key is held by others",
+            '403 not_locked' => "$key is held by nobody",
+            default => match ($this->code) {
+                self::UNAVAILABLE => match (strstr($this->request->line, ' ', true)) {
+                    'promote' => "$key is shared by others",
+                    'demote' => "$key is shared by another value, or is a slot",
+                    default => "$key is held by others",
+                },
+                self::DEADLOCK => "waiting for $key would be a deadlock",
+                default => null,
+            },
+        };
+        return $happened === null ? "$key: $said" : "$happened ($said)";
     }
 }

@@ -9,8 +9,9 @@ use Elock\Exception\LostException;
 use Elock\Exception\RefusedException;
 
 /**
- * A connection to an elockd server, and what it holds. It connects when it is first used; resumes its session when the
- * connection broke, so that locks outlive that; and begins anew in a forked process.
+ * A connection to an elockd server, and what it holds. It connects when it is first used; resumes its session when
+ * the connection broke, so that locks outlive that; and begins anew in a forked process (with `tls://`, the end of such a
+ * process ends its parent's connection, too, which the parent then resumes).
  *
  *     $client = Client::connect('tcp://127.0.0.1:11400');
  *     $lock = $client->lock('report', wait: 60);
@@ -20,13 +21,14 @@ use Elock\Exception\RefusedException;
  *         $lock->release();
  *     }
  *
- * Its locks are released at the end of this object; if the process ends in another way, when the grace period is over.
- * Locks of an {@see owner()} are not touched by that.
+ * Its locks are released at the end of this object; if the process ends in another way, when the grace period is
+ * over. Locks of an {@see owner()} are not touched by that.
  */
 final class Client extends Holder
 {
     /**
-     * @param string|non-empty-list<string> $addresses as in {@see Address}; several in order of preference
+     * @param string|non-empty-list<string> $addresses as in {@see Address}; several in order of preference, which all
+     *     lead to one server, or to the one that takes its place: another server knows nothing of what is held
      */
     public function __construct(string|array $addresses = 'tcp://127.0.0.1:11400', ?Options $options = null)
     {
@@ -68,7 +70,7 @@ final class Client extends Holder
      *
      * @param list<string> $keys
      * @param float $wait how long to wait for all of them together
-     * @return list<Lock> one for each key, in that order
+     * @return list<Lock> one for each key, in that order; a key that is named twice is one
      * @throws RefusedException others hold one of them, to the end of the wait; or it would be a deadlock
      */
     public function lockAll(array $keys, float $wait = 0.0): array
@@ -78,22 +80,15 @@ final class Client extends Holder
             return [];
         }
         array_map($this->refuseTwice(...), $words);
-        $giveBack = array_map(static fn (Word $key): Request => Request::unlock($key), $words);
         $tokens = array_map(static fn (Word $key): Request => Request::token($key), $words);
-        $answers = $this->session->acquire(Acquisition::all($words, $wait, $giveBack, ...$tokens));
-        $answers[0]->orThrow();
-        $locks = [];
-        foreach ($words as $position => $key) {
-            $locks[] = $this->lockOf($key, (int)$answers[$position + 1]->orThrow()->text);
-        }
-        return $locks;
+        return $this->granted($words, $this->session->acquire(Acquisition::all($words, $wait, ...$tokens)));
     }
 
     /** Releases all locks of this connection. */
     public function unlockAll(): void
     {
-        $this->session->forgetAll();
         $this->ask(Request::unlockAll())->orThrow();
+        $this->session->forgetAll();
     }
 
     /**
@@ -144,7 +139,7 @@ final class Client extends Holder
     }
 
     /**
-     * Goes on with that session, and what it holds: {@see held()} tells.
+     * Goes on with that session, and what it holds: {@see held()} tells. It ends with this object from now on.
      *
      * @throws LostException it is over, or this connection holds locks
      */
@@ -251,8 +246,8 @@ final class Client extends Holder
     }
 
     /**
-     * Asks for a lock, and gives the answers to it and to what was asked behind it: what {@see lock()} and its kin stand
-     * on, for adapters.
+     * Asks for a lock, and gives the answers to it and to what was asked behind it: what {@see lock()} and its kin
+     * stand on, for adapters.
      *
      * @return non-empty-list<Answer>
      */

@@ -20,31 +20,35 @@ final class Connection
 {
     /** Signal handlers run at the latest after so many seconds, also where a signal came just before the wait. */
     private const SLICE = 0.25;
+    /** How often to look where there is no waiting for a socket, in microseconds. */
+    private const POLL = 1000;
+    /** A connection that rested for so many nanoseconds may be gone: it is looked at before it is used. */
+    private const RESTED = 1_000_000_000;
+    /** How long the answers to what was taken back may take, in seconds. */
+    private const GOODBYE = 1.0;
     /** More than the server's longest line of a list. */
     private const LONGEST_LINE = 16 * 1024 * 1024;
     private const CHUNK = 65536;
 
+    /** @var list<resource> streams of a parent process that must not be closed here */
+    private static array $ofParents = [];
+
     /** @var resource|null */
     private $stream;
+    private readonly bool $isEncrypted;
     private string $unread = '';
-    /** @var list<Request> requests that are not answered yet */
-    private array $open = [];
-    /** @var list<Answer> answers to those before them, of the same packet */
-    private array $answers = [];
-    /** The process that it belongs to: a socket that is shared over a fork answers each with the other's answers. */
-    private readonly int $pid;
+    private int $lastUsed;
 
     /**
      * @throws ConnectionException nobody is there, in time
      */
     public function __construct(private readonly Address $address, Options $options, Deadline $deadline)
     {
-        $this->pid = self::currentPid();
         $context = stream_context_create(['socket' => ['tcp_nodelay' => true], 'ssl' => $options->tls]);
         $timeout = max(0.001, min($options->connectTimeout, $deadline->left()));
-        $problem = '';
-        set_error_handler(static function (int $level, string $message) use (&$problem): bool {
-            $problem = $message;
+        $problems = [];
+        set_error_handler(static function (int $level, string $message) use (&$problems): bool {
+            $problems[] = preg_replace('/^stream_socket_client\(\): /', '', $message);
             return true;
         });
         try {
@@ -53,84 +57,60 @@ final class Connection
             restore_error_handler();
         }
         if ($stream === false) {
-            throw new ConnectionException("no server at $address: " . ($error !== '' ? $error : $problem));
+            // Of TLS, the error says nothing, and the first of the warnings why.
+            $problem = $error !== '' ? $error : implode('; ', $problems);
+            throw new ConnectionException("no server at $address: $problem");
         }
         stream_set_blocking($stream, false);
         $this->stream = $stream;
+        $this->isEncrypted = $address->isEncrypted();
+        $this->lastUsed = hrtime(true);
     }
 
-    /** Whether it can be used, by this process. */
+    /** Whether it can be used. One that rested may be gone, which is better known before anything is asked. */
     public function isOpen(): bool
     {
-        return $this->stream !== null && $this->pid === self::currentPid();
-    }
-
-    /** Whether a request is under way: who asks now is a signal handler. */
-    public function isBusy(): bool
-    {
-        return $this->open !== [];
+        if ($this->stream !== null && hrtime(true) - $this->lastUsed > self::RESTED && $this->hasNews()) {
+            $this->close();
+        }
+        return $this->stream !== null;
     }
 
     /**
-     * Sends these requests in one packet and reads their answers.
+     * Sends these requests in one packet and reads their answers into it.
      *
-     * @param list<Request> $requests
-     * @return list<Answer> one for each
      * @throws ConnectionException it broke, or no answer came in time; then it is closed
+     * @throws ElockException the server is stopping; then it is closed
      */
-    public function exchange(array $requests, Deadline $deadline): array
+    public function run(Exchange $asked, Deadline $deadline): void
     {
         try {
-            $this->send($requests, $deadline);
-            $this->readAnswers($deadline);
+            $this->send($asked, $deadline);
+            $this->readAnswers($asked, $deadline);
             if ($this->unread !== '') {
                 throw new ConnectionException("$this->address sent more than was asked for");
             }
-            return $this->answers;
+            $this->lastUsed = hrtime(true);
         } catch (ElockException $broken) {
             $this->close();
             throw $broken;
+        } catch (\Throwable $interrupted) {
+            $this->withdraw($asked);
+            throw $interrupted;
         }
-    }
-
-    /**
-     * Takes back what was sent and not answered, after an exception that was not this class's own: a request that
-     * waits leaves its queue. The connection is closed.
-     *
-     * @return list<Answer> what was answered by then, the first requests first: a lock that was granted at that very
-     *     moment is among it, and can be given back
-     */
-    public function withdraw(Deadline $deadline): array
-    {
-        try {
-            if ($this->stream !== null && !$this->address->isEncrypted()) {
-                // For the server, the end of what it is sent is a disconnect; it answers what it had done.
-                stream_socket_shutdown($this->stream, STREAM_SHUT_WR);
-                $this->readAnswers($deadline);
-            }
-        } catch (ElockException) {
-            // What was not answered is not told.
-        } finally {
-            $this->close();
-        }
-        return $this->answers;
-    }
-
-    /** @return list<Answer> what was answered of the last packet, before it broke */
-    public function answered(): array
-    {
-        return $this->answers;
     }
 
     /**
      * Says goodbye, and lets the server close first: whoever closes first keeps the port for a minute.
      *
      * @param list<Request> $requests what to send before that
+     * @return bool whether all of it was done
      */
-    public function quit(array $requests, Deadline $deadline): void
+    public function quit(array $requests, Deadline $deadline): bool
     {
+        $asked = new Exchange([...$requests, Request::quit()]);
         try {
-            $this->exchange([...$requests, Request::quit()], $deadline);
+            $this->run($asked, $deadline);
             while ($this->address->isTcp()) {
                 $this->receive($deadline);
             }
@@ -139,9 +119,10 @@ final class Connection
         } finally {
             $this->close();
         }
+        return $asked->next() === null;
     }
 
-    /** Without a word. In another process than the one that opened it, this touches nothing of the other's. */
+    /** Without a word. */
     public function close(): void
     {
         if ($this->stream !== null) {
@@ -149,61 +130,88 @@ final class Connection
             $this->stream = null;
         }
         $this->unread = '';
-        $this->open = [];
     }
 
-    /** @param list<Request> $requests */
-    private function send(array $requests, Deadline $deadline): void
+    /**
+     * In a forked process: touches nothing of the parent's. To close a stream of TLS says goodbye on the socket that
+     * both have, so that is put off to the end of this process.
+     */
+    public function leaveToParent(): void
+    {
+        if ($this->stream !== null && $this->isEncrypted) {
+            self::$ofParents[] = $this->stream;
+            $this->stream = null;
+        }
+        $this->close();
+    }
+
+    /**
+     * Takes back what was not answered, after an exception that was not this class's own: a request that waits leaves
+     * its queue. What was answered by then, such as a lock that was granted at that very moment, is read.
+     */
+    private function withdraw(Exchange $asked): void
+    {
+        try {
+            if ($this->stream !== null && !$this->isEncrypted && $asked->isSent) {
+                // For the server, the end of what it is sent is a disconnect; it answers what it had done.
+                stream_socket_shutdown($this->stream, STREAM_SHUT_WR);
+                $this->readAnswers($asked, Deadline::in(self::GOODBYE));
+            }
+        } catch (ElockException) {
+            // What was not answered is not told.
+        } finally {
+            $this->close();
+        }
+    }
+
+    private function send(Exchange $asked, Deadline $deadline): void
     {
         $unsent = '';
-        foreach ($requests as $request) {
+        foreach ($asked->greeting as $request) {
             $unsent .= $request->line . "\n";
         }
-        $this->open = $requests;
-        $this->answers = [];
-        while (true) {
+        foreach ($asked->requests as $request) {
+            $unsent .= $request->line . "\n";
+        }
+        $asked->isSent = $unsent !== '';
+        while ($unsent !== '') {
             $sent = @fwrite($this->stream(), $unsent);
-            if ($sent === false) {
-                throw new ConnectionException("the connection to $this->address is gone");
-            }
             if ($sent === strlen($unsent)) {
                 return;
             }
-            $unsent = substr($unsent, $sent);
-            $this->await(true, $deadline);
+            if ($sent === false) {
+                // The reason may be there to read, such as a refusal; what is read is no answer to what was not sent.
+                throw new ConnectionException("the connection to $this->address is gone");
+            }
+            $unsent = $sent === 0 ? $unsent : substr($unsent, $sent);
+            // A server rests while its answers are not read.
+            $this->await(true, $deadline) && $this->unread .= $this->received();
         }
     }
 
-    private function readAnswers(Deadline $deadline): void
+    private function readAnswers(Exchange $asked, Deadline $deadline): void
     {
-        while ($this->open !== []) {
-            $answer = $this->answer($deadline);
-            $this->answers[] = $answer;
+        while (($request = $asked->next()) !== null) {
+            $line = $this->line($deadline);
+            $code = substr($line, 0, 3);
+            if (strlen($line) < 5 || $line[3] !== ' ' || !ctype_digit($code)) {
+                throw new ConnectionException("$this->address is no eLock server: it said " . json_encode(
+                    substr($line, 0, 100),
+                    JSON_INVALID_UTF8_SUBSTITUTE,
+                ));
+            }
+            $lines = [];
+            if ($request->isList && $code === '200') {
+                while (($next = $this->line($deadline)) !== 'END') {
+                    $lines[] = $next;
+                }
+            }
+            $asked->answers[] = $answer = new Answer((int)$code, substr($line, 4), $lines, $request);
             if ($answer->code === Answer::STOPPING) {
                 // It is the last that comes from there, whatever else was asked.
                 throw $answer->exception();
             }
         }
-    }
-
-    private function answer(Deadline $deadline): Answer
-    {
-        $line = $this->line($deadline);
-        if (!preg_match('/^(\d{3}) (.+)$/s', $line, $found)) {
-            throw new ConnectionException("$this->address is no eLock server: it said " . json_encode(
-                substr($line, 0, 100),
-                JSON_INVALID_UTF8_SUBSTITUTE,
-            ));
-        }
-        $code = (int)$found[1];
-        $lines = [];
-        if ($this->open[0]->isList && $code === Answer::OK) {
-            while (($next = $this->line($deadline)) !== 'END') {
-                $lines[] = $next;
-            }
-        }
-        array_shift($this->open);
-        return new Answer($code, $found[2], $lines);
     }
 
     private function line(Deadline $deadline): string
@@ -222,38 +230,67 @@ final class Connection
     /** Some bytes, but never none. */
     private function receive(Deadline $deadline): string
     {
-        // What TLS has read ahead, the system does not tell of.
-        for ($mayBeThere = $this->address->isEncrypted();; $mayBeThere = false) {
-            if (!$mayBeThere) {
-                $this->await(false, $deadline);
-            }
-            $bytes = @fread($this->stream(), self::CHUNK);
-            if ($bytes !== false && $bytes !== '') {
-                return $bytes;
-            }
-            if ($bytes === false || feof($this->stream())) {
-                throw new ConnectionException("the connection to $this->address is gone");
-            }
+        if ($deadline->isOver()) {
+            // Also of a server that never stops talking.
+            throw $this->late();
         }
+        // What TLS has read ahead, the system does not tell of.
+        $bytes = $this->isEncrypted ? $this->received() : '';
+        while ($bytes === '') {
+            $this->await(false, $deadline);
+            $bytes = $this->received();
+        }
+        return $bytes;
     }
 
-    /** In slices, so that signal handlers run meanwhile. */
-    private function await(bool $toSend, Deadline $deadline): void
+    /** What is there, which may be nothing. */
+    private function received(): string
+    {
+        $bytes = @fread($this->stream(), self::CHUNK);
+        if ($bytes === false || ($bytes === '' && feof($this->stream()))) {
+            throw new ConnectionException("the connection to $this->address is gone");
+        }
+        return $bytes;
+    }
+
+    /**
+     * In slices, so that signal handlers run meanwhile.
+     *
+     * @return bool whether there may be something to read
+     */
+    private function await(bool $toSend, Deadline $deadline): bool
     {
         do {
             $left = $deadline->left();
             if ($left === 0.0) {
-                throw new TimeoutException("no answer from $this->address in time");
+                throw $this->late();
             }
-            $slice = (int)ceil(min($left, self::SLICE) * 1e6);
-            $read = $toSend ? [] : [$this->stream()];
-            $write = $toSend ? [$this->stream()] : [];
-            $except = [];
-            $ready = @stream_select($read, $write, $except, 0, $slice);
+            $read = [$this->stream()];
+            $write = $toSend ? $read : null;
+            $except = null;
+            $ready = @stream_select($read, $write, $except, 0, (int)ceil(min($left, self::SLICE) * 1e6));
             if (function_exists('pcntl_signal_dispatch')) {
                 pcntl_signal_dispatch();
             }
-        } while ($ready === 0 || $ready === false);
+            if ($ready === false) {
+                // A signal; or a descriptor above 1,023, which PHP cannot wait for: so this looks again and again.
+                usleep(self::POLL);
+            }
+        } while ($ready === 0);
+        return $read !== [];
+    }
+
+    /** Whether there is anything to read, where nothing was asked: the end, as a rule. */
+    private function hasNews(): bool
+    {
+        $read = [$this->stream()];
+        $none = null;
+        return $this->unread !== '' || @stream_select($read, $none, $none, 0) === 1;
+    }
+
+    private function late(): TimeoutException
+    {
+        return new TimeoutException("no answer from $this->address in time");
     }
 
     /** @return resource */
@@ -261,10 +298,5 @@ final class Connection
     {
         // A signal handler may have closed it meanwhile.
         return $this->stream ?? throw new ConnectionException("the connection to $this->address is closed");
-    }
-
-    private static function currentPid(): int
-    {
-        return (int)getmypid();
     }
 }

@@ -9,9 +9,9 @@ use Elock\Exception\LostException;
 use Elock\Exception\RefusedException;
 
 /**
- * Who takes locks: a connection ({@see Client}), whose locks end with it, or an owner ({@see Owner}), whose locks belong
- * to a word. All times are in seconds. Any method may throw an {@see ElockException} when the server cannot be asked;
- * what is listed with a method is thrown for its own reasons.
+ * Who takes locks: a connection ({@see Client}), whose locks end with it, or an owner ({@see Owner}), whose locks
+ * belong to a word. All times are in seconds. Any method may throw an {@see ElockException} when the server cannot be
+ * asked; what is listed with a method is thrown for its own reasons.
  */
 abstract class Holder
 {
@@ -26,7 +26,7 @@ abstract class Holder
      * Takes the lock for itself alone.
      *
      * @param float $wait how long to wait in the queue if others hold it; 0: not at all
-     * @param float|null $lease after which it ends by itself, unless {@see Lock::expire()} is called before; null: never
+     * @param float|null $lease after which it ends by itself, unless {@see Lock::expire()} is called before; null: not
      * @throws RefusedException others hold it, to the end of the wait; or it would be a deadlock
      */
     public function lock(string $key, float $wait = 0.0, ?float $lease = null): Lock
@@ -83,8 +83,9 @@ abstract class Holder
     public function unlock(string $key): bool
     {
         $key = $this->naming()->key($key);
+        $answer = $this->ask(Request::unlock($key, $this->owner));
         $this->owner === null && $this->session->forget($key);
-        return $this->ask(Request::unlock($key, $this->owner))->isOkOr(Answer::NOT_HELD);
+        return $answer->isOkOr(Answer::NOT_HELD);
     }
 
     protected function naming(): Naming
@@ -107,7 +108,7 @@ abstract class Holder
         // The server would grant it once more, and then one release would free both.
         $answer = $this->ask(Request::token($key));
         if ($answer->isOkOr(Answer::NOT_HELD) && (int)$answer->text === $known) {
-            throw new RefusedException("this connection holds \"$key->name\" already");
+            throw new RefusedException("\"$key->name\" is held already, by another lock of this connection");
         }
         $this->session->forget($key);
     }
@@ -118,13 +119,34 @@ abstract class Holder
         return new Lock($this->session, $key, $this->owner, $token);
     }
 
+    /**
+     * @param non-empty-list<Word> $keys
+     * @param non-empty-list<Answer> $answers to the request for them, to what was asked behind it, and for their tokens
+     * @return non-empty-list<Lock>
+     */
+    protected function granted(array $keys, array $answers): array
+    {
+        $answers[0]->isOk() || throw $answers[0]->exception($this->session->heldKeys());
+        try {
+            foreach ($answers as $answer) {
+                $answer->orThrow();
+            }
+        } catch (ElockException $problem) {
+            // Of several, some may have ended already; or there is one without the lease that it is to have.
+            $this->session->ask(array_map(fn (Word $key): Request => Request::unlock($key, $this->owner), $keys));
+            throw $problem;
+        }
+        $locks = [];
+        foreach (array_slice($answers, -count($keys)) as $position => $token) {
+            $locks[] = $this->lockOf($keys[$position], (int)$token->text);
+        }
+        return $locks;
+    }
+
     private function take(Word $key, Acquisition $wanted): Lock
     {
         $this->refuseTwice($key);
-        $answers = $this->session->acquire($wanted);
-        $answers[0]->orThrow();
-        $token = $answers[count($answers) - 1]->orThrow();
-        return $this->lockOf($key, (int)$token->text);
+        return $this->granted([$key], $this->session->acquire($wanted))[0];
     }
 
     /**

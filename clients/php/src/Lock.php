@@ -46,18 +46,20 @@ final class Lock
     }
 
     /**
-     * Releases it.
+     * Releases it. Where this throws, it is not known whether it was released, and this can be called again.
      *
-     * @return bool whether it surely was held until now. If not, what was done under it may have been done beside
-     *     others. (It is false, too, if the connection broke so that nobody heard of the release.)
+     * @return bool true: it was held until now. false: it was not, so what was done under it may have been done beside
+     *     others; or the connection broke so that the answer to the release was lost, and when it was asked for again,
+     *     the lock was gone. Which of these it was cannot be known, so take it for the worse.
      */
     public function release(): bool
     {
         if (!$this->isKnown()) {
             return false;
         }
+        $answer = $this->ask(Request::unlock($this->key, $this->owner));
         $this->owner === null && $this->session->forget($this->key);
-        return $this->ask(Request::unlock($this->key, $this->owner))->isOkOr(Answer::NOT_HELD);
+        return $answer->isOkOr(Answer::NOT_HELD);
     }
 
     /**

@@ -22,6 +22,8 @@ final class Request
         public readonly bool $isList = false,
         /** Whether it is about what the connection's session holds; so not about an owner, and no question. */
         public readonly bool $isOfSession = false,
+        /** The key that it is about, if it is one. */
+        public readonly ?Word $key = null,
     ) {
     }
 
@@ -32,7 +34,7 @@ final class Request
      */
     public static function lock(Word $key, float $wait = 0.0, ?Word $owner = null, int $leaseMs = 0): self
     {
-        return self::waiting("lock $key->bytes", $wait, $owner, $leaseMs);
+        return self::waiting($key, "lock $key->bytes", $wait, $owner, $leaseMs);
     }
 
     /** Shares the lock with all who give the same value. The rest as {@see lock()}. */
@@ -43,7 +45,7 @@ final class Request
         ?Word $owner = null,
         int $leaseMs = 0,
     ): self {
-        return self::waiting("lock_value $key->bytes $value->bytes", $wait, $owner, $leaseMs);
+        return self::waiting($key, "lock_value $key->bytes $value->bytes", $wait, $owner, $leaseMs);
     }
 
     /** One of so many slots. The rest as {@see lock()}. */
@@ -54,7 +56,7 @@ final class Request
         ?Word $owner = null,
         int $leaseMs = 0,
     ): self {
-        return self::waiting("lock_slot $key->bytes $slots", $wait, $owner, $leaseMs);
+        return self::waiting($key, "lock_slot $key->bytes $slots", $wait, $owner, $leaseMs);
     }
 
     /** All of these locks, or none. */
@@ -69,38 +71,38 @@ final class Request
 
     public static function unlock(Word $key, ?Word $owner = null): self
     {
-        return self::held("unlock $key->bytes", $owner);
+        return self::held($key, "unlock $key->bytes", $owner);
     }
 
     public static function unlockAll(): self
     {
-        return self::held('unlock_all', null);
+        return new self('unlock_all', isOfSession: true);
     }
 
     public static function token(Word $key, ?Word $owner = null): self
     {
-        return self::held("token $key->bytes", $owner);
+        return self::held($key, "token $key->bytes", $owner);
     }
 
     /** @param int $leaseMs in milliseconds; 0 takes the limit off */
     public static function expire(Word $key, int $leaseMs, ?Word $owner = null): self
     {
-        return self::held("expire $key->bytes $leaseMs", $owner);
+        return self::held($key, "expire $key->bytes $leaseMs", $owner);
     }
 
     public static function promote(Word $key, ?Word $owner = null): self
     {
-        return self::held("promote $key->bytes", $owner);
+        return self::held($key, "promote $key->bytes", $owner);
     }
 
     public static function demote(Word $key, Word $value, ?Word $owner = null): self
     {
-        return self::held("demote $key->bytes $value->bytes", $owner);
+        return self::held($key, "demote $key->bytes $value->bytes", $owner);
     }
 
     public static function break(Word $key): self
     {
-        return new self("break $key->bytes");
+        return new self("break $key->bytes", key: $key);
     }
 
     /**
@@ -110,9 +112,10 @@ final class Request
     public static function watch(Word $key, ?string $state = null, float $wait = 0.0): self
     {
         if ($state === null) {
-            return new self("watch $key->bytes");
+            return new self("watch $key->bytes", key: $key);
         }
-        return new self("watch $key->bytes " . self::raw($state) . ' ' . self::seconds($wait), self::bounded($wait));
+        $line = "watch $key->bytes " . self::raw($state) . ' ' . self::seconds($wait);
+        return new self($line, self::bounded($wait), key: $key);
     }
 
     public static function setTimeout(int $graceMs): self
@@ -195,16 +198,16 @@ final class Request
         return (int)min(self::LONGEST_LEASE_MS, max(1.0, ceil($seconds * 1000.0)));
     }
 
-    private static function waiting(string $line, float $wait, ?Word $owner, int $leaseMs): self
+    private static function waiting(Word $key, string $line, float $wait, ?Word $owner, int $leaseMs): self
     {
         $line .= ' ' . self::seconds($wait);
         $line .= $owner === null ? '' : " $owner->bytes $leaseMs";
-        return new self($line, self::bounded($wait), isOfSession: $owner === null);
+        return new self($line, self::bounded($wait), false, $owner === null, $key);
     }
 
-    private static function held(string $line, ?Word $owner): self
+    private static function held(Word $key, string $line, ?Word $owner): self
     {
-        return new self($owner === null ? $line : "$line $owner->bytes", isOfSession: $owner === null);
+        return new self($owner === null ? $line : "$line $owner->bytes", 0.0, false, $owner === null, $key);
     }
 
     private static function bounded(float $wait): float

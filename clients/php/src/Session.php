@@ -6,7 +6,6 @@ namespace Elock;
 
 use Elock\Exception\ConnectionException;
 use Elock\Exception\ElockException;
-use Elock\Exception\ServerStoppingException;
 use Elock\Exception\TimeoutException;
 use Elock\Exception\UnsupportedException;
 use Psr\Log\LoggerInterface;
@@ -17,27 +16,28 @@ use Psr\Log\LoggerInterface;
  *
  * Invariants:
  * 1. A request that may have been done is sent again only where that makes no difference to what it is answered;
- *    `acquire` looks first whether it was.
- * 2. Whatever leaves `acquire` by an exception leaves no lock behind, as far as the server can still be asked.
- * 3. `heldTokens` is what this session took and did not give back; it is empty when the session is another one.
+ *    {@see Attempts} is for those where it does.
+ * 2. A lock that was given up is not kept by the session: it owes its release, and sends that before anything else.
+ * 3. `held` is what this session took and did not give back; it is empty when the session is another one.
  *
  * @internal
  */
 final class Session
 {
-    private const FIRST_PAUSE = 0.02;
-    private const LONGEST_PAUSE = 0.5;
     private const GOODBYE = 1.0;
     private const LONGEST_NAME = 128;
 
     private ?Connection $connection = null;
-    /** How many requests of this class's own were sent before the last ones. */
-    private int $greeting = 0;
+    /** Whoever asks now is a signal handler. */
+    private bool $isUnderWay = false;
+    private int $closings = 0;
     /** By which the session is resumed; a secret. */
     private ?string $id = null;
     private bool $isHandedOn = false;
-    /** @var array<string, int> token by the bytes of the key */
-    private array $heldTokens = [];
+    /** @var array<array-key, array{int, Word}> token and key, by the bytes of the key */
+    private array $held = [];
+    /** @var array<array-key, Word> locks that the session may hold though nobody wants them */
+    private array $owed = [];
     private int $pid;
     private readonly ?LoggerInterface $logger;
 
@@ -58,9 +58,12 @@ final class Session
     public function connect(): void
     {
         $this->leaveParent();
-        if ($this->connection?->isOpen() !== true) {
-            $this->ask([]);
-        }
+        $this->connection?->isOpen() === true || $this->ask([]);
+    }
+
+    public function isConnected(): bool
+    {
+        return $this->connection?->isOpen() === true;
     }
 
     /**
@@ -74,16 +77,22 @@ final class Session
     public function ask(array $requests): array
     {
         $this->leaveParent();
+        if ($this->isUnderWay) {
+            return $this->askAside($requests);
+        }
         $isKept = $this->connection?->isOpen() === true;
+        $asked = new Exchange($requests);
         try {
-            return $this->exchange($requests, $this->deadlineOf($requests));
+            $this->run($asked);
         } catch (ConnectionException $broken) {
             if (!$isKept || $broken instanceof TimeoutException) {
                 throw $broken;
             }
-            $this->logger?->info('elock: {problem}; connecting again', ['problem' => $broken->getMessage()]);
-            return $this->exchange($requests, $this->deadlineOf($requests));
+            $this->log('info', 'elock: {problem}; connecting again', $broken);
+            $asked = new Exchange($requests);
+            $this->run($asked);
         }
+        return $asked->own();
     }
 
     /**
@@ -91,46 +100,61 @@ final class Session
      * new place in the queue.
      *
      * @return non-empty-list<Answer> to the lock, and to what was asked behind it
-     * @throws ElockException there was no answer; the lock is not held, as far as the server could be asked
+     * @throws ElockException there was no answer; a session does not hold the lock then, once the server can be told so
      */
     public function acquire(Acquisition $wanted): array
     {
         $this->leaveParent();
-        if ($this->connection?->isBusy() === true) {
+        if ($this->isUnderWay) {
             throw new \LogicException('no lock can be taken in a signal handler while another request is under way');
         }
-        $began = hrtime(true);
-        $ends = Deadline::in($wanted->wait);
-        // A connection that was kept may be gone for long, which is no reason to give up.
-        $mayTryAgain = $this->connection?->isOpen() === true;
-        $broken = null;
-        $pause = self::FIRST_PAUSE;
-        while (true) {
-            try {
-                if ($broken !== null) {
-                    usleep((int)(min($pause, $ends->left()) * 1e6));
-                    $pause = min(2 * $pause, self::LONGEST_PAUSE);
+        return (new Attempts($this, $wanted))->answers();
+    }
+
+    /**
+     * Sends these requests once, on a connection that speaks for this session.
+     *
+     * @throws ElockException not all were answered
+     */
+    public function run(Exchange $asked): void
+    {
+        $wait = $this->options->timeout;
+        foreach ($asked->requests as $request) {
+            $wait += $request->wait;
+        }
+        $deadline = Deadline::in($wait);
+        $this->isUnderWay = true;
+        try {
+            if ($this->connection?->isOpen() !== true) {
+                $this->connection = null;
+                $this->connection = $this->open($deadline);
+                $asked->greeting[] = Request::name($this->nameWord());
+                if ($this->id === null && $this->options->grace !== null) {
+                    $asked->greeting[] = Request::setTimeout((int)ceil($this->options->grace * 1000.0));
                 }
-                return $this->tryToAcquire($wanted, $ends, $broken === null ? null : $began);
-            } catch (TimeoutException $silent) {
-                $this->takeBack($wanted);
-                throw $silent;
-            } catch (ConnectionException | ServerStoppingException $broken) {
-                if (!$mayTryAgain && $ends->isOver()) {
-                    throw $broken;
-                }
-                $mayTryAgain = false;
-                $this->logger?->info('elock: {problem}; asking again', ['problem' => $broken->getMessage()]);
-            } catch (\Throwable $interrupted) {
-                $this->takeBack($wanted);
-                throw $interrupted;
             }
+            if ($this->id === null) {
+                foreach ($asked->requests as $request) {
+                    if ($request->isOfSession) {
+                        $asked->greeting[] = Request::connId();
+                        break;
+                    }
+                }
+            }
+            foreach ($this->owed as $key) {
+                $asked->greeting[] = Request::unlock($key);
+            }
+            $this->connection->run($asked, $deadline);
+        } finally {
+            $this->isUnderWay = false;
+            $asked->greeting === [] || $this->learn($asked);
         }
     }
 
     /** The session's id, a secret, by which another connection or process resumes it. It outlives this object then. */
     public function id(): string
     {
+        $this->leaveParent();
         if ($this->id === null) {
             $this->id = $this->ask([Request::connId()])[0]->orThrow()->text;
         }
@@ -147,156 +171,103 @@ final class Session
     {
         $this->ask([Request::resume($id)])[0]->orThrow();
         $this->id = $id;
-        $this->heldTokens = [];
+        $this->isHandedOn = false;
+        $this->held = [];
+        $this->owed = [];
     }
 
     /** The token by which this session holds the key, as far as it knows. */
     public function heldToken(Word $key): ?int
     {
         $this->leaveParent();
-        return $this->heldTokens[$key->bytes] ?? null;
+        return $this->held[$key->bytes][0] ?? null;
+    }
+
+    /** @return list<Word> what it holds, as far as it knows */
+    public function heldKeys(): array
+    {
+        return array_values(array_column($this->held, 1));
     }
 
     public function hold(Word $key, int $token): void
     {
-        $this->heldTokens[$key->bytes] = $token;
+        $this->held[$key->bytes] = [$token, $key];
     }
 
-    public function forget(Word ...$keys): void
+    public function forget(Word $key): void
     {
-        foreach ($keys as $key) {
-            unset($this->heldTokens[$key->bytes]);
-        }
+        unset($this->held[$key->bytes]);
     }
 
     public function forgetAll(): void
     {
-        $this->heldTokens = [];
+        $this->held = [];
+    }
+
+    /** @param list<Word> $keys to be released as soon as the server can be told so, unless they were held before */
+    public function owe(array $keys): void
+    {
+        foreach ($keys as $key) {
+            if (!isset($this->held[$key->bytes])) {
+                $this->owed[$key->bytes] = $key;
+            }
+        }
     }
 
     /** Releases what is held, unless the session was handed on, and closes. The next request connects again. */
     public function close(): void
     {
         $this->leaveParent();
-        if ($this->connection?->isOpen() === true && !$this->connection->isBusy()) {
-            $isEnding = $this->heldTokens !== [] && !$this->isHandedOn;
-            $this->connection->quit($isEnding ? [Request::unlockAll()] : [], Deadline::in(self::GOODBYE));
+        $this->closings++;
+        if ($this->isUnderWay) {
+            // By a signal handler; what was under way leaves its queue.
+            $this->connection?->close();
         }
-        $this->connection?->close();
-        $this->connection = null;
-    }
-
-    /**
-     * @param int|null $began when this was first asked for, if it may have been granted without our hearing of it
-     * @return non-empty-list<Answer>
-     */
-    private function tryToAcquire(Acquisition $wanted, Deadline $ends, ?int $began): array
-    {
-        if ($began !== null && $this->wasGranted($wanted, $began)) {
-            return $this->granted($wanted);
-        }
-        $requests = [$wanted->request($ends->left()), ...$wanted->behind];
-        $answers = $this->exchange($requests, $this->deadlineOf($requests));
-        $isRefused = in_array($answers[0]->code, [Answer::UNAVAILABLE, Answer::DEADLOCK], true);
-        // The place in the queue that was ours may have got it, before the server heard that nobody is there.
-        if ($began !== null && $isRefused && $this->wasGranted($wanted, $began)) {
-            return $this->granted($wanted);
-        }
-        return $answers;
-    }
-
-    /** @return non-empty-list<Answer> */
-    private function granted(Acquisition $wanted): array
-    {
-        $behind = $wanted->behind === [] ? [] : $this->exchange($wanted->behind, $this->deadlineOf($wanted->behind));
-        return [new Answer(Answer::OK, 'Acquired'), ...$behind];
-    }
-
-    /**
-     * Whether the owner has had this lock since no earlier than that: an earlier one of the same word is another's. (A
-     * session simply asks again: what it holds already is granted.)
-     */
-    private function wasGranted(Acquisition $wanted, int $began): bool
-    {
-        if ($wanted->key === null || $wanted->owner === null) {
-            return false;
-        }
-        $elapsedMs = intdiv(hrtime(true) - $began, 1_000_000);
-        $question = [Request::locks('=' . str_replace('\\', '\x5C', $wanted->key->bytes))];
-        $answer = $this->exchange($question, $this->deadlineOf($question))[0];
-        foreach ($answer->isOk() ? Listing::read($answer->lines, 'LOCK') : [] as $lock) {
-            foreach (is_array($lock['holders'] ?? null) ? $lock['holders'] : [] as $holder) {
-                if (is_array($holder) && Listing::bytes($holder, 'owner') === $wanted->owner->bytes) {
-                    return ($holder['held_ms'] ?? PHP_INT_MAX) <= $elapsedMs;
-                }
+        // With no grace period, the locks end with the connection, and the server need not remember the session.
+        $goodbye = $this->id !== null && !$this->isHandedOn ? [Request::setTimeout(0)] : [];
+        $isDone = $this->connection?->isOpen() === true
+            && $this->connection->quit($goodbye, Deadline::in(self::GOODBYE));
+        if (!$isDone && $goodbye !== []) {
+            try {
+                $this->open(Deadline::in(self::GOODBYE))->quit($goodbye, Deadline::in(self::GOODBYE));
+            } catch (ElockException $problem) {
+                $this->log('info', 'elock: locks stay until their grace period is over: {problem}', $problem);
             }
         }
-        return false;
+        $this->connection?->close();
+        $this->begin();
     }
 
-    /** After a request for a lock was given up: leaves the queue, and gives back what was granted at that moment. */
-    private function takeBack(Acquisition $wanted): void
+    /** How often it was closed. */
+    public function closings(): int
     {
-        $answers = $this->connection?->withdraw(Deadline::in(self::GOODBYE)) ?? [];
-        $granted = $answers[$this->greeting] ?? null;
-        if ($granted?->isOk() !== true) {
-            return;
-        }
-        try {
-            $this->ask($wanted->giveBack);
-        } catch (ElockException $problem) {
-            $this->logger?->warning(
-                'elock: a lock was granted while it was given up, and stays until its lease ends: {problem}',
-                ['problem' => $problem->getMessage()],
-            );
-        }
+        return $this->closings;
     }
 
-    /**
-     * @param list<Request> $requests
-     * @return list<Answer>
-     */
-    private function exchange(array $requests, Deadline $deadline): array
+    public function log(string $level, string $message, \Throwable $problem): void
     {
-        if ($this->connection?->isBusy() === true) {
-            return $this->exchangeAside($requests, $deadline);
-        }
-        $greeting = [];
-        if ($this->connection?->isOpen() !== true) {
-            $this->connection = $this->open($deadline);
-            $greeting[] = Request::name($this->nameWord());
-        }
-        if ($this->id === null && array_filter($requests, static fn (Request $one): bool => $one->isOfSession) !== []) {
-            $greeting[] = Request::connId();
-        }
-        $this->greeting = count($greeting);
-        $connection = $this->connection;
-        try {
-            $connection->exchange([...$greeting, ...$requests], $deadline);
-        } finally {
-            $answers = $connection->answered();
-            $this->learn($greeting, $answers);
-        }
-        return array_slice($answers, $this->greeting);
+        $this->logger?->log($level, $message, ['problem' => $problem->getMessage(), 'exception' => $problem]);
     }
 
-    /**
-     * @param list<Request> $greeting
-     * @param list<Answer> $answers
-     */
-    private function learn(array $greeting, array $answers): void
+    /** From the answers to what was said before others' requests. */
+    private function learn(Exchange $asked): void
     {
-        foreach ($greeting as $position => $request) {
-            $answer = $answers[$position] ?? null;
+        foreach ($asked->greeting as $position => $request) {
+            $answer = $asked->answers[$position] ?? null;
             if ($answer === null) {
                 return;
             }
-            if ($request->isOfSession) {
-                $this->id = $answer->isOk() ? $answer->text : null;
-            } elseif (!$answer->isOk()) {
+            if ($request->key !== null) {
+                unset($this->owed[$request->key->bytes]);
+            } elseif (!$request->isOfSession && !$answer->isOk()) {
                 // Servers that do not know names may take an owner's lock for one of the connection.
                 $this->connection?->close();
                 throw UnsupportedException::because("$answer->code $answer->text");
+            } elseif ($request->line === 'conn_id') {
+                $this->id = $answer->isOk() ? $answer->text : null;
+            } elseif (!$answer->isOk()) {
+                $this->connection?->close();
+                throw $answer->exception();
             }
         }
     }
@@ -305,24 +276,32 @@ final class Session
     private function open(Deadline $deadline): Connection
     {
         $connection = $this->reach($deadline);
-        if ($this->id !== null) {
-            $answer = $connection->exchange([Request::resume($this->id)], $deadline)[0];
-            if ($answer->isOkOr(Answer::NOT_HELD)) {
-                $this->logger?->info('elock: the session goes on, with what it holds');
-                return $connection;
-            }
-            $this->logger?->warning(
-                'elock: the session is over; what it held is lost: {count} locks',
-                ['count' => count($this->heldTokens)],
-            );
-            $this->id = null;
-            $this->heldTokens = [];
+        if ($this->id === null) {
+            $this->owed = [];
+            return $connection;
         }
-        if ($this->options->grace !== null) {
-            $graceMs = (int)ceil($this->options->grace * 1000.0);
-            $connection->exchange([Request::setTimeout($graceMs)], $deadline)[0]->orThrow();
+        $asked = new Exchange([Request::resume($this->id)]);
+        $connection->run($asked, $deadline);
+        if ($asked->own()[0]->isOkOr(Answer::NOT_HELD)) {
+            $this->logger?->info('elock: the session goes on, with what it holds');
+            return $connection;
         }
+        $this->logger?->warning(
+            'elock: the session is over; what it held is lost: {count} locks',
+            ['count' => count($this->held)],
+        );
+        $this->begin();
         return $connection;
+    }
+
+    /** Another session. */
+    private function begin(): void
+    {
+        $this->connection = null;
+        $this->id = null;
+        $this->isHandedOn = false;
+        $this->held = [];
+        $this->owed = [];
     }
 
     private function reach(Deadline $deadline): Connection
@@ -339,24 +318,27 @@ final class Session
     }
 
     /**
-     * What a signal handler asks while another request is under way.
+     * What a signal handler asks while another request is under way: by a connection of its own.
      *
      * @param list<Request> $requests
      * @return list<Answer>
      */
-    private function exchangeAside(array $requests, Deadline $deadline): array
+    private function askAside(array $requests): array
     {
         foreach ($requests as $request) {
             if ($request->isOfSession) {
                 throw new \LogicException(
-                    'a signal handler can ask for nothing of this connection while another request is under way',
+                    'while another request is under way, a signal handler can ask for nothing of this connection\'s own'
+                    . ' locks; for those of an owner it can',
                 );
             }
         }
+        $deadline = Deadline::in($this->options->timeout);
         $connection = $this->reach($deadline);
-        $answers = $connection->exchange($requests, $deadline);
+        $asked = new Exchange($requests);
+        $connection->run($asked, $deadline);
         $connection->quit([], Deadline::in(self::GOODBYE));
-        return $answers;
+        return $asked->own();
     }
 
     /** In a forked process: its parent's connection and locks are the parent's. */
@@ -367,18 +349,9 @@ final class Session
             return;
         }
         $this->pid = $pid;
-        $this->connection?->close();
-        $this->connection = null;
-        $this->id = null;
-        $this->isHandedOn = false;
-        $this->heldTokens = [];
-    }
-
-    /** @param list<Request> $requests */
-    private function deadlineOf(array $requests): Deadline
-    {
-        $wait = array_sum(array_map(static fn (Request $request): float => $request->wait, $requests));
-        return Deadline::in($wait + $this->options->timeout);
+        $this->connection?->leaveToParent();
+        $this->isUnderWay = false;
+        $this->begin();
     }
 
     private function nameWord(): Word

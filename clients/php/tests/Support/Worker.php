@@ -5,8 +5,8 @@ declare(strict_types=1);
 namespace Elock\Tests\Support;
 
 /**
- * Another PHP process, which is told a line and answers by a line. Its script reads standard input, and says nothing but
- * answers. Killed with this object.
+ * Another PHP process, which is told a line and answers by a line. Its script reads standard input, and says nothing
+ * but answers. Killed with this object.
  */
 final class Worker
 {

@@ -1,0 +1,44 @@
+<?php
+
+declare(strict_types=1);
+
+namespace Elock;
+
+/**
+ * Requests that are sent in one packet, and the answers that have come so far: also when it broke in the middle.
+ *
+ * @internal
+ */
+final class Exchange
+{
+    /** Whether the server may have got any of it. */
+    public bool $isSent = false;
+    /** @var list<Request> what the connection says before, for itself */
+    public array $greeting = [];
+    /** @var list<Answer> to the greeting and to the requests */
+    public array $answers = [];
+
+    /** @param list<Request> $requests */
+    public function __construct(public readonly array $requests)
+    {
+    }
+
+    /** The first request without an answer; null: all have one. */
+    public function next(): ?Request
+    {
+        $position = count($this->answers) - count($this->greeting);
+        return $position < 0 ? $this->greeting[count($this->answers)] : $this->requests[$position] ?? null;
+    }
+
+    /** The answer to one of the requests; null: it has none. */
+    public function answer(int $position): ?Answer
+    {
+        return $this->answers[count($this->greeting) + $position] ?? null;
+    }
+
+    /** @return list<Answer> to the requests */
+    public function own(): array
+    {
+        return $this->greeting === [] ? $this->answers : array_slice($this->answers, count($this->greeting));
+    }
+}
