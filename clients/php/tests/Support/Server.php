@@ -15,10 +15,13 @@ final class Server
     private string $listen = '127.0.0.1:0';
     /** @var resource|null */
     private $process = null;
+    /** Whose server it is: a forked child that ends does not end it. */
+    private readonly int $pid;
 
     /** @param list<string> $flags */
     private function __construct(private readonly array $flags, private readonly bool $hasStore)
     {
+        $this->pid = (int)getmypid();
         $this->directory = sys_get_temp_dir() . '/elock-php-' . bin2hex(random_bytes(6));
         mkdir($this->directory);
         $this->run();
@@ -38,6 +41,9 @@ final class Server
 
     public function __destruct()
     {
+        if ($this->pid !== getmypid()) {
+            return;
+        }
         $this->kill();
         foreach (glob("$this->directory/{,data/}*", GLOB_BRACE) ?: [] as $file) {
             is_file($file) && unlink($file);

@@ -17,10 +17,13 @@ final class Worker
     /** @var array<int, resource> */
     private array $pipes = [];
     private string $unread = '';
+    /** Whose worker it is: a forked child that ends does not end it. */
+    private readonly int $parent;
 
     /** @param list<string> $arguments */
     public function __construct(string $script, array $arguments = [], array $environment = [])
     {
+        $this->parent = (int)getmypid();
         $command = [PHP_BINARY, '-d', 'display_errors=stderr', '-d', 'max_execution_time=0', $script, ...$arguments];
         $pipes = [['pipe', 'r'], ['pipe', 'w'], STDERR];
         $process = proc_open($command, $pipes, $this->pipes, null, $environment + getenv());
@@ -32,7 +35,9 @@ final class Worker
 
     public function __destruct()
     {
-        $this->kill();
+        if ($this->parent === getmypid()) {
+            $this->kill();
+        }
     }
 
     public function pid(): int
