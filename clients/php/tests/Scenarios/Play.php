@@ -12,9 +12,10 @@ final class Play
 {
     /**
      * @param bool $hasStore whether the server keeps its locks over a restart
-     * @param float|null $timeout how long an answer may take, in seconds
+     * @param float $timeout how long an answer may take, in seconds; those of a server that does not stand still come
+     *     well within
      */
-    public function __construct(public readonly bool $hasStore = false, public readonly ?float $timeout = null)
+    public function __construct(public readonly bool $hasStore = false, public readonly float $timeout = 20.0)
     {
     }
 }

@@ -35,13 +35,11 @@ final class Scenarios
      * @return array<string, string> what was other than the scenario has it, by its step
      * @throws NotOffered the framework cannot play it
      */
-    public static function play(string $scenario, string $driver, ?string $fault = null, float $patience = 30.0): array
+    public static function play(Job $job): array
     {
-        $method = self::all()[$scenario];
+        $method = self::all()[$job->scenario];
         $play = ($method->getAttributes(Play::class)[0] ?? null)?->newInstance() ?? new Play();
-        $world = $play->timeout === null
-            ? new World($driver, $fault, $patience, $play->hasStore)
-            : new World($driver, $fault, $patience, $play->hasStore, $play->timeout);
+        $world = new World($job, $play);
         $method->invoke($method->getDeclaringClass()->newInstance(), $world);
         return $world->deviations;
     }

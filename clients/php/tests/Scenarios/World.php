@@ -16,8 +16,7 @@ use Elock\Tests\Scenarios\Drivers\Drivers;
 final class World
 {
     private const NAP_US = 3000;
-    /** Answers of a server that does not stand still come well within, in seconds. */
-    private const TIMEOUT = 20.0;
+    private const WAITING = 'how many wait';
 
     /** @var array<string, string> what was seen, by the step, where another thing was expected */
     public array $deviations = [];
@@ -27,18 +26,11 @@ final class World
     private array $processes = [];
     private ?Process $reader = null;
 
-    /**
-     * @param string|null $fault one of {@see Faults\Fault}
-     * @param float $patience how long to wait for what surely comes, in seconds
-     */
-    public function __construct(
-        public readonly string $driver,
-        private readonly ?string $fault = null,
-        private readonly float $patience = 30.0,
-        bool $hasStore = false,
-        private readonly float $timeout = self::TIMEOUT,
-    ) {
-        $this->backend = Drivers::isOnRedis($driver) ? new RedisBackend($hasStore) : new ElockBackend($hasStore);
+    public function __construct(private readonly Job $job, private readonly Play $play)
+    {
+        $this->backend = Drivers::isOnRedis($job->driver)
+            ? new RedisBackend($play->hasStore)
+            : new ElockBackend($play->hasStore);
         $this->directory = sys_get_temp_dir() . '/elock-scenario-' . bin2hex(random_bytes(6));
         mkdir($this->directory);
     }
@@ -54,18 +46,17 @@ final class World
 
     public function process(): Process
     {
-        return $this->processes[] = new Process([
-            'driver' => $this->driver,
-            'address' => $this->backend->address(),
-            'timeout' => $this->timeout,
-            'fault' => $this->fault,
-        ], $this->patience);
+        return $this->processes(1)[0];
     }
 
-    /** @return list<Process> */
+    /** @return list<Process> all at once: they take their time to begin */
     public function processes(int $count): array
     {
-        return array_map(fn (): Process => $this->process(), range(1, $count));
+        $processes = array_map(fn (): Process => $this->begin(), range(1, $count));
+        foreach ($processes as $process) {
+            $process->hear();
+        }
+        return $processes;
     }
 
     /** Notes what is seen, unless it is as expected, or the framework does not tell. */
@@ -79,20 +70,20 @@ final class World
     /** By framework, where they mean different things by the same word. */
     public function either(string $inSymfony, string $elsewhere): string
     {
-        return Drivers::isSymfony($this->driver) ? $inSymfony : $elsewhere;
+        return Drivers::isSymfony($this->job->driver) ? $inSymfony : $elsewhere;
     }
 
     /** A wait that is long enough, in the framework's way. */
     public function longWait(): float
     {
-        return Drivers::isSymfony($this->driver) ? 0.0 : 60.0;
+        return Drivers::isSymfony($this->job->driver) ? 0.0 : 60.0;
     }
 
     /** Comes back when all of these wait, and notes if one does not. They are all that wait. */
     public function allWait(RemoteLock ...$locks): void
     {
         $ends = $this->end();
-        while (true) {
+        while (!isset($this->deviations[self::WAITING])) {
             foreach ($locks as $position => $lock) {
                 if ($lock->isBack()) {
                     $this->see("waiter $position waits", 'yes', 'no');
@@ -104,7 +95,7 @@ final class World
                 return;
             }
             if (hrtime(true) > $ends) {
-                $this->see('they wait', (string)count($locks), (string)$waiters);
+                $this->see(self::WAITING, (string)count($locks), (string)$waiters);
                 return;
             }
             usleep(self::NAP_US);
@@ -142,8 +133,18 @@ final class World
         return $this->backend;
     }
 
+    private function begin(): Process
+    {
+        return $this->processes[] = new Process([
+            'driver' => $this->job->driver,
+            'address' => $this->backend->address(),
+            'timeout' => $this->play->timeout,
+            'fault' => $this->job->fault,
+        ], $this->job->patience);
+    }
+
     private function end(): int
     {
-        return hrtime(true) + (int)($this->patience * 1e9);
+        return hrtime(true) + (int)($this->job->patience * 1e9);
     }
 }

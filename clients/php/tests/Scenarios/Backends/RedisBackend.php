@@ -85,7 +85,13 @@ final class RedisBackend implements Backend
 
     public function signal(int $signal): void
     {
-        $this->process !== null && proc_terminate($this->process, $signal);
+        if ($this->process === null) {
+            return;
+        }
+        proc_terminate($this->process, $signal);
+        while ($signal === SIGSTOP && !proc_get_status($this->process)['stopped']) {
+            usleep(1000);
+        }
     }
 
     private function answers(): bool

@@ -68,7 +68,7 @@ final class Outages
         $world->see('still', Outcome::MINE, $successors->isMine());
     }
 
-    #[Play(timeout: 1.0)]
+    #[Play(timeout: 3.0)]
     public function aServerThatStandsStill(World $world): void
     {
         [$here, $there, $third] = $world->processes(3);
@@ -88,7 +88,7 @@ final class Outages
         }));
     }
 
-    #[Play(timeout: 1.0)]
+    #[Play(timeout: 3.0)]
     public function askedAgainAfterItStoodStill(World $world): void
     {
         [$here, $there] = $world->processes(2);
@@ -104,7 +104,7 @@ final class Outages
         $world->see('released', Outcome::RELEASED, $lock->release());
     }
 
-    #[Play(timeout: 1.0)]
+    #[Play(timeout: 3.0)]
     public function noServer(World $world): void
     {
         [$here, $there] = $world->processes(2);

@@ -8,6 +8,7 @@ use Elock\Client;
 use Elock\Laravel\ElockLockProvider;
 use Elock\Options;
 use Elock\Symfony\ElockStore;
+use Elock\Tests\Scenarios\Backends\RedisBackend;
 use Elock\Tests\Scenarios\Driver;
 use Elock\Tests\Scenarios\Faults\Fault;
 use Illuminate\Cache\RedisStore as LaravelRedis;
@@ -53,7 +54,7 @@ final class Drivers
                 return "$class is not installed";
             }
         }
-        return null;
+        return self::isOnRedis($driver) && !RedisBackend::isInstalled() ? 'redis-server is not installed' : null;
     }
 
     /**
