@@ -75,10 +75,15 @@ final class Server
         $this->end(SIGKILL);
     }
 
+    /** After SIGSTOP, it stands still until SIGCONT: comes back when it does. */
     public function signal(int $signal): void
     {
-        if ($this->process !== null) {
-            proc_terminate($this->process, $signal);
+        if ($this->process === null) {
+            return;
+        }
+        proc_terminate($this->process, $signal);
+        while ($signal === SIGSTOP && !proc_get_status($this->process)['stopped']) {
+            usleep(1000);
         }
     }
 
