@@ -82,6 +82,7 @@ final class Server
             return;
         }
         proc_terminate($this->process, $signal);
+        // This is told once.
         while ($signal === SIGSTOP && !proc_get_status($this->process)['stopped']) {
             usleep(1000);
         }
@@ -91,9 +92,6 @@ final class Server
     public function pause(): void
     {
         $this->signal(SIGSTOP);
-        while ($this->process !== null && !proc_get_status($this->process)['stopped']) {
-            usleep(500);
-        }
     }
 
     public function goOn(): void
