@@ -116,6 +116,25 @@ final class BreakTest extends TestCase
         self::assertTrue($a->isHeld() && $b->isHeld() && $lock->isHeld() && $first->isHeld());
     }
 
+    /** A session whose id nobody knows would keep the lock until its grace period is over. */
+    public function testTheFirstAnswerIsLost(): void
+    {
+        foreach ([0.0, 5.0] as $wait) {
+            foreach ([1, 2] as $lost) {
+                $client = new Client($this->proxy->address());
+                $this->proxy->tell("lose $lost");
+                try {
+                    self::assertTrue($client->lock('k', $wait)->release());
+                } catch (ConnectionException) {
+                    self::assertSame(0.0, $wait);
+                    self::assertFalse($client->unlock('k'), 'it is given back first');
+                }
+                $this->proxy->tell('lose 0');
+                self::assertNull($this->observer->holder('k'));
+            }
+        }
+    }
+
     public function testTheAnswerToAReleaseIsLost(): void
     {
         foreach ([$this->client, $this->client->owner()] as $holder) {

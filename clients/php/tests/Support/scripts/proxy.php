@@ -59,6 +59,8 @@ while (true) {
                 continue;
             }
             if ($certificate !== null) {
+                // Records as long as TLS has them.
+                stream_set_chunk_size($client, 65536);
                 stream_set_blocking($client, true);
                 if (@stream_socket_enable_crypto($client, true, STREAM_CRYPTO_METHOD_TLS_SERVER) !== true) {
                     fclose($client);
