@@ -10,8 +10,8 @@ use Elock\Exception\RefusedException;
 
 /**
  * A connection to an elockd server, and what it holds. It connects when it is first used; resumes its session when
- * the connection broke, so that locks outlive that; and begins anew in a forked process (with `tls://`, the end of such a
- * process ends its parent's connection, too, which the parent then resumes).
+ * the connection broke, so that locks outlive that; and begins anew in a forked process (with `tls://`, the end of such
+ * a process ends its parent's connection, too, which the parent then resumes).
  *
  *     $client = Client::connect('tcp://127.0.0.1:11400');
  *     $lock = $client->lock('report', wait: 60);
@@ -126,7 +126,7 @@ final class Client extends Holder
     /** How long locks of this connection outlive it when it breaks, from now on. */
     public function setGrace(float $seconds): void
     {
-        $this->ask(Request::setTimeout((int)ceil($seconds * 1000.0)))->orThrow();
+        $this->session->setGrace($seconds);
     }
 
     /**

@@ -70,10 +70,15 @@ final class Connection
     /** Whether it can be used. One that rested may be gone, which is better known before anything is asked. */
     public function isOpen(): bool
     {
-        if ($this->stream !== null && hrtime(true) - $this->lastUsed > self::RESTED && $this->hasNews()) {
+        if ($this->stream !== null && hrtime(true) - $this->lastUsed > self::RESTED && $this->isGone()) {
             $this->close();
         }
         return $this->stream !== null;
+    }
+
+    public function isClosed(): bool
+    {
+        return $this->stream === null;
     }
 
     /**
@@ -101,13 +106,18 @@ final class Connection
     }
 
     /**
-     * Says goodbye, and lets the server close first: whoever closes first keeps the port for a minute.
+     * Says goodbye, and lets the server close first: whoever closes first keeps the port for a minute. Where that can
+     * be had without waiting for the server, it is.
      *
      * @param list<Request> $requests what to send before that
      * @return bool whether all of it was done
      */
     public function quit(array $requests, Deadline $deadline): bool
     {
+        if ($requests === [] && ($this->stream === null || $this->keepsNoPort())) {
+            $this->close();
+            return true;
+        }
         $asked = new Exchange([...$requests, Request::quit()]);
         try {
             $this->run($asked, $deadline);
@@ -175,12 +185,14 @@ final class Connection
         }
         $asked->isSent = $unsent !== '';
         while ($unsent !== '') {
-            $sent = @fwrite($this->stream(), $unsent);
+            $sent = @fwrite($this->stream ?? $this->stream(), $unsent);
             if ($sent === strlen($unsent)) {
                 return;
             }
             if ($sent === false) {
-                // The reason may be there to read, such as a refusal; what is read is no answer to what was not sent.
+                // The server may have said why.
+                $this->unread .= (string)@fread($this->stream(), self::CHUNK);
+                str_contains($this->unread, "\n") && $this->readAnswers($asked, $deadline);
                 throw new ConnectionException("the connection to $this->address is gone");
             }
             $unsent = $sent === 0 ? $unsent : substr($unsent, $sent);
@@ -216,8 +228,10 @@ final class Connection
 
     private function line(Deadline $deadline): string
     {
-        while (($end = strpos($this->unread, "\n")) === false) {
-            if (strlen($this->unread) > self::LONGEST_LINE) {
+        $looked = 0;
+        while (($end = strpos($this->unread, "\n", $looked)) === false) {
+            $looked = strlen($this->unread);
+            if ($looked > self::LONGEST_LINE) {
                 throw new ConnectionException("$this->address is no eLock server: its line has no end");
             }
             $this->unread .= $this->receive($deadline);
@@ -230,12 +244,12 @@ final class Connection
     /** Some bytes, but never none. */
     private function receive(Deadline $deadline): string
     {
-        if ($deadline->isOver()) {
-            // Also of a server that never stops talking.
-            throw $this->late();
-        }
         // What TLS has read ahead, the system does not tell of.
         $bytes = $this->isEncrypted ? $this->received() : '';
+        if ($bytes !== '' && $deadline->isOver()) {
+            // A server that never stops talking.
+            throw $this->late();
+        }
         while ($bytes === '') {
             $this->await(false, $deadline);
             $bytes = $this->received();
@@ -265,7 +279,7 @@ final class Connection
             if ($left === 0.0) {
                 throw $this->late();
             }
-            $read = [$this->stream()];
+            $read = [$this->stream ?? $this->stream()];
             $write = $toSend ? $read : null;
             $except = null;
             $ready = @stream_select($read, $write, $except, 0, (int)ceil(min($left, self::SLICE) * 1e6));
@@ -280,12 +294,27 @@ final class Connection
         return $read !== [];
     }
 
-    /** Whether there is anything to read, where nothing was asked: the end, as a rule. */
-    private function hasNews(): bool
+    /** Whether the end of the connection, from this side, leaves no port in use. All answers have been read. */
+    private function keepsNoPort(): bool
+    {
+        if (!$this->address->isTcp() || $this->isEncrypted || !function_exists('socket_import_stream')) {
+            return !$this->address->isTcp();
+        }
+        $socket = @socket_import_stream($this->stream());
+        return $socket instanceof \Socket
+            && @socket_set_option($socket, SOL_SOCKET, SO_LINGER, ['l_onoff' => 1, 'l_linger' => 0]);
+    }
+
+    /** Whether it has ended, or says what nobody asked for. (TLS has things of its own to say.) */
+    private function isGone(): bool
     {
         $read = [$this->stream()];
         $none = null;
-        return $this->unread !== '' || @stream_select($read, $none, $none, 0) === 1;
+        try {
+            return @stream_select($read, $none, $none, 0) === 1 && $this->received() !== '';
+        } catch (ConnectionException) {
+            return true;
+        }
     }
 
     private function late(): TimeoutException

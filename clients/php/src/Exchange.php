@@ -23,6 +23,17 @@ final class Exchange
     {
     }
 
+    /** Whether any of it is about what the connection's session holds. */
+    public function isOfSession(): bool
+    {
+        foreach ($this->requests as $request) {
+            if ($request->isOfSession) {
+                return true;
+            }
+        }
+        return false;
+    }
+
     /** The first request without an answer; null: all have one. */
     public function next(): ?Request
     {

@@ -38,6 +38,7 @@ final class Session
     private array $held = [];
     /** @var array<array-key, Word> locks that the session may hold though nobody wants them */
     private array $owed = [];
+    private ?float $grace;
     private int $pid;
     private readonly ?LoggerInterface $logger;
 
@@ -45,6 +46,7 @@ final class Session
     public function __construct(private readonly array $addresses, public readonly Options $options)
     {
         $this->pid = (int)getmypid();
+        $this->grace = $options->grace;
         $this->logger = $options->logger;
     }
 
@@ -80,7 +82,7 @@ final class Session
         if ($this->isUnderWay) {
             return $this->askAside($requests);
         }
-        $isKept = $this->connection?->isOpen() === true;
+        $isKept = $this->connection?->isClosed() === false;
         $asked = new Exchange($requests);
         try {
             $this->run($asked);
@@ -129,17 +131,14 @@ final class Session
                 $this->connection = null;
                 $this->connection = $this->open($deadline);
                 $asked->greeting[] = Request::name($this->nameWord());
-                if ($this->id === null && $this->options->grace !== null) {
-                    $asked->greeting[] = Request::setTimeout((int)ceil($this->options->grace * 1000.0));
+                if ($this->id === null && $this->grace !== null) {
+                    $asked->greeting[] = Request::setTimeout((int)ceil($this->grace * 1000.0));
                 }
             }
-            if ($this->id === null) {
-                foreach ($asked->requests as $request) {
-                    if ($request->isOfSession) {
-                        $asked->greeting[] = Request::connId();
-                        break;
-                    }
-                }
+            if ($this->id === null && $asked->isOfSession()) {
+                // Known before there is a lock: nobody could resume a session whose id was lost on its way.
+                $asked->greeting[] = Request::connId();
+                $this->greet($asked, $deadline);
             }
             foreach ($this->owed as $key) {
                 $asked->greeting[] = Request::unlock($key);
@@ -174,6 +173,13 @@ final class Session
         $this->isHandedOn = false;
         $this->held = [];
         $this->owed = [];
+    }
+
+    /** For this session, and for the one that follows if it is lost. */
+    public function setGrace(float $seconds): void
+    {
+        $this->ask([Request::setTimeout((int)ceil($seconds * 1000.0))])[0]->orThrow();
+        $this->grace = $seconds;
     }
 
     /** The token by which this session holds the key, as far as it knows. */
@@ -249,16 +255,31 @@ final class Session
         $this->logger?->log($level, $message, ['problem' => $problem->getMessage(), 'exception' => $problem]);
     }
 
+    /** Says what there is to say before these requests in a packet of its own. */
+    private function greet(Exchange $asked, Deadline $deadline): void
+    {
+        $greeting = new Exchange([]);
+        $greeting->greeting = $asked->greeting;
+        $asked->greeting = [];
+        try {
+            $this->connection?->run($greeting, $deadline);
+        } finally {
+            $this->learn($greeting);
+        }
+    }
+
     /** From the answers to what was said before others' requests. */
     private function learn(Exchange $asked): void
     {
         foreach ($asked->greeting as $position => $request) {
             $answer = $asked->answers[$position] ?? null;
-            if ($answer === null) {
+            if ($answer === null || $answer->code === Answer::STOPPING) {
                 return;
             }
             if ($request->key !== null) {
-                unset($this->owed[$request->key->bytes]);
+                if ($answer->isOk() || $answer->code === Answer::NOT_HELD) {
+                    unset($this->owed[$request->key->bytes]);
+                }
             } elseif (!$request->isOfSession && !$answer->isOk()) {
                 // Servers that do not know names may take an owner's lock for one of the connection.
                 $this->connection?->close();
@@ -325,17 +346,15 @@ final class Session
      */
     private function askAside(array $requests): array
     {
-        foreach ($requests as $request) {
-            if ($request->isOfSession) {
-                throw new \LogicException(
-                    'while another request is under way, a signal handler can ask for nothing of this connection\'s own'
-                    . ' locks; for those of an owner it can',
-                );
-            }
+        $asked = new Exchange($requests);
+        if ($asked->isOfSession()) {
+            throw new \LogicException(
+                'while another request is under way, a signal handler can ask for nothing of this connection\'s own'
+                . ' locks; for those of an owner it can',
+            );
         }
         $deadline = Deadline::in($this->options->timeout);
         $connection = $this->reach($deadline);
-        $asked = new Exchange($requests);
         $connection->run($asked, $deadline);
         $connection->quit([], Deadline::in(self::GOODBYE));
         return $asked->own();

@@ -87,6 +87,20 @@ final class Server
         }
     }
 
+    /** Stands still from now on. */
+    public function pause(): void
+    {
+        $this->signal(SIGSTOP);
+        while ($this->process !== null && !proc_get_status($this->process)['stopped']) {
+            usleep(500);
+        }
+    }
+
+    public function goOn(): void
+    {
+        $this->signal(SIGCONT);
+    }
+
     /** At the same addresses, after a stop or a kill. Comes back when it answers. */
     public function run(): void
     {

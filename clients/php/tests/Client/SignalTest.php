@@ -1,0 +1,178 @@
+<?php
+
+declare(strict_types=1);
+
+namespace Elock\Tests\Client;
+
+use Elock\Client;
+use Elock\Exception\LostException;
+use Elock\Tests\Support\Server;
+use Elock\Tests\Support\Wait;
+use Elock\Tests\Support\Worker;
+use PHPUnit\Framework\TestCase;
+
+/**
+ * @requires extension pcntl
+ */
+final class SignalTest extends TestCase
+{
+    private static Server $server;
+    private Client $client;
+    private Client $other;
+
+    public static function setUpBeforeClass(): void
+    {
+        self::$server = Server::start();
+    }
+
+    protected function setUp(): void
+    {
+        $this->client = Client::connect(self::$server->tcp());
+        $this->other = Client::connect(self::$server->unix());
+    }
+
+    protected function tearDown(): void
+    {
+        pcntl_alarm(0);
+        pcntl_async_signals(false);
+        pcntl_signal(SIGALRM, SIG_DFL);
+        pcntl_signal(SIGUSR1, SIG_DFL);
+        $this->client->close();
+        $this->other->close();
+    }
+
+    /** @return iterable<string, array{bool}> */
+    public static function modes(): iterable
+    {
+        yield 'as the client looks for them' => [false];
+        yield 'as they come' => [true];
+    }
+
+    /**
+     * It releases what is waited for; so if it ran at the end of the wait, it would be too late.
+     *
+     * @dataProvider modes
+     */
+    public function testAHandlerRunsDuringTheWait(bool $isAsync): void
+    {
+        $held = $this->other->lock('k');
+        pcntl_async_signals($isAsync);
+        pcntl_signal(SIGALRM, static function () use ($held): void {
+            $held->release();
+        });
+        pcntl_alarm(1);
+        self::assertTrue($this->client->lock('k', 20.0)->release());
+    }
+
+    /** @dataProvider modes */
+    public function testAHandlerThatThrowsLeavesTheQueue(bool $isAsync): void
+    {
+        $held = $this->other->lock('k');
+        $mine = $this->client->lock('mine');
+        pcntl_async_signals($isAsync);
+        pcntl_signal(SIGALRM, static fn () => throw new \DomainException('enough'));
+        $acts = [
+            fn () => $this->client->lock('k', 60.0),
+            fn () => $this->client->owner()->lock('k', 60.0, 60.0),
+            fn () => $this->client->lockAll(['j', 'k'], 60.0),
+            fn () => $this->client->nextHolder('k', $this->client->holder('k'), 60.0),
+        ];
+        foreach ($acts as $act) {
+            pcntl_alarm(1);
+            try {
+                $act();
+                self::fail('it is held');
+            } catch (\DomainException) {
+            }
+            self::assertSame(0, Wait::waiters($this->other, 'k'));
+            self::assertNull($this->client->holder('j'));
+            self::assertTrue($mine->isHeld());
+        }
+        self::assertTrue($held->release());
+        self::assertTrue($this->client->lock('k')->release());
+        self::assertTrue($mine->release());
+    }
+
+    /** @dataProvider modes */
+    public function testAHeartbeat(bool $isAsync): void
+    {
+        $held = $this->other->lock('k');
+        $owned = $this->client->owner()->lock('owned', 0.0, 60.0);
+        $own = $this->client->lock('own');
+        $caught = null;
+        pcntl_async_signals($isAsync);
+        pcntl_signal(SIGALRM, function () use ($held, $owned, $own, &$caught): void {
+            $owned->expire(600.0);
+            try {
+                $own->expire(600.0);
+            } catch (\LogicException $caught) {
+            }
+            $held->release();
+        });
+        pcntl_alarm(1);
+        $lock = $this->client->lock('k', 20.0);
+        self::assertStringContainsString('while another request is under way', (string)$caught?->getMessage());
+        self::assertNotInstanceOf(LostException::class, $caught);
+        foreach ($this->other->locks('owned') as $listed) {
+            self::assertGreaterThan(60_000, $listed['holders'][0]['lease_left_ms']);
+        }
+        self::assertTrue($own->isHeld());
+        self::assertTrue($owned->release() && $own->release() && $lock->release());
+    }
+
+    public function testAHandlerThatClosesTheClient(): void
+    {
+        $held = $this->other->lock('k');
+        $this->client->lock('mine');
+        pcntl_signal(SIGALRM, fn () => $this->client->close());
+        pcntl_alarm(1);
+        try {
+            $this->client->lock('k', 60.0);
+            self::fail('it is held');
+        } catch (\Elock\Exception\ConnectionException) {
+        }
+        self::assertSame(0, Wait::waiters($this->other, 'k'));
+        self::assertNull($this->other->holder('mine'));
+        self::assertTrue($held->release());
+    }
+
+    public function testAHandlerThatEndsTheProcess(): void
+    {
+        $held = $this->other->lock('kept');
+        $leaver = new Worker(__DIR__ . '/scripts/leaver.php', [self::$server->tcp()]);
+        self::assertSame('ready', $leaver->hear());
+        Wait::forWaiters($this->other, 'kept');
+        $leaver->signal(SIGUSR1);
+        self::assertSame(3, $leaver->finish());
+        self::assertSame(0, Wait::waiters($this->other, 'kept'));
+        self::assertNull($this->other->holder('left'), 'its locks end with its client');
+        self::assertTrue($held->release());
+    }
+
+    /** A lock that is granted at the very moment at which the wait is given up is given back. */
+    public function testGrantedAndGivenUpAtOnce(): void
+    {
+        $rounds = 150 * (int)(getenv('ELOCK_ROUNDS') ?: 1);
+        $signaller = new Worker(__DIR__ . '/scripts/signaller.php', [self::$server->unix(), (string)getmypid()]);
+        $isWaiting = false;
+        pcntl_signal(SIGUSR1, static function () use (&$isWaiting): void {
+            $isWaiting && throw new \DomainException('enough');
+        });
+        $holders = [$this->client, $this->client->owner('racer')];
+        for ($round = 0; $round < $rounds; $round++) {
+            self::assertIsNumeric($signaller->ask('take it'));
+            $holder = $holders[$round % 2];
+            try {
+                $isWaiting = true;
+                $signaller->tell('let it go');
+                $lock = $holder->lock('race', 20.0, 60.0);
+                $isWaiting = false;
+                self::assertTrue($lock->release());
+            } catch (\DomainException) {
+                $isWaiting = false;
+            }
+            self::assertSame('done', $signaller->hear());
+            self::assertNull($this->other->holder('race'), "round $round");
+        }
+    }
+}
