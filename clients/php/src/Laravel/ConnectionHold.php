@@ -41,7 +41,7 @@ final class ConnectionHold implements Hold
         }
     }
 
-    public function take(float $wait, ?float $lease): void
+    public function take(float $wait, float $lease): void
     {
         $this->lock = $this->client->lock($this->name, $wait, $lease);
     }
@@ -51,7 +51,7 @@ final class ConnectionHold implements Hold
         return $this->lock?->release() ?? false;
     }
 
-    public function refresh(?float $lease): bool
+    public function refresh(float $lease): bool
     {
         try {
             $this->lock?->expire($lease);

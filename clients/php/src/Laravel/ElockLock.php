@@ -208,6 +208,16 @@ final class ElockLock extends Lock
         return $this;
     }
 
+    /**
+     * As Laravel's own locks tell it: which of the application's connections keeps the lock. There is one.
+     *
+     * @return string
+     */
+    public function getConnectionName()
+    {
+        return 'default';
+    }
+
     /** @throws \LogicException always */
     public function __serialize(): array
     {
@@ -228,12 +238,13 @@ final class ElockLock extends Lock
         return $holder === null ? null : $holder->owner ?? "#$holder->session";
     }
 
-    private function lease(): ?float
+    /** In seconds; 0 and less: none. */
+    private function lease(): float
     {
         $seconds = Seconds::of($this->seconds);
         if ($seconds > 0.0) {
             return $seconds;
         }
-        return $this->isBound || $this->defaultSeconds <= 0 ? null : (float)$this->defaultSeconds;
+        return $this->isBound ? 0.0 : (float)$this->defaultSeconds;
     }
 }

@@ -26,7 +26,7 @@ final class OwnerHold implements Hold
         $this->owner = $client->naming()->owner($owner);
     }
 
-    public function take(float $wait, ?float $lease): void
+    public function take(float $wait, float $lease): void
     {
         $wanted = Acquisition::lock($this->key, $wait, $this->owner, Request::milliseconds($lease));
         $this->client->acquire($wanted)[0]->orThrow();
@@ -37,7 +37,7 @@ final class OwnerHold implements Hold
         return $this->ask(Request::unlock($this->key, $this->owner))->isOk();
     }
 
-    public function refresh(?float $lease): bool
+    public function refresh(float $lease): bool
     {
         return $this->ask(Request::expire($this->key, Request::milliseconds($lease), $this->owner))->isOk();
     }

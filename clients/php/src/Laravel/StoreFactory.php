@@ -32,25 +32,31 @@ final class StoreFactory
     {
         /** @var CacheManager $caches */
         $caches = $this->app->make('cache');
-        return $caches->repository($this->store($caches, $config), $config);
+        [$name, $settings] = $this->asWritten($config);
+        // Whoever finds a lock's store again by the name of its cache has to find this one.
+        return $caches->repository($this->store($caches, $settings), ['store' => $name] + $settings);
     }
 
-    /** @param array<string, mixed> $config */
-    private function store(CacheManager $caches, array $config): Store
+    /** @param array<array-key, mixed> $settings */
+    private function store(CacheManager $caches, array $settings): Store
     {
         $locks = $this->app->make(ElockLockProvider::class);
-        $name = $this->nameOfInner($config);
-        if ($name === null) {
-            return $this->redis($locks, $config);
+        $name = $settings['store'] ?? null;
+        if (!is_string($name)) {
+            return $this->redis($locks, $settings);
         }
         $inner = $this->setting("cache.stores.$name");
-        if (is_array($inner) && ($inner['driver'] ?? null) === 'redis') {
+        $driver = is_array($inner) ? $inner['driver'] ?? null : null;
+        if ($driver === self::DRIVER) {
+            throw new \InvalidArgumentException("the cache store [$name] has elock's locks itself: name another one");
+        }
+        if (is_array($inner) && $driver === 'redis') {
             return $this->redis($locks, $inner);
         }
-        return new ElockStore($locks, $caches->store($name)->getStore(), $this->prefix($config));
+        return new ElockStore($locks, $caches->store($name)->getStore(), $this->prefix($settings));
     }
 
-    /** @param array<string, mixed> $config */
+    /** @param array<array-key, mixed> $config */
     private function redis(LockProvider $locks, array $config): ElockRedisStore
     {
         $connection = $config['connection'] ?? 'default';
@@ -64,30 +70,30 @@ final class StoreFactory
     }
 
     /**
-     * Laravel since 10 gives a store its own name as `store` where it has none.
+     * The name and the settings of the store. Laravel since 10 gives a store its own name as `store` where it has none,
+     * and older ones do not tell the name.
      *
      * @param array<string, mixed> $config
+     * @return array{string, array<array-key, mixed>}
      */
-    private function nameOfInner(array $config): ?string
+    private function asWritten(array $config): array
     {
-        $name = $config['store'] ?? null;
-        if (!is_string($name)) {
-            return null;
+        $all = $this->setting('cache.stores');
+        $stores = array_filter(is_array($all) ? $all : [], is_array(...));
+        foreach ([false, true] as $isCompleted) {
+            foreach ($stores as $name => $settings) {
+                if (($isCompleted ? $settings + ['store' => $name] : $settings) == $config) {
+                    return [(string)$name, $settings];
+                }
+            }
         }
-        $named = $this->setting("cache.stores.$name");
-        if ($named === null && $name === ($config['name'] ?? 'ondemand')) {
-            return null;
-        }
-        if (!is_array($named) || ($named['driver'] ?? null) !== self::DRIVER) {
-            return $name;
-        }
-        if ($named + ['store' => $name] != $config) {
-            throw new \InvalidArgumentException("the cache store [$name] has elock's locks itself: name another one");
-        }
-        return null;
+        // One that was built on demand.
+        $name = is_string($config['name'] ?? null) ? $config['name'] : 'ondemand';
+        $isCompleted = ($config['store'] ?? null) === $name;
+        return [$name, $isCompleted ? array_diff_key($config, ['store' => true]) : $config];
     }
 
-    /** @param array<string, mixed> $config */
+    /** @param array<array-key, mixed> $config */
     private function prefix(array $config): string
     {
         $prefix = $config['prefix'] ?? $this->setting('cache.prefix');

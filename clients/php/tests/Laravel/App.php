@@ -34,22 +34,21 @@ final class App
     ];
 
     /**
-     * @param array<string, mixed> $settings `base`, a directory of its own; `redis`, a socket; and whatever else, by its
-     *     name in Laravel's configuration
+     * @param array<string, mixed> $settings `base`, a directory of its own; and whatever else, by its name in Laravel's
+     *     configuration
      */
     public static function of(array $settings): Application
     {
         $base = $settings['base'];
-        foreach (["$base/bootstrap/cache", "$base/cache", "$base/sessions"] as $directory) {
-            is_dir($directory) || mkdir($directory, 0777, true);
-        }
         $app = new Application($base);
-        $app->instance('config', $config = new Repository(self::configuration($base, $settings['redis'] ?? '')));
-        foreach (array_diff_key($settings, ['base' => true, 'redis' => true]) as $name => $value) {
+        $app->instance('config', $config = new Repository(self::configuration($base)));
+        foreach (array_diff_key($settings, ['base' => true]) as $name => $value) {
             $config->set($name, $value);
         }
         $app->instance('env', 'testing');
         $app->instance(ExceptionHandler::class, new Handler());
+        // Not there in 8.83, and asked for by workers since.
+        $app->bind('Illuminate\Contracts\Foundation\MaintenanceMode', 'Illuminate\Foundation\FileBasedMaintenanceMode');
         Facade::clearResolvedInstances();
         Facade::setFacadeApplication($app);
         foreach (self::PROVIDERS as $provider) {
@@ -60,9 +59,8 @@ final class App
     }
 
     /** @return array<string, mixed> */
-    private static function configuration(string $base, string $redis): array
+    private static function configuration(string $base): array
     {
-        $connection = ['scheme' => 'unix', 'path' => $redis, 'database' => 0];
         return [
             'app' => ['name' => 'test', 'timezone' => 'UTC', 'cipher' => 'AES-256-CBC'],
             'cache' => ['default' => 'elock', 'prefix' => 'app', 'stores' => [
@@ -76,7 +74,7 @@ final class App
                 'connections' => ['sqlite' => [
                     'driver' => 'sqlite', 'database' => "$base/database", 'prefix' => '', 'busy_timeout' => 10_000,
                 ]],
-                'redis' => ['client' => 'predis', 'options' => [], 'default' => $connection],
+                'redis' => ['client' => 'predis', 'options' => []],
             ],
             'logging' => ['default' => 'null', 'channels' => [
                 'null' => ['driver' => 'monolog', 'handler' => \Monolog\Handler\NullHandler::class],

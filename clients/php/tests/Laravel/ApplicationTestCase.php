@@ -25,7 +25,9 @@ abstract class ApplicationTestCase extends LaravelTestCase
     {
         parent::setUp();
         $this->base = self::$server->directory . '/app';
-        mkdir($this->base);
+        foreach (['bootstrap/cache', 'cache', 'sessions'] as $directory) {
+            mkdir("$this->base/$directory", recursive: true);
+        }
     }
 
     protected function tearDown(): void

@@ -33,6 +33,7 @@ final class BoundLockTest extends LaravelTestCase
         self::thrown(LostException::class, static fn () => $lock->token());
         self::assertTrue($lock->get());
         self::assertFalse($lock->get());
+        self::assertSame($lock, $lock->boundToConnection());
         self::assertTrue($lock->isLocked());
         self::assertTrue($this->there->lock('a')->isLocked());
         self::assertFalse($lock->isOwnedBy(null));
@@ -126,7 +127,7 @@ final class BoundLockTest extends LaravelTestCase
 
     public function testItsLeaseEndsItToo(): void
     {
-        $lock = $this->here->lock('a', 0.05)->boundToConnection();
+        $lock = $this->here->lock('a', 0.3)->boundToConnection();
         self::assertTrue($lock->get());
         self::untilFree('a');
         self::assertFalse($lock->isOwnedByCurrentProcess());

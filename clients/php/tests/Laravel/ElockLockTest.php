@@ -8,6 +8,7 @@ use Elock\Client;
 use Elock\Exception\ConnectionException;
 use Elock\Exception\ElockException;
 use Elock\Exception\LostException;
+use Elock\Exception\ServerException;
 use Elock\Exception\TimeoutException;
 use Elock\Laravel\DeadlockException;
 use Elock\Laravel\ElockLock;
@@ -15,6 +16,7 @@ use Elock\Laravel\ElockLockProvider;
 use Elock\Naming;
 use Elock\Options;
 use Elock\Tests\Support\Server;
+use Elock\Tests\Support\Worker;
 use Illuminate\Cache\Lock;
 use Illuminate\Contracts\Cache\LockTimeoutException;
 
@@ -294,6 +296,11 @@ final class ElockLockTest extends LaravelTestCase
         self::assertTrue($lock->block(30));
     }
 
+    public function testTheNameOfItsConnection(): void
+    {
+        self::assertSame('default', $this->here->lock('a')->getConnectionName());
+    }
+
     public function testLocksAreNotSerialised(): void
     {
         self::thrown(\LogicException::class, fn () => serialize($this->here->lock('a')));
@@ -363,7 +370,14 @@ final class ElockLockTest extends LaravelTestCase
         $server = Server::start();
         $locks = new ElockLockProvider(new Client($server->tcp(), new Options(timeout: 0.1)));
         $lock = $locks->lock('a', 60);
-        $locks->lock('b', 60)->get();
+        self::until(static function () use ($lock): bool {
+            try {
+                return !$lock->isLocked();
+            } catch (TimeoutException) {
+                // A busy machine.
+                return false;
+            }
+        });
         $server->signal(SIGSTOP);
         self::untilSilent($server);
         self::thrown(TimeoutException::class, static fn () => $call($lock));
@@ -383,6 +397,19 @@ final class ElockLockTest extends LaravelTestCase
             'isOwnedByCurrentProcess' => [static fn (ElockLock $lock) => $lock->isOwnedByCurrentProcess()],
             'token' => [static fn (ElockLock $lock) => $lock->token()],
         ];
+    }
+
+    /**
+     * @dataProvider methods
+     * @param \Closure(ElockLock): mixed $call
+     */
+    public function testOfAServerThatFailsNothingIsSaidOfTheLock(\Closure $call): void
+    {
+        $server = new Worker(__DIR__ . '/failing-server.php');
+        $locks = new ElockLockProvider(new Client('tcp://127.0.0.1:' . $server->hear()));
+        $lock = $locks->lock('a', 60);
+        $thrown = self::thrown(ServerException::class, static fn () => $call($lock));
+        self::assertStringContainsString('Not stored', $thrown->getMessage());
     }
 
     public function testAFullServerIsNoRefusal(): void
