@@ -48,11 +48,17 @@ final class ElockStore implements BlockingStoreInterface, BlockingSharedLockStor
      * and the place in the queue is a new one.
      */
     private const LONGEST_REQUEST = 600.0;
+    /**
+     * For how long a request that is to wait asks at first, in seconds. Longer than the others' leases, it would wait for
+     * those to end where it should be told that it is a deadlock; and without a wait, it is not told of its own lock.
+     */
+    private const SHORTEST_REQUEST = 0.001;
     /** Between two tries to promote, for which the server has no queue; in microseconds. */
     private const PROMOTION_PAUSE = [20_000, 60_000];
 
     /**
-     * @param float $initialTtl the lease with which a lock begins, in seconds
+     * @param float $initialTtl the lease with which a lock begins, in seconds. No TTL should be longer than the server's
+     *     longest hold (`--max-hold-ms`), if it has one: it cuts leases to that, and keys are not told
      * @param float|null $longestWait how long {@see waitAndSave()} and {@see waitAndSaveRead()} wait at most, in
      *     seconds; null: until the lock is had, as Symfony has it
      * @throws InvalidTtlException one of them is not more than 0
@@ -179,7 +185,7 @@ final class ElockStore implements BlockingStoreInterface, BlockingSharedLockStor
     private function waitFor(Key $key, bool $isWriter): void
     {
         $ends = Deadline::in($this->longestWait ?? INF);
-        while (($refusal = $this->tryToSave($key, $isWriter)) !== null) {
+        while (($refusal = $this->tryToSave($key, $isWriter, self::SHORTEST_REQUEST)) !== null) {
             if ($refusal instanceof LockNotPromotedException) {
                 $this->waitForOthers($key, $isWriter, $ends, $refusal);
                 return;
@@ -200,11 +206,11 @@ final class ElockStore implements BlockingStoreInterface, BlockingSharedLockStor
     }
 
     /** @return LockConflictedException|null why the lock is not to be had at this moment; null: it is had */
-    private function tryToSave(Key $key, bool $isWriter): ?LockConflictedException
+    private function tryToSave(Key $key, bool $isWriter, float $wait = 0.0): ?LockConflictedException
     {
         $mayHaveIt = $this->knownOwner($key) !== null;
         $began = hrtime(true);
-        $answers = $this->acquire($this->wanted($key, $isWriter, 0.0, $mayHaveIt));
+        $answers = $this->acquire($this->wanted($key, $isWriter, $wait, $mayHaveIt));
         if ($this->isOkOr($answers[0], Answer::UNAVAILABLE, Answer::DEADLOCK)) {
             $key->reduceLifetime($this->initialTtl - (hrtime(true) - $began) / 1e9);
             $this->checkNotExpired($key);
