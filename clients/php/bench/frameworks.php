@@ -6,7 +6,7 @@
  *
  *     php frameworks.php [--rounds=2000] [--new-rounds=300] [--runs=9]
  *
- * Printed are medians of the runs, in microseconds for one acquire and release: on a connection that is kept, and with
+ * Printed are medians, in microseconds for one acquire and release: on a connection that is kept, and with
  * a new client and connection each time, as in a request that takes one lock.
  */
 
@@ -77,20 +77,22 @@ function alone(Client $client): \Closure
     };
 }
 
-/** In microseconds for one. */
+/** In microseconds for one: the median, which others who use the machine disturb less than a mean. */
 function measure(\Closure $make, int $rounds, bool $isKept): float
 {
     $once = $make();
     $once();
-    $begins = hrtime(true);
+    $times = [];
     for ($round = 0; $round < $rounds; $round++) {
+        $begins = hrtime(true);
         if (!$isKept) {
             $once = null;
             $once = $make();
         }
         $once();
+        $times[] = (hrtime(true) - $begins) / 1000;
     }
-    return (hrtime(true) - $begins) / $rounds / 1000;
+    return median($times);
 }
 
 /** @param list<float> $values */
