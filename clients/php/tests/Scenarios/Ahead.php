@@ -18,18 +18,36 @@ final class Ahead
 
     /** @var array<int, Worker> */
     private array $players = [];
+    private int $last = -1;
 
     /** @param list<Job> $jobs in the order in which they will be asked for; some may be left out */
     public function __construct(private readonly array $jobs)
     {
     }
 
+    /** They end what they have begun: their servers are theirs to end. */
+    public function __destruct()
+    {
+        foreach (array_keys($this->players) as $position) {
+            $this->end($position);
+        }
+    }
+
     public function result(int $position): Result
     {
-        for ($next = $position; $next < min($position + self::PLAYERS, count($this->jobs)); $next++) {
+        // Of a few that were picked, those behind them are not wanted.
+        $ahead = $position === $this->last + 1 ? self::PLAYERS : 1;
+        $this->last = $position;
+        for ($next = $position; $next < min($position + $ahead, count($this->jobs)); $next++) {
             $this->players[$next] ??= new Worker(__DIR__ . '/player.php', [Message::line($this->jobs[$next])]);
         }
+        return $this->end($position);
+    }
+
+    private function end(int $position): Result
+    {
         $line = $this->players[$position]->hear(self::PATIENCE);
+        $this->players[$position]->finish();
         unset($this->players[$position]);
         return $line === null ? new Result(broken: 'its player has ended') : Message::read($line);
     }

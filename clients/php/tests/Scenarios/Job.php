@@ -11,12 +11,12 @@ use Elock\Tests\Scenarios\Faults\Fault;
  */
 final class Job
 {
-    /** @param float $patience how long to wait for what surely comes, in seconds */
+    /** @param float $patience how long to wait for a state that surely comes, in seconds */
     public function __construct(
         public readonly string $scenario,
         public readonly string $driver,
         public readonly ?Fault $fault = null,
-        public readonly float $patience = 30.0,
+        public readonly float $patience = 60.0,
     ) {
     }
 

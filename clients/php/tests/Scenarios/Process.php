@@ -11,13 +11,16 @@ use Elock\Tests\Support\Worker;
  */
 final class Process
 {
+    /** How long an answer may take that surely comes, in seconds, on a machine that has much to do. */
+    private const PATIENCE = 60.0;
+
     private readonly Worker $worker;
     private int $made = 0;
     /** The last failure in its own words. */
     public string $problem = '';
 
     /** @param array<string, mixed> $settings */
-    public function __construct(array $settings, private readonly float $patience)
+    public function __construct(array $settings)
     {
         $this->worker = new Worker(__DIR__ . '/agent.php', [Message::line($settings)]);
     }
@@ -42,9 +45,9 @@ final class Process
         $this->worker->tell(Message::line([$what, ...$arguments]));
     }
 
-    public function hear(?float $patience = null): mixed
+    public function hear(float $patience = self::PATIENCE): mixed
     {
-        $line = $this->worker->hear($patience ?? $this->patience);
+        $line = $this->worker->hear($patience);
         if ($line === null) {
             return Outcome::ENDED;
         }

@@ -140,7 +140,7 @@ final class World
             'address' => $this->backend->address(),
             'timeout' => $this->play->timeout,
             'fault' => $this->job->fault,
-        ], $this->job->patience);
+        ]);
     }
 
     private function end(): int

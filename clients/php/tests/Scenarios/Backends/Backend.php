@@ -11,6 +11,10 @@ interface Backend
 {
     public function address(): string;
 
+    public function tcp(): string;
+
+    public function unix(): string;
+
     /** How many requests wait in its queues; null: it has none, clients ask again and again. */
     public function waiters(): ?int;
 

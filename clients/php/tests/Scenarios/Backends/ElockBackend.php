@@ -19,7 +19,17 @@ final class ElockBackend implements Backend
 
     public function address(): string
     {
+        return $this->tcp();
+    }
+
+    public function tcp(): string
+    {
         return $this->server->tcp();
+    }
+
+    public function unix(): string
+    {
+        return $this->server->unix();
     }
 
     public function waiters(): int

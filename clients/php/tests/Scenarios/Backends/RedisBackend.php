@@ -15,7 +15,8 @@ final class RedisBackend implements Backend
     /** @var resource|null */
     private $process = null;
 
-    public function __construct(private readonly bool $hasStore)
+    /** @param int $port where it listens beside its unix socket; 0: nowhere */
+    public function __construct(private readonly bool $hasStore = false, private readonly int $port = 0)
     {
         $this->directory = sys_get_temp_dir() . '/elock-redis-' . bin2hex(random_bytes(6));
         mkdir($this->directory);
@@ -34,6 +35,16 @@ final class RedisBackend implements Backend
     }
 
     public function address(): string
+    {
+        return $this->unix();
+    }
+
+    public function tcp(): string
+    {
+        return "tcp://127.0.0.1:$this->port";
+    }
+
+    public function unix(): string
     {
         return "unix://$this->directory/socket";
     }
@@ -65,8 +76,8 @@ final class RedisBackend implements Backend
     public function run(): void
     {
         @unlink("$this->directory/socket");
-        $command = [(string)self::program(), '--port', '0', '--unixsocket', "$this->directory/socket", '--save', ''];
-        array_push($command, '--dir', $this->directory, '--loglevel', 'warning');
+        $command = [(string)self::program(), '--port', (string)$this->port, '--bind', '127.0.0.1'];
+        array_push($command, '--unixsocket', "$this->directory/socket", '--save', '', '--dir', $this->directory, '--loglevel', 'warning');
         array_push($command, '--appendonly', $this->hasStore ? 'yes' : 'no', '--appendfsync', 'always');
         $outputs = [['file', '/dev/null', 'r'], ['file', '/dev/null', 'a'], ['file', '/dev/null', 'a']];
         $process = proc_open($command, $outputs, $pipes);

@@ -124,7 +124,7 @@ final class Drivers
     }
 
     /** @return array{string, int} as ext-redis takes them */
-    private static function hostAndPort(string $address): array
+    public static function hostAndPort(string $address): array
     {
         if (str_starts_with($address, 'unix://')) {
             return [substr($address, strlen('unix://')), 0];
