@@ -29,6 +29,8 @@ final class Attempts
     private ?Exchange $last = null;
     /** Where the lock stands in it. */
     private int $position = 0;
+    /** Whether it may be granted, as far as all attempts tell. */
+    private bool $mayBeGranted = false;
 
     public function __construct(private readonly Session $session, private readonly Acquisition $wanted)
     {
@@ -91,6 +93,8 @@ final class Attempts
         try {
             $this->session->run($asked);
         } finally {
+            $lock = $asked->answer($this->position);
+            $this->mayBeGranted = $asked->isSent ? $lock === null || $lock->isOk() : $this->mayBeGranted;
             $answer = $first === [] ? null : $asked->answer(0);
             if ($answer?->isOk() || $answer?->code === Answer::NOT_HELD) {
                 $this->before = $answer->isOk() ? (int)$answer->text : 0;
@@ -140,8 +144,7 @@ final class Attempts
     /** What was granted though nobody wants it any more, as far as that is known. */
     private function giveBack(bool $isNow): void
     {
-        $answer = $this->last?->answer($this->position);
-        if ($this->last?->isSent !== true || ($answer !== null && !$answer->isOk())) {
+        if (!$this->mayBeGranted) {
             return;
         }
         try {
@@ -151,7 +154,8 @@ final class Attempts
                 return;
             }
             $unlock = Request::unlock($this->wanted->keys[0], $this->wanted->owner);
-            $isKnown = $answer !== null || ($isNow && $this->before !== null);
+            $isGranted = $this->last?->answer($this->position)?->isOk() === true;
+            $isKnown = $isGranted || ($isNow && $this->before !== null);
             $isKnown && $this->isOurs(new ConnectionException()) && $this->session->ask([$unlock]);
         } catch (ElockException $problem) {
             $this->session->log(

@@ -116,6 +116,38 @@ final class BreakTest extends TestCase
         self::assertTrue($a->isHeld() && $b->isHeld() && $lock->isHeld() && $first->isHeld());
     }
 
+    /** A session whose id nobody knows would keep the lock until its grace period is over. */
+    public function testTheFirstAnswerIsLost(): void
+    {
+        foreach ([0.0, 5.0] as $wait) {
+            foreach ([1, 2] as $lost) {
+                $client = new Client($this->proxy->address());
+                $this->proxy->tell("lose $lost");
+                try {
+                    self::assertTrue($client->lock('k', $wait)->release());
+                } catch (ConnectionException) {
+                    self::assertSame(0.0, $wait);
+                    self::assertFalse($client->unlock('k'), 'it is given back first');
+                }
+                $this->proxy->tell('lose 0');
+                self::assertNull($this->observer->holder('k'));
+            }
+        }
+    }
+
+    /** It was granted by the first attempt, and there was no way to ask again until the wait was over. */
+    public function testAGrantThatNobodyHeardOfIsGivenBack(): void
+    {
+        $waiter = new Worker(__DIR__ . '/scripts/holder.php', [$this->proxy->address()]);
+        $first = $waiter->ask('lock first 0');
+        $this->proxy->tell('doom 1');
+        self::assertStringContainsString('ConnectionException', (string)$waiter->ask('lock k 0.3'));
+        self::assertNotNull($this->observer->holder('k'));
+        $this->proxy->tell('allow');
+        self::assertSame($first, $waiter->ask('held first'));
+        self::assertNull($this->observer->holder('k'));
+    }
+
     public function testTheAnswerToAReleaseIsLost(): void
     {
         foreach ([$this->client, $this->client->owner()] as $holder) {
@@ -155,6 +187,8 @@ final class BreakTest extends TestCase
         $earlier = $this->observer->owner('job')->lock('k', 0.0, 600.0);
         $waiter = $this->waiter('own k job 30 60');
         foreach ([1, 2] as $_) {
+            // What the server has said until now is on its way to the waiter, behind the proxy.
+            $this->client->stats();
             $sessions = $this->numbers();
             $this->proxy->tell('cut');
             Wait::until(fn (): bool => $this->numbers() !== $sessions, 'it connects again');

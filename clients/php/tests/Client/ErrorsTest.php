@@ -9,6 +9,7 @@ use Elock\Exception\ConnectionException;
 use Elock\Exception\DeadlockException;
 use Elock\Exception\ElockException;
 use Elock\Exception\InvalidRequestException;
+use Elock\Exception\LostException;
 use Elock\Exception\ServerException;
 use Elock\Exception\ServerFullException;
 use Elock\Exception\TimeoutException;
@@ -27,7 +28,7 @@ final class ErrorsTest extends TestCase
     public static function namings(): iterable
     {
         yield 'ordinary' => [Naming::Encoded, 'x', 'y'];
-        yield 'odd' => [Naming::Encoded, 'an x #7 => q =', 'a %y'];
+        yield 'odd' => [Naming::Encoded, 'an x #7 => q =', 'a %y #8 => r ='];
         yield 'long' => [Naming::Encoded, str_repeat('x ', 80), str_repeat('y', 300)];
         yield 'sha1' => [Naming::Sha1, 'x', 'y'];
     }
@@ -147,6 +148,22 @@ final class ErrorsTest extends TestCase
                 }
             }
         }
+    }
+
+    /** One of several has ended before its token was told: the others are not kept. */
+    public function testAGrantThatIsOverBeforeItIsTold(): void
+    {
+        $stranger = new Worker(__DIR__ . '/scripts/strange.php', ['over at once']);
+        $client = new Client('tcp://127.0.0.1:' . $stranger->hear());
+        self::assertThrows(
+            LostException::class,
+            'the lease of "a" has ended (403 expired)',
+            static fn () => $client->lockAll(['a', 'b']),
+        );
+        $heard = [];
+        while (!str_starts_with($heard[] = (string)$stranger->hear(), 'unlock b')) {
+        }
+        self::assertContains('unlock a', $heard);
     }
 
     /** Nor does a list without an end take all memory. */

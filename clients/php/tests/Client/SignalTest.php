@@ -64,6 +64,19 @@ final class SignalTest extends TestCase
         self::assertTrue($this->client->lock('k', 20.0)->release());
     }
 
+    /** Nothing interrupts the wait, then. */
+    public function testASignalThatCameJustBefore(): void
+    {
+        $held = $this->other->lock('k');
+        pcntl_signal(SIGALRM, static function () use ($held): void {
+            $held->release();
+        });
+        // Nothing is to be said before the request that waits.
+        $this->client->lock('mine');
+        posix_kill((int)getmypid(), SIGALRM);
+        self::assertTrue($this->client->lock('k', 5.0)->release());
+    }
+
     /** @dataProvider modes */
     public function testAHandlerThatThrowsLeavesTheQueue(bool $isAsync): void
     {

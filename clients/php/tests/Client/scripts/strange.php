@@ -1,7 +1,7 @@
 <?php
 
 /**
- * A server that is no elockd. Usage: strange.php KIND; says its port.
+ * A server that is no elockd, or an odd one. Usage: strange.php KIND; says its port.
  */
 
 declare(strict_types=1);
@@ -33,10 +33,12 @@ while ($client = stream_socket_accept($listener, -1.0)) {
             'greets' => "500 unrecognized command\r\n",
             'erlang' => preg_match('/^(lock \S+( \d+)?|unlock \S+)$/', trim($line))
                 ? "200 Acquired\r\n" : "400 Unknown command\r\n",
+            'over at once' => str_starts_with($line, 'token') ? "403 expired\r\n" : "200 OK\r\n",
             'nodejs' => preg_match('/^(lock|unlock)/', $line) ? "200 Lock acquired\n" : "500 Internal server error\n",
             'grants more' => str_repeat("200 1\r\n", 20),
             default => throw new \RuntimeException("what is $kind?"),
         };
         @fwrite($client, $answer);
+        $kind === 'over at once' && print($line);
     }
 }

@@ -6,6 +6,7 @@
  *
  *     cut        ends all connections
  *     lose N     drops the Nth piece that the server says from now on, and ends its connection
+ *     doom N     the same, and takes no more connections then
  *     every P    from now on ends a connection at P of a thousand pieces, in either direction, before it is passed on
  *     block      takes no more connections, and ends those that there are
  *     allow      takes them again
@@ -26,7 +27,7 @@ $answering = [];
 /** @var array<int, resource> $halves clients that have said their end, by their server's */
 $halves = [];
 $lose = $every = 0;
-$isBlocked = false;
+$isBlocked = $isDoomed = false;
 
 $end = static function (int $id) use (&$pairs, &$answering): void {
     foreach ($pairs[$id] ?? [] as $stream) {
@@ -47,7 +48,8 @@ while (true) {
             }
             [$word, $number] = explode(' ', trim($line)) + [1 => '0'];
             $isBlocked = $word === 'block' || ($isBlocked && $word !== 'allow');
-            $lose = $word === 'lose' ? (int)$number : $lose;
+            $lose = $word === 'lose' || $word === 'doom' ? (int)$number : $lose;
+            $isDoomed = $word === 'doom' || ($isDoomed && $word !== 'allow');
             $every = $word === 'every' ? (int)$number : $every;
             if ($word === 'cut' || $word === 'block') {
                 array_map($end, array_keys($pairs));
@@ -59,6 +61,8 @@ while (true) {
                 continue;
             }
             if ($certificate !== null) {
+                // Records as long as TLS has them.
+                stream_set_chunk_size($client, 65536);
                 stream_set_blocking($client, true);
                 if (@stream_socket_enable_crypto($client, true, STREAM_CRYPTO_METHOD_TLS_SERVER) !== true) {
                     fclose($client);
@@ -82,6 +86,7 @@ while (true) {
                 $isLost = $every > 0 && random_int(0, 999) < $every;
                 if (isset($answering[$id]) && $lose > 0 && (string)$bytes !== '') {
                     $isLost = --$lose === 0;
+                    $isBlocked = $isBlocked || ($isLost && $isDoomed);
                 }
                 if ($bytes === false || $isLost || ($bytes === '' && feof($stream))) {
                     // Half an end is passed on as such: the client says so, and reads the rest.
