@@ -17,11 +17,11 @@ use Symfony\Component\Semaphore\Key;
 use Symfony\Component\Semaphore\PersistingStoreInterface;
 
 /**
- * Symfony's semaphores by elock. A key of weight 3 takes three of the slots of its resource, all or none, for owner words
- * that belong to the key and to no connection.
+ * Symfony's semaphores by elock. A key of weight 3 takes three of the slots of its resource, all or none, for owner
+ * words that belong to the key and to no connection.
  *
- * Every method throws {@see RuntimeException} when the server cannot be asked, or does not do what it is asked for other
- * reasons than that the semaphore is full; it is not known then whether the slots are held.
+ * Every method throws {@see RuntimeException} when the server cannot be asked, or does not do what it is asked for
+ * other reasons than that the semaphore is full; it is not known then whether the slots are held.
  *
  * Keys never hold more than the limit together. A key that weighs more than 1 takes its slots one after the other: of
  * such keys that come in the same moment, where not all of them fit, more may be refused than need be.
@@ -96,7 +96,7 @@ final class ElockSemaphoreStore implements PersistingStoreInterface
      * Lets the slots be free by themselves so many seconds from now.
      *
      * @param float $ttlInSecond in seconds
-     * @throws SemaphoreExpiredException this key does not have its slots, or no longer; what is left of them is given back
+     * @throws SemaphoreExpiredException this key does not have its slots, or no longer; what is left is given back
      */
     public function putOffExpiration(Key $key, float $ttlInSecond): void
     {

@@ -19,16 +19,19 @@ final class ElockSemaphoreStoreFactory
      * need be, or for a {@see Client}. Everything else is made by {@see StoreFactory}.
      *
      * @param mixed $connection a DSN or a connection object
+     * @param mixed ...$more what Symfony's own takes behind it, in versions that do
      * @throws InvalidArgumentException it is none of these
      */
-    public static function createStore(#[\SensitiveParameter] mixed $connection): PersistingStoreInterface
-    {
+    public static function createStore(
+        #[\SensitiveParameter] mixed $connection,
+        mixed ...$more,
+    ): PersistingStoreInterface {
         if ($connection instanceof Client) {
             return new ElockSemaphoreStore($connection);
         }
         if (!is_string($connection) || !Dsn::isOne($connection)) {
             // @phpstan-ignore-next-line what it takes differs from version to version, and it checks that itself
-            return StoreFactory::createStore($connection);
+            return StoreFactory::createStore($connection, ...array_values($more));
         }
         try {
             return new ElockSemaphoreStore(Dsn::parse($connection)->refuse('ttl', 'wait')->client());

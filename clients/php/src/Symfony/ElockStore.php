@@ -23,7 +23,7 @@ use Symfony\Component\Lock\Store\ExpiringStoreTrait;
 
 /**
  * Symfony's locks by elock. A lock belongs to a word in its key, and to no connection: the key can be serialised, and
- * the lock refreshed and released by another process. A lock that nobody refreshes ends when its lease, the TTL, is over.
+ * the lock refreshed and released by another process. A lock that nobody refreshes ends with its lease, the TTL.
  *
  * Every method throws {@see LockStorageException} when the server cannot be asked, or does not do what it is asked for
  * other reasons than that somebody else has the lock; it is not known then whether the lock is held.
@@ -37,8 +37,8 @@ final class ElockStore implements BlockingStoreInterface, BlockingSharedLockStor
     use ExpiringStoreTrait;
 
     /**
-     * Where a key's owner word is: one name for all stores of this class, so that a key means the same owner wherever it
-     * goes. It stays there when the lock is released, since other servers of a {@see CombinedStore} may still hold it.
+     * Where a key's owner word is: one name for all stores of this class, so that a key means the same owner wherever
+     * it goes. It stays there when the lock is released, since other servers of a CombinedStore may still hold it.
      */
     private const STATE = self::class;
     /** What readers have in common: the value of `lock_value`. */
@@ -49,16 +49,16 @@ final class ElockStore implements BlockingStoreInterface, BlockingSharedLockStor
      */
     private const LONGEST_REQUEST = 600.0;
     /**
-     * For how long a request that is to wait asks at first, in seconds. Longer than the others' leases, it would wait for
-     * those to end where it should be told that it is a deadlock; and without a wait, it is not told of its own lock.
+     * For how long a request that is to wait asks at first, in seconds. Longer than the others' leases, it would wait
+     * for those to end where it should be told that it is a deadlock; without a wait, it is not told of its own lock.
      */
     private const SHORTEST_REQUEST = 0.001;
     /** Between two tries to promote, for which the server has no queue; in microseconds. */
     private const PROMOTION_PAUSE = [20_000, 60_000];
 
     /**
-     * @param float $initialTtl the lease with which a lock begins, in seconds. No TTL should be longer than the server's
-     *     longest hold (`--max-hold-ms`), if it has one: it cuts leases to that, and keys are not told
+     * @param float $initialTtl the lease with which a lock begins, in seconds. No TTL should be longer than the
+     *     server's longest hold (`--max-hold-ms`), if it has one: it cuts leases to that, and keys are not told
      * @param float|null $longestWait how long {@see waitAndSave()} and {@see waitAndSaveRead()} wait at most, in
      *     seconds; null: until the lock is had, as Symfony has it
      * @throws InvalidTtlException one of them is not more than 0
@@ -166,9 +166,9 @@ final class ElockStore implements BlockingStoreInterface, BlockingSharedLockStor
     }
 
     /**
-     * The fencing token of a lock that this key has: larger than that of every earlier grant of any lock by this server.
-     * Store it with what is written under the lock, and refuse to write where there is a larger one. Tokens of several
-     * servers, as in a CombinedStore, cannot be compared.
+     * The fencing token of a lock that this key has: larger than that of every earlier grant of any lock by this
+     * server. Store it with what is written under the lock, and refuse to write where there is a larger one. Tokens of
+     * several servers, as in a CombinedStore, cannot be compared.
      *
      * @throws LockConflictedException this key does not have the lock, or no longer
      */

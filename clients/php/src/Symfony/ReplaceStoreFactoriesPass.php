@@ -4,6 +4,7 @@ declare(strict_types=1);
 
 namespace Elock\Symfony;
 
+use Symfony\Component\DependencyInjection\ChildDefinition;
 use Symfony\Component\DependencyInjection\Compiler\CompilerPassInterface;
 use Symfony\Component\DependencyInjection\ContainerBuilder;
 use Symfony\Component\DependencyInjection\Reference;
@@ -35,11 +36,11 @@ final class ReplaceStoreFactoriesPass implements CompilerPassInterface
     /** For those who need a store itself, for its fencing tokens: Symfony names none. */
     private function nameStores(ContainerBuilder $container): void
     {
-        foreach (array_keys($container->getDefinitions()) as $id) {
-            if (!preg_match('/^lock\.(.+)\.factory$/', $id, $found)) {
-                continue;
-            }
-            $store = $container->getDefinition($id)->getArgument(0);
+        foreach ($container->getDefinitions() as $id => $definition) {
+            $isOfFramework = $definition instanceof ChildDefinition
+                && $definition->getParent() === 'lock.factory.abstract'
+                && preg_match('/^lock\.(.+)\.factory$/', $id, $found);
+            $store = $isOfFramework ? $definition->getArgument(0) : null;
             if (!$store instanceof Reference) {
                 continue;
             }

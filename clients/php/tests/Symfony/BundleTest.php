@@ -171,6 +171,7 @@ final class BundleTest extends SymfonyTestCase
             ->setFactory([SemaphoreStoreFactory::class, 'createStore'])
             ->setArguments([$this->dsn()])
             ->setPublic(true);
+        $container->register('lock.of_the_application.factory', \ArrayObject::class);
         $container->addCompilerPass(new ReplaceStoreFactoriesPass());
         $container->compile();
         self::assertInstanceOf(ElockSemaphoreStore::class, $container->get('seats'));

@@ -43,8 +43,8 @@ abstract class SymfonyTestCase extends TestCase
         $this->until(static function () use ($client, $key, $requests): bool {
             foreach ($client->locks($key) as $lock) {
                 if ($lock['key'] === $key) {
-                    $long = array_filter($lock['waiting'], static fn (array $waiter): bool => $waiter['left_ms'] > 1000);
-                    return count($long) === $requests;
+                    $left = array_column($lock['waiting'], 'left_ms');
+                    return count(array_filter($left, static fn (int $ms): bool => $ms > 1000)) === $requests;
                 }
             }
             return $requests === 0;

@@ -1,8 +1,8 @@
 <?php
 
 /**
- * Says its port, and then answers every request by the line that is its argument, but for `name`. For what a real server
- * says only where it is old, full or broken.
+ * Says its port, and then answers every request by the line that is its argument, but for `name`. For what a real
+ * server says only where it is old, full or broken.
  */
 
 declare(strict_types=1);

@@ -1,8 +1,8 @@
 <?php
 
 /**
- * A process that does what it is told: `METHOD RESOURCE [ARGUMENT]`, a line each, to a store and the keys that it has, one
- * for each resource. It says what came of it: `ok`, `true`, `false`, a number, or the class of the exception.
+ * A process that does what it is told: `METHOD RESOURCE [ARGUMENT]`, a line each, to a store and the keys that it has,
+ * one for each resource. It says what came of it: `ok`, `true`, `false`, a number, or the class of the exception.
  *
  * Arguments: the server's address; the longest wait in seconds, if there is one.
  */
@@ -28,8 +28,11 @@ while (($line = fgets(STDIN)) !== false) {
     $keys[$resource] ??= new Key($resource);
     try {
         $result = match ($method) {
-            // A resource, its limit, its weight and a number: a semaphore's key.
-            'semaphore' => $keys[$resource] = new SemaphoreKey($resource, ...array_map(intval(...), explode(',', $argument))),
+            // Its limit and its weight.
+            'semaphore' => $keys[$resource] = new SemaphoreKey(
+                $resource,
+                ...array_map(intval(...), explode(',', $argument)),
+            ),
             'export' => base64_encode(serialize($keys[$resource])),
             'import' => $keys[$resource] = unserialize(base64_decode($argument)),
             'putOffExpiration' => ($keys[$resource] instanceof Key ? $store : $semaphores)
