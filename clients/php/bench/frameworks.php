@@ -115,8 +115,8 @@ if (class_exists(\Illuminate\Cache\Lock::class)) {
     $all['Laravel, elock'] = static fn (string $transport): \Closure => laravel(
         new ElockLockProvider(new Client($elock->$transport()), 'app:'),
     );
-    foreach ($redis === null ? [] : ['phpredis' => \Redis::class, 'predis' => \Predis\Client::class] as $name => $class) {
-        if (class_exists($class)) {
+    foreach (['phpredis' => \Redis::class, 'predis' => \Predis\Client::class] as $name => $class) {
+        if ($redis !== null && class_exists($class)) {
             $all["Laravel, $name"] = static fn (string $to): \Closure => laravelOnRedis($redis->$to(), $name);
         }
     }
@@ -124,7 +124,9 @@ if (class_exists(\Illuminate\Cache\Lock::class)) {
 if (class_exists(LockFactory::class)) {
     $all['Symfony, elock'] = static fn (string $to): \Closure => symfony(new ElockStore(new Client($elock->$to())));
     if ($redis !== null && class_exists(\Redis::class)) {
-        $all['Symfony, phpredis'] = static fn (string $to): \Closure => symfony(new SymfonyRedis(phpRedis($redis->$to())));
+        $all['Symfony, phpredis'] = static fn (string $to): \Closure => symfony(
+            new SymfonyRedis(phpRedis($redis->$to())),
+        );
     }
     if ($redis !== null && class_exists(\Predis\Client::class)) {
         $all['Symfony, predis'] = static fn (string $to): \Closure => symfony(new SymfonyRedis(predis($redis->$to())));

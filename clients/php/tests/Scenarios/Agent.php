@@ -103,6 +103,53 @@ final class Agent
     }
 
     /**
+     * Does that in so many forked children and in their parent, all at the same time, again and again.
+     *
+     * @param list<array{string, string}> $orders lock and method
+     * @return list<string> what came of it, each only once: the outcomes in the order of the orders
+     */
+    private function crowd(int $children, int $rounds, array $orders): array
+    {
+        $files = [];
+        $pids = [];
+        for ($child = 0; $child < $children; $child++) {
+            $files[] = $file = tmpfile();
+            $pids[] = $pid = pcntl_fork();
+            if ($pid === 0) {
+                $this->driver->forked();
+                fwrite($file, Message::line($this->seen($rounds, $orders)));
+                fflush($file);
+                posix_kill(posix_getpid(), SIGKILL);
+            }
+        }
+        $seen = $this->seen($rounds, $orders);
+        foreach ($pids as $child => $pid) {
+            pcntl_waitpid($pid, $status);
+            rewind($files[$child]);
+            $line = (string)stream_get_contents($files[$child]);
+            $seen = [...$seen, ...($line === '' ? [Outcome::ENDED] : Message::read($line))];
+        }
+        return array_values(array_unique($seen));
+    }
+
+    /**
+     * @param list<array{string, string}> $orders
+     * @return list<string>
+     */
+    private function seen(int $rounds, array $orders): array
+    {
+        $seen = [];
+        for ($round = 0; $round < $rounds; $round++) {
+            $outcomes = array_map(fn (array $order): mixed => $this->obey('on', ...$order)[0], $orders);
+            $seen[implode(', ', $outcomes)] = true;
+            if (in_array(Outcome::FAILED, $outcomes, true)) {
+                break;
+            }
+        }
+        return array_keys($seen);
+    }
+
+    /**
      * So often: waits for the lock, and is in a section where nobody else may be.
      *
      * @param float $wait in seconds, as for {@see DriverLock::block()}

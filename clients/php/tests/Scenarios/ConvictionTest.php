@@ -108,7 +108,7 @@ final class ConvictionTest extends TestCase
             Fault::Pretends => ['aServerThatStandsStill', 'askedAgainAfterItStoodStill', 'noServer'],
             Fault::EndsWithItsProcess => [
                 'keptOverTheEnd', 'notKeptOverTheEnd', 'theObjectGoes', 'theChildsEndReleasesNothingThatIsKept',
-                'theChildsEndAndWhatIsNotKept', 'theChildTakesAnother', 'manyChildrenConfuseNobody',
+                'theChildsEndAndWhatIsNotKept', 'theChildTakesAnother',
             ],
             Fault::BelongsToItsProcess => [
                 'releasedThereByItsOwner', 'keptOverTheEnd', 'endedByAFatalError', 'killed', 'killedWithoutALease',

@@ -5,8 +5,8 @@ declare(strict_types=1);
 namespace Elock\Tests\Scenarios;
 
 /**
- * One lock. Answers are those of {@see Outcome}; null is what the framework does not tell. A {@see NotOffered} says that
- * it has no such thing; any other exception, that it failed.
+ * One lock. Answers are those of {@see Outcome}; null is what the framework does not tell. A {@see NotOffered} says
+ * that it has no such thing; any other exception, that it failed.
  */
 interface DriverLock
 {

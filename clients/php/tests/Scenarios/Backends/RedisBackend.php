@@ -77,7 +77,7 @@ final class RedisBackend implements Backend
     {
         @unlink("$this->directory/socket");
         $command = [(string)self::program(), '--port', (string)$this->port, '--bind', '127.0.0.1'];
-        array_push($command, '--unixsocket', "$this->directory/socket", '--save', '', '--dir', $this->directory, '--loglevel', 'warning');
+        array_push($command, '--unixsocket', "$this->directory/socket", '--dir', $this->directory, '--save', '');
         array_push($command, '--appendonly', $this->hasStore ? 'yes' : 'no', '--appendfsync', 'always');
         $outputs = [['file', '/dev/null', 'r'], ['file', '/dev/null', 'a'], ['file', '/dev/null', 'a']];
         $process = proc_open($command, $outputs, $pipes);

@@ -42,7 +42,8 @@ final class Names
             $world->see("$shown takes", Outcome::TAKEN, $lock->take());
             foreach (self::odd() as $shownOther => $other) {
                 if ($other !== $owner) {
-                    $world->see("$shownOther for $shown", Outcome::NOT_HELD, $there->lock('k', owner: $other)->release());
+                    $late = $there->lock('k', owner: $other)->release();
+                    $world->see("$shownOther for $shown", Outcome::NOT_HELD, $late);
                 }
             }
             $world->see("$shown has it", Outcome::MINE, $there->lock('k', owner: $owner)->isMine());

@@ -82,10 +82,11 @@ final class Outages
         $world->see('release', Outcome::FAILED, $there->lock('k', owner: $lock->owner())->release() ?? 'released');
         $world->server()->signal(SIGCONT);
         // What was not known may have been done, when the server goes on: its owner can give it back.
-        $world->see('given back', Outcome::TAKEN, $world->until(Outcome::TAKEN, static function () use ($other, $third) {
+        $giveBack = static function () use ($other, $third): ?string {
             $other->release();
             return $third->lock('other')->take();
-        }));
+        };
+        $world->see('given back', Outcome::TAKEN, $world->until(Outcome::TAKEN, $giveBack));
     }
 
     #[Play(timeout: 3.0)]

@@ -111,9 +111,10 @@ final class Drivers
         [$host, $port] = self::hostAndPort($address);
         $redis = new \Redis();
         $redis->connect($host, $port, $timeout, null, 0, $timeout);
-        return new SymfonyDriver(new SymfonyRedis($redis), static function () use ($redis, $host, $port, $timeout): void {
+        $afterFork = static function () use ($redis, $host, $port, $timeout): void {
             self::reconnect($redis, $host, $port, $timeout);
-        });
+        };
+        return new SymfonyDriver(new SymfonyRedis($redis), $afterFork);
     }
 
     /** A socket that is shared over a fork gives each the other's answers. */

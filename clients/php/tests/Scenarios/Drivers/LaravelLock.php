@@ -25,7 +25,8 @@ final class LaravelLock implements DriverLock
     public function block(float $seconds): string
     {
         try {
-            return $this->lock->block((int)ceil($seconds > 0.0 ? $seconds : 3600.0)) ? Outcome::TAKEN : Outcome::REFUSED;
+            $wait = (int)ceil($seconds > 0.0 ? $seconds : 3600.0);
+            return $this->lock->block($wait) ? Outcome::TAKEN : Outcome::REFUSED;
         } catch (LockTimeoutException $problem) {
             return $problem->getPrevious() instanceof DeadlockException ? Outcome::DEADLOCK : Outcome::GAVE_UP;
         }
