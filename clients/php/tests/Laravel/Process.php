@@ -19,7 +19,7 @@ final class Process
     public function __construct(Server $server, array $settings = [], ?float $grace = null)
     {
         $arguments = [$server->tcp(), (string)json_encode($settings), (string)json_encode($grace)];
-        $this->worker = new Worker(__DIR__ . '/process.php', $arguments);
+        $this->worker = new Worker(__DIR__ . '/run_lines.php', $arguments);
     }
 
     /** What the line returns. */

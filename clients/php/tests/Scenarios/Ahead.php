@@ -39,7 +39,7 @@ final class Ahead
         $ahead = $position === $this->last + 1 ? self::PLAYERS : 1;
         $this->last = $position;
         for ($next = $position; $next < min($position + $ahead, count($this->jobs)); $next++) {
-            $this->players[$next] ??= new Worker(__DIR__ . '/player.php', [Message::line($this->jobs[$next])]);
+            $this->players[$next] ??= new Worker(__DIR__ . '/play_scenario.php', [Message::line($this->jobs[$next])]);
         }
         return $this->end($position);
     }

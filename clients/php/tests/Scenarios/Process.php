@@ -22,7 +22,7 @@ final class Process
     /** @param array<string, mixed> $settings */
     public function __construct(array $settings)
     {
-        $this->worker = new Worker(__DIR__ . '/agent.php', [Message::line($settings)]);
+        $this->worker = new Worker(__DIR__ . '/serve_agent.php', [Message::line($settings)]);
     }
 
     /** See {@see Driver::lock()}. */
