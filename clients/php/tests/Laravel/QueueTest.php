@@ -107,28 +107,34 @@ final class QueueTest extends ApplicationTestCase
     public function testARestartWithAStoreLosesNoUniqueLock(\Closure $end): void
     {
         $server = Server::startWithStore();
-        [$web, $worker] = $this->processes(2, $server);
-        $web->run(self::dispatch(UniqueJob::class));
-        $worker->start(self::WORK);
-        self::assertSame('begun', $worker->line());
-        $end($server);
-        $server->run();
+        [$web, $worker] = $this->restarted($server, $end);
         self::assertSame(1, $web->run(self::dispatch(UniqueJob::class)), 'the duplicate was dropped');
         $worker->say('go on');
         self::assertSame(0, $worker->result());
         self::assertSame(1, $web->run(self::dispatch(UniqueJob::class)), 'again');
     }
 
-    /** @dataProvider endings */
-    public function testARestartWithoutAStoreLosesUniqueLocksAndNoJob(\Closure $end): void
+    /**
+     * The one who dispatched a unique job, and the one who is at it, after a restart of their server.
+     *
+     * @return array{Process, Process}
+     */
+    private function restarted(Server $server, \Closure $end): array
     {
-        $server = Server::start();
         [$web, $worker] = $this->processes(2, $server);
         $web->run(self::dispatch(UniqueJob::class));
         $worker->start(self::WORK);
         self::assertSame('begun', $worker->line());
         $end($server);
         $server->run();
+        return [$web, $worker];
+    }
+
+    /** @dataProvider endings */
+    public function testARestartWithoutAStoreLosesUniqueLocksAndNoJob(\Closure $end): void
+    {
+        $server = Server::start();
+        [$web, $worker] = $this->restarted($server, $end);
         self::assertSame(2, $web->run(self::dispatch(UniqueJob::class)), 'nobody knows of the first');
         $worker->say('go on');
         self::assertSame(0, $worker->result());

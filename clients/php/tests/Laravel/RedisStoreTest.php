@@ -6,6 +6,7 @@ namespace Elock\Tests\Laravel;
 
 use Elock\Laravel\ElockLock;
 use Elock\Laravel\ElockRedisStore;
+use Elock\Tests\Scenarios\Backends\RedisBackend;
 use Illuminate\Cache\RateLimiter;
 use Illuminate\Cache\RedisStore;
 use Illuminate\Support\Facades\Cache;
@@ -16,13 +17,13 @@ use Illuminate\Support\Facades\Redis;
  */
 final class RedisStoreTest extends ApplicationTestCase
 {
-    private static ?RedisServer $redis = null;
+    private static ?RedisBackend $redis = null;
 
     public static function setUpBeforeClass(): void
     {
         parent::setUpBeforeClass();
-        self::$redis = RedisServer::start();
-        self::$redis === null && self::markTestSkipped('redis-server is not installed');
+        RedisBackend::isInstalled() || self::markTestSkipped('redis-server is not installed');
+        self::$redis = new RedisBackend();
     }
 
     public static function tearDownAfterClass(): void
@@ -120,9 +121,9 @@ final class RedisStoreTest extends ApplicationTestCase
         if (!($client === 'phpredis' ? extension_loaded('redis') : class_exists('Predis\Client'))) {
             self::markTestSkipped("$client is not installed");
         }
-        $connection = ['scheme' => 'unix', 'path' => self::$redis->socket, 'database' => 0];
+        $connection = ['scheme' => 'unix', 'path' => self::$redis->socket(), 'database' => 0];
         if ($client === 'phpredis') {
-            $connection = ['host' => self::$redis->socket, 'port' => 0, 'database' => 0];
+            $connection = ['host' => self::$redis->socket(), 'port' => 0, 'database' => 0];
         }
         $app = $this->app(['database.redis.client' => $client, 'database.redis.default' => $connection,
             'cache.stores.elock' => $store]);

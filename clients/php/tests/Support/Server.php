@@ -9,12 +9,9 @@ namespace Elock\Tests\Support;
  */
 final class Server
 {
-    private const PATIENCE = 30.0;
-
     public readonly string $directory;
     private string $listen = '127.0.0.1:0';
-    /** @var resource|null */
-    private $process = null;
+    private ?Program $running = null;
     /** Whose server it is: a forked child that ends does not end it. */
     private readonly int $pid;
 
@@ -66,26 +63,18 @@ final class Server
     /** What an operator would do. Comes back when it has ended. */
     public function stop(): void
     {
-        $this->end(SIGTERM);
+        $this->running?->end(SIGTERM);
     }
 
     /** As a crash would. */
     public function kill(): void
     {
-        $this->end(SIGKILL);
+        $this->running?->end(SIGKILL);
     }
 
-    /** After SIGSTOP, it stands still until SIGCONT: comes back when it does. */
     public function signal(int $signal): void
     {
-        if ($this->process === null) {
-            return;
-        }
-        proc_terminate($this->process, $signal);
-        // This is told once.
-        while ($signal === SIGSTOP && !proc_get_status($this->process)['stopped']) {
-            usleep(1000);
-        }
+        $this->running?->signal($signal);
     }
 
     /** Stands still from now on. */
@@ -108,39 +97,17 @@ final class Server
         if ($this->hasStore) {
             array_push($command, '--data-dir', "$this->directory/data");
         }
-        $pipes = [];
-        $outputs = [0 => ['file', '/dev/null', 'r'], 1 => ['file', $log, 'a'], 2 => ['file', $log, 'a']];
-        $process = proc_open([...$command, ...$this->flags], $outputs, $pipes);
-        if ($process === false) {
-            throw new \RuntimeException('elockd cannot be started');
-        }
-        $this->process = $process;
-        $ends = hrtime(true) + self::PATIENCE * 1e9;
-        while (!preg_match('/ listening on (127\.0\.0\.1:\d+)/', (string)file_get_contents($log), $found)) {
-            if (!proc_get_status($process)['running'] || hrtime(true) > $ends) {
-                throw new \RuntimeException('elockd did not start: ' . file_get_contents($log));
-            }
-            usleep(2000);
-        }
+        $found = [];
+        $isReady = static function () use ($log, &$found): bool {
+            return preg_match('/ listening on (127\.0\.0\.1:\d+)/', (string)file_get_contents($log), $found) === 1;
+        };
+        $this->running = new Program([...$command, ...$this->flags], $log, $isReady);
         $this->listen = $found[1];
     }
 
     public function log(): string
     {
         return (string)file_get_contents("$this->directory/log");
-    }
-
-    private function end(int $signal): void
-    {
-        if ($this->process === null) {
-            return;
-        }
-        proc_terminate($this->process, $signal);
-        while (proc_get_status($this->process)['running']) {
-            usleep(2000);
-        }
-        proc_close($this->process);
-        $this->process = null;
     }
 
     /** The one that `ELOCKD` names, or that cargo has built here. */

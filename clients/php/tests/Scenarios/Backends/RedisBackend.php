@@ -4,20 +4,22 @@ declare(strict_types=1);
 
 namespace Elock\Tests\Scenarios\Backends;
 
+use Elock\Tests\Support\Program;
+
 /**
  * A redis-server of its own, on a unix socket.
  */
 final class RedisBackend implements Backend
 {
-    private const PATIENCE = 30.0;
-
     private readonly string $directory;
-    /** @var resource|null */
-    private $process = null;
+    private ?Program $running = null;
+    /** Whose server it is: a forked child that ends does not end it. */
+    private readonly int $pid;
 
     /** @param int $port where it listens beside its unix socket; 0: nowhere */
     public function __construct(private readonly bool $hasStore = false, private readonly int $port = 0)
     {
+        $this->pid = (int)getmypid();
         $this->directory = sys_get_temp_dir() . '/elock-redis-' . bin2hex(random_bytes(6));
         mkdir($this->directory);
         $this->run();
@@ -25,6 +27,9 @@ final class RedisBackend implements Backend
 
     public function __destruct()
     {
+        if ($this->pid !== getmypid()) {
+            return;
+        }
         $this->kill();
         exec('rm -r ' . escapeshellarg($this->directory));
     }
@@ -46,7 +51,12 @@ final class RedisBackend implements Backend
 
     public function unix(): string
     {
-        return "unix://$this->directory/socket";
+        return "unix://{$this->socket()}";
+    }
+
+    public function socket(): string
+    {
+        return "$this->directory/socket";
     }
 
     public function waiters(): ?int
@@ -62,47 +72,21 @@ final class RedisBackend implements Backend
 
     public function kill(): void
     {
-        if ($this->process === null) {
-            return;
-        }
-        proc_terminate($this->process, SIGKILL);
-        while (proc_get_status($this->process)['running']) {
-            usleep(2000);
-        }
-        proc_close($this->process);
-        $this->process = null;
+        $this->running?->end(SIGKILL);
     }
 
     public function run(): void
     {
-        @unlink("$this->directory/socket");
+        @unlink($this->socket());
         $command = [(string)self::program(), '--port', (string)$this->port, '--bind', '127.0.0.1'];
         array_push($command, '--unixsocket', "$this->directory/socket", '--dir', $this->directory, '--save', '');
         array_push($command, '--appendonly', $this->hasStore ? 'yes' : 'no', '--appendfsync', 'always');
-        $outputs = [['file', '/dev/null', 'r'], ['file', '/dev/null', 'a'], ['file', '/dev/null', 'a']];
-        $process = proc_open($command, $outputs, $pipes);
-        if ($process === false) {
-            throw new \RuntimeException('redis-server cannot be started');
-        }
-        $this->process = $process;
-        $ends = hrtime(true) + self::PATIENCE * 1e9;
-        while (!$this->answers()) {
-            if (!proc_get_status($process)['running'] || hrtime(true) > $ends) {
-                throw new \RuntimeException('redis-server did not start');
-            }
-            usleep(2000);
-        }
+        $this->running = new Program($command, "$this->directory/log", $this->answers(...));
     }
 
     public function signal(int $signal): void
     {
-        if ($this->process === null) {
-            return;
-        }
-        proc_terminate($this->process, $signal);
-        while ($signal === SIGSTOP && !proc_get_status($this->process)['stopped']) {
-            usleep(1000);
-        }
+        $this->running?->signal($signal);
     }
 
     private function answers(): bool
