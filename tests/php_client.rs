@@ -1,5 +1,5 @@
 //! The tests of `clients/php`, against this build of the server, if this machine has PHPUnit. Tests of
-//! frameworks that are not installed are skipped, one by one; with `ELOCK_PHP_ALL` set, none may be.
+//! frameworks that are not installed are skipped, one by one; with `EVERY_PHP_TEST` set, none may be.
 
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Write};
@@ -56,7 +56,7 @@ fn the_php_package_passes_its_tests() {
     for (reason, times) in skips(&stdout) {
         tell(&format!("SKIPPED {times} tests of clients/php: {reason}"));
         // What this version of a framework does not have is no omission.
-        let is_all = std::env::var_os("ELOCK_PHP_ALL").is_some();
+        let is_all = std::env::var_os("EVERY_PHP_TEST").is_some();
         assert!(!is_all || reason.starts_with("this "), "{stdout}");
     }
 }
