@@ -96,12 +96,9 @@ final class Connection
                 throw new ConnectionException("$this->address sent more than was asked for");
             }
             $this->lastUsed = hrtime(true);
-        } catch (ElockException $broken) {
-            $this->close();
-            throw $broken;
-        } catch (\Throwable $interrupted) {
-            $this->withdraw($asked);
-            throw $interrupted;
+        } catch (\Throwable $problem) {
+            $problem instanceof ElockException && !Signals::threw($problem) ? $this->close() : $this->withdraw($asked);
+            throw $problem;
         }
     }
 
@@ -283,9 +280,7 @@ final class Connection
             $write = $toSend ? $read : null;
             $except = null;
             $ready = @stream_select($read, $write, $except, 0, (int)ceil(min($left, self::SLICE) * 1e6));
-            if (function_exists('pcntl_signal_dispatch')) {
-                pcntl_signal_dispatch();
-            }
+            Signals::dispatch();
             if ($ready === false) {
                 // A signal; or a descriptor above 1,023, which PHP cannot wait for: so this looks again and again.
                 usleep(self::POLL);

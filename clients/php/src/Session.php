@@ -82,19 +82,24 @@ final class Session
         if ($this->isUnderWay) {
             return $this->askAside($requests);
         }
-        $isKept = $this->connection?->isClosed() === false;
-        $asked = new Exchange($requests);
+        $isAsync = Signals::hold();
         try {
-            $this->run($asked);
-        } catch (ConnectionException $broken) {
-            if (!$isKept || $broken instanceof TimeoutException) {
-                throw $broken;
-            }
-            $this->log('info', 'elock: {problem}; connecting again', $broken);
+            $isKept = $this->connection?->isClosed() === false;
             $asked = new Exchange($requests);
-            $this->run($asked);
+            try {
+                $this->run($asked);
+            } catch (ConnectionException $broken) {
+                if (!$isKept || $broken instanceof TimeoutException || Signals::threw($broken)) {
+                    throw $broken;
+                }
+                $this->log('info', 'elock: {problem}; connecting again', $broken);
+                $asked = new Exchange($requests);
+                $this->run($asked);
+            }
+            return $asked->own();
+        } finally {
+            Signals::letGo($isAsync);
         }
-        return $asked->own();
     }
 
     /**
@@ -110,7 +115,12 @@ final class Session
         if ($this->isUnderWay) {
             throw new \LogicException('no lock can be taken in a signal handler while another request is under way');
         }
-        return (new Attempts($this, $wanted))->answers();
+        $isAsync = Signals::hold();
+        try {
+            return (new Attempts($this, $wanted))->answers();
+        } finally {
+            Signals::letGo($isAsync);
+        }
     }
 
     /**

@@ -148,6 +148,22 @@ final class BreakTest extends TestCase
         self::assertNull($this->observer->holder('k'));
     }
 
+    /** As one whose disk is full. What was granted, as nobody heard, is given back. */
+    public function testALoggerThatThrows(): void
+    {
+        $this->log->isFull = true;
+        $first = $this->client->lock('first');
+        $this->proxy->tell('lose 1');
+        try {
+            $this->client->lock('k', 20.0);
+            self::fail('it goes on');
+        } catch (\UnexpectedValueException) {
+        }
+        $this->log->isFull = false;
+        self::assertTrue($first->isHeld());
+        self::assertNull($this->observer->holder('k'));
+    }
+
     public function testTheAnswerToAReleaseIsLost(): void
     {
         foreach ([$this->client, $this->client->owner()] as $holder) {

@@ -5,11 +5,15 @@ declare(strict_types=1);
 namespace Elock\Tests\Client;
 
 use Elock\Client;
+use Elock\Exception\ConnectionException;
 use Elock\Exception\LostException;
+use Elock\Options;
+use Elock\Tests\Support\Proxy;
 use Elock\Tests\Support\Server;
 use Elock\Tests\Support\Wait;
 use Elock\Tests\Support\Worker;
 use PHPUnit\Framework\TestCase;
+use Psr\Log\AbstractLogger;
 
 /**
  * @requires extension pcntl
@@ -133,6 +137,70 @@ final class SignalTest extends TestCase
         self::assertTrue($owned->release() && $own->release() && $lock->release());
     }
 
+    /**
+     * Whatever its class: it is not taken for a broken connection of the one that waits.
+     *
+     * @dataProvider modes
+     */
+    public function testAHandlerThatThrowsWhatThisPackageThrows(bool $isAsync): void
+    {
+        $held = $this->other->lock('k');
+        $problem = new ConnectionException('of another server');
+        pcntl_async_signals($isAsync);
+        pcntl_signal(SIGALRM, static fn () => throw $problem);
+        $acts = [
+            fn () => $this->client->lock('k', 20.0),
+            fn () => $this->client->owner()->lock('k', 20.0, 60.0),
+            fn () => $this->client->nextHolder('k', $this->client->holder('k'), 20.0),
+        ];
+        foreach ($acts as $act) {
+            pcntl_alarm(1);
+            try {
+                $act();
+                self::fail('it goes on');
+            } catch (ConnectionException $caught) {
+                self::assertSame($problem, $caught);
+            }
+            self::assertSame(0, Wait::waiters($this->other, 'k'));
+        }
+        self::assertTrue($held->release());
+    }
+
+    /**
+     * The signal comes between two attempts, and the first one was granted the lock, as nobody heard.
+     *
+     * @dataProvider modes
+     */
+    public function testASignalBetweenTwoSteps(bool $isAsync): void
+    {
+        $logger = new class extends AbstractLogger {
+            /**
+             * @param mixed $level
+             * @param string|\Stringable $message
+             * @param array<array-key, mixed> $context
+             */
+            public function log($level, $message, array $context = []): void
+            {
+                posix_kill((int)getmypid(), SIGUSR1);
+            }
+        };
+        $proxy = new Proxy(self::$server);
+        $client = Client::connect($proxy->address(), new Options(logger: $logger));
+        $mine = $client->lock('mine');
+        pcntl_async_signals($isAsync);
+        pcntl_signal(SIGUSR1, static fn () => throw new \DomainException('enough'));
+        $proxy->tell('lose 1');
+        try {
+            $client->lock('k', 20.0);
+            self::fail('it goes on');
+        } catch (\DomainException) {
+        }
+        pcntl_signal(SIGUSR1, SIG_IGN);
+        self::assertTrue($mine->isHeld());
+        self::assertNull($this->other->holder('k'));
+        $client->close();
+    }
+
     public function testAHandlerThatClosesTheClient(): void
     {
         $held = $this->other->lock('k');
@@ -142,7 +210,7 @@ final class SignalTest extends TestCase
         try {
             $this->client->lock('k', 60.0);
             self::fail('it is held');
-        } catch (\Elock\Exception\ConnectionException) {
+        } catch (ConnectionException) {
         }
         self::assertSame(0, Wait::waiters($this->other, 'k'));
         self::assertNull($this->other->holder('mine'));
