@@ -34,6 +34,18 @@ final class Exchange
         return false;
     }
 
+    /** Whether the server may be sent it again, if it is not known whether it was done. */
+    public function mayBeRepeated(): bool
+    {
+        foreach ($this->requests as $request) {
+            // What was not sent was not done.
+            if ($this->isSent && !$request->mayBeRepeated) {
+                return false;
+            }
+        }
+        return true;
+    }
+
     /** The first request without an answer; null: all have one. */
     public function next(): ?Request
     {

@@ -11,6 +11,9 @@ use Psr\Log\LoggerInterface;
  */
 final class Options
 {
+    /** Ten years, in seconds; the server has a bound of its own, a day unless set otherwise. */
+    private const LONGEST_GRACE = 315_360_000.0;
+
     /**
      * @param string|null $name what the client is called where people look: `elock locks`, the server's log; by
      *     default the machine, the process and the script
@@ -31,9 +34,22 @@ final class Options
         public readonly ?LoggerInterface $logger = null,
         public readonly array $tls = [],
     ) {
-        if ($connectTimeout <= 0.0 || $timeout <= 0.0) {
+        if (!($connectTimeout > 0.0) || !($timeout > 0.0)) {
             throw new \InvalidArgumentException('connectTimeout and timeout are more than 0 seconds');
         }
+        $grace === null || self::graceMs($grace);
+    }
+
+    /**
+     * @internal
+     * @throws \InvalidArgumentException as a number, it would be 0: no grace at all
+     */
+    public static function graceMs(float $seconds): int
+    {
+        if (!($seconds >= 0.0 && $seconds <= self::LONGEST_GRACE)) {
+            throw new \InvalidArgumentException("the grace period is 0 seconds or more, up to ten years, and not $seconds");
+        }
+        return (int)ceil($seconds * 1000.0);
     }
 
     /**

@@ -24,6 +24,8 @@ final class Request
         public readonly bool $isOfSession = false,
         /** The key that it is about, if it is one. */
         public readonly ?Word $key = null,
+        /** Whether it does the same when it is done twice. */
+        public readonly bool $mayBeRepeated = true,
     ) {
     }
 
@@ -102,7 +104,8 @@ final class Request
 
     public static function break(Word $key): self
     {
-        return new self("break $key->bytes", key: $key);
+        // Done twice, it would free the next one's lock.
+        return new self("break $key->bytes", key: $key, mayBeRepeated: false);
     }
 
     /**

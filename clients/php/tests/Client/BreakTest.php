@@ -174,6 +174,28 @@ final class BreakTest extends TestCase
         }
     }
 
+    /** Asked for again, it would free the next one's lock. */
+    public function testTheAnswerToABreakIsLost(): void
+    {
+        $this->observer->owner('first')->lock('k', 0.0, 60.0);
+        $waiter = new Worker(__DIR__ . '/scripts/holder.php', [$this->server->tcp()]);
+        $waiter->tell('own k second 20 60');
+        Wait::forWaiters($this->observer, 'k');
+        $this->client->stats();
+        $this->proxy->tell('lose 1');
+        try {
+            $this->client->break('k');
+            self::fail('nobody can know');
+        } catch (ConnectionException) {
+        }
+        self::assertIsNumeric($waiter->hear());
+        self::assertSame('second', $this->observer->holder('k')?->owner);
+        // Where the connection is known to be gone before anything is sent, it is sent by another.
+        $this->proxy->tell('cut');
+        $this->client->close();
+        self::assertTrue($this->client->break('k'));
+    }
+
     /** Without a wait, nothing tells it from an earlier grant of the same word. */
     public function testTheGrantOfAnOwnerIsLostOnItsWay(): void
     {

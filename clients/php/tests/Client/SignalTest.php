@@ -201,6 +201,26 @@ final class SignalTest extends TestCase
         $client->close();
     }
 
+    /** The request under way would be answered for the one session, and its answer be read as the other's. */
+    public function testAHandlerThatResumesASession(): void
+    {
+        $held = $this->other->lock('k');
+        $mine = $this->client->lock('mine');
+        $id = $this->other->sessionId();
+        $caught = null;
+        pcntl_signal(SIGALRM, function () use ($held, $id, &$caught): void {
+            try {
+                $this->client->resume($id);
+            } catch (\LogicException $caught) {
+            }
+            $held->release();
+        });
+        pcntl_alarm(1);
+        self::assertTrue($this->client->lock('k', 20.0)->release());
+        self::assertInstanceOf(\LogicException::class, $caught);
+        self::assertTrue($mine->release());
+    }
+
     public function testAHandlerThatClosesTheClient(): void
     {
         $held = $this->other->lock('k');
