@@ -94,7 +94,7 @@ final class Attempts
     /** @return non-empty-list<Answer> */
     private function ask(Deadline $ends): array
     {
-        $wait = $ends->left();
+        $wait = $this->wanted->wait > 0.0 ? $ends->left() : 0.0;
         $first = [];
         if ($wait > 0.0 && $this->before === null && $this->wanted->owner !== null) {
             $first = [Request::token($this->wanted->keys[0], $this->wanted->owner)];

@@ -46,11 +46,10 @@ final class Exchange
         return true;
     }
 
-    /** The first request without an answer; null: all have one. */
-    public function next(): ?Request
+    /** @return list<Request> the greeting and the requests, as they are sent */
+    public function all(): array
     {
-        $position = count($this->answers) - count($this->greeting);
-        return $position < 0 ? $this->greeting[count($this->answers)] : $this->requests[$position] ?? null;
+        return $this->greeting === [] ? $this->requests : [...$this->greeting, ...$this->requests];
     }
 
     /** The answer to one of the requests; null: it has none. */

@@ -64,11 +64,12 @@ final class Request
     /** All of these locks, or none. */
     public static function lockAll(float $wait, Word $key, Word ...$more): self
     {
+        $wait = self::bounded($wait);
         $line = 'lock_all ' . self::seconds($wait);
         foreach ([$key, ...$more] as $one) {
             $line .= " $one->bytes";
         }
-        return new self($line, self::bounded($wait), isOfSession: true);
+        return new self($line, $wait, isOfSession: true);
     }
 
     public static function unlock(Word $key, ?Word $owner = null): self
@@ -117,8 +118,8 @@ final class Request
         if ($state === null) {
             return new self("watch $key->bytes", key: $key);
         }
-        $line = "watch $key->bytes " . self::raw($state) . ' ' . self::seconds($wait);
-        return new self($line, self::bounded($wait), key: $key);
+        $wait = self::bounded($wait);
+        return new self("watch $key->bytes " . self::raw($state) . ' ' . self::seconds($wait), $wait, key: $key);
     }
 
     public static function setTimeout(int $graceMs): self
@@ -203,9 +204,10 @@ final class Request
 
     private static function waiting(Word $key, string $line, float $wait, ?Word $owner, int $leaseMs): self
     {
+        $wait = self::bounded($wait);
         $line .= ' ' . self::seconds($wait);
         $line .= $owner === null ? '' : " $owner->bytes $leaseMs";
-        return new self($line, self::bounded($wait), false, $owner === null, $key);
+        return new self($line, $wait, false, $owner === null, $key);
     }
 
     private static function held(Word $key, string $line, ?Word $owner): self
@@ -221,8 +223,8 @@ final class Request
     /** Not by `%f`, whose point is that of the locale. */
     private static function seconds(float $wait): string
     {
-        $wait = self::bounded($wait);
-        return $wait === floor($wait) ? (string)(int)$wait : sprintf('%.3F', $wait);
+        $whole = (int)$wait;
+        return $wait === (float)$whole ? (string)$whole : sprintf('%.3F', $wait);
     }
 
     /** A word that the server made, or that stands for itself. */

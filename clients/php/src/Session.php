@@ -69,9 +69,10 @@ final class Session
         $this->connection?->isOpen() === true || $this->ask([]);
     }
 
+    /** As far as it knows: the connection may be gone. */
     public function isConnected(): bool
     {
-        return $this->connection?->isOpen() === true;
+        return $this->connection?->isClosed() === false;
     }
 
     /**
@@ -90,7 +91,7 @@ final class Session
         }
         $isAsync = Signals::hold();
         try {
-            $isKept = $this->connection?->isClosed() === false;
+            $isKept = $this->isConnected();
             $asked = new Exchange($requests);
             try {
                 $this->run($asked);
