@@ -41,13 +41,15 @@ final class Options
     }
 
     /**
+     * In the protocol's milliseconds.
+     *
      * @internal
-     * @throws \InvalidArgumentException as a number, it would be 0: no grace at all
+     * @throws \InvalidArgumentException it is none, and as a whole number would be 0: no grace at all
      */
     public static function graceMs(float $seconds): int
     {
         if (!($seconds >= 0.0 && $seconds <= self::LONGEST_GRACE)) {
-            throw new \InvalidArgumentException("the grace period is 0 seconds or more, up to ten years, and not $seconds");
+            throw new \InvalidArgumentException("the grace period is 0 seconds to ten years, and not $seconds");
         }
         return (int)ceil($seconds * 1000.0);
     }
