@@ -202,6 +202,21 @@ final class Request
         return (int)min(self::LONGEST_LEASE_MS, max(1.0, ceil($seconds * 1000.0)));
     }
 
+    /**
+     * As {@see milliseconds()}, but that less than nothing is a mistake, such as a time that was reckoned to be over:
+     * as no limit it would leave a lock for ever.
+     *
+     * @internal
+     * @throws \InvalidArgumentException it is less than 0
+     */
+    public static function lease(?float $seconds): int
+    {
+        if ($seconds !== null && !($seconds >= 0.0)) {
+            throw new \InvalidArgumentException("a lease is 0 seconds, which is none, or more, and not $seconds");
+        }
+        return self::milliseconds($seconds);
+    }
+
     private static function waiting(Word $key, string $line, float $wait, ?Word $owner, int $leaseMs): self
     {
         $wait = self::bounded($wait);
