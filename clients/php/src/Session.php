@@ -123,12 +123,17 @@ final class Session
         if ($this->isUnderWay) {
             throw new \LogicException('no lock can be taken in a signal handler while another request is under way');
         }
+        $closings = $this->closings;
         $isAsync = Signals::hold();
         try {
-            return (new Attempts($this, $wanted))->answers();
+            $answers = (new Attempts($this, $wanted))->answers();
         } finally {
             Signals::letGo($isAsync);
         }
+        if ($this->closings !== $closings && $wanted->owner === null) {
+            throw new ConnectionException('a signal handler closed the client, and what it held is released');
+        }
+        return $answers;
     }
 
     /**

@@ -237,6 +237,16 @@ final class SignalTest extends TestCase
         self::assertTrue($held->release());
     }
 
+    public function testAHandlerThatClosesTheClientJustAsItIsGranted(): void
+    {
+        $late = new Worker(__DIR__ . '/scripts/late.php', [self::$server->tcp()]);
+        for ($mode = 0; $mode < 2; $mode++) {
+            self::assertStringStartsWith('a signal handler closed the client', (string)$late->hear());
+            self::assertSame('held: true', $late->hear());
+        }
+        self::assertSame(0, $late->finish());
+    }
+
     public function testAHandlerThatEndsTheProcess(): void
     {
         $held = $this->other->lock('kept');
