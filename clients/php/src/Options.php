@@ -70,9 +70,14 @@ final class Options
             $unknown = implode(', ', $unknown);
             throw new \InvalidArgumentException("no setting of elock: $unknown; these are: " . implode(', ', $known));
         }
-        $tls = $settings['tls'] ?? [];
+        [$name, $tls] = [$settings['name'] ?? null, $settings['tls'] ?? []];
+        if (!is_array($tls) || ($name !== null && !is_scalar($name))) {
+            throw new \InvalidArgumentException(
+                '"name" is text, and "tls" an array of context options; the address says whether there is TLS',
+            );
+        }
         return new self(
-            isset($settings['name']) && is_scalar($settings['name']) ? (string)$settings['name'] : null,
+            $name === null ? null : (string)$name,
             isset($settings['grace']) ? self::seconds($settings, 'grace') : null,
             isset($settings['connect_timeout']) ? self::seconds($settings, 'connect_timeout') : 2.0,
             isset($settings['timeout']) ? self::seconds($settings, 'timeout') : 5.0,
@@ -82,7 +87,7 @@ final class Options
                 default => throw new \InvalidArgumentException('"keys" is "encoded" or "sha1"'),
             },
             $logger,
-            is_array($tls) ? array_combine(array_map(strval(...), array_keys($tls)), $tls) : [],
+            array_combine(array_map(strval(...), array_keys($tls)), $tls),
         );
     }
 

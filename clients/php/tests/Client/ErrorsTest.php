@@ -182,6 +182,19 @@ final class ErrorsTest extends TestCase
         }
     }
 
+    /** `tls=1` in a DSN would be a connection without TLS, and not a word of it. */
+    public function testSettingsThatAreNone(): void
+    {
+        foreach ([['tls' => '1'], ['name' => ['web']], ['grace' => 'long'], ['keys' => 'md5'], ['ttl' => 1]] as $none) {
+            try {
+                Options::fromArray($none);
+                self::fail((string)json_encode($none));
+            } catch (\InvalidArgumentException $problem) {
+                self::assertStringContainsString((string)key($none), $problem->getMessage());
+            }
+        }
+    }
+
     /** What is not understood is not "nobody". */
     public function testAHolderThatIsNone(): void
     {
