@@ -42,6 +42,23 @@ final class Attempts
      */
     public function answers(): array
     {
+        try {
+            $answers = $this->tryToTheEnd();
+            Signals::dispatch();
+            return $answers;
+        } catch (ConnectionException | ServerStoppingException $problem) {
+            // Another question would be in vain, or would wait as long again.
+            $this->giveBack(Signals::threw($problem));
+            throw $problem;
+        } catch (\Throwable $problem) {
+            $this->giveBack(true);
+            throw $problem;
+        }
+    }
+
+    /** @return non-empty-list<Answer> */
+    private function tryToTheEnd(): array
+    {
         $ends = Deadline::in($this->wanted->wait);
         $closings = $this->session->closings();
         // A connection that was kept may be gone for long, which is no reason to give up.
@@ -54,27 +71,22 @@ final class Attempts
                     return $this->ask($ends);
                 }
                 usleep((int)(min($pause, $ends->left()) * 1e6));
+                Signals::dispatch();
                 $pause = min(2 * $pause, self::LONGEST_PAUSE);
                 if ($this->session->closings() !== $closings) {
                     throw $broken;
                 }
                 return $this->isOurs($broken) ? $this->granted() : $this->askAgain($ends, $broken);
-            } catch (TimeoutException $silent) {
-                $this->giveBack(false);
-                throw $silent;
             } catch (ConnectionException | ServerStoppingException $problem) {
-                // A signal handler that closed the client wants no more of it.
-                $isUnwanted = $this->session->closings() !== $closings || $problem === $broken;
-                if ($isUnwanted || (!$mayTryAgain && $ends->isOver())) {
-                    $this->giveBack(false);
+                // A signal handler that closed the client, or that throws, wants no more of it.
+                $isUnwanted = $this->session->closings() !== $closings || Signals::threw($problem);
+                $isFinal = $problem === $broken || $problem instanceof TimeoutException;
+                if ($isUnwanted || $isFinal || (!$mayTryAgain && $ends->isOver())) {
                     throw $problem;
                 }
                 $mayTryAgain = false;
                 $broken = $problem;
                 $this->session->log('info', 'elock: {problem}; asking again', $problem);
-            } catch (\Throwable $interrupted) {
-                $this->giveBack(true);
-                throw $interrupted;
             }
         }
     }
@@ -82,7 +94,7 @@ final class Attempts
     /** @return non-empty-list<Answer> */
     private function ask(Deadline $ends): array
     {
-        $wait = $ends->left();
+        $wait = $this->wanted->wait > 0.0 ? $ends->left() : 0.0;
         $first = [];
         if ($wait > 0.0 && $this->before === null && $this->wanted->owner !== null) {
             $first = [Request::token($this->wanted->keys[0], $this->wanted->owner)];

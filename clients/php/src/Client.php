@@ -4,9 +4,11 @@ declare(strict_types=1);
 
 namespace Elock;
 
+use Elock\Exception\ConnectionException;
 use Elock\Exception\ElockException;
 use Elock\Exception\LostException;
 use Elock\Exception\RefusedException;
+use Elock\Exception\ServerException;
 
 /**
  * A connection to an elockd server, and what it holds. It connects when it is first used; resumes its session when
@@ -92,10 +94,12 @@ final class Client extends Holder
     }
 
     /**
-     * Frees a lock that owners hold, whoever they are.
+     * Frees a lock that owners hold, whoever they are. If the connection breaks meanwhile, it is not asked for again:
+     * that could free the next one's lock.
      *
      * @return bool whether owners held it
      * @throws LostException a connection holds it: only that can free it
+     * @throws ConnectionException it broke, and whether the lock was freed is not known
      */
     public function break(string $key): bool
     {
@@ -123,7 +127,11 @@ final class Client extends Holder
         return $this->watched(Request::watch($this->naming()->key($key), $state, $wait));
     }
 
-    /** How long locks of this connection outlive it when it breaks, from now on. */
+    /**
+     * How long locks of this connection outlive it when it breaks, from now on.
+     *
+     * @throws \InvalidArgumentException it is less than 0, or more than ten years
+     */
     public function setGrace(float $seconds): void
     {
         $this->session->setGrace($seconds);
@@ -271,8 +279,11 @@ final class Client extends Holder
     private function watched(Request $request): ?KeyHolder
     {
         $text = $this->ask($request)->orThrow()->text;
-        if (!preg_match('/^(\d+) held by (?:#(\d+)|@(.*))$/s', $text, $found, PREG_UNMATCHED_AS_NULL)) {
+        if ($text === 'free') {
             return null;
+        }
+        if (!preg_match('/^(\d+) held by (?:#(\d+)|@(.*))$/s', $text, $found, PREG_UNMATCHED_AS_NULL)) {
+            throw new ServerException("no holder where one should be: $text");
         }
         $owner = $found[3] === null ? null : Naming::Encoded->name($found[3]);
         return new KeyHolder((int)$found[1], $found[2] === null ? null : (int)$found[2], $owner);

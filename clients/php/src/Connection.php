@@ -18,8 +18,8 @@ use Elock\Exception\TimeoutException;
  */
 final class Connection
 {
-    /** Signal handlers run at the latest after so many seconds, also where a signal came just before the wait. */
-    private const SLICE = 0.25;
+    /** Signal handlers run at the latest after so many microseconds, also where a signal came just before the wait. */
+    private const SLICE = 250_000;
     /** How often to look where there is no waiting for a socket, in microseconds. */
     private const POLL = 1000;
     /** A connection that rested for so many nanoseconds may be gone: it is looked at before it is used. */
@@ -96,12 +96,9 @@ final class Connection
                 throw new ConnectionException("$this->address sent more than was asked for");
             }
             $this->lastUsed = hrtime(true);
-        } catch (ElockException $broken) {
-            $this->close();
-            throw $broken;
-        } catch (\Throwable $interrupted) {
-            $this->withdraw($asked);
-            throw $interrupted;
+        } catch (\Throwable $problem) {
+            $problem instanceof ElockException && !Signals::threw($problem) ? $this->close() : $this->withdraw($asked);
+            throw $problem;
         }
     }
 
@@ -129,7 +126,7 @@ final class Connection
         } finally {
             $this->close();
         }
-        return $asked->next() === null;
+        return count($asked->answers) === count($asked->requests);
     }
 
     /** Without a word. */
@@ -177,10 +174,7 @@ final class Connection
     private function send(Exchange $asked, Deadline $deadline): void
     {
         $unsent = '';
-        foreach ($asked->greeting as $request) {
-            $unsent .= $request->line . "\n";
-        }
-        foreach ($asked->requests as $request) {
+        foreach ($asked->all() as $request) {
             $unsent .= $request->line . "\n";
         }
         $asked->isSent = $unsent !== '';
@@ -203,7 +197,9 @@ final class Connection
 
     private function readAnswers(Exchange $asked, Deadline $deadline): void
     {
-        while (($request = $asked->next()) !== null) {
+        $requests = $asked->all();
+        for ($position = count($asked->answers); $position < count($requests); $position++) {
+            $request = $requests[$position];
             $line = $this->line($deadline);
             $code = substr($line, 0, 3);
             if (strlen($line) < 5 || $line[3] !== ' ' || !ctype_digit($code)) {
@@ -236,9 +232,9 @@ final class Connection
             }
             $this->unread .= $this->receive($deadline);
         }
-        $line = rtrim(substr($this->unread, 0, $end), "\r");
+        $line = substr($this->unread, 0, $end);
         $this->unread = substr($this->unread, $end + 1);
-        return $line;
+        return rtrim($line, "\r");
     }
 
     /** Some bytes, but never none. */
@@ -260,7 +256,7 @@ final class Connection
     /** What is there, which may be nothing. */
     private function received(): string
     {
-        $bytes = @fread($this->stream(), self::CHUNK);
+        $bytes = @fread($this->stream ?? $this->stream(), self::CHUNK);
         if ($bytes === false || ($bytes === '' && feof($this->stream()))) {
             throw new ConnectionException("the connection to $this->address is gone");
         }
@@ -282,10 +278,9 @@ final class Connection
             $read = [$this->stream ?? $this->stream()];
             $write = $toSend ? $read : null;
             $except = null;
-            $ready = @stream_select($read, $write, $except, 0, (int)ceil(min($left, self::SLICE) * 1e6));
-            if (function_exists('pcntl_signal_dispatch')) {
-                pcntl_signal_dispatch();
-            }
+            $slice = $left > self::SLICE / 1e6 ? self::SLICE : (int)ceil($left * 1e6);
+            $ready = @stream_select($read, $write, $except, 0, $slice);
+            Signals::dispatch();
             if ($ready === false) {
                 // A signal; or a descriptor above 1,023, which PHP cannot wait for: so this looks again and again.
                 usleep(self::POLL);

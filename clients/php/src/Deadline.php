@@ -18,22 +18,18 @@ final class Deadline
     /** So many seconds from now. */
     public static function in(float $seconds): self
     {
-        return new self(self::now() + $seconds);
+        return new self(hrtime(true) / 1e9 + $seconds);
     }
 
     /** In seconds; 0 when it is over. */
     public function left(): float
     {
-        return max(0.0, $this->at - self::now());
+        $left = $this->at - hrtime(true) / 1e9;
+        return $left > 0.0 ? $left : 0.0;
     }
 
     public function isOver(): bool
     {
         return $this->left() === 0.0;
-    }
-
-    private static function now(): float
-    {
-        return hrtime(true) / 1e9;
     }
 }

@@ -34,11 +34,22 @@ final class Exchange
         return false;
     }
 
-    /** The first request without an answer; null: all have one. */
-    public function next(): ?Request
+    /** Whether the server may be sent it again, if it is not known whether it was done. */
+    public function mayBeRepeated(): bool
     {
-        $position = count($this->answers) - count($this->greeting);
-        return $position < 0 ? $this->greeting[count($this->answers)] : $this->requests[$position] ?? null;
+        foreach ($this->requests as $request) {
+            // What was not sent was not done.
+            if ($this->isSent && !$request->mayBeRepeated) {
+                return false;
+            }
+        }
+        return true;
+    }
+
+    /** @return list<Request> the greeting and the requests, as they are sent */
+    public function all(): array
+    {
+        return $this->greeting === [] ? $this->requests : [...$this->greeting, ...$this->requests];
     }
 
     /** The answer to one of the requests; null: it has none. */

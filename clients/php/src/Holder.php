@@ -26,8 +26,10 @@ abstract class Holder
      * Takes the lock for itself alone.
      *
      * @param float $wait how long to wait in the queue if others hold it; 0: not at all
-     * @param float|null $lease after which it ends by itself, unless {@see Lock::expire()} is called before; null: not
+     * @param float|null $lease after which it ends by itself, unless {@see Lock::expire()} is called before; null or 0:
+     *     not
      * @throws RefusedException others hold it, to the end of the wait; or it would be a deadlock
+     * @throws \InvalidArgumentException the lease is less than 0
      */
     public function lock(string $key, float $wait = 0.0, ?float $lease = null): Lock
     {
@@ -157,12 +159,12 @@ abstract class Holder
     private function behind(Word $key, ?float $lease): array
     {
         $token = Request::token($key, $this->owner);
-        $leaseMs = Request::milliseconds($lease);
+        $leaseMs = Request::lease($lease);
         return $this->owner === null && $leaseMs > 0 ? [Request::expire($key, $leaseMs), $token] : [$token];
     }
 
     private function leaseMs(?float $lease): int
     {
-        return $this->owner === null ? 0 : Request::milliseconds($lease);
+        return $this->owner === null ? 0 : Request::lease($lease);
     }
 }

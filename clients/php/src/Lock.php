@@ -65,12 +65,13 @@ final class Lock
     /**
      * Lets it end by itself so many seconds from now, unless this is called again.
      *
-     * @param float|null $seconds null: never
+     * @param float|null $seconds null or 0: never
      * @throws LostException it is not held any more
+     * @throws \InvalidArgumentException less than 0
      */
     public function expire(?float $seconds): void
     {
-        $this->orLost(Request::expire($this->key, Request::milliseconds($seconds), $this->owner));
+        $this->orLost(Request::expire($this->key, Request::lease($seconds), $this->owner));
     }
 
     /**

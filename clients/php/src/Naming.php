@@ -23,8 +23,6 @@ enum Naming
     case Sha1;
 
     private const LONGEST = 200;
-    private const SPECIAL = "\x00\x01\x02\x03\x04\x05\x06\x07\x08\t\n\x0B\x0C\r\x0E\x0F\x10\x11\x12\x13\x14\x15\x16\x17"
-        . "\x18\x19\x1A\x1B\x1C\x1D\x1E\x1F \x7F%";
     private const SHOWN_OF_LONG = 100;
 
     public function key(string $name): Word
@@ -64,7 +62,8 @@ enum Naming
         if ($name === '') {
             return '%-';
         }
-        if (strlen($name) <= self::LONGEST && strcspn($name, self::SPECIAL) === strlen($name) && $name[0] !== 'H') {
+        // Most names, told at less cost than below.
+        if (ctype_graph($name) && strlen($name) <= self::LONGEST && !str_contains($name, '%') && $name[0] !== 'H') {
             return $name;
         }
         $word = (string)preg_replace_callback(

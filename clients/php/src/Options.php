@@ -11,6 +11,9 @@ use Psr\Log\LoggerInterface;
  */
 final class Options
 {
+    /** Ten years, in seconds; the server has a bound of its own, a day unless set otherwise. */
+    private const LONGEST_GRACE = 315_360_000.0;
+
     /**
      * @param string|null $name what the client is called where people look: `elock locks`, the server's log; by
      *     default the machine, the process and the script
@@ -31,9 +34,24 @@ final class Options
         public readonly ?LoggerInterface $logger = null,
         public readonly array $tls = [],
     ) {
-        if ($connectTimeout <= 0.0 || $timeout <= 0.0) {
+        if (!($connectTimeout > 0.0) || !($timeout > 0.0)) {
             throw new \InvalidArgumentException('connectTimeout and timeout are more than 0 seconds');
         }
+        $grace === null || self::graceMs($grace);
+    }
+
+    /**
+     * In the protocol's milliseconds.
+     *
+     * @internal
+     * @throws \InvalidArgumentException it is none, and as a whole number would be 0: no grace at all
+     */
+    public static function graceMs(float $seconds): int
+    {
+        if (!($seconds >= 0.0 && $seconds <= self::LONGEST_GRACE)) {
+            throw new \InvalidArgumentException("the grace period is 0 seconds to ten years, and not $seconds");
+        }
+        return (int)ceil($seconds * 1000.0);
     }
 
     /**
@@ -52,9 +70,14 @@ final class Options
             $unknown = implode(', ', $unknown);
             throw new \InvalidArgumentException("no setting of elock: $unknown; these are: " . implode(', ', $known));
         }
-        $tls = $settings['tls'] ?? [];
+        [$name, $tls] = [$settings['name'] ?? null, $settings['tls'] ?? []];
+        if (!is_array($tls) || ($name !== null && !is_scalar($name))) {
+            throw new \InvalidArgumentException(
+                '"name" is text, and "tls" an array of context options; the address says whether there is TLS',
+            );
+        }
         return new self(
-            isset($settings['name']) && is_scalar($settings['name']) ? (string)$settings['name'] : null,
+            $name === null ? null : (string)$name,
             isset($settings['grace']) ? self::seconds($settings, 'grace') : null,
             isset($settings['connect_timeout']) ? self::seconds($settings, 'connect_timeout') : 2.0,
             isset($settings['timeout']) ? self::seconds($settings, 'timeout') : 5.0,
@@ -64,7 +87,7 @@ final class Options
                 default => throw new \InvalidArgumentException('"keys" is "encoded" or "sha1"'),
             },
             $logger,
-            is_array($tls) ? array_combine(array_map(strval(...), array_keys($tls)), $tls) : [],
+            array_combine(array_map(strval(...), array_keys($tls)), $tls),
         );
     }
 

@@ -24,6 +24,8 @@ final class Request
         public readonly bool $isOfSession = false,
         /** The key that it is about, if it is one. */
         public readonly ?Word $key = null,
+        /** Whether it does the same when it is done twice. */
+        public readonly bool $mayBeRepeated = true,
     ) {
     }
 
@@ -62,11 +64,12 @@ final class Request
     /** All of these locks, or none. */
     public static function lockAll(float $wait, Word $key, Word ...$more): self
     {
+        $wait = self::bounded($wait);
         $line = 'lock_all ' . self::seconds($wait);
         foreach ([$key, ...$more] as $one) {
             $line .= " $one->bytes";
         }
-        return new self($line, self::bounded($wait), isOfSession: true);
+        return new self($line, $wait, isOfSession: true);
     }
 
     public static function unlock(Word $key, ?Word $owner = null): self
@@ -102,7 +105,8 @@ final class Request
 
     public static function break(Word $key): self
     {
-        return new self("break $key->bytes", key: $key);
+        // Done twice, it would free the next one's lock.
+        return new self("break $key->bytes", key: $key, mayBeRepeated: false);
     }
 
     /**
@@ -114,8 +118,8 @@ final class Request
         if ($state === null) {
             return new self("watch $key->bytes", key: $key);
         }
-        $line = "watch $key->bytes " . self::raw($state) . ' ' . self::seconds($wait);
-        return new self($line, self::bounded($wait), key: $key);
+        $wait = self::bounded($wait);
+        return new self("watch $key->bytes " . self::raw($state) . ' ' . self::seconds($wait), $wait, key: $key);
     }
 
     public static function setTimeout(int $graceMs): self
@@ -198,11 +202,27 @@ final class Request
         return (int)min(self::LONGEST_LEASE_MS, max(1.0, ceil($seconds * 1000.0)));
     }
 
+    /**
+     * As {@see milliseconds()}, but that less than nothing is a mistake, such as a time that was reckoned to be over:
+     * as no limit it would leave a lock for ever.
+     *
+     * @internal
+     * @throws \InvalidArgumentException it is less than 0
+     */
+    public static function lease(?float $seconds): int
+    {
+        if ($seconds !== null && !($seconds >= 0.0)) {
+            throw new \InvalidArgumentException("a lease is 0 seconds, which is none, or more, and not $seconds");
+        }
+        return self::milliseconds($seconds);
+    }
+
     private static function waiting(Word $key, string $line, float $wait, ?Word $owner, int $leaseMs): self
     {
+        $wait = self::bounded($wait);
         $line .= ' ' . self::seconds($wait);
         $line .= $owner === null ? '' : " $owner->bytes $leaseMs";
-        return new self($line, self::bounded($wait), false, $owner === null, $key);
+        return new self($line, $wait, false, $owner === null, $key);
     }
 
     private static function held(Word $key, string $line, ?Word $owner): self
@@ -218,8 +238,8 @@ final class Request
     /** Not by `%f`, whose point is that of the locale. */
     private static function seconds(float $wait): string
     {
-        $wait = self::bounded($wait);
-        return $wait === floor($wait) ? (string)(int)$wait : sprintf('%.3F', $wait);
+        $whole = (int)$wait;
+        return $wait === (float)$whole ? (string)$whole : sprintf('%.3F', $wait);
     }
 
     /** A word that the server made, or that stands for itself. */

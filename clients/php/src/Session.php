@@ -56,6 +56,12 @@ final class Session
         $this->close();
     }
 
+    /** @throws \LogicException always: the end of a copy would release what the original holds */
+    public function __serialize(): array
+    {
+        throw new \LogicException('a client, and what belongs to it, cannot be serialised: pass on names and owners');
+    }
+
     /** Connects, if it is not. */
     public function connect(): void
     {
@@ -63,14 +69,15 @@ final class Session
         $this->connection?->isOpen() === true || $this->ask([]);
     }
 
+    /** As far as it knows: the connection may be gone. */
     public function isConnected(): bool
     {
-        return $this->connection?->isOpen() === true;
+        return $this->connection?->isClosed() === false;
     }
 
     /**
      * Sends these requests in one packet. On a kept connection that turns out to be gone, they are sent once more on a
-     * new one: so they must not be such as a lock, which may have been granted.
+     * new one, unless one of them must not be repeated; nor must a lock, which may have been granted: {@see acquire()}.
      *
      * @param list<Request> $requests
      * @return list<Answer> one for each
@@ -82,19 +89,25 @@ final class Session
         if ($this->isUnderWay) {
             return $this->askAside($requests);
         }
-        $isKept = $this->connection?->isClosed() === false;
-        $asked = new Exchange($requests);
+        $isAsync = Signals::hold();
         try {
-            $this->run($asked);
-        } catch (ConnectionException $broken) {
-            if (!$isKept || $broken instanceof TimeoutException) {
-                throw $broken;
-            }
-            $this->log('info', 'elock: {problem}; connecting again', $broken);
+            $isKept = $this->isConnected();
             $asked = new Exchange($requests);
-            $this->run($asked);
+            try {
+                $this->run($asked);
+            } catch (ConnectionException $broken) {
+                $isFinal = $broken instanceof TimeoutException || Signals::threw($broken);
+                if ($isFinal || !$isKept || !$asked->mayBeRepeated()) {
+                    throw $broken;
+                }
+                $this->log('info', 'elock: {problem}; connecting again', $broken);
+                $asked = new Exchange($requests);
+                $this->run($asked);
+            }
+            return $asked->own();
+        } finally {
+            Signals::letGo($isAsync);
         }
-        return $asked->own();
     }
 
     /**
@@ -110,7 +123,17 @@ final class Session
         if ($this->isUnderWay) {
             throw new \LogicException('no lock can be taken in a signal handler while another request is under way');
         }
-        return (new Attempts($this, $wanted))->answers();
+        $closings = $this->closings;
+        $isAsync = Signals::hold();
+        try {
+            $answers = (new Attempts($this, $wanted))->answers();
+        } finally {
+            Signals::letGo($isAsync);
+        }
+        if ($this->closings !== $closings && $wanted->owner === null) {
+            throw new ConnectionException('a signal handler closed the client, and what it held is released');
+        }
+        return $answers;
     }
 
     /**
@@ -132,7 +155,7 @@ final class Session
                 $this->connection = $this->open($deadline);
                 $asked->greeting[] = Request::name($this->nameWord());
                 if ($this->id === null && $this->grace !== null) {
-                    $asked->greeting[] = Request::setTimeout((int)ceil($this->grace * 1000.0));
+                    $asked->greeting[] = Request::setTimeout(Options::graceMs($this->grace));
                 }
             }
             if ($this->id === null && $asked->isOfSession()) {
@@ -168,6 +191,9 @@ final class Session
      */
     public function adopt(string $id): void
     {
+        if ($this->isUnderWay) {
+            throw new \LogicException('no session can be resumed in a signal handler while a request is under way');
+        }
         $this->ask([Request::resume($id)])[0]->orThrow();
         $this->id = $id;
         $this->isHandedOn = false;
@@ -178,7 +204,7 @@ final class Session
     /** For this session, and for the one that follows if it is lost. */
     public function setGrace(float $seconds): void
     {
-        $this->ask([Request::setTimeout((int)ceil($seconds * 1000.0))])[0]->orThrow();
+        $this->ask([Request::setTimeout(Options::graceMs($seconds))])[0]->orThrow();
         $this->grace = $seconds;
     }
 
@@ -229,19 +255,17 @@ final class Session
             // By a signal handler; what was under way leaves its queue.
             $this->connection?->close();
         }
-        // With no grace period, the locks end with the connection, and the server need not remember the session.
-        $goodbye = $this->id !== null && !$this->isHandedOn ? [Request::setTimeout(0)] : [];
-        $isDone = $this->connection?->isOpen() === true
-            && $this->connection->quit($goodbye, Deadline::in(self::GOODBYE));
-        if (!$isDone && $goodbye !== []) {
-            try {
-                $this->open(Deadline::in(self::GOODBYE))->quit($goodbye, Deadline::in(self::GOODBYE));
-            } catch (ElockException $problem) {
-                $this->log('info', 'elock: locks stay until their grace period is over: {problem}', $problem);
-            }
+        $isAsync = Signals::hold();
+        $wasUnderWay = $this->isUnderWay;
+        $this->isUnderWay = true;
+        try {
+            $this->sayGoodbye();
+        } finally {
+            $this->isUnderWay = $wasUnderWay;
+            $this->connection?->close();
+            $this->begin();
+            Signals::letGo($isAsync);
         }
-        $this->connection?->close();
-        $this->begin();
     }
 
     /** How often it was closed. */
@@ -253,6 +277,21 @@ final class Session
     public function log(string $level, string $message, \Throwable $problem): void
     {
         $this->logger?->log($level, $message, ['problem' => $problem->getMessage(), 'exception' => $problem]);
+    }
+
+    private function sayGoodbye(): void
+    {
+        // With no grace period, the locks end with the connection, and the server need not remember the session.
+        $goodbye = $this->id !== null && !$this->isHandedOn ? [Request::setTimeout(0)] : [];
+        $isDone = $this->connection?->isOpen() === true
+            && $this->connection->quit($goodbye, Deadline::in(self::GOODBYE));
+        if (!$isDone && $goodbye !== []) {
+            try {
+                $this->open(Deadline::in(self::GOODBYE))->quit($goodbye, Deadline::in(self::GOODBYE));
+            } catch (ElockException $problem) {
+                $this->log('info', 'elock: locks stay until their grace period is over: {problem}', $problem);
+            }
+        }
     }
 
     /** Says what there is to say before these requests in a packet of its own. */
@@ -298,7 +337,7 @@ final class Session
     {
         $connection = $this->reach($deadline);
         if ($this->id === null) {
-            $this->owed = [];
+            $this->begin();
             return $connection;
         }
         $asked = new Exchange([Request::resume($this->id)]);

@@ -54,7 +54,7 @@ final class ConnectionHold implements Hold
     public function refresh(float $lease): bool
     {
         try {
-            $this->lock?->expire($lease);
+            $this->lock?->expire(max(0.0, $lease));
             return $this->lock !== null;
         } catch (LostException) {
             return false;

@@ -117,7 +117,8 @@ final class ElockLock extends Lock
     /**
      * Gives the lock back.
      *
-     * @return bool false: it was not held any more; what was done under it may have been done beside others
+     * @return bool false: it was not held any more; what was done under it may have been done beside others. Or the
+     *     connection broke so that the answer was lost, and when it was asked for again, the lock was gone
      */
     public function release()
     {
@@ -125,7 +126,8 @@ final class ElockLock extends Lock
     }
 
     /**
-     * Frees the lock, whoever owns it.
+     * Frees the lock, whoever owns it. If the connection breaks meanwhile, there is an {@see ElockException}, and it is
+     * not known whether the lock was freed: to ask again could free the next one's.
      *
      * @return void
      * @throws LostException it is bound to the connection of another process: only that can free it

@@ -20,6 +20,9 @@ final class Seconds
      */
     public static function of(mixed $time): float
     {
+        if (is_int($time)) {
+            return (float)$time;
+        }
         if ($time instanceof \DateInterval) {
             $time = (new \DateTimeImmutable())->add($time);
         }

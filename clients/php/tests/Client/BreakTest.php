@@ -148,6 +148,22 @@ final class BreakTest extends TestCase
         self::assertNull($this->observer->holder('k'));
     }
 
+    /** As one whose disk is full. What was granted, as nobody heard, is given back. */
+    public function testALoggerThatThrows(): void
+    {
+        $this->log->isFull = true;
+        $first = $this->client->lock('first');
+        $this->proxy->tell('lose 1');
+        try {
+            $this->client->lock('k', 20.0);
+            self::fail('it goes on');
+        } catch (\UnexpectedValueException) {
+        }
+        $this->log->isFull = false;
+        self::assertTrue($first->isHeld());
+        self::assertNull($this->observer->holder('k'));
+    }
+
     public function testTheAnswerToAReleaseIsLost(): void
     {
         foreach ([$this->client, $this->client->owner()] as $holder) {
@@ -156,6 +172,28 @@ final class BreakTest extends TestCase
             self::assertFalse($lock->release(), 'nobody can know whether it was held until then');
             self::assertNull($this->observer->holder('k'));
         }
+    }
+
+    /** Asked for again, it would free the next one's lock. */
+    public function testTheAnswerToABreakIsLost(): void
+    {
+        $this->observer->owner('first')->lock('k', 0.0, 60.0);
+        $waiter = new Worker(__DIR__ . '/scripts/holder.php', [$this->server->tcp()]);
+        $waiter->tell('own k second 20 60');
+        Wait::forWaiters($this->observer, 'k');
+        $this->client->stats();
+        $this->proxy->tell('lose 1');
+        try {
+            $this->client->break('k');
+            self::fail('nobody can know');
+        } catch (ConnectionException) {
+        }
+        self::assertIsNumeric($waiter->hear());
+        self::assertSame('second', $this->observer->holder('k')?->owner);
+        // Where the connection is known to be gone before anything is sent, it is sent by another.
+        $this->proxy->tell('cut');
+        $this->client->close();
+        self::assertTrue($this->client->break('k'));
     }
 
     /** Without a wait, nothing tells it from an earlier grant of the same word. */

@@ -113,6 +113,20 @@ final class EndTest extends TestCase
         self::assertTrue($client->lock('files', 20.0)->release());
     }
 
+    /** The end of a copy would release what the original holds. */
+    public function testNothingIsSerialised(): void
+    {
+        $client = Client::connect(self::$server->tcp());
+        foreach ([$client, $client->lock('kept'), $client->owner()] as $thing) {
+            try {
+                serialize($thing);
+                self::fail('it is a copy');
+            } catch (\LogicException $problem) {
+                self::assertStringContainsString('cannot be serialised', $problem->getMessage());
+            }
+        }
+    }
+
     /** Neither requests nor connections leave anything behind. */
     public function testNothingGrows(): void
     {

@@ -166,6 +166,43 @@ final class ErrorsTest extends TestCase
         self::assertContains('unlock a', $heard);
     }
 
+    /** As whole numbers they would be 0: no grace at all. */
+    public function testAGraceThatIsNone(): void
+    {
+        $client = new Client();
+        foreach ([INF, NAN, -1.0] as $grace) {
+            foreach ([static fn () => new Options(grace: $grace), static fn () => $client->setGrace($grace)] as $act) {
+                try {
+                    $act();
+                    self::fail("$grace");
+                } catch (\InvalidArgumentException $problem) {
+                    self::assertStringContainsString('the grace period is', $problem->getMessage());
+                }
+            }
+        }
+    }
+
+    /** `tls=1` in a DSN would be a connection without TLS, and not a word of it. */
+    public function testSettingsThatAreNone(): void
+    {
+        foreach ([['tls' => '1'], ['name' => ['web']], ['grace' => 'long'], ['keys' => 'md5'], ['ttl' => 1]] as $none) {
+            try {
+                Options::fromArray($none);
+                self::fail((string)json_encode($none));
+            } catch (\InvalidArgumentException $problem) {
+                self::assertStringContainsString((string)key($none), $problem->getMessage());
+            }
+        }
+    }
+
+    /** What is not understood is not "nobody". */
+    public function testAHolderThatIsNone(): void
+    {
+        $stranger = new Worker(__DIR__ . '/scripts/strange.php', ['over at once']);
+        $client = new Client('tcp://127.0.0.1:' . $stranger->hear());
+        self::assertThrows(ServerException::class, 'no holder ', static fn () => $client->holder('k'));
+    }
+
     /** Nor does a list without an end take all memory. */
     public function testAListWithoutAnEnd(): void
     {

@@ -5,11 +5,15 @@ declare(strict_types=1);
 namespace Elock\Tests\Client;
 
 use Elock\Client;
+use Elock\Exception\ConnectionException;
 use Elock\Exception\LostException;
+use Elock\Options;
+use Elock\Tests\Support\Proxy;
 use Elock\Tests\Support\Server;
 use Elock\Tests\Support\Wait;
 use Elock\Tests\Support\Worker;
 use PHPUnit\Framework\TestCase;
+use Psr\Log\AbstractLogger;
 
 /**
  * @requires extension pcntl
@@ -133,6 +137,90 @@ final class SignalTest extends TestCase
         self::assertTrue($owned->release() && $own->release() && $lock->release());
     }
 
+    /**
+     * Whatever its class: it is not taken for a broken connection of the one that waits.
+     *
+     * @dataProvider modes
+     */
+    public function testAHandlerThatThrowsWhatThisPackageThrows(bool $isAsync): void
+    {
+        $held = $this->other->lock('k');
+        $problem = new ConnectionException('of another server');
+        pcntl_async_signals($isAsync);
+        pcntl_signal(SIGALRM, static fn () => throw $problem);
+        $acts = [
+            fn () => $this->client->lock('k', 20.0),
+            fn () => $this->client->owner()->lock('k', 20.0, 60.0),
+            fn () => $this->client->nextHolder('k', $this->client->holder('k'), 20.0),
+        ];
+        foreach ($acts as $act) {
+            pcntl_alarm(1);
+            try {
+                $act();
+                self::fail('it goes on');
+            } catch (ConnectionException $caught) {
+                self::assertSame($problem, $caught);
+            }
+            self::assertSame(0, Wait::waiters($this->other, 'k'));
+        }
+        self::assertTrue($held->release());
+    }
+
+    /**
+     * The signal comes between two attempts, and the first one was granted the lock, as nobody heard.
+     *
+     * @dataProvider modes
+     */
+    public function testASignalBetweenTwoSteps(bool $isAsync): void
+    {
+        $logger = new class extends AbstractLogger {
+            /**
+             * @param mixed $level
+             * @param string|\Stringable $message
+             * @param array<array-key, mixed> $context
+             */
+            public function log($level, $message, array $context = []): void
+            {
+                posix_kill((int)getmypid(), SIGUSR1);
+            }
+        };
+        $proxy = new Proxy(self::$server);
+        $client = Client::connect($proxy->address(), new Options(logger: $logger));
+        $mine = $client->lock('mine');
+        pcntl_async_signals($isAsync);
+        pcntl_signal(SIGUSR1, static fn () => throw new \DomainException('enough'));
+        $proxy->tell('lose 1');
+        try {
+            $client->lock('k', 20.0);
+            self::fail('it goes on');
+        } catch (\DomainException) {
+        }
+        pcntl_signal(SIGUSR1, SIG_IGN);
+        self::assertTrue($mine->isHeld());
+        self::assertNull($this->other->holder('k'));
+        $client->close();
+    }
+
+    /** The request under way would be answered for the one session, and its answer be read as the other's. */
+    public function testAHandlerThatResumesASession(): void
+    {
+        $held = $this->other->lock('k');
+        $mine = $this->client->lock('mine');
+        $id = $this->other->sessionId();
+        $caught = null;
+        pcntl_signal(SIGALRM, function () use ($held, $id, &$caught): void {
+            try {
+                $this->client->resume($id);
+            } catch (\LogicException $caught) {
+            }
+            $held->release();
+        });
+        pcntl_alarm(1);
+        self::assertTrue($this->client->lock('k', 20.0)->release());
+        self::assertInstanceOf(\LogicException::class, $caught);
+        self::assertTrue($mine->release());
+    }
+
     public function testAHandlerThatClosesTheClient(): void
     {
         $held = $this->other->lock('k');
@@ -142,11 +230,21 @@ final class SignalTest extends TestCase
         try {
             $this->client->lock('k', 60.0);
             self::fail('it is held');
-        } catch (\Elock\Exception\ConnectionException) {
+        } catch (ConnectionException) {
         }
         self::assertSame(0, Wait::waiters($this->other, 'k'));
         self::assertNull($this->other->holder('mine'));
         self::assertTrue($held->release());
+    }
+
+    public function testAHandlerThatClosesTheClientJustAsItIsGranted(): void
+    {
+        $late = new Worker(__DIR__ . '/scripts/late.php', [self::$server->tcp()]);
+        for ($mode = 0; $mode < 2; $mode++) {
+            self::assertStringStartsWith('a signal handler closed the client', (string)$late->hear());
+            self::assertSame('held: true', $late->hear());
+        }
+        self::assertSame(0, $late->finish());
     }
 
     public function testAHandlerThatEndsTheProcess(): void

@@ -53,6 +53,29 @@ final class TlsTest extends TestCase
         self::assertTrue($lock->isHeld());
     }
 
+    /**
+     * Behind a goodbye, nothing is done, and the answer to that is no other request's.
+     *
+     * @requires extension pcntl
+     */
+    public function testAHandlerThatReleasesWhileTheClientIsClosed(): void
+    {
+        $client = $this->client();
+        $lock = $client->owner('o')->lock('k', 0.0, 60.0);
+        $isReleased = null;
+        pcntl_signal(SIGUSR1, static function () use ($lock, &$isReleased): void {
+            self::$server->goOn();
+            $isReleased = $lock->release();
+        });
+        // So that there is a wait, in which it runs.
+        self::$server->pause();
+        posix_kill((int)getmypid(), SIGUSR1);
+        $client->close();
+        pcntl_signal(SIGUSR1, SIG_DFL);
+        self::assertTrue($isReleased);
+        self::assertNull(Client::connect(self::$server->tcp())->holder('k'));
+    }
+
     /** Answers of many records of TLS, and requests that the socket does not take at once. */
     public function testMuchAtOnce(): void
     {

@@ -45,6 +45,7 @@ final class BoundLockTest extends LaravelTestCase
         self::assertTrue($lock->refresh(1000));
         self::assertEqualsWithDelta(1000, self::leaseOf('a'), 30);
         self::assertTrue($lock->refresh(0));
+        self::assertTrue($lock->refresh(-1), 'less than nothing is no limit, either');
         self::assertNull(self::leaseOf('a'));
         self::assertTrue($lock->release());
         self::assertFalse($lock->release());

@@ -13,6 +13,8 @@ final class Memory extends AbstractLogger
 {
     /** @var list<string> level and message */
     public array $lines = [];
+    /** Whether it throws instead. */
+    public bool $isFull = false;
 
     /**
      * @param mixed $level
@@ -21,6 +23,7 @@ final class Memory extends AbstractLogger
      */
     public function log($level, $message, array $context = []): void
     {
+        $this->isFull && throw new \UnexpectedValueException('no room left');
         $values = [];
         foreach ($context as $name => $value) {
             $values["{{$name}}"] = is_scalar($value) ? (string)$value : get_debug_type($value);
