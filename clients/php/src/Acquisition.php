@@ -21,7 +21,18 @@ final class Acquisition
         public readonly array $keys,
         public readonly ?Word $owner,
         public readonly array $behind,
+        /** Whether nobody but this has ever used the owner's word. */
+        public readonly bool $isOwnerNew = false,
     ) {
+    }
+
+    /**
+     * The same for an owner's word that was made for this lock: by nobody else, nor for this key before. Then a grant
+     * whose answer was lost is known for one's own.
+     */
+    public function byNewOwner(): self
+    {
+        return new self($this->request, $this->wait, $this->keys, $this->owner, $this->behind, true);
     }
 
     /**

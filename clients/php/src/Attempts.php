@@ -14,15 +14,17 @@ use Elock\Exception\TimeoutException;
  * as it may wait.
  *
  * What makes that hard: where a connection broke, nobody knows whether the lock was granted. A session asks again, and
- * is granted what it holds. An owner is not, and the same word may have held the lock before, by another process; so
- * the token by which it did is asked for before the wait, and only another one is this attempt's.
+ * is granted what it holds. An owner is not, and the same word may have held the lock before, by another process; and
+ * perhaps does by now; so only a word that was made for the lock is told of such a grant. For another, its token is asked
+ * for before the wait, and where it is the same after the break, it is known that this attempt was granted nothing.
  *
  * @internal
  */
 final class Attempts
 {
-    private const FIRST_PAUSE = 0.02;
-    private const LONGEST_PAUSE = 0.5;
+    /** Between attempts to reach a server that is away; in seconds, as all times. */
+    public const FIRST_PAUSE = 0.02;
+    public const LONGEST_PAUSE = 0.5;
 
     /** The token by which the owner held it before; 0: it did not; null: that is not known. */
     private ?int $before = null;
@@ -34,6 +36,7 @@ final class Attempts
 
     public function __construct(private readonly Session $session, private readonly Acquisition $wanted)
     {
+        $this->before = $wanted->isOwnerNew ? 0 : null;
     }
 
     /**
@@ -81,10 +84,11 @@ final class Attempts
                 // A signal handler that closed the client, or that throws, wants no more of it.
                 $isUnwanted = $this->session->closings() !== $closings || Signals::threw($problem);
                 $isFinal = $problem === $broken || $problem instanceof TimeoutException;
-                if ($isUnwanted || $isFinal || (!$mayTryAgain && $ends->isOver())) {
+                // Whether a new owner's lock was granted can be asked, on a first connection as well.
+                $isFirst = $broken === null && ($mayTryAgain || ($this->wanted->isOwnerNew && $this->mayBeGranted));
+                if ($isUnwanted || $isFinal || (!$isFirst && $ends->isOver())) {
                     throw $problem;
                 }
-                $mayTryAgain = false;
                 $broken = $problem;
                 $this->session->log('info', 'elock: {problem}; asking again', $problem);
             }
@@ -143,7 +147,11 @@ final class Attempts
             $this->before ??= 0;
             return false;
         }
-        return (int)$answer->text !== ($this->before ?? throw $broken);
+        if ($this->wanted->isOwnerNew) {
+            return true;
+        }
+        // Another token than before may be that of another process with the same word.
+        return (int)$answer->text === $this->before ? false : throw $broken;
     }
 
     /** @return non-empty-list<Answer> */
@@ -160,8 +168,8 @@ final class Attempts
             return;
         }
         try {
-            if ($this->wanted->owner === null) {
-                $this->session->owe($this->wanted->keys);
+            if ($this->wanted->owner === null || $this->wanted->isOwnerNew) {
+                $this->session->owe($this->wanted->keys, $this->wanted->owner);
                 $isNow && $this->session->ask([]);
                 return;
             }

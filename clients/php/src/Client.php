@@ -63,7 +63,8 @@ final class Client extends Holder
      */
     public function owner(?string $word = null): Owner
     {
-        return new Owner($this->session, $this->naming()->owner($word ?? bin2hex(random_bytes(16))));
+        $isNew = $word === null;
+        return new Owner($this->session, $this->naming()->owner($word ?? bin2hex(random_bytes(16))), $isNew);
     }
 
     /**

@@ -85,9 +85,9 @@ abstract class Holder
     public function unlock(string $key): bool
     {
         $key = $this->naming()->key($key);
-        $answer = $this->ask(Request::unlock($key, $this->owner));
+        $isReleased = $this->ask(Request::unlock($key, $this->owner))->isOkOr(Answer::NOT_HELD);
         $this->owner === null && $this->session->forget($key);
-        return $answer->isOkOr(Answer::NOT_HELD);
+        return $isReleased;
     }
 
     protected function naming(): Naming
@@ -148,7 +148,13 @@ abstract class Holder
     private function take(Word $key, Acquisition $wanted): Lock
     {
         $this->refuseTwice($key);
-        return $this->granted([$key], $this->session->acquire($wanted))[0];
+        return $this->granted([$key], $this->acquire($wanted))[0];
+    }
+
+    /** @return non-empty-list<Answer> */
+    protected function acquire(Acquisition $wanted): array
+    {
+        return $this->session->acquire($wanted);
     }
 
     /**

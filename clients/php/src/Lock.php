@@ -38,7 +38,7 @@ final class Lock
     /** Whether the server has it as this one's, at this moment. */
     public function isHeld(): bool
     {
-        if (!$this->isKnown()) {
+        if ($this->owner === null && !$this->isKnown()) {
             return false;
         }
         $answer = $this->ask(Request::token($this->key, $this->owner));
@@ -46,7 +46,8 @@ final class Lock
     }
 
     /**
-     * Releases it. Where this throws, it is not known whether it was released, and this can be called again.
+     * Releases it. Where this throws, it is not known whether it was released; this can be called again, and one of the
+     * connection is released before the connection's next request.
      *
      * @return bool true: it was held until now. false: it was not, so what was done under it may have been done beside
      *     others; or the connection broke so that the answer to the release was lost, and when it was asked for again,
@@ -54,12 +55,13 @@ final class Lock
      */
     public function release(): bool
     {
-        if (!$this->isKnown()) {
+        // A word may have lost it, and have taken it again, perhaps in another process.
+        if ($this->owner === null ? !$this->isKnown() : !$this->isHeld()) {
             return false;
         }
-        $answer = $this->ask(Request::unlock($this->key, $this->owner));
+        $isReleased = $this->ask(Request::unlock($this->key, $this->owner))->isOkOr(Answer::NOT_HELD);
         $this->owner === null && $this->session->forget($this->key);
-        return $answer->isOkOr(Answer::NOT_HELD);
+        return $isReleased;
     }
 
     /**
@@ -99,8 +101,8 @@ final class Lock
 
     private function orLost(Request $request): void
     {
-        if (!$this->isKnown()) {
-            throw new LostException("\"{$this->key->name}\" is not held any more by this connection");
+        if ($this->owner === null ? !$this->isKnown() : !$this->isHeld()) {
+            throw new LostException("\"{$this->key->name}\" is not held any more, or by a later grant");
         }
         $this->ask($request)->orThrow();
     }
@@ -108,7 +110,7 @@ final class Lock
     /** A connection may have lost it, and have taken it again by another object of this class. */
     private function isKnown(): bool
     {
-        return $this->owner !== null || $this->session->heldToken($this->key) === $this->token;
+        return $this->session->heldToken($this->key) === $this->token;
     }
 
     private function ask(Request $request): Answer

@@ -26,6 +26,8 @@ final class Request
         public readonly ?Word $key = null,
         /** Whether it does the same when it is done twice. */
         public readonly bool $mayBeRepeated = true,
+        /** Whether it gives back one lock. */
+        public readonly bool $isRelease = false,
     ) {
     }
 
@@ -74,7 +76,8 @@ final class Request
 
     public static function unlock(Word $key, ?Word $owner = null): self
     {
-        return self::held($key, "unlock $key->bytes", $owner);
+        $line = $owner === null ? "unlock $key->bytes" : "unlock $key->bytes $owner->bytes";
+        return new self($line, isOfSession: $owner === null, key: $key, isRelease: true);
     }
 
     public static function unlockAll(): self

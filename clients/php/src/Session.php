@@ -36,7 +36,7 @@ final class Session
     private bool $isHandedOn = false;
     /** @var array<array-key, array{int, Word}> token and key, by the bytes of the key */
     private array $held = [];
-    /** @var array<array-key, Word> locks that the session may hold though nobody wants them */
+    /** @var array<string, Request> releases of what may be held though nobody wants it, by their lines */
     private array $owed = [];
     private ?float $grace;
     private int $pid;
@@ -60,6 +60,16 @@ final class Session
     public function __serialize(): array
     {
         throw new \LogicException('a client, and what belongs to it, cannot be serialised: pass on names and owners');
+    }
+
+    /**
+     * Without the session's id, which is a secret.
+     *
+     * @return array<string, mixed>
+     */
+    public function __debugInfo(): array
+    {
+        return ['addresses' => array_map(strval(...), $this->addresses), 'holds' => count($this->held)];
     }
 
     /** Connects, if it is not. */
@@ -91,23 +101,52 @@ final class Session
         }
         $isAsync = Signals::hold();
         try {
-            $isKept = $this->isConnected();
-            $asked = new Exchange($requests);
-            try {
-                $this->run($asked);
-            } catch (ConnectionException $broken) {
-                $isFinal = $broken instanceof TimeoutException || Signals::threw($broken);
-                if ($isFinal || !$isKept || !$asked->mayBeRepeated()) {
-                    throw $broken;
-                }
-                $this->log('info', 'elock: {problem}; connecting again', $broken);
-                $asked = new Exchange($requests);
-                $this->run($asked);
-            }
-            return $asked->own();
+            return $this->askUntilAnswered($requests);
         } finally {
             Signals::letGo($isAsync);
         }
+    }
+
+    /**
+     * A release is worth some patience: for as long as an answer may take, it waits for the return of a server that was
+     * there. If that is in vain, the session owes it.
+     *
+     * @param list<Request> $requests
+     * @return list<Answer>
+     */
+    private function askUntilAnswered(array $requests): array
+    {
+        $releases = array_filter($requests, static fn (Request $request): bool => $request->isRelease);
+        $this->owed = array_diff_key($this->owed, self::byLine($releases));
+        $mayTryAgain = $this->isConnected();
+        $isPatient = ($mayTryAgain || $this->id !== null) && count($releases) === count($requests);
+        $ends = Deadline::in($isPatient ? $this->options->timeout : 0.0);
+        for ($pause = Attempts::FIRST_PAUSE;; $pause = min(2 * $pause, Attempts::LONGEST_PAUSE)) {
+            $asked = new Exchange($requests);
+            try {
+                $this->run($asked);
+                return $asked->own();
+            } catch (ConnectionException | ServerStoppingException $broken) {
+                $isFinal = $broken instanceof TimeoutException || Signals::threw($broken) || !$asked->mayBeRepeated();
+                if ($isFinal || (!$mayTryAgain && $ends->isOver())) {
+                    $this->owed += self::byLine(array_filter($releases, static fn (Request $one) => $one->isOfSession));
+                    throw $broken;
+                }
+                $this->log('info', 'elock: {problem}; connecting again', $broken);
+                $mayTryAgain || usleep((int)(min($pause, $ends->left()) * 1e6));
+                $mayTryAgain = false;
+                Signals::dispatch();
+            }
+        }
+    }
+
+    /**
+     * @param array<array-key, Request> $requests
+     * @return array<string, Request>
+     */
+    private static function byLine(array $requests): array
+    {
+        return array_column(array_map(static fn (Request $one): array => [$one->line, $one], $requests), 1, 0);
     }
 
     /**
@@ -163,8 +202,8 @@ final class Session
                 $asked->greeting[] = Request::connId();
                 $this->greet($asked, $deadline);
             }
-            foreach ($this->owed as $key) {
-                $asked->greeting[] = Request::unlock($key);
+            foreach ($this->owed as $release) {
+                $asked->greeting[] = $release;
             }
             $this->connection->run($asked, $deadline);
         } finally {
@@ -197,8 +236,7 @@ final class Session
         $this->ask([Request::resume($id)])[0]->orThrow();
         $this->id = $id;
         $this->isHandedOn = false;
-        $this->held = [];
-        $this->owed = [];
+        $this->forgetSession();
     }
 
     /** For this session, and for the one that follows if it is lost. */
@@ -236,12 +274,18 @@ final class Session
         $this->held = [];
     }
 
-    /** @param list<Word> $keys to be released as soon as the server can be told so, unless they were held before */
-    public function owe(array $keys): void
+    /**
+     * To be released as soon as the server can be told so, unless the session held it before.
+     *
+     * @param list<Word> $keys
+     * @param Word|null $owner one that holds them for nobody else
+     */
+    public function owe(array $keys, ?Word $owner): void
     {
         foreach ($keys as $key) {
-            if (!isset($this->held[$key->bytes])) {
-                $this->owed[$key->bytes] = $key;
+            if ($owner !== null || !isset($this->held[$key->bytes])) {
+                $release = Request::unlock($key, $owner);
+                $this->owed[$release->line] = $release;
             }
         }
     }
@@ -276,20 +320,23 @@ final class Session
 
     public function log(string $level, string $message, \Throwable $problem): void
     {
-        $this->logger?->log($level, $message, ['problem' => $problem->getMessage(), 'exception' => $problem]);
+        $this->logger?->log($level, str_replace('{problem}', $problem->getMessage(), $message));
     }
 
     private function sayGoodbye(): void
     {
         // With no grace period, the locks end with the connection, and the server need not remember the session.
-        $goodbye = $this->id !== null && !$this->isHandedOn ? [Request::setTimeout(0)] : [];
+        $goodbye = array_values(array_filter($this->owed, static fn (Request $one): bool => !$one->isOfSession));
+        if ($this->id !== null && !$this->isHandedOn) {
+            $goodbye[] = Request::setTimeout(0);
+        }
         $isDone = $this->connection?->isOpen() === true
             && $this->connection->quit($goodbye, Deadline::in(self::GOODBYE));
         if (!$isDone && $goodbye !== []) {
             try {
                 $this->open(Deadline::in(self::GOODBYE))->quit($goodbye, Deadline::in(self::GOODBYE));
             } catch (ElockException $problem) {
-                $this->log('info', 'elock: locks stay until their grace period is over: {problem}', $problem);
+                $this->log('info', 'elock: locks stay until their grace period or lease is over: {problem}', $problem);
             }
         }
     }
@@ -315,9 +362,10 @@ final class Session
             if ($answer === null || $answer->code === Answer::STOPPING) {
                 return;
             }
-            if ($request->key !== null) {
+            if ($request->isRelease) {
                 if ($answer->isOk() || $answer->code === Answer::NOT_HELD) {
-                    unset($this->owed[$request->key->bytes]);
+                    unset($this->owed[$request->line]);
+                    $request->isOfSession && $request->key !== null && $this->forget($request->key);
                 }
             } elseif (!$request->isOfSession && !$answer->isOk()) {
                 // Servers that do not know names may take an owner's lock for one of the connection.
@@ -346,10 +394,8 @@ final class Session
             $this->logger?->info('elock: the session goes on, with what it holds');
             return $connection;
         }
-        $this->logger?->warning(
-            'elock: the session is over; what it held is lost: {count} locks',
-            ['count' => count($this->held)],
-        );
+        $count = count($this->held);
+        $count > 0 && $this->logger?->warning("elock: the session is over; what it held is lost: $count locks");
         $this->begin();
         return $connection;
     }
@@ -360,8 +406,14 @@ final class Session
         $this->connection = null;
         $this->id = null;
         $this->isHandedOn = false;
+        $this->forgetSession();
+    }
+
+    /** What it held, and owed for itself; what it owes for owners, it owes as before. */
+    private function forgetSession(): void
+    {
         $this->held = [];
-        $this->owed = [];
+        $this->owed = array_filter($this->owed, static fn (Request $release): bool => !$release->isOfSession);
     }
 
     private function reach(Deadline $deadline): Connection
@@ -410,6 +462,7 @@ final class Session
         $this->connection?->leaveToParent();
         $this->isUnderWay = false;
         $this->begin();
+        $this->owed = [];
     }
 
     private function nameWord(): Word

@@ -44,7 +44,7 @@ final class ElockLock extends Lock
         $owner === null || ConnectionHold::refuseMarked($owner);
         // Laravel's classes say int, and ask no more of it than we do.
         parent::__construct($name, $seconds, $owner);
-        $this->hold = new OwnerHold($client, $this->name, $this->owner);
+        $this->hold = new OwnerHold($client, $this->name, $this->owner, $owner === null);
     }
 
     /**

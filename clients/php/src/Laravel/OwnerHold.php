@@ -20,8 +20,13 @@ final class OwnerHold implements Hold
     private readonly Word $key;
     private readonly Word $owner;
 
-    public function __construct(private readonly Client $client, string $name, string $owner)
-    {
+    /** @param bool $isNew whether the word was made for this lock, and nobody else has it yet */
+    public function __construct(
+        private readonly Client $client,
+        string $name,
+        string $owner,
+        private bool $isNew = false,
+    ) {
         $this->key = $client->naming()->key($name);
         $this->owner = $client->naming()->owner($owner);
     }
@@ -29,7 +34,8 @@ final class OwnerHold implements Hold
     public function take(float $wait, float $lease): void
     {
         $wanted = Acquisition::lock($this->key, $wait, $this->owner, Request::milliseconds($lease));
-        $this->client->acquire($wanted)[0]->orThrow();
+        $this->client->acquire($this->isNew ? $wanted->byNewOwner() : $wanted)[0]->orThrow();
+        $this->isNew = false;
     }
 
     public function release(): bool

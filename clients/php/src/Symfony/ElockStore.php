@@ -210,7 +210,8 @@ final class ElockStore implements BlockingStoreInterface, BlockingSharedLockStor
     {
         $mayHaveIt = $this->knownOwner($key) !== null;
         $began = hrtime(true);
-        $answers = $this->acquire($this->wanted($key, $isWriter, $wait, $mayHaveIt));
+        $wanted = $this->wanted($key, $isWriter, $wait, $mayHaveIt);
+        $answers = $this->acquire($mayHaveIt ? $wanted : $wanted->byNewOwner());
         if ($this->isOkOr($answers[0], Answer::UNAVAILABLE, Answer::DEADLOCK)) {
             $key->reduceLifetime($this->initialTtl - (hrtime(true) - $began) / 1e9);
             $this->checkNotExpired($key);

@@ -7,6 +7,7 @@ namespace Elock\Tests\Client;
 use Elock\Client;
 use Elock\Exception\ConnectionException;
 use Elock\Exception\ElockException;
+use Elock\Exception\LostException;
 use Elock\Exception\RefusedException;
 use Elock\Options;
 use Elock\Tests\Support\Memory;
@@ -80,9 +81,66 @@ final class BreakTest extends TestCase
             }
         }
         $this->proxy->tell('allow');
-        self::assertTrue($lock->isHeld());
         self::assertTrue($lock->release() && $owned->release());
-        self::assertNull($this->observer->holder('l'));
+        self::assertNull($this->client->holder('l'));
+    }
+
+    /** Nobody may ask for it again: who could not be told of the release, is told before anything else. */
+    public function testAReleaseThatFailedIsOwed(): void
+    {
+        $client = new Client($this->proxy->address(), new Options(timeout: 0.2));
+        $kept = $client->lock('kept');
+        $lock = $client->lock('k');
+        $this->proxy->tell('block');
+        foreach ([fn () => $lock->release(), fn () => $client->unlock('k')] as $release) {
+            try {
+                $release();
+                self::fail('nobody can know');
+            } catch (ConnectionException) {
+                self::assertNotNull($this->observer->holder('k'));
+            }
+        }
+        $this->proxy->tell('allow');
+        self::assertTrue($kept->isHeld());
+        self::assertNull($this->observer->holder('k'));
+        self::assertFalse($lock->isHeld());
+        self::assertTrue($client->lock('k')->release());
+    }
+
+    /** A word that was made for the lock: nobody else can have got it. */
+    public function testANewOwnersGrantIsNeverLost(): void
+    {
+        foreach ([0.0, 5.0] as $wait) {
+            foreach ([1, 2] as $lost) {
+                $client = new Client($this->proxy->address());
+                $this->proxy->tell("lose $lost");
+                try {
+                    $lock = $client->owner()->lock('k', $wait, 600.0);
+                    self::assertSame($lock->token(), $this->observer->holder('k')?->token);
+                    self::assertTrue($lock->release());
+                } catch (ConnectionException) {
+                    self::assertSame([0.0, 2], [$wait, $lost]);
+                    self::assertNull($client->holder('k'), 'it is given back first');
+                }
+                $this->proxy->tell('lose 0');
+                self::assertNull($this->observer->holder('k'));
+            }
+        }
+    }
+
+    public function testANewOwnersGrantIsGivenBackAtTheEnd(): void
+    {
+        $client = new Client($this->proxy->address());
+        $this->proxy->tell('doom 1');
+        try {
+            $client->owner()->lock('k', 0.0, 600.0);
+            self::fail('there is no way to ask');
+        } catch (ConnectionException) {
+            self::assertNotNull($this->observer->holder('k'));
+        }
+        $this->proxy->tell('allow');
+        $client->close();
+        self::assertNull($this->observer->holder('k'));
     }
 
     public function testASessionThatIsOverSaysSo(): void
@@ -127,7 +185,7 @@ final class BreakTest extends TestCase
                     self::assertTrue($client->lock('k', $wait)->release());
                 } catch (ConnectionException) {
                     self::assertSame(0.0, $wait);
-                    self::assertFalse($client->unlock('k'), 'it is given back first');
+                    self::assertNull($client->holder('k'), 'it is given back first');
                 }
                 $this->proxy->tell('lose 0');
                 self::assertNull($this->observer->holder('k'));
@@ -167,9 +225,9 @@ final class BreakTest extends TestCase
     public function testTheAnswerToAReleaseIsLost(): void
     {
         foreach ([$this->client, $this->client->owner()] as $holder) {
-            $lock = $holder->lock('k', 0.0, 60.0);
+            $holder->lock('k', 0.0, 60.0);
             $this->proxy->tell('lose 1');
-            self::assertFalse($lock->release(), 'nobody can know whether it was held until then');
+            self::assertFalse($holder->unlock('k'), 'nobody can know whether it was held until then');
             self::assertNull($this->observer->holder('k'));
         }
     }
@@ -215,8 +273,41 @@ final class BreakTest extends TestCase
         $waiter = $this->waiter('own k job 30 60');
         $this->proxy->tell('lose 1');
         self::assertTrue($held->release());
-        $token = (int)$waiter->hear();
-        self::assertSame([$token, 'job'], [$this->observer->holder('k')?->token, $this->observer->holder('k')->owner]);
+        self::assertStringContainsString('ConnectionException', (string)$waiter->hear());
+        self::assertTrue($this->observer->owner('job')->held('k')->release(), 'the application can find out');
+    }
+
+    /** Two processes wait by one word. Whose connection broke may not take the other one's grant for its own. */
+    public function testTheGrantOfAnotherProcessByTheSameWord(): void
+    {
+        $held = $this->observer->lock('k');
+        $cut = $this->waiter('own k job 30 60');
+        $other = new Worker(__DIR__ . '/scripts/holder.php', [$this->server->tcp()]);
+        $this->proxy->tell('block');
+        Wait::until(fn (): bool => $this->observer->info()['waiters'] === '0', 'it has left the queue');
+        $other->tell('own k job 30 60');
+        Wait::forWaiters($this->observer, 'k');
+        self::assertTrue($held->release());
+        self::assertIsNumeric($other->hear());
+        $this->proxy->tell('allow');
+        self::assertStringContainsString('ConnectionException', (string)$cut->hear());
+    }
+
+    /** Nor may a lock that is late release, renew or change what its word got by a later grant. */
+    public function testALaterGrantOfTheSameWord(): void
+    {
+        $late = $this->client->owner('job')->lock('k', 0.0, 600.0);
+        $this->observer->break('k');
+        $next = $this->observer->owner('job')->lock('k', 0.0, 600.0);
+        foreach ([fn () => $late->expire(1.0), $late->promote(...), fn () => $late->demote('v')] as $act) {
+            try {
+                $act();
+                self::fail('it is lost');
+            } catch (LostException) {
+            }
+        }
+        self::assertFalse($late->isHeld() || $late->release());
+        self::assertTrue($next->isHeld());
     }
 
     /** An earlier grant of the same word is another's, whatever broke. */
