@@ -14,9 +14,9 @@ use Elock\Exception\TimeoutException;
  * as it may wait.
  *
  * What makes that hard: where a connection broke, nobody knows whether the lock was granted. A session asks again, and
- * is granted what it holds. An owner is not, and the same word may have held the lock before, by another process; and
- * perhaps does by now; so only a word that was made for the lock is told of such a grant. For another, its token is asked
- * for before the wait, and where it is the same after the break, it is known that this attempt was granted nothing.
+ * is granted what it holds. An owner is not; and another process with the same word may have held the lock before, or
+ * have got it since. So only a word that was made for the lock is told of such a grant. For another, its token is asked
+ * for before the wait: where it is the same after the break, this attempt was granted nothing, and goes on.
  *
  * @internal
  */

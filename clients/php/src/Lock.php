@@ -101,8 +101,11 @@ final class Lock
 
     private function orLost(Request $request): void
     {
-        if ($this->owner === null ? !$this->isKnown() : !$this->isHeld()) {
-            throw new LostException("\"{$this->key->name}\" is not held any more, or by a later grant");
+        $isOurs = $this->owner === null
+            ? $this->isKnown()
+            : (int)$this->ask(Request::token($this->key, $this->owner))->orThrow()->text === $this->token;
+        if (!$isOurs) {
+            throw new LostException("\"{$this->key->name}\" is not held any more; there may be a later grant");
         }
         $this->ask($request)->orThrow();
     }

@@ -10,8 +10,8 @@ namespace Elock;
  *
  * Where a lock is asked for and the connection breaks, it may have been granted all the same. What surely was is told
  * as a grant, and the first lock of a word that the client made itself always is known. Where it is not, there is a
- * {@see Exception\ConnectionException}, and {@see held()} tells whether the word has the lock, by whatever grant. So use
- * words that no other process has at the same time.
+ * {@see Exception\ConnectionException}, and {@see held()} tells whether the word has the lock, by whatever grant. So
+ * use words that no other process has at the same time.
  */
 final class Owner extends Holder
 {

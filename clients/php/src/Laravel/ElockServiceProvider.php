@@ -33,9 +33,14 @@ class ElockServiceProvider extends ServiceProvider
         $this->app->singleton(ElockLockProvider::class, function (Container $app): ElockLockProvider {
             $settings = self::settings($app);
             $prefix = $settings['prefix'] ?? '';
-            $seconds = $settings['default_seconds'] ?? 0;
+            $seconds = array_key_exists('default_seconds', $settings)
+                ? $settings['default_seconds'] ?? 0
+                : ElockLockProvider::DEFAULT_SECONDS;
             if (!is_scalar($prefix) || !is_numeric($seconds)) {
-                throw new \InvalidArgumentException('"elock.prefix" is text, "elock.default_seconds" a number');
+                throw new \InvalidArgumentException(
+                    'config/elock.php: "prefix" (ELOCK_PREFIX) is text, and "default_seconds" (ELOCK_DEFAULT_SECONDS)'
+                    . ' a number',
+                );
             }
             return new ElockLockProvider($app->make(Client::class), (string)$prefix, (int)$seconds);
         });
@@ -59,7 +64,8 @@ class ElockServiceProvider extends ServiceProvider
     private static function settings(Container $app): array
     {
         $settings = $app->make('config')->get('elock');
-        return is_array($settings) ? $settings : [];
+        // An empty variable is one that is not set.
+        return is_array($settings) ? array_filter($settings, static fn (mixed $one): bool => $one !== '') : [];
     }
 
     /** @return non-empty-list<string> */
@@ -71,7 +77,7 @@ class ElockServiceProvider extends ServiceProvider
             $servers,
         ))) : [];
         return $servers !== [] ? $servers : throw new \InvalidArgumentException(
-            '"elock.servers" is the address of a server, or a list of some',
+            'config/elock.php: "servers" (ELOCK_SERVERS) is empty; it is the address of a server, or a list of some',
         );
     }
 }

@@ -40,7 +40,7 @@ final class StoreFactory
     /** @param array<array-key, mixed> $settings */
     private function store(CacheManager $caches, array $settings): Store
     {
-        $locks = $this->app->make(ElockLockProvider::class);
+        $locks = new DeferredLocks(fn (): LockProvider => $this->app->make(ElockLockProvider::class));
         $name = $settings['store'] ?? null;
         if (!is_string($name)) {
             return $this->redis($locks, $settings);

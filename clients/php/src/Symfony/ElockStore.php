@@ -8,8 +8,11 @@ use Elock\Acquisition;
 use Elock\Answer;
 use Elock\Client;
 use Elock\Deadline;
+use Elock\Exception\ConnectionException;
 use Elock\Exception\DeadlockException;
 use Elock\Exception\ElockException;
+use Elock\Exception\ServerStoppingException;
+use Elock\Exception\TimeoutException;
 use Elock\Request;
 use Elock\Word;
 use Symfony\Component\Lock\BlockingSharedLockStoreInterface;
@@ -48,6 +51,8 @@ final class ElockStore implements BlockingStoreInterface, BlockingSharedLockStor
      * and the place in the queue is a new one.
      */
     private const LONGEST_REQUEST = 600.0;
+    /** How long one who waits waits for a server that is away, in seconds. */
+    private const LONGEST_ABSENCE = 10.0;
     /**
      * For how long a request that is to wait asks at first, in seconds. Longer than the others' leases, it would wait
      * for those to end where it should be told that it is a deadlock; without a wait, it is not told of its own lock.
@@ -185,15 +190,16 @@ final class ElockStore implements BlockingStoreInterface, BlockingSharedLockStor
     private function waitFor(Key $key, bool $isWriter): void
     {
         $ends = Deadline::in($this->longestWait ?? INF);
-        while (($refusal = $this->tryToSave($key, $isWriter, self::SHORTEST_REQUEST)) !== null) {
+        while (($refusal = $this->tryToSaveOrWait($key, $isWriter)) !== null) {
             if ($refusal instanceof LockNotPromotedException) {
                 $this->waitForOthers($key, $isWriter, $ends, $refusal);
                 return;
             }
-            if ($refusal instanceof LockDeadlockException || $ends->isOver()) {
+            if ($refusal instanceof LockDeadlockException || ($ends->isOver() && !self::isAway($refusal))) {
                 throw $refusal;
             }
-            $wanted = $this->wanted($key, $isWriter, min($ends->left(), self::LONGEST_REQUEST));
+            $longest = self::isAway($refusal) ? self::LONGEST_ABSENCE : self::LONGEST_REQUEST;
+            $wanted = $this->wanted($key, $isWriter, min($ends->left(), $longest));
             $answer = $this->acquire($wanted)[0];
             if ($this->isOkOr($answer, Answer::UNAVAILABLE, Answer::DEADLOCK)) {
                 $this->confirm($key);
@@ -203,6 +209,31 @@ final class ElockStore implements BlockingStoreInterface, BlockingSharedLockStor
                 throw $this->refusal($key, $answer);
             }
         }
+    }
+
+    /**
+     * The same for one who waits: for the return of a server, too, by the request that follows.
+     *
+     * @return LockConflictedException|null why the lock is not to be had at this moment; null: it is had
+     */
+    private function tryToSaveOrWait(Key $key, bool $isWriter): ?LockConflictedException
+    {
+        try {
+            return $this->tryToSave($key, $isWriter, self::SHORTEST_REQUEST);
+        } catch (LockStorageException $problem) {
+            if (!self::isAway($problem)) {
+                throw $problem;
+            }
+            return new LockConflictedException($problem->getMessage(), 0, $problem->getPrevious());
+        }
+    }
+
+    /** Whether the server could not be reached, or stops: it may be restarted. */
+    private static function isAway(\Throwable $problem): bool
+    {
+        $reason = $problem->getPrevious();
+        $isUnreachable = $reason instanceof ConnectionException && !$reason instanceof TimeoutException;
+        return $isUnreachable || $reason instanceof ServerStoppingException;
     }
 
     /** @return LockConflictedException|null why the lock is not to be had at this moment; null: it is had */

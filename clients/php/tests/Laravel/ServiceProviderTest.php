@@ -86,6 +86,25 @@ final class ServiceProviderTest extends ApplicationTestCase
         self::thrown(\InvalidArgumentException::class, static fn () => $app->make(ElockLockProvider::class));
     }
 
+    /** What the application does without locks, it does all the same. */
+    public function testBadSettingsAreNoMatterOfTheCache(): void
+    {
+        $stores = ['elock' => ['driver' => 'elock', 'store' => 'array'], 'array' => ['driver' => 'array']];
+        $app = $this->app(['elock.servers' => '', 'cache.default' => 'elock', 'cache.stores' => $stores]);
+        $cache = $app->make('cache')->store();
+        $cache->put('a', 'b', 60);
+        self::assertSame('b', $cache->get('a'));
+        $problem = self::thrown(\InvalidArgumentException::class, static fn () => $cache->lock('a', 60));
+        self::assertStringContainsString('ELOCK_SERVERS', $problem->getMessage());
+    }
+
+    public function testAnEmptyVariableIsNotSet(): void
+    {
+        $empty = ['elock.grace' => '', 'elock.timeout' => '', 'elock.keys' => '', 'elock.default_seconds' => ''];
+        $this->app($empty)->make(ElockLockProvider::class)->lock('a')->get();
+        self::assertEqualsWithDelta(86400, self::leaseOf('a'), 60);
+    }
+
     /** @return array<string, array{string, mixed}> */
     public static function badSettings(): array
     {

@@ -4,7 +4,12 @@ declare(strict_types=1);
 
 namespace Elock\Tests\Symfony;
 
+use Elock\Client;
+use Elock\Options;
+use Elock\Symfony\ElockStore;
+use Elock\Tests\Support\Proxy;
 use Elock\Tests\Support\Server;
+use Psr\Log\AbstractLogger;
 use Symfony\Component\Lock\Exception\LockConflictedException;
 use Symfony\Component\Lock\Key;
 
@@ -65,6 +70,27 @@ final class RestartTest extends SymfonyTestCase
         $store->delete($key);
         self::assertSame('ok', $worker->hear());
         self::assertSame('true', $worker->ask('exists report'));
+    }
+
+    /** Whoever waits for a lock, waits for its server, too. */
+    public function testAServerThatIsAwayWhenTheWaitBegins(): void
+    {
+        $proxy = new Proxy($this->server);
+        $logger = new class ($proxy) extends AbstractLogger {
+            public function __construct(private readonly Proxy $proxy)
+            {
+            }
+
+            public function log($level, $message, array $context = []): void
+            {
+                str_contains((string)$message, 'asking again') && $this->proxy->tell('allow');
+            }
+        };
+        $store = new ElockStore(new Client($proxy->address(), new Options(logger: $logger)));
+        $proxy->tell('block');
+        $store->waitAndSave($key = new Key('report'));
+        self::assertTrue($store->exists($key));
+        $store->delete($key);
     }
 
     /** @return iterable<string, array{string}> */

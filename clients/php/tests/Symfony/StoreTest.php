@@ -5,6 +5,7 @@ declare(strict_types=1);
 namespace Elock\Tests\Symfony;
 
 use Elock\Client;
+use Elock\Options;
 use Elock\Exception\ElockException;
 use Elock\Symfony\ElockStore;
 use Elock\Symfony\LockDeadlockException;
@@ -270,7 +271,7 @@ final class StoreTest extends SymfonyTestCase
     public function testWhatIsNoRefusalIsAStoragesFault(string $answer): void
     {
         $fake = new Worker(__DIR__ . '/fake_server.php', [$answer]);
-        $this->assertStorageFails(new ElockStore(new Client('tcp://127.0.0.1:' . $fake->hear())));
+        $this->assertStorageFails(new ElockStore(new Client('tcp://127.0.0.1:' . $fake->hear()), 300.0, 0.05));
     }
 
     /** @return iterable<string, array{string}> */
@@ -289,12 +290,14 @@ final class StoreTest extends SymfonyTestCase
 
     public function testNoServerIsAStoragesFault(): void
     {
-        $store = $this->store();
+        // For as long as it may take, it waits for the server's return.
+        $impatient = fn (): Client => new Client($this->server->tcp(), new Options(timeout: 0.2));
+        $store = new ElockStore($impatient(), 300.0, 0.1);
         $key = new Key('report');
         $store->save($key);
         $this->server->kill();
         $this->assertStorageFails($store, $key);
-        $this->assertStorageFails(new ElockStore(new Client($this->server->tcp())));
+        $this->assertStorageFails(new ElockStore($impatient(), 300.0, 0.1));
         $lock = (new LockFactory($store))->createLock('report');
         self::thrown(LockAcquiringException::class, static fn () => $lock->acquire());
     }
