@@ -30,11 +30,11 @@ for ($attempt = 1, $isDone = false; !$isDone; $attempt++) {
         foreach ($deadlock->circle() as ['session' => $session, 'key' => $key]) {
             echo "session $session waits for $key\n";
         }
-        if ($attempt === 5) {
+        if ($attempt === 20) {
             throw $deadlock;
         }
     } finally {
-        // What is released goes to the next in line, behind whom the next attempt queues: so there is no need to pause.
+        // What is released goes to the next in line, behind whom the next attempt queues.
         foreach ($locks as $lock) {
             $lock->release() || throw new RuntimeException("{$lock->key()} was lost meanwhile");
         }

@@ -23,7 +23,7 @@ final class DeadlockRetryTest extends ExampleTestCase
 
     public function testIsNoticedWithoutARetry(): void
     {
-        $this->vary('deadlock_retry', '$attempt === 5', 'true');
+        $this->vary('deadlock_retry', '$attempt === 20', 'true');
         $this->assertNotices($this->bothFinish(...));
     }
 
