@@ -26,6 +26,18 @@ final class EndTest extends TestCase
         $this->observer = Client::connect(self::$server->unix());
     }
 
+    /** Whoever has it can take the session over. */
+    public function testDumpsDoNotShowTheSecret(): void
+    {
+        $client = Client::connect(self::$server->tcp());
+        $lock = $client->lock('k');
+        $id = $client->sessionId();
+        ob_start();
+        var_dump($client, $lock);
+        self::assertStringNotContainsString($id, print_r($client, true) . print_r($lock, true) . ob_get_clean());
+        $lock->release();
+    }
+
     public function testLocksEndWithTheirClient(): void
     {
         $owned = [];
