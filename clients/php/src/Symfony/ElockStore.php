@@ -190,6 +190,8 @@ final class ElockStore implements BlockingStoreInterface, BlockingSharedLockStor
     private function waitFor(Key $key, bool $isWriter): void
     {
         $ends = Deadline::in($this->longestWait ?? INF);
+        // One that is made here stays this key's alone while this waits.
+        $isNew = $this->knownOwner($key) === null;
         while (($refusal = $this->tryToSaveOrWait($key, $isWriter)) !== null) {
             if ($refusal instanceof LockNotPromotedException) {
                 $this->waitForOthers($key, $isWriter, $ends, $refusal);
@@ -200,7 +202,7 @@ final class ElockStore implements BlockingStoreInterface, BlockingSharedLockStor
             }
             $longest = self::isAway($refusal) ? self::LONGEST_ABSENCE : self::LONGEST_REQUEST;
             $wanted = $this->wanted($key, $isWriter, min($ends->left(), $longest));
-            $answer = $this->acquire($wanted)[0];
+            $answer = $this->acquire($isNew ? $wanted->byNewOwner() : $wanted)[0];
             if ($this->isOkOr($answer, Answer::UNAVAILABLE, Answer::DEADLOCK)) {
                 $this->confirm($key);
                 return;

@@ -9,6 +9,7 @@ use Elock\Options;
 use Elock\Symfony\ElockStore;
 use Elock\Tests\Support\Proxy;
 use Elock\Tests\Support\Server;
+use Elock\Tests\Support\Worker;
 use Psr\Log\AbstractLogger;
 use Symfony\Component\Lock\Exception\LockConflictedException;
 use Symfony\Component\Lock\Key;
@@ -91,6 +92,21 @@ final class RestartTest extends SymfonyTestCase
         $store->waitAndSave($key = new Key('report'));
         self::assertTrue($store->exists($key));
         $store->delete($key);
+    }
+
+    /** A word that was made for the lock: nobody else can have got it, so it is no doubt whose the grant is. */
+    public function testTheGrantIsLostOnItsWay(): void
+    {
+        $proxy = new Proxy($this->server);
+        $worker = new Worker(__DIR__ . '/worker.php', [$proxy->address()]);
+        $store = $this->store();
+        $store->save($key = new Key('report'));
+        $worker->tell('waitAndSave report');
+        $this->untilWaiting('report', 1);
+        $proxy->tell('lose 1');
+        $store->delete($key);
+        self::assertSame('ok', $worker->hear());
+        self::assertSame('true', $worker->ask('exists report'));
     }
 
     /** @return iterable<string, array{string}> */
