@@ -22,10 +22,6 @@ use Elock\Exception\TimeoutException;
  */
 final class Attempts
 {
-    /** Between attempts to reach a server that is away; in seconds, as all times. */
-    public const FIRST_PAUSE = 0.02;
-    public const LONGEST_PAUSE = 0.5;
-
     /** The token by which the owner held it before; 0: it did not; null: that is not known. */
     private ?int $before = null;
     private ?Exchange $last = null;
@@ -67,15 +63,13 @@ final class Attempts
         // A connection that was kept may be gone for long, which is no reason to give up.
         $mayTryAgain = $this->session->isConnected();
         $broken = null;
-        $pause = self::FIRST_PAUSE;
+        $pause = new Pause();
         while (true) {
             try {
                 if ($broken === null) {
                     return $this->ask($ends);
                 }
-                usleep((int)(min($pause, $ends->left()) * 1e6));
-                Signals::dispatch();
-                $pause = min(2 * $pause, self::LONGEST_PAUSE);
+                $pause->sleep($ends);
                 if ($this->session->closings() !== $closings) {
                     throw $broken;
                 }

@@ -121,7 +121,8 @@ final class Session
         $mayTryAgain = $this->isConnected();
         $isPatient = ($mayTryAgain || $this->id !== null) && count($releases) === count($requests);
         $ends = Deadline::in($isPatient ? $this->options->timeout : 0.0);
-        for ($pause = Attempts::FIRST_PAUSE;; $pause = min(2 * $pause, Attempts::LONGEST_PAUSE)) {
+        $pause = new Pause();
+        while (true) {
             $asked = new Exchange($requests);
             try {
                 $this->run($asked);
@@ -133,9 +134,8 @@ final class Session
                     throw $broken;
                 }
                 $this->log('info', 'elock: {problem}; connecting again', $broken);
-                $mayTryAgain || usleep((int)(min($pause, $ends->left()) * 1e6));
+                $mayTryAgain ? Signals::dispatch() : $pause->sleep($ends);
                 $mayTryAgain = false;
-                Signals::dispatch();
             }
         }
     }
@@ -326,7 +326,7 @@ final class Session
     private function sayGoodbye(): void
     {
         // With no grace period, the locks end with the connection, and the server need not remember the session.
-        $goodbye = array_values(array_filter($this->owed, static fn (Request $one): bool => !$one->isOfSession));
+        $goodbye = array_values($this->owedByOwners());
         if ($this->id !== null && !$this->isHandedOn) {
             $goodbye[] = Request::setTimeout(0);
         }
@@ -413,7 +413,13 @@ final class Session
     private function forgetSession(): void
     {
         $this->held = [];
-        $this->owed = array_filter($this->owed, static fn (Request $release): bool => !$release->isOfSession);
+        $this->owed = $this->owedByOwners();
+    }
+
+    /** @return array<string, Request> */
+    private function owedByOwners(): array
+    {
+        return array_filter($this->owed, static fn (Request $release): bool => !$release->isOfSession);
     }
 
     private function reach(Deadline $deadline): Connection
