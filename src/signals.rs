@@ -9,6 +9,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use crate::server::Control;
+
 /// "File size limit exceeded", by its number on Linux (but for MIPS), macOS and the BSDs.
 const SIGXFSZ: c_int = 25;
 
@@ -16,20 +18,24 @@ const SIGXFSZ: c_int = 25;
 type Named<const N: usize> = [(&'static str, Signal); N];
 
 /// Handles the signals of this process from now on. The token that it returns is cancelled by the
-/// first SIGTERM, SIGINT or SIGQUIT; at the second one, `end_at_once` is called, in a task. SIGHUP,
-/// SIGUSR1 and SIGUSR2 do nothing. Must be called within a tokio runtime.
+/// first SIGTERM, SIGINT or SIGQUIT; at the second one, `end_at_once` is called, in a task. At SIGHUP
+/// the server that `control` reaches reloads. SIGUSR1 and SIGUSR2 do nothing. Must be called within a
+/// tokio runtime.
 ///
 /// # Errors
 ///
 /// When the system refuses a handler.
-pub fn handle(end_at_once: impl FnOnce() + Send + 'static) -> io::Result<CancellationToken> {
+pub fn handle(
+    control: &Control,
+    end_at_once: impl FnOnce() + Send + 'static,
+) -> io::Result<CancellationToken> {
     let mut stops = [
         ("SIGTERM", signal(SignalKind::terminate())?),
         ("SIGINT", signal(SignalKind::interrupt())?),
         ("SIGQUIT", signal(SignalKind::quit())?),
     ];
+    let mut reload = [("SIGHUP", signal(SignalKind::hangup())?)];
     let mut others = [
-        ("SIGHUP", signal(SignalKind::hangup())?),
         ("SIGUSR1", signal(SignalKind::user_defined1())?),
         ("SIGUSR2", signal(SignalKind::user_defined2())?),
     ];
@@ -43,6 +49,13 @@ pub fn handle(end_at_once: impl FnOnce() + Send + 'static) -> io::Result<Cancell
         let name = next(&mut stops).await;
         warn!("{name} during the stop: ending at once");
         end_at_once();
+    });
+    let control = control.clone();
+    tokio::spawn(async move {
+        loop {
+            next(&mut reload).await;
+            control.reload();
+        }
     });
     tokio::spawn(async move {
         loop {

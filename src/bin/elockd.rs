@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use elock::check::check;
 use elock::config::Config;
 use elock::log::Log;
+use elock::server::Control;
 use elock::{server, signals};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -76,7 +77,8 @@ fn serve(config: Config, log: &Log) -> Result<(), ServeError> {
         .build()?;
     let flush_log = log.flusher();
     let served = runtime.block_on(async {
-        let stop = signals::handle(move || {
+        let control = Control::default();
+        let stop = signals::handle(&control, move || {
             flush_log();
             std::process::exit(1);
         })?;
@@ -85,7 +87,7 @@ fn serve(config: Config, log: &Log) -> Result<(), ServeError> {
             bound = server::bind(&config.listen) => bound?,
             () = stop.cancelled() => return Ok(()),
         };
-        Ok(server::run(listeners, config, until_stopped(stop)).await?)
+        Ok(server::run(listeners, config, control, until_stopped(stop)).await?)
     });
     // Tasks that are still busy have had the time of the stop.
     runtime.shutdown_background();

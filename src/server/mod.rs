@@ -6,6 +6,7 @@
 mod admission;
 mod clock;
 mod connection;
+mod control;
 mod entropy;
 mod expiry;
 mod handover_spin;
@@ -15,6 +16,7 @@ mod listener;
 mod log_lines;
 #[cfg(feature = "fd-limit")]
 mod open_files;
+mod reload;
 mod session_guard;
 mod socket_file;
 mod start;
@@ -32,6 +34,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use tracing::{info, warn};
 
+pub use control::Control;
 pub use listener::{AddressUnavailable, BindError, Listener, bind};
 
 use crate::config::Config;
@@ -126,7 +129,7 @@ pub enum RunError {
     NotStored(#[from] NotStored),
 }
 
-/// Serves on `listeners` until `shutdown` is ready, and then stops: no connection is accepted any
+/// Serves on `listeners` until `shutdown` is ready, does meanwhile what `control` says, and then stops: no connection is accepted any
 /// more, requests that wait are answered `503`, whole lines that were read are still answered,
 /// and connections are closed. Returns when all that is done, or after
 /// [`Config::shutdown_time`], and a second for the store, at the latest.
@@ -142,6 +145,7 @@ pub enum RunError {
 pub async fn run(
     listeners: Vec<Listener>,
     config: Config,
+    control: Control,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), RunError> {
     let shutdown_time = config.shutdown_time();
@@ -157,6 +161,7 @@ pub async fn run(
         let report = || timed.throttles.report(timed.clock.now());
         clock::keep_time(&timed.clock, report).await;
     }));
+    tasks.spawn(reload::whenever_asked(control, stop.clone()));
     tasks.spawn(handover_spin::keep_awake(Arc::clone(&shared), stop.clone()));
     for grace in graces {
         tasks.spawn(expiry::end_grace_period(

@@ -19,7 +19,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use elock::config::{Address, Config};
-use elock::server;
+use elock::server::{self, Control};
 use tokio::sync::oneshot;
 
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -64,7 +64,7 @@ impl Server {
                 let shutdown = async {
                     let _ = stopped.await;
                 };
-                server::run(listeners, config, shutdown)
+                server::run(listeners, config, Control::default(), shutdown)
                     .await
                     .expect("the server runs");
             });
