@@ -1,7 +1,8 @@
 //! Many sessions on few keys, on real threads: nothing that must never happen, happens.
 //!
 //! A few seconds each by default; `ELOCK_STRESS_SECS=60 cargo test --release --test stress` runs
-//! longer.
+//! longer. A soak is `ELOCK_STRESS_SECS=3600 ELOCK_STRESS_CLIENTS=2000 cargo test --release --test
+//! stress over_sockets -- --nocapture`.
 
 mod common;
 
@@ -21,6 +22,15 @@ use elock::table::{Unlocked, Watch};
 
 const KEYS: usize = 20;
 
+/// How long clients over sockets play before what they saw is checked, and all begin anew.
+const ROUND: Duration = Duration::from_secs(60);
+
+/// How many clients there are over sockets, unless `ELOCK_STRESS_CLIENTS` says otherwise.
+const CLIENTS: u64 = 200;
+
+/// How many watch beside them.
+const WATCHERS: u64 = 4;
+
 /// How many slots a key has that has slots.
 const SLOTS: u32 = 3;
 
@@ -28,13 +38,14 @@ const SLOTS: u32 = 3;
 const WORDS: u64 = 8;
 
 /// An owner word's number as a client: above those of all sessions.
-const OWNERS: u64 = 1000;
+const OWNERS: u64 = 1_000_000;
 
 fn run_time() -> Duration {
-    let secs = std::env::var("ELOCK_STRESS_SECS")
-        .ok()
-        .and_then(|secs| secs.parse().ok());
-    Duration::from_secs(secs.unwrap_or(3))
+    Duration::from_secs(number_in("ELOCK_STRESS_SECS").unwrap_or(3))
+}
+
+fn number_in(variable: &str) -> Option<u64> {
+    std::env::var(variable).ok()?.parse().ok()
 }
 
 /// Random enough, and the same for the same seed.
@@ -938,56 +949,66 @@ fn count(counter: &AtomicUsize) {
     counter.fetch_add(1, Ordering::Relaxed);
 }
 
-/// Resident memory of a process in bytes.
-fn memory_of(pid: u32) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))
-        .expect("a size");
-    let kib: u64 = line
-        .trim()
-        .trim_end_matches(" kB")
-        .parse()
-        .expect("a number");
-    kib * 1024
+/// What a process has that a leak would show in.
+#[derive(Debug, Clone, Copy)]
+struct Footprint {
+    memory_bytes: u64,
+    files: usize,
+    threads: usize,
 }
 
-#[test]
-fn two_hundred_clients_over_sockets_exclude_each_other_and_leave_nothing_behind() {
-    let process = Process::start(&[]);
-    let address = process.address;
+impl Footprint {
+    fn of(pid: u32) -> Self {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+        let entries = |list: &str| {
+            let entries = std::fs::read_dir(format!("/proc/{pid}/{list}"));
+            entries.expect("it runs").count()
+        };
+        Self {
+            memory_bytes: kib.expect("a size") * 1024,
+            files: entries("fd"),
+            threads: entries("task"),
+        }
+    }
+
+    fn assert_no_more_than(self, before: Self) {
+        let room = 16 * 1024 * 1024;
+        let has_grown = self.memory_bytes > before.memory_bytes + room
+            || self.files > before.files
+            || self.threads > before.threads;
+        assert!(!has_grown, "it grew from {before:?} to {self:?}");
+    }
+}
+
+/// All clients play for so long, leave, and nothing is left of them.
+fn play_over_sockets(
+    process: &Process,
+    clients: u64,
+    tally: &Arc<Tally>,
+    time: Duration,
+) -> Footprint {
+    let (address, ends) = (process.address, Instant::now() + time);
     let histories: Arc<Vec<History>> = Arc::new((0..KEYS).map(|_| History::default()).collect());
-    let tally = Arc::new(Tally::default());
-    let play = |secs: Duration| {
-        let (histories, tally, ends) = (
-            Arc::clone(&histories),
-            Arc::clone(&tally),
-            Instant::now() + secs,
-        );
-        on_threads(204, move |number| {
-            let (mut client, dice) = (Client::connect(address), Dice::new(number));
-            let (histories, tally, held) = (&histories, &tally, Vec::new());
-            if number > 200 {
-                return watch_over_a_socket(&mut client, number, (histories, tally), ends);
-            }
-            Visitor {
-                address,
-                histories,
-                tally,
-                number,
-                dice,
-                client,
-                held,
-            }
-            .play(ends);
-        });
-    };
-    // A first round lets the server's buffers and pools grow to their working size.
-    play(Duration::from_secs(1));
-    let before = memory_of(process.child.id());
-    play(run_time());
-    let after = memory_of(process.child.id());
+    let (seen, told) = (Arc::clone(&histories), Arc::clone(tally));
+    on_threads(clients + WATCHERS, move |number| {
+        let (mut client, dice) = (Client::connect(address), Dice::new(number));
+        let (histories, tally, held) = (&seen, &told, Vec::new());
+        if number > clients {
+            return watch_over_a_socket(&mut client, number, (histories, tally), ends);
+        }
+        Visitor {
+            address,
+            histories,
+            tally,
+            number,
+            dice,
+            client,
+            held,
+        }
+        .play(ends);
+    });
     let events = assert_no_violation(&histories);
     let mut observer = Client::connect(address);
     observer.until("the end of all sessions", |lines| lines.len() == 2);
@@ -996,11 +1017,23 @@ fn two_hundred_clients_over_sockets_exclude_each_other_and_leave_nothing_behind(
         stats[1..],
         ["STAT clients 1", "STAT locks 0", "STAT monitoring 1"]
     );
-    println!("{events} events, {tally:?}, memory {before} -> {after} bytes");
-    assert!(
-        after < before + 16 * 1024 * 1024,
-        "memory grew from {before} to {after} bytes"
-    );
+    let footprint = Footprint::of(process.child.id());
+    println!("{events} events, {footprint:?}");
+    footprint
+}
+
+#[test]
+fn clients_over_sockets_exclude_each_other_and_leave_nothing_behind() {
+    let clients = number_in("ELOCK_STRESS_CLIENTS").unwrap_or(CLIENTS);
+    let (process, tally) = (Process::start(&[]), Arc::new(Tally::default()));
+    let play = |time| play_over_sockets(&process, clients, &tally, time);
+    // A first round lets the server's buffers and pools grow to their working size.
+    let before = play(run_time().min(ROUND).max(Duration::from_secs(1)) / 3);
+    let ends = Instant::now() + run_time();
+    while let left @ 1.. = ends.saturating_duration_since(Instant::now()).as_secs() {
+        play(ROUND.min(Duration::from_secs(left))).assert_no_more_than(before);
+    }
+    println!("{tally:?}");
     let Tally {
         acquired,
         slots,
