@@ -87,14 +87,14 @@ struct Shared {
 }
 
 impl Shared {
-    fn new(config: Config, table: LockTable, clock: Clock, desk: Desk) -> io::Result<Self> {
+    fn new(config: Config, table: LockTable, clock: Clock) -> Result<Self, RunError> {
         let entropy = Entropy::open()?;
         Ok(Self {
             table,
             clock,
             instance: entropy.secret()?.0,
             entropy,
-            desk,
+            desk: Desk::of(&config)?,
             handover_spin: HandoverSpin::default(),
             throttles: Throttles::default(),
             places: Places::new(config.max_connections as usize),
@@ -178,14 +178,13 @@ pub async fn run(
 ) -> Result<(), RunError> {
     let shutdown_time = config.shutdown_time();
     let clock = Clock::default();
-    let desk = Desk::of(&config)?;
     let ways = listeners.iter().map(|listener| Way {
         address: listener.address(),
         asks_for_certificate: false,
     });
-    refuse_open_doors(ways, desk.asks(), config.allow_anonymous)?;
+    refuse_open_doors(ways, config.has_users(), config.allow_anonymous)?;
     let (table, graces, writer) = start::start(&config, &clock)?;
-    let shared = Arc::new(Shared::new(config, table, clock, desk)?);
+    let shared = Arc::new(Shared::new(config, table, clock)?);
     let stop_at_end = StopAtEnd(Arc::clone(&shared));
     let (tasks, stop) = (&shared.tasks, &shared.stop);
     tasks.spawn(expiry::end_leases(Arc::clone(&shared), stop.clone()));
@@ -195,11 +194,7 @@ pub async fn run(
         let report = || timed.throttles.report(timed.clock.now());
         clock::keep_time(&timed.clock, report).await;
     }));
-    tasks.spawn(reload::whenever_asked(
-        Arc::clone(&shared),
-        control,
-        stop.clone(),
-    ));
+    tasks.spawn(reload::whenever_asked(control, Arc::clone(&shared)));
     tasks.spawn(handover_spin::keep_awake(Arc::clone(&shared), stop.clone()));
     for grace in graces {
         tasks.spawn(expiry::end_grace_period(
