@@ -69,7 +69,9 @@ impl Server {
     pub(super) fn connect_by(&self, pipe_bytes: usize) -> Client {
         let (ours, theirs) = tokio::io::duplex(pipe_bytes);
         let shared = Arc::clone(&self.shared);
-        let task = tokio::spawn(serve(ours, Peer::Unix(None), shared, ()));
+        let peer = Peer::Unix(None);
+        let user = shared.desk.at_the_door(peer);
+        let task = tokio::spawn(serve(ours, (peer, user), shared, ()));
         self.tasks.borrow_mut().push(task);
         let (answers, requests) = split(theirs);
         Client {

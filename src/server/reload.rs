@@ -1,20 +1,46 @@
 //! Reads again what the settings name, when the operator says so.
 
-use tokio_util::sync::CancellationToken;
+use std::sync::Arc;
+
+#[cfg(feature = "auth")]
+use tracing::error;
 use tracing::info;
 
+use super::Shared;
 use super::control::Control;
 
-/// Reloads whenever `control` asks for it, until `stop`.
-pub(super) async fn whenever_asked(control: Control, stop: CancellationToken) {
+/// Reloads whenever `control` asks for it, until the server stops.
+pub(super) async fn whenever_asked(control: Control, shared: Arc<Shared>) {
     let reload = async {
         loop {
             control.reload_asked().await;
-            info!("reloaded nothing, as no setting names a file");
+            reload(&shared).await;
         }
     };
     tokio::select! {
-        () = stop.cancelled() => {}
+        () = shared.stop.cancelled() => {}
         () = reload => {}
+    }
+}
+
+/// Each says itself what came of it. What cannot be read stays as it was.
+async fn reload(shared: &Arc<Shared>) {
+    let has_files = shared.config.has_users();
+    #[cfg(feature = "auth")]
+    if has_files {
+        reload_users(shared).await;
+    }
+    if !has_files {
+        info!("reloaded nothing, as no setting names a file");
+    }
+}
+
+#[cfg(feature = "auth")]
+async fn reload_users(shared: &Arc<Shared>) {
+    let shared = Arc::clone(shared);
+    match tokio::task::spawn_blocking(move || shared.desk.reload()).await {
+        Ok(Ok(users)) => info!(users = users.count(), "reloaded the users"),
+        Ok(Err(wrong)) => error!("the users stay as they are: {wrong}"),
+        Err(failure) => error!("the users stay as they are: {failure}"),
     }
 }
