@@ -45,6 +45,7 @@ mod several;
 mod signal;
 mod snapshot;
 mod tokens;
+mod trail;
 mod wait;
 mod wait_graph;
 mod waiters;
@@ -68,6 +69,7 @@ pub use session::Session;
 pub use several::OneIsLost;
 pub use signal::{Order, SharedSignal, Signal};
 pub use tokens::TokenClock;
+pub use trail::{End, Event, Trail, Why};
 pub use wait::{Ending, Wait};
 pub use waiters::Waiter;
 pub use watch::{Watch, Watcher};
@@ -105,6 +107,9 @@ pub struct LockTable {
     last_arrival: AtomicU64,
     limits: Limits,
     changes: Changes,
+    trail: Trail,
+    /// Whether a grant is noted anywhere but in the lock and in its holder's list.
+    notes_grants: bool,
     /// The last change of a grant to an owner word, as a [`Seq`](crate::model::Seq).
     last_owner_change: AtomicU64,
     counters: Counters,
@@ -127,12 +132,26 @@ impl LockTable {
             tokens,
             last_arrival: AtomicU64::new(0),
             limits,
+            notes_grants: changes.are_kept(),
             changes,
+            trail: Trail::default(),
             last_owner_change: AtomicU64::new(0),
             counters: Counters::default(),
             revoking: Mutex::default(),
             stopping: AtomicBool::new(false),
         }
+    }
+
+    /// The same table, with an audit that is told of all that happens from now on.
+    pub fn followed_by(mut self, trail: Trail) -> Self {
+        self.notes_grants |= trail.is_followed();
+        self.trail = trail;
+        self
+    }
+
+    /// What the audit is told.
+    pub fn trail(&self) -> &Trail {
+        &self.trail
     }
 
     /// Says that it is `now`, when a connection begins its turn: tokens that are given from here on tell
@@ -186,6 +205,7 @@ impl LockTable {
     /// Begins a session for a new connection, with `grace` as its grace period.
     pub fn open(&self, peer: Peer, grace: Duration) -> Session {
         let mut session = self.sessions.open(peer, grace);
+        self.tell_known(session.number);
         if self.limits.max_hold.is_some() {
             session.held.lost = self.sessions.losses_to_come(session.number);
         }
@@ -279,6 +299,9 @@ impl LockTable {
             // That the id will do after a restart, too.
             return Resumed::Yes(Outcome::durable((), session.last_change()));
         }
+        self.tell_known(session.number);
+        let over = || Event::SessionOver(own, Why::Disconnected);
+        self.trail.tell(over);
         if stored {
             session.seq = self.changes.push(|| Change::SessionOver(own));
         }
@@ -329,6 +352,16 @@ impl LockTable {
     /// Sets what the session is called, for people to see.
     pub fn set_name(&self, session: &Session, name: Key) {
         self.sessions.set_name(session.number, name);
+        self.tell_known(session.number);
+    }
+
+    /// Tells the audit what people know the session by.
+    fn tell_known(&self, number: SessionNumber) {
+        if self.trail.is_followed()
+            && let Some(identity) = self.sessions.identity(number)
+        {
+            self.trail.tell(|| Event::Known(number, identity));
+        }
     }
 
     /// Ends the session's connection. If the session waits, the wait ends by a disconnect. A caller
@@ -346,9 +379,9 @@ impl LockTable {
         let mut detached = self.sessions.detach(session, now);
         match &mut detached {
             Detached::InGrace(_) | Detached::Stopping => {}
-            Detached::Over(session)
-            | Detached::NoRoom { session, .. }
-            | Detached::Kicked(session) => self.store_over(session),
+            Detached::Over(session) => self.end_session(session, Why::Disconnected),
+            Detached::NoRoom { session, .. } => self.end_session(session, Why::NoRoom),
+            Detached::Kicked(session) => self.end_session(session, Why::Kicked),
         }
         detached
     }
@@ -362,7 +395,7 @@ impl LockTable {
         }
         let (mut session, identity) = self.sessions.end_grace(number, now)?;
         session.held.notice_losses();
-        self.store_over(&mut session);
+        self.end_session(&mut session, Why::GraceEnded);
         Some((session, identity))
     }
 
@@ -382,7 +415,7 @@ impl LockTable {
         let mut kick = self.sessions.kick(number);
         if let Kick::Over(session) = &mut kick {
             session.held.notice_losses();
-            self.store_over(session);
+            self.end_session(session, Why::Kicked);
         }
         Ok(kick)
     }
@@ -411,7 +444,7 @@ impl LockTable {
             return;
         }
         self.sessions.remove(session.number);
-        self.store_over(&mut session);
+        self.end_session(&mut session, Why::Failed);
         let released = self.unlock_some(&mut session, usize::MAX, now);
         self.changes.write(released.basis.seq());
     }
@@ -438,10 +471,12 @@ impl LockTable {
         session.seq = self.changes.push(change);
     }
 
-    /// Stores that the session is over, before its locks are released: if the server ends in
+    /// Notes that the session is over, before its locks are released: if the server ends in
     /// between, no client resumes a session that has only a part of its locks left, and the next
     /// start releases the rest.
-    fn store_over(&self, session: &mut Session) {
+    fn end_session(&self, session: &mut Session, why: Why) {
+        session.over = Some(why);
+        self.trail.tell(|| Event::SessionOver(session.number, why));
         if session.held.stored {
             let number = session.number;
             session.seq = self.changes.push(|| Change::SessionOver(number));

@@ -81,6 +81,8 @@ pub struct Identity {
     pub peer: Peer,
     /// What its client calls it.
     pub name: Option<Key>,
+    /// As whom its client has shown itself; `None` where nobody has to.
+    pub user: Option<Key>,
 }
 
 /// A running grace period.
@@ -644,8 +646,11 @@ impl Registered {
     }
 
     fn identity(&self) -> Identity {
-        let (peer, name) = (self.peer, self.name());
-        Identity { peer, name }
+        Identity {
+            peer: self.peer,
+            name: self.name(),
+            user: None,
+        }
     }
 
     fn view(&self, number: SessionNumber) -> SessionView {

@@ -11,6 +11,7 @@ use super::lock_key::LockKey;
 use super::lost_locks::Loss;
 use super::outcome::{Basis, Claim, NotHeld, Outcome, Unlocked};
 use super::session::Session;
+use super::trail::{End, Event, Why};
 use super::waiters::Waiter;
 use super::{LockTable, interleave};
 use crate::model::{Change, Holder, NotStored, Owner, Seq, Token};
@@ -49,7 +50,9 @@ impl LockTable {
         session.assert_idle();
         self.changes.accept()?;
         let holder = session.or_owner(owner);
-        let Some(release) = self.release(holder, key, now) else {
+        let by = owner.map(|_| session.number);
+        let why = Why::Unlocked;
+        let Some(release) = self.release(holder, key, End { why, by }, now) else {
             let why = self.why_not_held(session, holder, key);
             return Ok(why.map(Unlocked::NotHeld));
         };
@@ -108,7 +111,8 @@ impl LockTable {
         let looked_at = grants.len();
         grants.retain(|grant| {
             interleave::between_guards();
-            let Some(release) = self.release_grant(grant, now, |_| true) else {
+            let end = End::by(session.number, Why::Broken);
+            let Some(release) = self.release_grant(grant, end, now, |_| true) else {
                 return false;
             };
             session.seq = session.seq.max(release.seq);
@@ -124,9 +128,10 @@ impl LockTable {
     /// first; at the end of a session, locks are released also while nothing can be stored.
     pub fn unlock_some(&self, session: &mut Session, most: usize, now: Instant) -> Outcome<usize> {
         session.assert_idle();
+        let end = End::by_itself(session.over.unwrap_or(Why::Unlocked));
         for key in session.held.take_some(most) {
             let holder = HolderRef::Session(session.number);
-            if let Some(release) = self.release(holder, key.as_bytes(), now) {
+            if let Some(release) = self.release(holder, key.as_bytes(), end, now) {
                 session.held.uncount(1);
                 session.seq = release.seq;
             }
@@ -156,12 +161,12 @@ impl LockTable {
             let hold = lock.hold_of(&grant.holder);
             hold.is_none_or(|hold| !hold.is_known)
         };
-        self.take_back_if(session, grant, now, is_unknown);
+        self.take_back_if(session, grant, Why::NotTold, now, is_unknown);
     }
 
     /// Takes back a grant of which no client was told, as it could not be stored.
     pub fn take_back(&self, session: &mut Session, grant: &Grant, now: Instant) {
-        self.take_back_if(session, grant, now, |_| true);
+        self.take_back_if(session, grant, Why::NotStored, now, |_| true);
     }
 
     /// `may_end` is called under the guard.
@@ -169,10 +174,12 @@ impl LockTable {
         &self,
         session: &mut Session,
         grant: &Grant,
+        why: Why,
         now: Instant,
         may_end: impl FnOnce(&Lock) -> bool,
     ) {
-        let Some(release) = self.release_grant(grant, now, may_end) else {
+        let end = End::by_itself(why);
+        let Some(release) = self.release_grant(grant, end, now, may_end) else {
             return;
         };
         if grant.holder == Holder::Session(session.number) {
@@ -300,7 +307,8 @@ impl LockTable {
                 }
                 since.is_some()
             };
-            self.release_if((&over.holder).into(), over.key.as_bytes(), now, is_over)?;
+            let (holder, end) = ((&over.holder).into(), End::by_itself(Why::LeaseEnded));
+            self.release_if(holder, over.key.as_bytes(), end, now, is_over)?;
             Some(EndedLease {
                 holder: over.holder.clone(),
                 key: over.key.clone(),
@@ -334,8 +342,14 @@ impl LockTable {
 
     /// Takes the holder off the lock's holders; `None` if it is not among them, perhaps because its
     /// lease has ended.
-    fn release(&self, holder: HolderRef<'_>, key: &[u8], now: Instant) -> Option<Release> {
-        self.release_if(holder, key, now, |_, word| self.unlease(*word))
+    fn release(
+        &self,
+        holder: HolderRef<'_>,
+        key: &[u8],
+        end: End,
+        now: Instant,
+    ) -> Option<Release> {
+        self.release_if(holder, key, end, now, |_, word| self.unlease(*word))
     }
 
     /// Ends this very grant, if `may_end` returns true under the guard; `None` if it has ended, or does
@@ -343,13 +357,15 @@ impl LockTable {
     pub(super) fn release_grant(
         &self,
         grant: &Grant,
+        end: End,
         now: Instant,
         may_end: impl FnOnce(&Lock) -> bool,
     ) -> Option<Release> {
         let is_it = |lock: &Lock, word: &GrantWord| {
             word.token() == grant.token && may_end(lock) && self.unlease(*word)
         };
-        self.release_if((&grant.holder).into(), grant.key.as_bytes(), now, is_it)
+        let holder = (&grant.holder).into();
+        self.release_if(holder, grant.key.as_bytes(), end, now, is_it)
     }
 
     /// Removes the lease of a released grant, if it has one. Always true, as an answer to
@@ -369,6 +385,7 @@ impl LockTable {
         &self,
         holder: HolderRef<'_>,
         key: &[u8],
+        end: End,
         now: Instant,
         ends: impl FnOnce(&Lock, &GrantWord) -> bool,
     ) -> Option<Release> {
@@ -381,6 +398,11 @@ impl LockTable {
             let token = word.token();
             let seq = self.changes.push(|| Change::Released(token));
             self.note_change(holder, seq);
+            self.trail.tell(|| Event::Ended {
+                grant: GrantRef { holder, key, token }.to_grant(),
+                held: self.tokens.age(token, now),
+                end,
+            });
             is_shown = self.watches.may_watch(|| self.locks.hash(key.as_bytes()))
                 && lock.first_granted().1 == token;
             released = Some((token, seq));

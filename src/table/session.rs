@@ -10,6 +10,7 @@ use std::sync::Arc;
 use super::held_keys::HeldKeys;
 use super::holders::HolderRef;
 use super::signal::SharedSignal;
+use super::trail::Why;
 use super::waiters::Waiter;
 use crate::model::{Owner, Seq, SessionNumber};
 
@@ -26,6 +27,8 @@ pub struct Session {
     pub(super) seq: Seq,
     /// How the session's connection is reached.
     pub(super) signal: SharedSignal,
+    /// Why the session is over, if it is, and what it holds is to be released.
+    pub(super) over: Option<Why>,
 }
 
 impl Session {
@@ -36,6 +39,7 @@ impl Session {
             waiting: None,
             seq: Seq::default(),
             signal,
+            over: None,
         }
     }
 

@@ -14,8 +14,8 @@ use elock::model::{
 };
 use elock::store::Changes;
 use elock::table::{
-    Claim, Detached, Ending, Grant, Kick, LockTable, Locked, NotHeld, Order, Outcome, Resumed,
-    Session, TakenOver, TokenClock, Unlocked, Watch,
+    Claim, Detached, Ending, Event, Grant, Kick, LockTable, Locked, NotHeld, Order, Outcome,
+    Resumed, Session, TakenOver, TokenClock, Trail, Unlocked, Watch,
 };
 
 use crate::rules::{Answer, For, Mode, Model, Request, Who};
@@ -33,6 +33,8 @@ pub struct Both {
     /// What the table showed last, by holder and key, and the largest of all.
     tokens: BTreeMap<(Who, u8), Token>,
     last_token: Token,
+    /// What the audit was told of that is held.
+    audited: BTreeMap<(Who, u8), Token>,
     /// The largest of those that a client may have been told of as its own: not of a grant that is one
     /// of several.
     last_told: Token,
@@ -125,7 +127,8 @@ impl Client {
 
 impl Both {
     pub fn new(limits: Limits) -> Self {
-        let table = LockTable::new(limits, TokenClock::default(), Changes::default());
+        let table = LockTable::new(limits, TokenClock::default(), Changes::default())
+            .followed_by(Trail::followed());
         Self {
             model: Model::new(limits),
             table: Arc::new(table),
@@ -135,6 +138,7 @@ impl Both {
             tokens: BTreeMap::new(),
             last_token: Token(0),
             last_told: Token(0),
+            audited: BTreeMap::new(),
             #[cfg(feature = "store")]
             store: None,
         }
@@ -155,7 +159,8 @@ impl Both {
         let (changes, writer) = Changes::to(storage).expect("a thread");
         let (limits, clock) = (self.model.limits, TokenClock::default());
         let table = LockTable::restore(limits, clock, changes, restored, self.now());
-        self.table = Arc::new(table.expect("no contradiction").0);
+        let table = table.expect("no contradiction").0;
+        self.table = Arc::new(table.followed_by(Trail::followed()));
         self.store = Some(Store { directory, writer });
     }
 
@@ -165,11 +170,13 @@ impl Both {
         let Some(Store { directory, writer }) = self.store.take() else {
             return;
         };
+        self.assert_same_audit();
         self.clients = Default::default();
         writer.finish().expect("the disk works");
         self.model.restart();
         self.last_token = self.last_told;
         self.start_on(directory);
+        self.audited = self.held_now();
         // Some grace periods are over at once.
         self.advance(0);
     }
@@ -772,6 +779,42 @@ impl Both {
     }
 
     // ------------------------------------------------------------------ what is seen
+
+    /// Each grant that the audit was told of is held, or it was told of its one end, and the reverse.
+    pub fn assert_same_audit(&mut self) {
+        self.table.trail().close();
+        while let Some((events, dropped)) = self.table.trail().follow() {
+            assert_eq!(dropped, 0);
+            events.iter().for_each(|event| self.audit(event));
+        }
+        assert_eq!(self.audited, self.held_now());
+    }
+
+    fn audit(&mut self, event: &Event) {
+        let place = |grant: &Grant| (who_is(grant.holder()), grant.key().as_bytes()[1]);
+        match event {
+            Event::Granted { grant, .. } => {
+                let before = self.audited.insert(place(grant), grant.token());
+                assert_eq!(before, None, "it is granted once");
+            }
+            Event::Ended { grant, end, .. } => {
+                let before = self.audited.remove(&place(grant));
+                assert_eq!(before, Some(grant.token()), "it ends once: {end:?}");
+            }
+            _ => {}
+        }
+    }
+
+    /// Which grants there are.
+    fn held_now(&self) -> BTreeMap<(Who, u8), Token> {
+        let keys = self.table.keys();
+        let held = keys.iter().flat_map(|key| {
+            let view = self.table.lock_view(key.as_bytes(), usize::MAX);
+            let holders = view.expect("it is held").holders.into_iter();
+            holders.map(|(holder, token)| ((who_is(&holder), key.as_bytes()[1]), token))
+        });
+        held.collect()
+    }
 
     /// A hold keeps its token, and every new hold has one above all that there were before.
     pub fn assert_tokens_grow(&mut self) {

@@ -18,7 +18,7 @@ use crate::protocol::{
 use crate::server::log_lines;
 use crate::server::session_guard::{SLICE, give_way, unlock_all};
 use crate::server::transport::Transport;
-use crate::table::{Locked, NotHeld, Outcome, Unlocked};
+use crate::table::{Event, Locked, NotHeld, Outcome, Unlocked};
 
 /// What must be done before the connection's next line is looked at.
 pub(super) enum Pause {
@@ -238,7 +238,12 @@ impl<S: Transport> Connection<S> {
         let reply = match refused {
             Locked::Deadlock(circle) => {
                 counters.deadlocks.add(1);
-                Reply::Deadlock(circle)
+                let reply = Reply::Deadlock(circle);
+                self.shared.table.trail().tell(|| Event::Deadlock {
+                    session: self.session.number(),
+                    circle: reply.text(),
+                });
+                reply
             }
             Locked::Full(limit) => {
                 log_lines::limit_reached(&self.shared, self.session.number(), limit);

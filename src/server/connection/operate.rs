@@ -9,7 +9,7 @@ use crate::protocol::{NotKicked, Reply, StateReply};
 use crate::server::log_lines;
 use crate::server::session_guard::{SLICE, give_way, release_kicked};
 use crate::server::transport::Transport;
-use crate::table::{Kick, Order, Outcome};
+use crate::table::{Event, Kick, Order, Outcome};
 
 /// How many of the sessions with one name an answer names.
 const NAMED: usize = 10;
@@ -68,6 +68,10 @@ impl<S: Transport> Connection<S> {
             }
         }
         shared.table.counters().kicks.add(1);
+        shared.table.trail().tell(|| Event::Kicked {
+            session: number,
+            by: self.session.number(),
+        });
         log_lines::kicked(&shared, &self.session, number, identity.as_ref());
         let signal = self.session.signal().clone();
         let over = tokio::select! {
