@@ -1,5 +1,7 @@
 //! What may happen at one time, in every order that a scheduler finds.
 
+mod operators;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};

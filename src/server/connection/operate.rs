@@ -135,7 +135,8 @@ impl<S: Transport> Connection<S> {
 
 #[cfg(test)]
 mod tests {
-    use crate::model::{SessionNumber, Token};
+    use crate::model::{Peer, SessionNumber, Token};
+    use crate::server::connection::LINES_A_TURN;
     use crate::server::harness::{Client, Server};
 
     impl Client {
@@ -149,6 +150,15 @@ mod tests {
         while server.shared.table.session_counts().1 != connections {
             tokio::task::yield_now().await;
         }
+    }
+
+    /// As `force_unlock` does, while no other task has its turn.
+    fn revoke(server: &Server, key: &[u8]) {
+        let (table, now) = (&server.shared.table, server.shared.clock.now());
+        let mut session = table.open(Peer::Unix(None), std::time::Duration::ZERO);
+        let taken = table.revoke_some(&mut session, key, None, 9, now);
+        assert!(taken.expect("no store").value.is_ok(), "it is held");
+        table.end(session, now);
     }
 
     /// Idle, at work on another lock, waiting, or in its grace period: what it held is free when the
@@ -339,6 +349,63 @@ mod tests {
             a.ask("token k one", "403 not_locked").await;
             assert_eq!(server.shared.table.next_lease_end(), None);
         }
+        server.stop().await;
+    }
+
+    /// It was granted, and the answer has not left: nobody is told of a lock that another has by then. The
+    /// connection may speak for another session when the answer leaves.
+    #[tokio::test]
+    async fn a_lock_that_is_taken_before_its_answer_leaves_is_not_told_of() {
+        let turn = "\necho".repeat(LINES_A_TURN as usize);
+        for (lines, answer) in [
+            (format!("lock k{turn}"), "409 Unavailable"),
+            (format!("lock k 0 o 0{turn}"), "409 Unavailable"),
+            (format!("lock other\nlock k{turn}"), "200 Acquired"),
+            (format!("lock k{turn}\nconn_id ID"), "409 Unavailable"),
+        ] {
+            let server = Server::start();
+            let table = &server.shared.table;
+            let mut left = server.connect();
+            let id = left.id().await;
+            drop(left);
+            let (mut a, mut op) = (server.connect_by(1 << 16), server.connect());
+            a.send(&lines.replace("ID", &id)).await;
+            while !table.keys().iter().any(|key| key.as_bytes() == b"k") {
+                tokio::task::yield_now().await;
+            }
+            revoke(&server, b"k");
+            op.ask("lock k", "200 Acquired").await;
+            a.expect(answer).await;
+            if lines.contains("other") {
+                a.expect("409 Unavailable").await;
+            }
+            server.stop().await;
+        }
+    }
+
+    /// `token` had been answered, but for its leaving; and the session holds several keys but for one.
+    #[tokio::test]
+    async fn what_is_told_of_a_lock_that_is_taken_meanwhile_is_so_when_it_leaves() {
+        let turn = "\necho".repeat(LINES_A_TURN as usize);
+        let server = Server::start();
+        let table = &server.shared.table;
+        let [mut a, mut b] = [(); 2].map(|()| server.connect_by(1 << 16));
+        let mut op = server.connect();
+        a.ask("lock k", "200 Acquired").await;
+        a.send(&format!("name told\ntoken k{turn}")).await;
+        while table.name(SessionNumber(1)).is_none() {
+            tokio::task::yield_now().await;
+        }
+        revoke(&server, b"k");
+        a.expect("200 OK").await;
+        a.expect("403 revoked").await;
+        op.ask("lock z", "200 Acquired").await;
+        b.send("lock_all 60 y z").await;
+        server.until_waiting(1).await;
+        op.ask("force_unlock y", "200 Unlocked").await;
+        op.ask("unlock z", "200 Unlocked").await;
+        b.expect("409 Unavailable: y").await;
+        assert_eq!(table.held(), 0);
         server.stop().await;
     }
 
