@@ -106,4 +106,5 @@ fn run(mut both: Both, history: &[Step]) {
         both.assert_tokens_grow();
         both.assert_same_state();
     }
+    both.assert_same_audit();
 }

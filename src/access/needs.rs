@@ -40,6 +40,8 @@ impl<'a> Needs<'a> {
             | Request::SetMode { key, .. } => Self::Lock(key),
             Request::LockAll { keys, .. } => Self::LockAll(keys),
             Request::Break { key } => Self::Break(key),
+            Request::ForceUnlock { key } => Self::AdminKey(key),
+            Request::Kick { .. } => Self::Admin,
             Request::Watch { key, .. } => Self::ReadKey(key),
             Request::Locks { .. } | Request::Sessions { .. } | Request::Debug => Self::Read,
             Request::UnlockAll

@@ -6,7 +6,8 @@ use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::Targets;
 
 /// A filter of the form `LEVEL` or `MODULE=LEVEL`, several of them separated by commas. Errors pass
-/// every filter: a server that is in trouble must not be silent by a setting.
+/// every filter: a server that is in trouble must not be silent by a setting. The audit, which is a
+/// line for each lock, passes only one that names it.
 #[derive(Debug, Clone)]
 pub struct LogFilter(Targets);
 
@@ -21,6 +22,9 @@ pub enum BadFilter {
     NoModule(String),
 }
 
+/// The target of the audit's events.
+const AUDIT: &str = "audit";
+
 impl LogFilter {
     /// The filter as the log library takes it.
     pub(super) fn targets(&self) -> &Targets {
@@ -32,7 +36,9 @@ impl FromStr for LogFilter {
     type Err = BadFilter;
 
     fn from_str(text: &str) -> Result<Self, BadFilter> {
-        let mut targets = Targets::new().with_default(LevelFilter::ERROR);
+        let mut targets = Targets::new()
+            .with_default(LevelFilter::ERROR)
+            .with_target(AUDIT, LevelFilter::ERROR);
         for directive in text.split(',').map(str::trim) {
             targets = match directive.split_once('=') {
                 Some((module, _)) if module.trim().is_empty() => {
@@ -73,6 +79,22 @@ mod tests {
         assert!(lets_through(filter, "elock::store::queue", Level::DEBUG));
         assert!(!lets_through(filter, "elock::server", Level::INFO));
         assert!(lets_through(filter, "elock::server", Level::WARN));
+    }
+
+    #[test]
+    fn the_audit_passes_a_filter_that_names_it_and_no_other() {
+        for filter in [
+            "info",
+            "trace",
+            "elock=trace",
+            "audit=off,trace",
+            "info,audit=warn",
+        ] {
+            assert!(!lets_through(filter, AUDIT, Level::INFO), "{filter}");
+        }
+        for filter in ["audit=info", "info,audit=info", "audit=trace,off"] {
+            assert!(lets_through(filter, AUDIT, Level::INFO), "{filter}");
+        }
     }
 
     #[test]

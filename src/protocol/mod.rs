@@ -14,7 +14,8 @@ pub use listing::{
     put_end, put_lock, put_lock_entry, put_next_key, put_next_session, put_request, put_session,
     put_session_entry, put_start,
 };
-pub use reply::{Info, Reply, StateReply, Stats};
+pub use reply::{Info, NotKicked, Reply, StateReply, Stats};
 pub use request::{
-    AskedMode, BadRequest, COMMANDS, KeysAsked, KnownState, LONGEST_NAME, Owned, Request, Usage,
+    AskedMode, BadRequest, COMMANDS, KeysAsked, KnownState, LONGEST_NAME, Owned, Request,
+    SessionAsked, Usage,
 };

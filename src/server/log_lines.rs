@@ -4,8 +4,8 @@
 use tracing::{info, warn};
 
 use super::Shared;
-use crate::model::{Holder, Key, Limit, SessionNumber, Visible};
-use crate::table::{EndedLease, Grant, Identity, Session};
+use crate::model::{Holder, Key, Limit, Peer, SessionNumber, Visible};
+use crate::table::{EndedLease, Event, Grant, Identity, Session};
 
 /// How many keys a line names.
 const NAMED_KEYS: usize = 3;
@@ -66,6 +66,39 @@ pub(super) fn broken(shared: &Shared, by: &Session, grant: &Grant) {
     }
 }
 
+/// A session has taken a lock from one of its holders.
+pub(super) fn revoked(shared: &Shared, by: &Session, grant: &Grant) {
+    if shared.throttles.revocations.passes(shared.clock.now()) {
+        info!(
+            by = %named(shared, by.number()),
+            by_peer = peer(shared, by.number()),
+            key = %Visible(grant.key().as_bytes()),
+            holder = %holder_named(shared, grant.holder()),
+            token = grant.token().0,
+            "a lock was taken from its holder"
+        );
+    }
+}
+
+/// A session ends another one.
+pub(super) fn kicked(
+    shared: &Shared,
+    by: &Session,
+    session: SessionNumber,
+    identity: Option<&Identity>,
+) {
+    if shared.throttles.kicks.passes(shared.clock.now()) {
+        let name = identity.and_then(|identity| identity.name.as_ref());
+        info!(
+            by = %named(shared, by.number()),
+            by_peer = peer(shared, by.number()),
+            session = with_name(session, name),
+            peer = identity.map(|identity| display(identity.peer)),
+            "an operator ends a session"
+        );
+    }
+}
+
 pub(super) fn limit_reached(shared: &Shared, session: SessionNumber, limit: Limit) {
     if shared.throttles.limits.passes(shared.clock.now()) {
         let (peer, setting) = (peer(shared, session), limit.flag());
@@ -77,14 +110,20 @@ pub(super) fn limit_reached(shared: &Shared, session: SessionNumber, limit: Limi
 /// Somebody is not let in. A name that no user has is not shown, as it may be a password in the wrong
 /// place.
 pub(super) fn wrong_password(shared: &Shared, session: SessionNumber, name: Option<&[u8]>) {
+    let peer = shared.table.peer(session);
+    let known = name.filter(|name| shared.desk.user_by_name(name).is_some());
+    shared.table.trail().tell(|| Event::AuthFailed {
+        peer: peer.unwrap_or(Peer::BeforeRestart),
+        user: known.map(Key::new),
+        why: "wrong user or password",
+    });
     if shared.throttles.wrong_passwords.passes(shared.clock.now()) {
-        let peer = peer(shared, session);
-        let known = name.filter(|name| shared.desk.user_by_name(name).is_some());
         let user = match (name, known) {
             (None, _) => "none named".to_owned(),
             (_, Some(name)) => Visible(name).to_string(),
             (Some(_), None) => "unknown".to_owned(),
         };
+        let peer = peer.map(|peer| peer.to_string());
         warn!(%session, peer, user, "a wrong name or password");
     }
 }
@@ -98,6 +137,14 @@ fn with_name(session: SessionNumber, name: Option<&Key>) -> String {
     match name {
         Some(name) => format!("{session} ({})", Visible(name.as_bytes())),
         None => session.to_string(),
+    }
+}
+
+/// The session by number and name, or the owner.
+fn holder_named(shared: &Shared, holder: &Holder) -> String {
+    match holder {
+        Holder::Session(session) => named(shared, *session),
+        Holder::Owner(_) => holder.to_string(),
     }
 }
 

@@ -4,6 +4,7 @@
 //! the connection ends, a small task waits for the end of the session's grace period.
 
 mod admission;
+mod audit;
 mod clock;
 mod connection;
 mod control;
@@ -48,6 +49,7 @@ use crate::model::NotStored;
 use crate::store::Writer;
 use crate::table::LockTable;
 use admission::Places;
+use audit::Audit;
 use clock::Clock;
 use desk::Desk;
 use entropy::Entropy;
@@ -184,7 +186,9 @@ pub async fn run(
     });
     refuse_open_doors(ways, config.has_users(), config.allow_anonymous)?;
     let (table, graces, writer) = start::start(&config, &clock)?;
+    let table = table.followed_by(audit::trail());
     let shared = Arc::new(Shared::new(config, table, clock)?);
+    let audit = Audit::start(&shared)?;
     let stop_at_end = StopAtEnd(Arc::clone(&shared));
     let (tasks, stop) = (&shared.tasks, &shared.stop);
     tasks.spawn(expiry::end_leases(Arc::clone(&shared), stop.clone()));
@@ -229,6 +233,7 @@ pub async fn run(
         warn!("stopped after {ms} ms with {busy} connections still busy");
     }
     shared.throttles.report_rest();
+    audit.finish().await;
     match writer {
         Some(writer) => Ok(finish(writer, deadline.max(Instant::now() + LAST_COMMIT)).await?),
         None => Ok(()),

@@ -30,6 +30,8 @@ pub(super) struct Throttles {
     pub(super) session_ends: Throttle,
     pub(super) resumes: Throttle,
     pub(super) breaks: Throttle,
+    pub(super) kicks: Throttle,
+    pub(super) revocations: Throttle,
     pub(super) limits: Throttle,
     pub(super) refusals: Throttle,
     pub(super) wrong_passwords: Throttle,
@@ -42,6 +44,8 @@ impl Default for Throttles {
             session_ends: Throttle::new("sessions with locks ended"),
             resumes: Throttle::new("sessions were resumed or taken over"),
             breaks: Throttle::new("owners' locks were broken"),
+            kicks: Throttle::new("sessions were ended by an operator"),
+            revocations: Throttle::new("locks were taken from their holders"),
             limits: Throttle::new("requests reached a limit"),
             refusals: Throttle::new("connections were refused"),
             wrong_passwords: Throttle::new("names or passwords were wrong"),
@@ -62,12 +66,14 @@ impl Throttles {
             .for_each(|throttle| throttle.report_rest());
     }
 
-    fn all(&self) -> [&Throttle; 7] {
+    fn all(&self) -> [&Throttle; 9] {
         let Self {
             lease_ends,
             session_ends,
             resumes,
             breaks,
+            kicks,
+            revocations,
             limits,
             refusals,
             wrong_passwords,
@@ -77,6 +83,8 @@ impl Throttles {
             session_ends,
             resumes,
             breaks,
+            kicks,
+            revocations,
             limits,
             refusals,
             wrong_passwords,

@@ -12,9 +12,12 @@ use super::lost_locks::LostLocks;
 use super::map::{Free, Place};
 use super::outcome::{Basis, Claim, Locked, Outcome};
 use super::session::Session;
+use super::trail::Event;
 use super::waiters::{WaitTime, Waiter};
 use super::{LockTable, interleave};
-use crate::model::{Ask, AskedFor, Circle, Holder, Limit, Mode, NotStored, Seq, Token};
+use crate::model::{
+    Ask, AskedFor, Circle, Holder, Limit, Mode, NotStored, Seq, SessionNumber, Token,
+};
 
 /// The outcome of a request, as decided under the guard of its key.
 enum Placed {
@@ -33,6 +36,8 @@ enum Placed {
 pub(super) struct Grantee<'a> {
     pub(super) holder: HolderRef<'a>,
     pub(super) ask: &'a Ask,
+    /// The session that asks.
+    pub(super) taker: SessionNumber,
     /// Where a loss of the lock by the end of its lease is noted for a session.
     pub(super) lost: Option<&'a Arc<LostLocks>>,
 }
@@ -140,7 +145,7 @@ impl LockTable {
     ) -> Result<Placed, NotStored> {
         session.assert_idle();
         self.changes.accept()?;
-        session.held.notice_losses();
+        self.notice_losses(session);
         session.held.make_room(self.is_held_by(session.number));
         let equal_values_pass = self.limits.equal_values_pass;
         let mut was_free = false;
@@ -236,8 +241,13 @@ impl LockTable {
         ask: &Ask,
         now: Instant,
     ) -> (GrantWord, Seq) {
-        let lost = session.held.lost.as_ref();
-        self.new_grant(&Grantee { holder, ask, lost }, key, now)
+        let grantee = Grantee {
+            holder,
+            ask,
+            taker: session.number,
+            lost: session.held.lost.as_ref(),
+        };
+        self.new_grant(&grantee, key, now)
     }
 
     /// Makes a new grant. Called under the key's guard, so that the tokens of one key only grow,
@@ -251,7 +261,7 @@ impl LockTable {
     ) -> (GrantWord, Seq) {
         let token = self.tokens.next();
         let is_for_session = matches!(grantee.ask.holder, AskedFor::Session);
-        match grantee.lost.is_none() && is_for_session && !self.changes.are_kept() {
+        match grantee.lost.is_none() && is_for_session && !self.notes_grants {
             // Most grants are such: there is nothing to note beside the token. Without losses there is
             // no longest hold.
             true => (GrantWord::new(token, false), Seq::default()),
@@ -259,7 +269,7 @@ impl LockTable {
         }
     }
 
-    /// Begins the lease of a new grant, and stores it.
+    /// Begins the lease of a new grant, stores it, and tells the audit of it.
     #[inline(never)]
     fn note_grant(
         &self,
@@ -268,8 +278,18 @@ impl LockTable {
         token: Token,
         now: Instant,
     ) -> (GrantWord, Seq) {
-        let Grantee { holder, ask, lost } = *grantee;
+        let Grantee {
+            holder,
+            ask,
+            taker,
+            lost,
+        } = *grantee;
         let grant = GrantRef { holder, key, token };
+        self.trail.tell(|| Event::Granted {
+            grant: grant.to_grant(),
+            taker,
+            mode: ask.mode.clone(),
+        });
         let lease = match &ask.holder {
             AskedFor::Session => self.limits.max_hold,
             AskedFor::Owner(_, lease) => self.bounded(*lease),
@@ -358,11 +378,15 @@ impl LockTable {
         }
     }
 
-    /// The grant with this token that is in the session's list.
+    /// The grant with this token that is in the session's list, if the session has it still.
     pub fn listed_grant(&self, session: &Session, token: Token) -> Option<Grant> {
-        let key = session.held.key_of(token)?;
-        let holder = Holder::Session(session.number);
-        Some(Grant { holder, key, token })
+        let grant = |key: &LockKey| Grant {
+            holder: Holder::Session(session.number),
+            key: key.clone(),
+            token,
+        };
+        let mut listed = session.held.keys_of(token).map(grant);
+        listed.find(|grant| self.is_granted(grant))
     }
 
     /// Claims a place for one more lock, or returns the limit that forbids it.

@@ -39,18 +39,20 @@ mod registry;
 mod release;
 #[cfg(feature = "store")]
 mod restore;
+mod revoke;
 mod session;
 mod several;
 mod signal;
 mod snapshot;
 mod tokens;
+mod trail;
 mod wait;
 mod wait_graph;
 mod waiters;
 mod watch;
 
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 pub use counters::{Counter, Counters};
@@ -58,13 +60,16 @@ pub use grant::Grant;
 pub use lease::EndedLease;
 pub use lock_key::LockKey;
 pub use outcome::{Basis, Claim, Locked, NotHeld, OneOfSeveral, Outcome, Unlocked};
-pub use registry::{Detached, Grace, Identity, Resumed, TakenOver};
+pub use registry::{Detached, Grace, Identity, Kick, Resumed, TakenOver};
 pub use release::Broken;
 #[cfg(feature = "store")]
 pub use restore::Contradiction;
+pub use revoke::Revoked;
 pub use session::Session;
+pub use several::OneIsLost;
 pub use signal::{Order, SharedSignal, Signal};
 pub use tokens::TokenClock;
+pub use trail::{End, Event, Trail, Why};
 pub use wait::{Ending, Wait};
 pub use waiters::Waiter;
 pub use watch::{Watch, Watcher};
@@ -102,9 +107,15 @@ pub struct LockTable {
     last_arrival: AtomicU64,
     limits: Limits,
     changes: Changes,
+    trail: Trail,
+    /// Whether a grant is noted anywhere but in the lock and in its holder's list.
+    notes_grants: bool,
     /// The last change of a grant to an owner word, as a [`Seq`](crate::model::Seq).
     last_owner_change: AtomicU64,
     counters: Counters,
+    /// Held while a lock is taken from its holder, and while grants that were made one after another are
+    /// stored together: so none of these is over before it is stored.
+    revoking: Mutex<()>,
     stopping: AtomicBool,
 }
 
@@ -121,11 +132,26 @@ impl LockTable {
             tokens,
             last_arrival: AtomicU64::new(0),
             limits,
+            notes_grants: changes.are_kept(),
             changes,
+            trail: Trail::default(),
             last_owner_change: AtomicU64::new(0),
             counters: Counters::default(),
+            revoking: Mutex::default(),
             stopping: AtomicBool::new(false),
         }
+    }
+
+    /// The same table, with an audit that is told of all that happens from now on.
+    pub fn followed_by(mut self, trail: Trail) -> Self {
+        self.notes_grants |= trail.is_followed();
+        self.trail = trail;
+        self
+    }
+
+    /// What the audit is told.
+    pub fn trail(&self) -> &Trail {
+        &self.trail
     }
 
     /// Says that it is `now`, when a connection begins its turn: tokens that are given from here on tell
@@ -171,15 +197,17 @@ impl LockTable {
     }
 
     /// Gives an order to the connection of a session; false if it has none at this moment.
-    pub fn order(&self, number: SessionNumber, order: Order) -> bool {
+    #[cfg(test)]
+    pub(crate) fn order(&self, number: SessionNumber, order: Order) -> bool {
         self.sessions.order(number, order)
     }
 
     /// Begins a session for a new connection, with `grace` as its grace period.
     pub fn open(&self, peer: Peer, grace: Duration) -> Session {
         let mut session = self.sessions.open(peer, grace);
+        self.tell_known(session.number);
         if self.limits.max_hold.is_some() {
-            session.held.lost = Some(Arc::default());
+            session.held.lost = self.sessions.losses_to_come(session.number);
         }
         if self.is_stopping() {
             // The stop may have given its orders before this session was registered.
@@ -257,7 +285,7 @@ impl LockTable {
     /// the resumed session needs no storing.
     pub fn resume(&self, session: &mut Session, id: SessionId, now: Instant) -> Resumed {
         session.assert_idle();
-        session.held.notice_losses();
+        self.notice_losses(session);
         let (own, stored) = (session.number, session.held.stored);
         if let Err(why) = self.sessions.resume(session, id, now) {
             return Resumed::No(why);
@@ -272,6 +300,9 @@ impl LockTable {
             // That the id will do after a restart, too.
             return Resumed::Yes(Outcome::durable((), session.last_change()));
         }
+        self.tell_known(session.number);
+        let over = || Event::SessionOver(own, Why::Disconnected);
+        self.trail.tell(over);
         if stored {
             session.seq = self.changes.push(|| Change::SessionOver(own));
         }
@@ -328,6 +359,7 @@ impl LockTable {
     /// so need not wait until that is stored: what the session has does not change by it.
     pub fn set_user(&self, session: &mut Session, user: Key) {
         self.sessions.set_user(session.number, user);
+        self.tell_known(session.number);
         if session.held.stored {
             self.store(session);
         }
@@ -336,6 +368,16 @@ impl LockTable {
     /// Sets what the session is called, for people to see.
     pub fn set_name(&self, session: &Session, name: Key) {
         self.sessions.set_name(session.number, name);
+        self.tell_known(session.number);
+    }
+
+    /// Tells the audit what people know the session by.
+    fn tell_known(&self, number: SessionNumber) {
+        if self.trail.is_followed()
+            && let Some(identity) = self.sessions.identity(number)
+        {
+            self.trail.tell(|| Event::Known(number, identity));
+        }
     }
 
     /// Ends the session's connection. If the session waits, the wait ends by a disconnect. A caller
@@ -347,13 +389,15 @@ impl LockTable {
         if self.is_stopping() {
             return Detached::Stopping;
         }
-        session.held.notice_losses();
+        self.notice_losses(&mut session);
         // Its next connection must know of a release that is not durable yet.
         session.settled();
         let mut detached = self.sessions.detach(session, now);
         match &mut detached {
             Detached::InGrace(_) | Detached::Stopping => {}
-            Detached::Over(session) | Detached::NoRoom { session, .. } => self.store_over(session),
+            Detached::Over(session) => self.end_session(session, Why::Disconnected),
+            Detached::NoRoom { session, .. } => self.end_session(session, Why::NoRoom),
+            Detached::Kicked(session) => self.end_session(session, Why::Kicked),
         }
         detached
     }
@@ -367,8 +411,52 @@ impl LockTable {
         }
         let (mut session, identity) = self.sessions.end_grace(number, now)?;
         session.held.notice_losses();
-        self.store_over(&mut session);
+        self.end_session(&mut session, Why::GraceEnded);
         Some((session, identity))
+    }
+
+    /// Ends a session, because an operator wants it to. Whoever is told to release what it holds does
+    /// so by [`LockTable::unlock_some`]; [`LockTable::until_over`] waits until that is done.
+    ///
+    /// Of a kick, a resume, a take-over and the end of a grace period, the first one has the session. A
+    /// connection that is told to let it go speaks for no other by then, and if it does so afterwards,
+    /// that other session is not over. After a stop a kicked session lives on in the store, unless its
+    /// end was stored before.
+    ///
+    /// # Errors
+    ///
+    /// If nothing can be stored at this time; then nothing has changed.
+    pub fn kick(&self, number: SessionNumber) -> Result<Kick, NotStored> {
+        self.changes.accept()?;
+        let mut kick = self.sessions.kick(number);
+        if let Kick::Over(session) = &mut kick {
+            session.held.notice_losses();
+            self.end_session(session, Why::Kicked);
+        }
+        Ok(kick)
+    }
+
+    /// Says that all is released that a session held which is over, so that nothing is left of it.
+    pub fn end_kicked(&self, number: SessionNumber) {
+        self.sessions.remove(number);
+    }
+
+    /// Returns once the session is over and its locks are free: an answer that says so rests on all
+    /// changes up to then. Cancel safe.
+    pub async fn until_over(&self, number: SessionNumber) -> Outcome<()> {
+        self.sessions.until_over(number).await;
+        Outcome::durable((), self.changes.last())
+    }
+
+    /// The sessions with this name whose user `is_seen`: the first `most`, by number, and how many there
+    /// are in all.
+    pub fn sessions_named(
+        &self,
+        name: &[u8],
+        is_seen: impl Fn(Option<&Key>) -> bool,
+        most: usize,
+    ) -> (Vec<SessionNumber>, usize) {
+        self.sessions.named(name, is_seen, most)
     }
 
     /// Ends a session at once and releases its locks, because its task did not come to its end.
@@ -378,9 +466,17 @@ impl LockTable {
             return;
         }
         self.sessions.remove(session.number);
-        self.store_over(&mut session);
+        self.end_session(&mut session, Why::Failed);
         let released = self.unlock_some(&mut session, usize::MAX, now);
         self.changes.write(released.basis.seq());
+    }
+
+    /// Takes what the session has lost since the last call off what it holds. Not under a guard.
+    fn notice_losses(&self, session: &mut Session) {
+        if session.held.lost.is_none() && session.signal.has_revocations() {
+            session.held.lost = self.sessions.losses(session.number);
+        }
+        session.held.notice_losses();
     }
 
     /// Stores a session that holds a lock and is not stored yet. Not under a guard.
@@ -397,10 +493,12 @@ impl LockTable {
         session.seq = self.changes.push(change);
     }
 
-    /// Stores that the session is over, before its locks are released: if the server ends in
+    /// Notes that the session is over, before its locks are released: if the server ends in
     /// between, no client resumes a session that has only a part of its locks left, and the next
     /// start releases the rest.
-    fn store_over(&self, session: &mut Session) {
+    fn end_session(&self, session: &mut Session, why: Why) {
+        session.over = Some(why);
+        self.trail.tell(|| Event::SessionOver(session.number, why));
         if session.held.stored {
             let number = session.number;
             session.seq = self.changes.push(|| Change::SessionOver(number));

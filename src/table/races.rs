@@ -1,5 +1,7 @@
 //! What may happen at one time, in every order that a scheduler finds.
 
+mod operators;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -663,7 +665,8 @@ impl World {
             assert_eq!(session.held(), 0, "none");
             return self.end(session);
         }
-        let kept = self.table.keep_all(&mut session, claims, self.now);
+        let kept = self.table.keep_all(&mut session, &claims, self.now);
+        let kept = kept.expect("nobody takes one");
         assert_eq!((kept.value, session.held()), (Locked::Acquired, 2));
         inside.iter().for_each(enter);
         thread::yield_now();

@@ -8,18 +8,19 @@ use super::holders::{Hold, HolderRef};
 use super::lease::EndedLease;
 use super::lock::{Lock, Passed};
 use super::lock_key::LockKey;
+use super::lost_locks::Loss;
 use super::outcome::{Basis, Claim, NotHeld, Outcome, Unlocked};
 use super::session::Session;
+use super::trail::{End, Event, Why};
 use super::waiters::Waiter;
 use super::{LockTable, interleave};
 use crate::model::{Change, Holder, NotStored, Owner, Seq, Token};
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 /// The end of a grant.
-struct Release {
+pub(super) struct Release {
     token: Token,
-    seq: Seq,
+    pub(super) seq: Seq,
     passed_on: bool,
 }
 
@@ -49,7 +50,9 @@ impl LockTable {
         session.assert_idle();
         self.changes.accept()?;
         let holder = session.or_owner(owner);
-        let Some(release) = self.release(holder, key, now) else {
+        let by = owner.map(|_| session.number);
+        let why = Why::Unlocked;
+        let Some(release) = self.release(holder, key, End { why, by }, now) else {
             let why = self.why_not_held(session, holder, key);
             return Ok(why.map(Unlocked::NotHeld));
         };
@@ -108,7 +111,8 @@ impl LockTable {
         let looked_at = grants.len();
         grants.retain(|grant| {
             interleave::between_guards();
-            let Some(release) = self.release_grant(grant, now, |_| true) else {
+            let end = End::by(session.number, Why::Broken);
+            let Some(release) = self.release_grant(grant, end, now, |_| true) else {
                 return false;
             };
             session.seq = session.seq.max(release.seq);
@@ -124,14 +128,15 @@ impl LockTable {
     /// first; at the end of a session, locks are released also while nothing can be stored.
     pub fn unlock_some(&self, session: &mut Session, most: usize, now: Instant) -> Outcome<usize> {
         session.assert_idle();
+        let end = End::by_itself(session.over.unwrap_or(Why::Unlocked));
         for key in session.held.take_some(most) {
             let holder = HolderRef::Session(session.number);
-            if let Some(release) = self.release(holder, key.as_bytes(), now) {
+            if let Some(release) = self.release(holder, key.as_bytes(), end, now) {
                 session.held.uncount(1);
                 session.seq = release.seq;
             }
         }
-        session.held.notice_losses();
+        self.notice_losses(session);
         Outcome::durable(session.held.listed(), session.last_change())
     }
 
@@ -139,7 +144,7 @@ impl LockTable {
     /// `most` entries and frees those of lost locks. Returns whether the list is still too long. A
     /// caller yields to other tasks between two calls, since freeing takes time, too.
     pub fn tidy_some(&self, session: &mut Session, most: usize) -> bool {
-        session.held.notice_losses();
+        self.notice_losses(session);
         if session.held.is_overlong() {
             let is_held = self.is_held_by(session.number);
             session.held.tidy_some(most, is_held);
@@ -156,12 +161,12 @@ impl LockTable {
             let hold = lock.hold_of(&grant.holder);
             hold.is_none_or(|hold| !hold.is_known)
         };
-        self.take_back_if(session, grant, now, is_unknown);
+        self.take_back_if(session, grant, Why::NotTold, now, is_unknown);
     }
 
     /// Takes back a grant of which no client was told, as it could not be stored.
     pub fn take_back(&self, session: &mut Session, grant: &Grant, now: Instant) {
-        self.take_back_if(session, grant, now, |_| true);
+        self.take_back_if(session, grant, Why::NotStored, now, |_| true);
     }
 
     /// `may_end` is called under the guard.
@@ -169,10 +174,12 @@ impl LockTable {
         &self,
         session: &mut Session,
         grant: &Grant,
+        why: Why,
         now: Instant,
         may_end: impl FnOnce(&Lock) -> bool,
     ) {
-        let Some(release) = self.release_grant(grant, now, may_end) else {
+        let end = End::by_itself(why);
+        let Some(release) = self.release_grant(grant, end, now, may_end) else {
             return;
         };
         if grant.holder == Holder::Session(session.number) {
@@ -251,18 +258,18 @@ impl LockTable {
         self.changes.accept()?;
         let lease = self.bounded(lease);
         let holder = session.or_owner(owner);
-        let losses = &mut session.held.lost;
+        if owner.is_none() && lease.is_some() && session.held.lost.is_none() {
+            session.held.lost = self.sessions.losses_to_come(session.number);
+        }
+        let losses = session.held.lost.as_ref();
         let set = |key: &LockKey, lock: &mut Lock| {
             let token = lock.make_known(holder)?.token();
-            let is_session = matches!(holder, HolderRef::Session(_));
-            let lost =
-                (is_session && lease.is_some()).then(|| Arc::clone(losses.get_or_insert_default()));
             let grant = GrantRef { holder, key, token };
             if lease.is_none() {
                 self.leases.remove(token);
             }
             let seq = self.store_grant(grant, &lock.mode(), lease);
-            *lock.grant_mut(holder)? = self.leased(grant, lost.as_ref(), lease, now);
+            *lock.grant_mut(holder)? = self.leased(grant, losses, lease, now);
             Some((seq, grant.to_grant()))
         };
         Ok(match self.locks.with(key, set).flatten() {
@@ -300,7 +307,8 @@ impl LockTable {
                 }
                 since.is_some()
             };
-            self.release_if((&over.holder).into(), over.key.as_bytes(), now, is_over)?;
+            let (holder, end) = ((&over.holder).into(), End::by_itself(Why::LeaseEnded));
+            self.release_if(holder, over.key.as_bytes(), end, now, is_over)?;
             Some(EndedLease {
                 holder: over.holder.clone(),
                 key: over.key.clone(),
@@ -334,22 +342,30 @@ impl LockTable {
 
     /// Takes the holder off the lock's holders; `None` if it is not among them, perhaps because its
     /// lease has ended.
-    fn release(&self, holder: HolderRef<'_>, key: &[u8], now: Instant) -> Option<Release> {
-        self.release_if(holder, key, now, |_, word| self.unlease(*word))
+    fn release(
+        &self,
+        holder: HolderRef<'_>,
+        key: &[u8],
+        end: End,
+        now: Instant,
+    ) -> Option<Release> {
+        self.release_if(holder, key, end, now, |_, word| self.unlease(*word))
     }
 
     /// Ends this very grant, if `may_end` returns true under the guard; `None` if it has ended, or does
     /// not end.
-    fn release_grant(
+    pub(super) fn release_grant(
         &self,
         grant: &Grant,
+        end: End,
         now: Instant,
         may_end: impl FnOnce(&Lock) -> bool,
     ) -> Option<Release> {
         let is_it = |lock: &Lock, word: &GrantWord| {
             word.token() == grant.token && may_end(lock) && self.unlease(*word)
         };
-        self.release_if((&grant.holder).into(), grant.key.as_bytes(), now, is_it)
+        let holder = (&grant.holder).into();
+        self.release_if(holder, grant.key.as_bytes(), end, now, is_it)
     }
 
     /// Removes the lease of a released grant, if it has one. Always true, as an answer to
@@ -369,6 +385,7 @@ impl LockTable {
         &self,
         holder: HolderRef<'_>,
         key: &[u8],
+        end: End,
         now: Instant,
         ends: impl FnOnce(&Lock, &GrantWord) -> bool,
     ) -> Option<Release> {
@@ -381,6 +398,11 @@ impl LockTable {
             let token = word.token();
             let seq = self.changes.push(|| Change::Released(token));
             self.note_change(holder, seq);
+            self.trail.tell(|| Event::Ended {
+                grant: GrantRef { holder, key, token }.to_grant(),
+                held: self.tokens.age(token, now),
+                end,
+            });
             is_shown = self.watches.may_watch(|| self.locks.hash(key.as_bytes()))
                 && lock.first_granted().1 == token;
             released = Some((token, seq));
@@ -411,9 +433,21 @@ impl LockTable {
         })
     }
 
-    /// Why the holder of a grant that is over does not hold the key any more.
+    /// Why the holder of a grant that is over, without its doing, does not hold the key any more.
     pub fn why_lost(&self, grant: &Grant) -> NotHeld {
-        match self.locks.is_held(grant.key.as_bytes()) {
+        let key = grant.key.as_bytes();
+        match &grant.holder {
+            Holder::Session(number) => {
+                let lost = self.sessions.losses(*number);
+                let why = lost.and_then(|lost| lost.why(self.locks.hash(key)));
+                why.unwrap_or(Loss::Expired).into()
+            }
+            Holder::Owner(_) => self.why_not_mine(key),
+        }
+    }
+
+    fn why_not_mine(&self, key: &[u8]) -> NotHeld {
+        match self.locks.is_held(key) {
             true => NotHeld::NotYours,
             false => NotHeld::NotLocked,
         }
@@ -426,17 +460,18 @@ impl LockTable {
         key: &[u8],
     ) -> Outcome<NotHeld> {
         let lost = match holder {
-            HolderRef::Session(_) => session.held.lost.as_ref(),
-            HolderRef::Owner(_) => None,
+            HolderRef::Session(number) if session.may_lose() => self.sessions.losses(number),
+            HolderRef::Session(_) | HolderRef::Owner(_) => None,
         };
-        let why = if lost.is_some_and(|lost| lost.contains(self.locks.hash(key))) {
-            NotHeld::Expired
-        } else if self.locks.is_held(key) {
-            NotHeld::NotYours
-        } else {
-            NotHeld::NotLocked
-        };
-        Outcome::durable(why, self.last_change_of(session, holder))
+        match lost.and_then(|lost| lost.why(self.locks.hash(key))) {
+            // It was not the session that released it.
+            Some(Loss::Revoked) => Outcome::durable(NotHeld::Revoked, self.changes.last()),
+            Some(Loss::Expired) => Outcome::durable(NotHeld::Expired, session.last_change()),
+            None => {
+                let last = self.last_change_of(session, holder);
+                Outcome::durable(self.why_not_mine(key), last)
+            }
+        }
     }
 
     /// The last change that an answer about what the holder has or has not rests on. An owner's lock

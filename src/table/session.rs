@@ -10,6 +10,7 @@ use std::sync::Arc;
 use super::held_keys::HeldKeys;
 use super::holders::HolderRef;
 use super::signal::SharedSignal;
+use super::trail::Why;
 use super::waiters::Waiter;
 use crate::model::{Owner, Seq, SessionNumber};
 
@@ -26,6 +27,8 @@ pub struct Session {
     pub(super) seq: Seq,
     /// How the session's connection is reached.
     pub(super) signal: SharedSignal,
+    /// Why the session is over, if it is, and what it holds is to be released.
+    pub(super) over: Option<Why>,
 }
 
 impl Session {
@@ -36,6 +39,7 @@ impl Session {
             waiting: None,
             seq: Seq::default(),
             signal,
+            over: None,
         }
     }
 
@@ -83,10 +87,10 @@ impl Session {
         self.seq.max(self.held.settled)
     }
 
-    /// Whether the session may lose a lock without its doing: it has held a lock with a lease, or
-    /// all its locks have one.
+    /// Whether the session may lose, or have lost, a lock without its doing: it has held a lock with a
+    /// lease, or all its locks have one, or an operator has taken one.
     pub fn may_lose(&self) -> bool {
-        self.held.lost.is_some()
+        self.held.lost.is_some() || self.signal.has_revocations()
     }
 
     /// A request that waits is the session's only one. Asserted, since a session that takes or

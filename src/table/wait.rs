@@ -221,6 +221,7 @@ impl LockTable {
         let grantee = Grantee {
             holder: next.holder().into(),
             ask: next.ask(),
+            taker: next.session(),
             lost: next.lost(),
         };
         let (word, seq) = self.new_grant(&grantee, key, now);

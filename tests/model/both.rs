@@ -14,8 +14,8 @@ use elock::model::{
 };
 use elock::store::Changes;
 use elock::table::{
-    Claim, Detached, Ending, Grant, LockTable, Locked, Order, Outcome, Resumed, Session, TakenOver,
-    TokenClock, Unlocked, Watch,
+    Claim, Detached, Ending, Event, Grant, Kick, LockTable, Locked, NotHeld, Order, Outcome,
+    Resumed, Session, TakenOver, TokenClock, Trail, Unlocked, Watch,
 };
 
 use crate::rules::{Answer, For, Mode, Model, Request, Who};
@@ -33,6 +33,8 @@ pub struct Both {
     /// What the table showed last, by holder and key, and the largest of all.
     tokens: BTreeMap<(Who, u8), Token>,
     last_token: Token,
+    /// What the audit was told of that is held.
+    audited: BTreeMap<(Who, u8), Token>,
     /// The largest of those that a client may have been told of as its own: not of a grant that is one
     /// of several.
     last_told: Token,
@@ -49,6 +51,7 @@ struct Client {
 /// A request for several keys that is under way.
 struct Several {
     claims: Vec<Claim>,
+    asked: Vec<u8>,
     keys: VecDeque<u8>,
     until_ms: Option<u64>,
     /// Whether the keys are kept, if all are got.
@@ -124,7 +127,8 @@ impl Client {
 
 impl Both {
     pub fn new(limits: Limits) -> Self {
-        let table = LockTable::new(limits, TokenClock::default(), Changes::default());
+        let table = LockTable::new(limits, TokenClock::default(), Changes::default())
+            .followed_by(Trail::followed());
         Self {
             model: Model::new(limits),
             table: Arc::new(table),
@@ -134,6 +138,7 @@ impl Both {
             tokens: BTreeMap::new(),
             last_token: Token(0),
             last_told: Token(0),
+            audited: BTreeMap::new(),
             #[cfg(feature = "store")]
             store: None,
         }
@@ -154,7 +159,8 @@ impl Both {
         let (changes, writer) = Changes::to(storage).expect("a thread");
         let (limits, clock) = (self.model.limits, TokenClock::default());
         let table = LockTable::restore(limits, clock, changes, restored, self.now());
-        self.table = Arc::new(table.expect("no contradiction").0);
+        let table = table.expect("no contradiction").0;
+        self.table = Arc::new(table.followed_by(Trail::followed()));
         self.store = Some(Store { directory, writer });
     }
 
@@ -164,11 +170,13 @@ impl Both {
         let Some(Store { directory, writer }) = self.store.take() else {
             return;
         };
+        self.assert_same_audit();
         self.clients = Default::default();
         writer.finish().expect("the disk works");
         self.model.restart();
         self.last_token = self.last_told;
         self.start_on(directory);
+        self.audited = self.held_now();
         // Some grace periods are over at once.
         self.advance(0);
     }
@@ -248,6 +256,7 @@ impl Both {
             } => {
                 client.several = Some(Several {
                     claims: Vec::new(),
+                    asked: keys.clone(),
                     keys: keys.iter().copied().collect(),
                     until_ms: wait_ms.map(|wait_ms| self.model.now_ms + wait_ms),
                     keep,
@@ -263,6 +272,8 @@ impl Both {
             } => self.lease(client, key, owner, lease_ms),
             Deed::SetMode { key, owner, mode } => self.set_mode(client, key, owner, mode),
             Deed::Break { key, first, most } => self.break_some(client, key, first, most),
+            Deed::Revoke { key, most } => self.revoke_some(client, key, most),
+            Deed::Kick { nth } => self.kick(client, nth),
             Deed::UnlockAll => self.unlock_all(client),
             Deed::SetGrace { grace_ms } => self.set_grace(client, grace_ms),
             Deed::AskId => self.ask_id(client),
@@ -395,10 +406,21 @@ impl Both {
     fn keep_all(&mut self, client: &mut Client) {
         match client.several.take() {
             Some(several) if several.keep => {
+                let who = client.who(None);
+                let has_all = several.asked.iter().all(|key| self.model.holds(who, *key));
                 let (session, now) = (&mut client.session, self.now());
-                let kept = self.table.keep_all(session, several.claims, now);
-                assert_eq!(kept.value, Locked::Acquired);
-                self.model.keep_all(client.number());
+                let kept = self.table.keep_all(session, &several.claims, now);
+                assert_eq!(kept.is_ok(), has_all, "it has lost one");
+                match kept {
+                    Ok(kept) => {
+                        assert_eq!(kept.value, Locked::Acquired);
+                        self.model.keep_all(client.number());
+                    }
+                    Err(_) => {
+                        client.several = Some(several);
+                        self.give_back(client);
+                    }
+                }
             }
             several => {
                 client.several = several;
@@ -528,6 +550,70 @@ impl Both {
         self.settle_granted(&granted);
     }
 
+    /// Takes the key from so many of its holders, sessions first, in the order of their names.
+    fn revoke_some(&mut self, client: &mut Client, key: u8, most: usize) {
+        let (session, now) = (&mut client.session, self.now());
+        let answer = self
+            .table
+            .revoke_some(session, &key_bytes(key), None, most, now);
+        let Some(lock) = self.model.locks.get(&key) else {
+            let answer = answer.expect(STORED).value;
+            assert_eq!(answer.err(), Some(NotHeld::NotLocked));
+            return;
+        };
+        let expected: Vec<Who> = lock.holders.keys().copied().take(most).collect();
+        let revoked = answer.expect(STORED).value.expect("it is held");
+        let grants = revoked.grants.iter();
+        let taken: Vec<Who> = grants.map(|grant| who_is(grant.holder())).collect();
+        assert_eq!((&taken, revoked.looked_at), (&expected, expected.len()));
+        let mut granted = Vec::new();
+        for grant in revoked.grants {
+            let who = who_is(grant.holder());
+            assert_eq!(self.tokens[&(who, key)], grant.token());
+            granted.extend(self.model.revoke(who, key));
+        }
+        self.settle_granted(&granted);
+    }
+
+    /// Ends another session: its connection lets it go, or it has none.
+    fn kick(&mut self, client: &mut Client, nth: usize) {
+        let Some(number) = self.model.sessions.keys().copied().nth(nth) else {
+            return;
+        };
+        if number == client.number() {
+            return;
+        }
+        let (table, number_there) = (Arc::clone(&self.table), SessionNumber(number));
+        let session = match table.kick(number_there).expect(STORED) {
+            Kick::Unknown => panic!("#{number} is there"),
+            Kick::Over(session) => session,
+            Kick::Ordered => {
+                let at = self.place_of(number).expect("it is connected");
+                let mut kicked = self.clients[at].take().expect("it is there");
+                let order = kicked.session.signal().order();
+                assert_eq!(order, Some(Order::Kill));
+                if self.model.is_waiting(number) {
+                    self.end_wait(&mut kicked, Ending::Disconnect);
+                }
+                match table.detach(kicked.session, self.now()) {
+                    Detached::Kicked(session) => session,
+                    other => panic!("#{number} is over, and not {other:?}"),
+                }
+            }
+        };
+        let again = table.kick(number_there).expect(STORED);
+        assert!(matches!(again, Kick::Ordered), "it is not gone yet");
+        let mut session = session;
+        self.release_all(&mut session);
+        let mut over = pin!(table.until_over(number_there));
+        assert!(poll_once(over.as_mut()).is_none());
+        table.end_kicked(number_there);
+        assert!(poll_once(over.as_mut()).is_some());
+        let granted = self.model.unlock_all(number);
+        self.model.sessions.remove(&number);
+        self.settle_granted(&granted);
+    }
+
     fn unlock_all(&mut self, client: &mut Client) {
         let granted = self.model.unlock_all(client.number());
         self.release_all(&mut client.session);
@@ -627,6 +713,7 @@ impl Both {
                 assert!(!lives_on && !had_room);
                 self.release_all(&mut session);
             }
+            Detached::Kicked(_) => unreachable!("nobody kicks it"),
             Detached::Stopping => unreachable!("nothing stops"),
         }
         self.settle_granted(&granted);
@@ -692,6 +779,42 @@ impl Both {
     }
 
     // ------------------------------------------------------------------ what is seen
+
+    /// Each grant that the audit was told of is held, or it was told of its one end, and the reverse.
+    pub fn assert_same_audit(&mut self) {
+        self.table.trail().close();
+        while let Some((events, dropped)) = self.table.trail().follow() {
+            assert_eq!(dropped, 0);
+            events.iter().for_each(|event| self.audit(event));
+        }
+        assert_eq!(self.audited, self.held_now());
+    }
+
+    fn audit(&mut self, event: &Event) {
+        let place = |grant: &Grant| (who_is(grant.holder()), grant.key().as_bytes()[1]);
+        match event {
+            Event::Granted { grant, .. } => {
+                let before = self.audited.insert(place(grant), grant.token());
+                assert_eq!(before, None, "it is granted once");
+            }
+            Event::Ended { grant, end, .. } => {
+                let before = self.audited.remove(&place(grant));
+                assert_eq!(before, Some(grant.token()), "it ends once: {end:?}");
+            }
+            _ => {}
+        }
+    }
+
+    /// Which grants there are.
+    fn held_now(&self) -> BTreeMap<(Who, u8), Token> {
+        let keys = self.table.keys();
+        let held = keys.iter().flat_map(|key| {
+            let view = self.table.lock_view(key.as_bytes(), usize::MAX);
+            let holders = view.expect("it is held").holders.into_iter();
+            holders.map(|(holder, token)| ((who_is(&holder), key.as_bytes()[1]), token))
+        });
+        held.collect()
+    }
 
     /// A hold keeps its token, and every new hold has one above all that there were before.
     pub fn assert_tokens_grow(&mut self) {
