@@ -584,3 +584,40 @@ fn an_operator_frees_the_locks_of_owners() {
     holder.ask("token sessions nobody", "403 not_yours");
     holder.ask("token one job-7", "403 not_locked");
 }
+
+#[test]
+fn an_operator_ends_sessions_and_takes_locks() {
+    let server = Server::start();
+    let [mut a, mut b, mut c] = [server.connect(), server.connect(), server.connect()];
+    for client in [&mut a, &mut b] {
+        client.ask("name web-3", "200 OK");
+    }
+    a.ask("lock k", "200 Acquired");
+    b.ask("lock_value v r", "200 Acquired");
+    c.ask("lock_value v r 0 job-7 0", "200 Acquired");
+    let code = |arguments: &[&str]| elock(server.address, arguments).status.code();
+    let said = |arguments: &[&str]| text(&elock(server.address, arguments).stderr);
+    assert_eq!(code(&["force-unlock", "v"]), Some(0));
+    b.ask("unlock v", "403 revoked");
+    assert_eq!(code(&["force-unlock", "v"]), Some(65));
+    assert_eq!(
+        said(&["force-unlock", "v"]),
+        "elock: v: nobody holds the lock\n"
+    );
+    assert_eq!(
+        said(&["kick", "web-3"]),
+        "elock: web-3: 2 sessions: #1 #2; name one by its number\n"
+    );
+    assert_eq!(code(&["kick", "web-3"]), Some(65));
+    assert_eq!(code(&["kick", "1"]), Some(0));
+    a.expect_closed();
+    c.ask("lock k", "200 Acquired");
+    assert_eq!(
+        said(&["kick", "#1"]),
+        "elock: #1: there is no such session, or it is over\n"
+    );
+    assert_eq!(code(&["kick", "web-3"]), Some(0));
+    b.expect_closed();
+    assert_eq!(code(&["kick", "web-3"]), Some(65));
+    assert_eq!(code(&["kick"]), Some(2));
+}

@@ -305,3 +305,45 @@ fn an_answer_that_nobody_waited_for_is_not_taken_for_the_next_ones() {
         assert!(matches!(next, Err(Error::Connection(_))), "{next:?}");
     });
 }
+
+/// With and without a lease, by its next word for the lock: nothing else is heard of.
+#[test]
+fn a_guard_is_lost_when_an_operator_takes_its_lock_or_ends_its_session() {
+    let server = Server::start();
+    run(async {
+        let options = Options::new(server.address.to_string().parse().expect("an address"));
+        let one = options
+            .grace(Duration::from_secs(1))
+            .connect()
+            .await
+            .expect("connected");
+        let other = connect(&server).await;
+        let plain = one.lock("plain").await.expect("free");
+        let leased = one.lock("leased").lease(Duration::from_secs(1)).await;
+        let leased = leased.expect("free");
+        for guard in [&plain, &leased] {
+            let lost = guard.lost();
+            other.force_unlock(guard.key()).await.expect("held");
+            assert_eq!(lost.await, Loss::Revoked);
+            assert!(!guard.is_held());
+        }
+        let again = other.force_unlock("plain").await;
+        assert!(matches!(again, Err(Error::NotHeld(NotHeld::NotLocked))));
+
+        let guard = one.lock("k").await.expect("free");
+        other.force_unlock("k").await.expect("held");
+        let released = guard.release().await;
+        let why = Loss::Revoked;
+        assert!(matches!(released, Err(Error::Lost { why: told }) if told == why));
+
+        let guard = one.lock("k").await.expect("free");
+        let lost = guard.lost();
+        let page = other.locks(b"k", None).await.expect("an answer");
+        let session = page.entries[0].holders[0].session.expect("a session");
+        assert_eq!(other.kick(format!("#{session}")).await.ok(), Some(session));
+        assert_eq!(lost.await, Loss::SessionEnded);
+        let gone = other.kick(format!("#{session}")).await;
+        assert!(matches!(gone, Err(Error::Refused { code: 403, .. })));
+        drop(one.lock("k").await.expect("it goes on, as another session"));
+    });
+}

@@ -140,6 +140,35 @@ final class CommandsTest extends TestCase
         self::assertFalse($owned->release());
     }
 
+    public function testWhatOperatorsDo(): void
+    {
+        $lock = $this->client->lock('k');
+        self::assertTrue($this->other->forceUnlock('k'));
+        self::assertFalse($this->other->forceUnlock('k'));
+        try {
+            $lock->token();
+            self::fail('it was taken');
+        } catch (LostException $lost) {
+            self::assertSame('an operator has taken "k" (403 revoked)', $lost->getMessage());
+        }
+        self::assertFalse($lock->isHeld());
+        self::assertFalse($lock->release());
+
+        $kept = $this->client->lock('kept');
+        $number = $this->other->holder('kept')?->session;
+        $this->other->kick("#$number");
+        self::assertNull($this->other->holder('kept'));
+        self::assertFalse($kept->isHeld());
+        try {
+            $this->other->kick("#$number");
+            self::fail('it is over');
+        } catch (LostException $lost) {
+            self::assertSame('403 unknown', $lost->getMessage());
+        }
+        // The next session of the client, which has connected again.
+        self::assertTrue($this->client->lock('k')->release());
+    }
+
     public function testWhoHolds(): void
     {
         self::assertNull($this->client->holder('w'));

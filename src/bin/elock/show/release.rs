@@ -70,9 +70,7 @@ pub async fn run_break(args: BreakArgs, servers: &Servers) -> Result<ExitCode, F
     let key = key::given(&args.key);
     let command = Break { key: key.clone() };
     done(connection.call(&command).await, &key, |key| {
-        format!(
-            "{key}: a session holds the lock, which only its own client or its end frees: see elock who"
-        )
+        format!("{key}: a session holds the lock: see elock who, and elock force-unlock")
     })
 }
 
