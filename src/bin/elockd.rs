@@ -63,6 +63,8 @@ impl ServeError {
     fn exit_code(&self) -> ExitCode {
         match self {
             Self::Bind(error) if error.is_bad_setting() => ExitCode::from(2),
+            #[cfg(feature = "tls")]
+            Self::Run(server::RunError::Tls(_)) => ExitCode::from(2),
             #[cfg(feature = "store")]
             Self::Run(server::RunError::Store(error)) if error.is_final() => ExitCode::from(3),
             _ => ExitCode::FAILURE,
@@ -83,8 +85,9 @@ fn serve(config: Config, log: &Log) -> Result<(), ServeError> {
             std::process::exit(1);
         })?;
         // A name server that does not answer must not hold up a stop.
+        let addresses = config.addresses();
         let listeners = tokio::select! {
-            bound = server::bind(&config.listen) => bound?,
+            bound = server::bind(&addresses) => bound?,
             () = stop.cancelled() => return Ok(()),
         };
         Ok(server::run(listeners, config, control, until_stopped(stop)).await?)

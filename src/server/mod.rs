@@ -21,6 +21,8 @@ mod session_guard;
 mod socket_file;
 mod start;
 mod throttle;
+#[cfg(feature = "tls")]
+mod tls;
 mod transport;
 
 use std::future::Future;
@@ -36,6 +38,8 @@ use tracing::{info, warn};
 
 pub use control::Control;
 pub use listener::{AddressUnavailable, BindError, Listener, bind};
+#[cfg(feature = "tls")]
+pub use tls::TlsError;
 
 use crate::config::Config;
 use crate::model::NotStored;
@@ -68,6 +72,9 @@ struct Shared {
     places: Places,
     debugs: Arc<Semaphore>,
     searches: Arc<Semaphore>,
+    /// Where there is a certificate.
+    #[cfg(feature = "tls")]
+    tls: Option<tls::Tls>,
     start: Instant,
     /// Tells this run of a server from all others.
     instance: u128,
@@ -79,7 +86,7 @@ struct Shared {
 }
 
 impl Shared {
-    fn new(config: Config, table: LockTable, clock: Clock) -> io::Result<Self> {
+    fn new(config: Config, table: LockTable, clock: Clock) -> Result<Self, RunError> {
         let entropy = Entropy::open()?;
         Ok(Self {
             table,
@@ -91,6 +98,8 @@ impl Shared {
             places: Places::new(config.max_connections as usize),
             debugs: Arc::new(Semaphore::new(DEBUGS_AT_ONCE)),
             searches: Arc::new(Semaphore::new(SEARCHES_AT_ONCE)),
+            #[cfg(feature = "tls")]
+            tls: tls::Tls::start(&config)?,
             start: Instant::now(),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
@@ -124,6 +133,10 @@ pub enum RunError {
     #[cfg(feature = "store")]
     #[error(transparent)]
     Store(#[from] crate::store::disk::OpenError),
+    /// A certificate or a key cannot be used.
+    #[cfg(feature = "tls")]
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The last changes are not on disk. No client was told that they are.
     #[error("the last changes could not be stored: {0}")]
     NotStored(#[from] NotStored),
@@ -161,7 +174,9 @@ pub async fn run(
         let report = || timed.throttles.report(timed.clock.now());
         clock::keep_time(&timed.clock, report).await;
     }));
-    tasks.spawn(reload::whenever_asked(control, stop.clone()));
+    tasks.spawn(reload::whenever_asked(control, Arc::clone(&shared)));
+    #[cfg(feature = "tls")]
+    tasks.spawn(tls::watch_certificates(Arc::clone(&shared)));
     tasks.spawn(handover_spin::keep_awake(Arc::clone(&shared), stop.clone()));
     for grace in graces {
         tasks.spawn(expiry::end_grace_period(
