@@ -61,7 +61,9 @@ pub enum AddressUnavailable {
     Unknown(io::Error),
     /// The same address was asked for with TLS and without.
     #[cfg(feature = "tls")]
-    #[error("one port cannot speak both TLS and plain text: give it to --listen or to --tls-listen")]
+    #[error(
+        "one port cannot speak both TLS and plain text: give it to --listen or to --tls-listen"
+    )]
     TlsAndPlain,
     /// The address belongs to no interface of this machine.
     #[error("this machine has no such address: {0}")]
@@ -349,11 +351,18 @@ mod tests {
         let first = open(&[LOCAL], &[]);
         let address = first[0].tcp_address().expect("TCP");
         let asked = Address::Tls(address.to_string());
-        let refused = super::open(&asked, &first).await.expect_err("plain is open");
+        let refused = super::open(&asked, &first)
+            .await
+            .expect_err("plain is open");
         assert!(matches!(refused, AddressUnavailable::TlsAndPlain));
         let encrypted: Vec<_> = first.into_iter().map(Listener::with_tls).collect();
         assert_eq!(*encrypted[0].address(), asked);
-        assert!(super::open(&asked, &encrypted).await.expect("open").is_empty());
+        assert!(
+            super::open(&asked, &encrypted)
+                .await
+                .expect("open")
+                .is_empty()
+        );
         let asked = Address::Tcp(address.to_string());
         let refused = super::open(&asked, &encrypted).await.expect_err("TLS is");
         assert!(matches!(refused, AddressUnavailable::TlsAndPlain));

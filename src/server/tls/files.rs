@@ -244,9 +244,13 @@ fn is_encrypted(pem: &[u8]) -> bool {
 fn read(file: &Path) -> Result<Vec<u8>, TlsError> {
     let read = || {
         let mut text = Vec::new();
-        File::open(file)?.take(LARGEST_FILE).read_to_end(&mut text)?;
+        File::open(file)?
+            .take(LARGEST_FILE)
+            .read_to_end(&mut text)?;
         match text.len() as u64 {
-            LARGEST_FILE => Err(io::Error::other("it is too large for a certificate or a key")),
+            LARGEST_FILE => Err(io::Error::other(
+                "it is too large for a certificate or a key",
+            )),
             _ => Ok(text),
         }
     };

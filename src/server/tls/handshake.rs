@@ -179,3 +179,59 @@ fn woken() -> impl Future<Output = ()> {
         false => Poll::Pending,
     })
 }
+
+/// Over real sockets, on a clock that stands still until nothing else is to be done.
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::server::harness::Server;
+
+    fn certificate(file: &std::path::Path) {
+        let names = vec!["localhost".to_owned()];
+        let made = rcgen::generate_simple_self_signed(names).expect("a certificate");
+        let pem = made.cert.pem() + &made.signing_key.serialize_pem();
+        std::fs::write(file, pem).expect("written");
+    }
+
+    /// Whether the client says nothing, falls silent, or sends a byte a second.
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_dawdles_over_its_hello_is_ended_after_its_time() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let file = directory.path().join("both.pem");
+        certificate(&file);
+        let server = Server::start_with(|config| {
+            (config.tls_cert, config.tls_key) = (Some(file.clone()), Some(file.clone()));
+        });
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("bound");
+        for (bytes, pause_s) in [(0, 0), (3, 0), (100, 1)] {
+            let (client, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
+            let (mut client, (stream, _)) = (client.expect("room"), accepted.expect("a client"));
+            let begin = Instant::now();
+            let dawdle = async {
+                let mut hello = [0; 100];
+                hello[..5].copy_from_slice(&[HANDSHAKE_RECORD, 3, 1, 0, 95]);
+                for byte in &hello[..bytes] {
+                    tokio::time::sleep(Duration::from_secs(pause_s)).await;
+                    client
+                        .write_all(&[*byte])
+                        .await
+                        .expect("the connection stands");
+                }
+                std::future::pending().await
+            };
+            tokio::select! {
+                () = serve(stream, Peer::Unix(None), Arc::clone(&server.shared), ()) => {}
+                () = dawdle => {}
+            }
+            let took = begin.elapsed();
+            let most = HANDSHAKE_TIME + Duration::from_millis(2);
+            assert!(took >= HANDSHAKE_TIME && took <= most, "{took:?}");
+        }
+        assert_eq!(server.shared.table.counters().tls_failures.get(), 3);
+        assert_eq!(server.shared.table.session_counts(), (0, 0));
+        server.stop().await;
+    }
+}
