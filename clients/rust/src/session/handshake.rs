@@ -10,7 +10,7 @@ use crate::clock::Moment;
 use crate::command::{
     Command, ConnId, Expire, GetInfo, Name, Resume, SessionId, SetTimeout, Token,
 };
-use crate::connection::Connection;
+use crate::connection::{Connection, turned_away};
 use crate::error::{ConnectionError, Error, Loss, NotHeld};
 use crate::hold::Hold;
 use crate::listing::Info;
@@ -32,7 +32,22 @@ pub(super) async fn join(
     id: &mut Option<SessionId>,
 ) -> Result<Joined, ConnectionError> {
     let options = &vital.options;
-    let connecting = Connection::connect_within(address, options.connect_deadline);
+    options.refusals.of(address)?;
+    let joined = join_now(vital, address, id).await;
+    if let Err(error) = &joined {
+        options.refusals.note(address, error);
+    }
+    joined
+}
+
+async fn join_now(
+    vital: &Vital,
+    address: &Address,
+    id: &mut Option<SessionId>,
+) -> Result<Joined, ConnectionError> {
+    let options = &vital.options;
+    let access = &options.servers.access;
+    let connecting = Connection::begin(address, access, options.connect_deadline);
     let mut talk = Talk {
         connection: connecting.await?,
         address,
@@ -172,10 +187,7 @@ impl Talk<'_> {
     }
 
     fn turned_away(&self, answer: &Answer) -> ConnectionError {
-        ConnectionError::TurnedAway {
-            address: self.address.clone(),
-            text: answer.text(),
-        }
+        turned_away(self.address, answer)
     }
 }
 
