@@ -7,6 +7,7 @@ mod admission;
 mod clock;
 mod connection;
 mod control;
+mod desk;
 mod entropy;
 mod expiry;
 mod handover_spin;
@@ -16,6 +17,8 @@ mod listener;
 mod log_lines;
 #[cfg(feature = "fd-limit")]
 mod open_files;
+#[cfg(feature = "auth")]
+mod passwords;
 mod reload;
 mod session_guard;
 mod socket_file;
@@ -41,12 +44,16 @@ pub use listener::{AddressUnavailable, BindError, Listener, bind};
 #[cfg(feature = "tls")]
 pub use tls::TlsError;
 
+#[cfg(feature = "auth")]
+use crate::access::FileError;
+use crate::access::{OpenDoor, Way, refuse_open_doors};
 use crate::config::Config;
 use crate::model::NotStored;
 use crate::store::Writer;
 use crate::table::LockTable;
 use admission::Places;
 use clock::Clock;
+use desk::Desk;
 use entropy::Entropy;
 use handover_spin::HandoverSpin;
 use throttle::Throttles;
@@ -67,6 +74,7 @@ struct Shared {
     clock: Clock,
     config: Config,
     entropy: Entropy,
+    desk: Desk,
     handover_spin: HandoverSpin,
     throttles: Throttles,
     places: Places,
@@ -86,13 +94,14 @@ struct Shared {
 }
 
 impl Shared {
-    fn new(config: Config, table: LockTable, clock: Clock) -> Result<Self, RunError> {
+    fn new(config: Config, table: LockTable, clock: Clock, desk: Desk) -> Result<Self, RunError> {
         let entropy = Entropy::open()?;
         Ok(Self {
             table,
             clock,
             instance: entropy.secret()?.0,
             entropy,
+            desk,
             handover_spin: HandoverSpin::default(),
             throttles: Throttles::default(),
             places: Places::new(config.max_connections as usize),
@@ -129,6 +138,13 @@ pub enum RunError {
     /// The system gives no random numbers, threads or the like.
     #[error("cannot start: {0}")]
     System(#[from] io::Error),
+    /// The files of users are no good.
+    #[cfg(feature = "auth")]
+    #[error(transparent)]
+    Users(#[from] FileError),
+    /// Whoever can reach an address would get in.
+    #[error(transparent)]
+    OpenDoor(#[from] OpenDoor),
     /// The store cannot be used.
     #[cfg(feature = "store")]
     #[error(transparent)]
@@ -140,6 +156,20 @@ pub enum RunError {
     /// The last changes are not on disk. No client was told that they are.
     #[error("the last changes could not be stored: {0}")]
     NotStored(#[from] NotStored),
+}
+
+impl RunError {
+    /// True if a setting, or what it names, has to be changed, so that trying again does not help.
+    pub fn is_bad_setting(&self) -> bool {
+        match self {
+            #[cfg(feature = "auth")]
+            Self::Users(_) => true,
+            #[cfg(feature = "tls")]
+            Self::Tls(_) => true,
+            Self::OpenDoor(_) => true,
+            _ => false,
+        }
+    }
 }
 
 /// Serves on `listeners` until `shutdown` is ready, does meanwhile what `control` says, and then stops: no connection is accepted any
@@ -163,8 +193,17 @@ pub async fn run(
 ) -> Result<(), RunError> {
     let shutdown_time = config.shutdown_time();
     let clock = Clock::default();
+    let desk = Desk::of(&config)?;
+    let ways = listeners.iter().map(|listener| Way {
+        address: listener.address(),
+        #[cfg(feature = "tls")]
+        asks_for_certificate: listener.is_tls() && config.tls_client_ca.is_some(),
+        #[cfg(not(feature = "tls"))]
+        asks_for_certificate: false,
+    });
+    refuse_open_doors(ways, desk.asks(), config.allow_anonymous)?;
     let (table, graces, writer) = start::start(&config, &clock)?;
-    let shared = Arc::new(Shared::new(config, table, clock)?);
+    let shared = Arc::new(Shared::new(config, table, clock, desk)?);
     let stop_at_end = StopAtEnd(Arc::clone(&shared));
     let (tasks, stop) = (&shared.tasks, &shared.stop);
     tasks.spawn(expiry::end_leases(Arc::clone(&shared), stop.clone()));

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+#[cfg(feature = "auth")]
+use tracing::error;
 use tracing::info;
 
 use super::Shared;
@@ -12,7 +14,14 @@ pub(super) async fn whenever_asked(control: Control, shared: Arc<Shared>) {
     let reload = async {
         loop {
             control.reload_asked().await;
-            reload(&shared).await;
+            // Both, whatever comes of either.
+            let reloaded = [
+                reload_users(&shared).await,
+                reload_certificates(&shared).await,
+            ];
+            if reloaded == [false, false] {
+                info!("reloaded nothing, as no setting names a file");
+            }
         }
     };
     tokio::select! {
@@ -21,15 +30,35 @@ pub(super) async fn whenever_asked(control: Control, shared: Arc<Shared>) {
     }
 }
 
-/// Each says itself what came of it. What cannot be read stays as it was.
-async fn reload(shared: &Shared) {
-    let mut has_files = false;
+/// False if there are no certificates. Those that are no good leave all as it is, and the log says so.
+#[cfg_attr(not(feature = "tls"), expect(unused_variables, clippy::unused_async))]
+async fn reload_certificates(shared: &Shared) -> bool {
     #[cfg(feature = "tls")]
     if let Some(tls) = &shared.tls {
         tls.reload().await;
-        has_files = true;
+        return true;
     }
-    if !has_files {
-        info!("reloaded nothing, as no setting names a file");
+    false
+}
+
+/// False if there are no files of users.
+#[cfg(not(feature = "auth"))]
+async fn reload_users(_: &Arc<Shared>) -> bool {
+    false
+}
+
+/// False if there are no files of users. Those that are no good leave all as it is, and the log says
+/// so.
+#[cfg(feature = "auth")]
+async fn reload_users(shared: &Arc<Shared>) -> bool {
+    if !shared.desk.asks() {
+        return false;
     }
+    let at = Arc::clone(shared);
+    match tokio::task::spawn_blocking(move || at.desk.reload()).await {
+        Ok(Ok(users)) => info!(users = users.count(), "reloaded the users"),
+        Ok(Err(wrong)) => error!("the users stay as they are: {wrong}"),
+        Err(failure) => error!("the users stay as they are: {failure}"),
+    }
+    true
 }

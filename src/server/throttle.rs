@@ -33,6 +33,7 @@ pub(super) struct Throttles {
     pub(super) limits: Throttle,
     pub(super) refusals: Throttle,
     pub(super) handshakes: Throttle,
+    pub(super) wrong_passwords: Throttle,
 }
 
 impl Default for Throttles {
@@ -45,6 +46,7 @@ impl Default for Throttles {
             limits: Throttle::new("requests reached a limit"),
             refusals: Throttle::new("connections were refused"),
             handshakes: Throttle::new("TLS handshakes failed"),
+            wrong_passwords: Throttle::new("names or passwords were wrong"),
         }
     }
 }
@@ -62,7 +64,7 @@ impl Throttles {
             .for_each(|throttle| throttle.report_rest());
     }
 
-    fn all(&self) -> [&Throttle; 7] {
+    fn all(&self) -> [&Throttle; 8] {
         let Self {
             lease_ends,
             session_ends,
@@ -71,6 +73,7 @@ impl Throttles {
             limits,
             refusals,
             handshakes,
+            wrong_passwords,
         } = self;
         [
             lease_ends,
@@ -80,6 +83,7 @@ impl Throttles {
             limits,
             refusals,
             handshakes,
+            wrong_passwords,
         ]
     }
 }

@@ -47,4 +47,8 @@ pub struct Counters {
     pub resumes: Counter,
     /// Sessions that were taken over from a connection.
     pub takeovers: Counter,
+    /// Tries to come in by a wrong name or password.
+    pub wrong_passwords: Counter,
+    /// Requests that their users may not make.
+    pub not_allowed: Counter,
 }

@@ -18,6 +18,7 @@ use tracing::{debug, info};
 use super::Tls;
 use super::certificate;
 use super::stream::{Encrypted, MOST_HELD_BACK};
+use crate::access::User;
 use crate::model::Peer;
 use crate::protocol::Reply;
 use crate::server::Shared;
@@ -61,9 +62,8 @@ pub(in crate::server) async fn serve<P>(
 ) {
     // Boxed, as a connection's task keeps the room of its largest future.
     if let Some(stream) = Box::pin(encrypted(stream, peer, &shared)).await {
-        let name = client_name(&stream);
-        debug!(%peer, name, "the handshake is made");
-        connection::serve(stream, peer, shared, place).await;
+        let user = user_of(&stream, peer, &shared);
+        connection::serve(stream, (peer, user), shared, place).await;
     }
 }
 
@@ -80,6 +80,15 @@ pub(in crate::server) async fn refuse<P>(
         close_gently(&mut stream, shared.stop.cancelled()).await;
     }
     drop(place);
+}
+
+/// As whom the client comes in: as the user whom its certificate names, and otherwise as by any port.
+fn user_of(stream: &Encrypted, peer: Peer, shared: &Shared) -> Option<Arc<User>> {
+    let desk = &shared.desk;
+    let name = client_name(stream);
+    debug!(%peer, name, "the handshake is made");
+    let user = name.and_then(|name| desk.user_by_name(name.as_bytes()));
+    user.or_else(|| desk.at_the_door(peer))
 }
 
 /// The name in the client's certificate, which has been verified, if clients are asked for one.
