@@ -4,6 +4,9 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
+#[cfg(feature = "auth")]
+use tracing::info;
+
 use super::RunError;
 #[cfg(feature = "auth")]
 use super::entropy::Entropy;
@@ -52,6 +55,10 @@ impl Desk {
         let (files, passwords) = (config.users(), Passwords::new(&Entropy::open()?)?);
         #[cfg(feature = "auth")]
         let users = files.read(1)?;
+        #[cfg(feature = "auth")]
+        if files.are_given() {
+            info!(users = users.count(), "only users are let in");
+        }
         #[cfg(not(feature = "auth"))]
         let users = Users::anybody();
         Ok(Self {
