@@ -168,9 +168,16 @@ impl Talk<'_> {
 
     async fn ask(&mut self, lines: &[Vec<u8>]) -> Result<Vec<Answer>, ConnectionError> {
         self.connection.send(&lines.concat()).await?;
-        let mut answers = Vec::with_capacity(lines.len());
+        let mut answers: Vec<Answer> = Vec::with_capacity(lines.len());
         for _ in lines {
-            answers.push(self.receive(false).await?);
+            match (self.receive(false).await, answers.last()) {
+                (Ok(answer), _) => answers.push(answer),
+                // A server that does not want the client answers once, and not each request.
+                (Err(ConnectionError::Closed { .. }), Some(last)) if last.code != 200 => {
+                    return Err(self.turned_away(last));
+                }
+                (Err(error), _) => return Err(error),
+            }
         }
         Ok(answers)
     }
