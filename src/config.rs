@@ -76,7 +76,7 @@ pub struct Config {
     #[arg(long, env = "ELOCK_AUTH_FILE", value_name = "FILE")]
     pub auth_file: Option<PathBuf>,
 
-    /// One password, with which one may do everything: the first line of this file
+    /// One password, with which one may do everything: what stands in this file
     #[cfg(feature = "auth")]
     #[arg(long, env = "ELOCK_PASSWORD_FILE", value_name = "FILE")]
     pub password_file: Option<PathBuf>,
@@ -337,7 +337,7 @@ impl Config {
             return Err(command.error(ErrorKind::ValueValidation, message));
         }
         #[cfg(feature = "auth")]
-        if !(config.trust.is_empty() || config.users().are_given()) {
+        if !config.trust.is_empty() && !config.has_users() {
             let message =
                 "--trust names users, and there is neither --auth-file nor --password-file";
             return Err(command.error(ErrorKind::ValueValidation, message));
@@ -383,6 +383,15 @@ impl Config {
         return [&self.listen[..], &self.tls_listen[..]].concat();
         #[cfg(not(feature = "tls"))]
         self.listen.clone()
+    }
+
+    /// Whether anybody is asked who it is.
+    pub(crate) fn has_users(&self) -> bool {
+        #[cfg(feature = "auth")]
+        let has_users = self.users().are_given();
+        #[cfg(not(feature = "auth"))]
+        let has_users = false;
+        has_users
     }
 
     /// Where the users stand.

@@ -236,7 +236,7 @@ fn a_certificate_is_a_user_without_a_password() {
         let options = || Options::new(servers.clone()).ca(&guarded.authority.ca);
         let client = options().client_certificate(&web.cert, &web.key).connect();
         let client = client.await.expect("let in");
-        client.lock("web:k").await.expect("free");
+        let _held = client.lock("web:k").await.expect("free");
         let outside = client.lock("shop:k").await;
         assert!(matches!(outside, Err(Error::NotAllowed)));
         // A name that is no user's is a stranger, who may still know a password.
@@ -392,15 +392,20 @@ fn the_command_says_who_is_not_let_in_and_never_shows_a_password() {
         assert!(!text(&output).contains("hush"), "{}", text(&output));
         (output.status.code(), text(&output))
     };
-    let (code, said) = output(&|command| drop(command.env("ELOCK_PASSWORD", "hush")));
+    let (code, said) = output(&|command| {
+        command.env("ELOCK_PASSWORD", "hush");
+    });
     assert!(
         code == Some(77) && said.contains("wrong user or password"),
         "{said}"
     );
-    let (code, said) =
-        output(&|command| drop(command.env("ELOCK_PASSWORD", "").env("ELOCK_USER", "")));
+    let (code, said) = output(&|command| {
+        command.env("ELOCK_PASSWORD", "").env("ELOCK_USER", "");
+    });
     assert!(code == Some(77) && said.contains("auth required"), "{said}");
-    let (code, said) = output(&|command| drop(command.env("ELOCK_PASSWORD", "")));
+    let (code, said) = output(&|command| {
+        command.env("ELOCK_PASSWORD", "");
+    });
     assert!(
         code == Some(2) && said.contains("--user needs a password"),
         "{said}"
@@ -421,9 +426,13 @@ fn the_command_says_who_is_not_let_in_and_never_shows_a_password() {
             .env("ELOCK_USER", "");
     });
     assert!(code != Some(2) && code != Some(77), "{said}");
-    let (code, said) = output(&|command| drop(command.args(["--password-file", "/nowhere"])));
+    let (code, said) = output(&|command| {
+        command.args(["--password-file", "/nowhere"]);
+    });
     assert!(code == Some(2) && said.contains("/nowhere"), "{said}");
-    let (code, said) = output(&|command| drop(command.env("ELOCK_CA", "/nowhere")));
+    let (code, said) = output(&|command| {
+        command.env("ELOCK_CA", "/nowhere");
+    });
     assert!(
         code == Some(69) && said.contains("cannot read /nowhere"),
         "{said}"

@@ -71,11 +71,6 @@ impl Desk {
         })
     }
 
-    /// Whether anybody is asked who it is.
-    pub(super) fn asks(&self) -> bool {
-        self.users().anybody_at_all().is_none()
-    }
-
     /// As whom a new connection comes in; `None`: as a stranger, who has to say who it is.
     pub(super) fn at_the_door(&self, peer: Peer) -> Option<Arc<User>> {
         self.users().at_the_door(ip_of(peer))

@@ -94,14 +94,14 @@ struct Shared {
 }
 
 impl Shared {
-    fn new(config: Config, table: LockTable, clock: Clock, desk: Desk) -> Result<Self, RunError> {
+    fn new(config: Config, table: LockTable, clock: Clock) -> Result<Self, RunError> {
         let entropy = Entropy::open()?;
         Ok(Self {
             table,
             clock,
             instance: entropy.secret()?.0,
             entropy,
-            desk,
+            desk: Desk::of(&config)?,
             handover_spin: HandoverSpin::default(),
             throttles: Throttles::default(),
             places: Places::new(config.max_connections as usize),
@@ -193,7 +193,6 @@ pub async fn run(
 ) -> Result<(), RunError> {
     let shutdown_time = config.shutdown_time();
     let clock = Clock::default();
-    let desk = Desk::of(&config)?;
     let ways = listeners.iter().map(|listener| Way {
         address: listener.address(),
         #[cfg(feature = "tls")]
@@ -201,9 +200,9 @@ pub async fn run(
         #[cfg(not(feature = "tls"))]
         asks_for_certificate: false,
     });
-    refuse_open_doors(ways, desk.asks(), config.allow_anonymous)?;
+    refuse_open_doors(ways, config.has_users(), config.allow_anonymous)?;
     let (table, graces, writer) = start::start(&config, &clock)?;
-    let shared = Arc::new(Shared::new(config, table, clock, desk)?);
+    let shared = Arc::new(Shared::new(config, table, clock)?);
     let stop_at_end = StopAtEnd(Arc::clone(&shared));
     let (tasks, stop) = (&shared.tasks, &shared.stop);
     tasks.spawn(expiry::end_leases(Arc::clone(&shared), stop.clone()));

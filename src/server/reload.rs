@@ -14,14 +14,7 @@ pub(super) async fn whenever_asked(control: Control, shared: Arc<Shared>) {
     let reload = async {
         loop {
             control.reload_asked().await;
-            // Both, whatever comes of either.
-            let reloaded = [
-                reload_users(&shared).await,
-                reload_certificates(&shared).await,
-            ];
-            if reloaded == [false, false] {
-                info!("reloaded nothing, as no setting names a file");
-            }
+            reload(&shared).await;
         }
     };
     tokio::select! {
@@ -30,35 +23,30 @@ pub(super) async fn whenever_asked(control: Control, shared: Arc<Shared>) {
     }
 }
 
-/// False if there are no certificates. Those that are no good leave all as it is, and the log says so.
-#[cfg_attr(not(feature = "tls"), expect(unused_variables, clippy::unused_async))]
-async fn reload_certificates(shared: &Shared) -> bool {
+/// Each says itself what came of it. What cannot be read stays as it was.
+async fn reload(shared: &Arc<Shared>) {
+    #[cfg_attr(not(feature = "tls"), expect(unused_mut))]
+    let mut has_files = shared.config.has_users();
+    #[cfg(feature = "auth")]
+    if has_files {
+        reload_users(shared).await;
+    }
     #[cfg(feature = "tls")]
     if let Some(tls) = &shared.tls {
         tls.reload().await;
-        return true;
+        has_files = true;
     }
-    false
+    if !has_files {
+        info!("reloaded nothing, as no setting names a file");
+    }
 }
 
-/// False if there are no files of users.
-#[cfg(not(feature = "auth"))]
-async fn reload_users(_: &Arc<Shared>) -> bool {
-    false
-}
-
-/// False if there are no files of users. Those that are no good leave all as it is, and the log says
-/// so.
 #[cfg(feature = "auth")]
-async fn reload_users(shared: &Arc<Shared>) -> bool {
-    if !shared.desk.asks() {
-        return false;
-    }
-    let at = Arc::clone(shared);
-    match tokio::task::spawn_blocking(move || at.desk.reload()).await {
+async fn reload_users(shared: &Arc<Shared>) {
+    let shared = Arc::clone(shared);
+    match tokio::task::spawn_blocking(move || shared.desk.reload()).await {
         Ok(Ok(users)) => info!(users = users.count(), "reloaded the users"),
         Ok(Err(wrong)) => error!("the users stay as they are: {wrong}"),
         Err(failure) => error!("the users stay as they are: {failure}"),
     }
-    true
 }

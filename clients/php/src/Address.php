@@ -6,8 +6,8 @@ namespace Elock;
 
 /**
  * Where a server is: `tcp://HOST:PORT` or `elock://HOST:PORT`, `tls://HOST:PORT` or `elocks://HOST:PORT`,
- * `unix:///PATH` or `elock+unix:/PATH`. The port is 11400 unless given, and so is `tcp://`. Before the host there may be
- * a user and a password, `elocks://web:secret@db1`, or a password alone, `elocks://:secret@db1`; characters other
+ * `unix:///PATH` or `elock+unix:/PATH`. The port is 11400 unless given, and so is `tcp://`. Before the host there may
+ * be a user and a password, `elocks://web:secret@db1`, or a password alone, `elocks://:secret@db1`; characters other
  * than letters, digits and `-._~` are written as `%XX`.
  */
 final class Address implements \Stringable
