@@ -9,6 +9,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::config::Address;
+#[cfg(feature = "tls")]
+use crate::unverified;
 
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -93,6 +95,15 @@ fn connect_and_ask(address: &Address) -> Answer {
     match address {
         Address::Tcp(host) => ask(TcpStream::connect(&*reachable(host))?),
         Address::Unix(path) => ask(UnixStream::connect(path)?),
+        #[cfg(feature = "tls")]
+        Address::Tls(host) => {
+            match ask(unverified::encrypt(TcpStream::connect(&*reachable(host))?)?) {
+                Err(CheckError::Connection(error)) if unverified::wants_a_certificate(&error) => {
+                    Ok(())
+                }
+                answer => answer,
+            }
+        }
     }
 }
 

@@ -43,9 +43,32 @@ pub struct Config {
         long,
         env = "ELOCK_LISTEN",
         value_name = "ADDRESS",
-        value_delimiter = ','
+        value_delimiter = ',',
+        value_parser = plain_address
     )]
     pub listen: Vec<Address>,
+
+    /// Where to listen for TLS: HOST:PORT; repeat it for more than one. Without --listen, nothing is
+    /// listened on beside it
+    #[cfg(feature = "tls")]
+    #[arg(long, env = "ELOCK_TLS_LISTEN", value_name = "HOST:PORT", value_delimiter = ',', value_parser = tls_address)]
+    pub tls_listen: Vec<Address>,
+
+    /// The server's certificate for TLS, in PEM form, and behind it those by which it was signed. This
+    /// and the other files of TLS are read again at SIGHUP
+    #[cfg(feature = "tls")]
+    #[arg(long, env = "ELOCK_TLS_CERT", value_name = "FILE")]
+    pub tls_cert: Option<PathBuf>,
+
+    /// The private key of that certificate, in PEM form, not encrypted
+    #[cfg(feature = "tls")]
+    #[arg(long, env = "ELOCK_TLS_KEY", value_name = "FILE")]
+    pub tls_key: Option<PathBuf>,
+
+    /// Let in only those TLS clients that have a certificate signed by one of these, in PEM form
+    #[cfg(feature = "tls")]
+    #[arg(long, env = "ELOCK_TLS_CLIENT_CA", value_name = "FILE")]
+    pub tls_client_ca: Option<PathBuf>,
 
     /// The users who may connect, each with a password, rights and prefixes of keys; read again at
     /// SIGHUP (default: whoever connects may do everything)
@@ -180,7 +203,8 @@ pub struct Config {
     pub log_format: LogFormat,
 
     /// Do not serve, but ask the server at ADDRESS for its `stats`: exit code 0 if it answers within
-    /// 2 s. Without ADDRESS: asks at all that --listen names, or else at 127.0.0.1:11400
+    /// 2 s. Without ADDRESS: asks at all that are listened on, or else at 127.0.0.1:11400; tls://HOST:PORT
+    /// asks by TLS, whatever the certificate
     #[arg(long, value_name = "ADDRESS", num_args = 0..=1)]
     pub check: Option<Option<Address>>,
 }
@@ -205,6 +229,9 @@ pub enum Address {
     Tcp(String),
     /// `unix:PATH`.
     Unix(PathBuf),
+    /// `tls://HOST:PORT`, the same as TCP, with TLS.
+    #[cfg(feature = "tls")]
+    Tls(String),
 }
 
 /// Why a text is no [`Address`].
@@ -223,12 +250,20 @@ impl FromStr for Address {
             Some(path) => return Ok(Self::Unix(path.into())),
             None => {}
         }
-        let (host, port) = text.rsplit_once(':').ok_or(BadAddress)?;
-        let bare_ipv6 = host.contains(':') && !host.starts_with('[');
-        match host.is_empty() || bare_ipv6 || port.parse::<u16>().is_err() {
-            true => Err(BadAddress),
-            false => Ok(Self::Tcp(text.to_owned())),
+        #[cfg(feature = "tls")]
+        if let Some(text) = text.strip_prefix("tls://") {
+            return host_and_port(text).map(Self::Tls);
         }
+        host_and_port(text).map(Self::Tcp)
+    }
+}
+
+fn host_and_port(text: &str) -> Result<String, BadAddress> {
+    let (host, port) = text.rsplit_once(':').ok_or(BadAddress)?;
+    let bare_ipv6 = host.contains(':') && !host.starts_with('[');
+    match host.is_empty() || bare_ipv6 || port.parse::<u16>().is_err() {
+        true => Err(BadAddress),
+        false => Ok(text.to_owned()),
     }
 }
 
@@ -237,7 +272,27 @@ impl fmt::Display for Address {
         match self {
             Self::Tcp(address) => f.write_str(address),
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
+            #[cfg(feature = "tls")]
+            Self::Tls(address) => write!(f, "tls://{address}"),
         }
+    }
+}
+
+/// An address of `--listen`.
+fn plain_address(text: &str) -> Result<Address, BadAddress> {
+    match text.parse()? {
+        #[cfg(feature = "tls")]
+        Address::Tls(_) => Err(BadAddress),
+        address => Ok(address),
+    }
+}
+
+/// An address of `--tls-listen`.
+#[cfg(feature = "tls")]
+fn tls_address(text: &str) -> Result<Address, BadAddress> {
+    match text.parse()? {
+        Address::Tcp(address) | Address::Tls(address) => Ok(Address::Tls(address)),
+        Address::Unix(_) => Err(BadAddress),
     }
 }
 
@@ -277,6 +332,10 @@ impl Config {
             let message = format!("{grace} is above {max_grace}");
             return Err(command.error(ErrorKind::ValueValidation, message));
         }
+        #[cfg(feature = "tls")]
+        if let Some(message) = config.incomplete_tls() {
+            return Err(command.error(ErrorKind::ValueValidation, message));
+        }
         #[cfg(feature = "auth")]
         if !config.trust.is_empty() && !config.has_users() {
             let message =
@@ -302,6 +361,30 @@ impl Config {
         Ok(config)
     }
 
+    /// What is wrong with the settings of TLS, taken together.
+    #[cfg(feature = "tls")]
+    fn incomplete_tls(&self) -> Option<&'static str> {
+        let has_files = self.tls_cert.is_some() && self.tls_key.is_some();
+        let names_a_file =
+            self.tls_cert.is_some() || self.tls_key.is_some() || self.tls_client_ca.is_some();
+        match self.tls_listen.is_empty() {
+            false if !has_files => Some("--tls-listen needs --tls-cert and --tls-key"),
+            true if names_a_file => {
+                Some("--tls-cert, --tls-key and --tls-client-ca mean nothing without --tls-listen")
+            }
+            _ => None,
+        }
+    }
+
+    /// All addresses to listen on, with TLS and without. If there are none, it is the default: whoever
+    /// asks for TLS alone gets no port without it.
+    pub fn addresses(&self) -> Vec<Address> {
+        #[cfg(feature = "tls")]
+        return [&self.listen[..], &self.tls_listen[..]].concat();
+        #[cfg(not(feature = "tls"))]
+        self.listen.clone()
+    }
+
     /// Whether anybody is asked who it is.
     pub(crate) fn has_users(&self) -> bool {
         #[cfg(feature = "auth")]
@@ -323,10 +406,11 @@ impl Config {
 
     /// The addresses that `--check` asks; `None` if the program shall serve.
     pub fn to_check(&self) -> Option<Vec<Address>> {
+        let listened = self.addresses();
         Some(match self.check.as_ref()? {
             Some(address) => vec![address.clone()],
-            None if self.listen.is_empty() => vec![Address::Tcp(format!("127.0.0.1:{PORT}"))],
-            None => self.listen.clone(),
+            None if listened.is_empty() => vec![Address::Tcp(format!("127.0.0.1:{PORT}"))],
+            None => listened,
         })
     }
 

@@ -55,7 +55,17 @@ fn parse_with(
 const PREFIX: &[u8] = b"ELOCK_";
 
 /// Variables of clients. A client on the server's machine may share its environment.
-const OF_CLIENTS: [&str; 3] = ["ELOCK_SERVER", "ELOCK_KEY", "ELOCK_TOKEN"];
+const OF_CLIENTS: [&str; 9] = [
+    "ELOCK_SERVER",
+    "ELOCK_USER",
+    "ELOCK_PASSWORD",
+    "ELOCK_PASSWORD_FILE",
+    "ELOCK_CA",
+    "ELOCK_CLIENT_CERT",
+    "ELOCK_CLIENT_KEY",
+    "ELOCK_KEY",
+    "ELOCK_TOKEN",
+];
 
 /// The names of this process's variables that look like settings and are none, sorted.
 pub(crate) fn unknown(command: &Command) -> Vec<String> {

@@ -39,3 +39,5 @@ pub mod store;
 pub mod systemd;
 #[doc(hidden)]
 pub mod table;
+#[cfg(feature = "tls")]
+mod unverified;

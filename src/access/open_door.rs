@@ -48,10 +48,16 @@ pub fn refuse_open_doors<'a>(
 fn is_of_this_machine(address: &Address) -> bool {
     match address {
         Address::Unix(_) => true,
-        Address::Tcp(text) => text
-            .parse::<SocketAddr>()
-            .is_ok_and(|address| address.ip().to_canonical().is_loopback()),
+        #[cfg(feature = "tls")]
+        Address::Tls(text) => is_loopback(text),
+        Address::Tcp(text) => is_loopback(text),
     }
+}
+
+fn is_loopback(address: &str) -> bool {
+    address
+        .parse::<SocketAddr>()
+        .is_ok_and(|address| address.ip().to_canonical().is_loopback())
 }
 
 #[cfg(test)]
@@ -74,6 +80,8 @@ mod tests {
             assert!(!refused(of_this_machine, |_| {}), "{of_this_machine}");
         }
         assert!(!refused("[::ffff:127.0.0.1]:1", |_| {}));
+        #[cfg(feature = "tls")]
+        assert!(refused("tls://10.0.0.5:1", |_| {}) && !refused("tls://127.0.0.1:1", |_| {}));
         for open in [
             "0.0.0.0:1",
             "[::]:1",

@@ -115,8 +115,9 @@ fn serve(config: Config, log: &Log) -> Result<(), ServeError> {
             std::process::exit(1);
         })?;
         // A name server that does not answer must not hold up a stop.
+        let addresses = config.addresses();
         let listeners = tokio::select! {
-            bound = server::bind(&config.listen) => bound?,
+            bound = server::bind(&addresses) => bound?,
             () = stop.cancelled() => return Ok(()),
         };
         Ok(server::run(listeners, config, control, until_stopped(stop)).await?)

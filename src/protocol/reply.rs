@@ -115,6 +115,8 @@ pub enum Reply<'a> {
         /// The limit.
         max: usize,
     },
+    /// The client does not begin by TLS, on a port where it should.
+    NotTls,
     /// The server stops before it could grant the lock.
     ShuttingDown,
     /// The client has sent more than this ahead of the answer to a request that waits.
@@ -172,6 +174,7 @@ impl Reply<'_> {
     pub fn put(&self, out: &mut BytesMut) {
         match self {
             Self::Unavailable => out.put_slice(b"409 Unavailable\r\n"),
+            Self::NotTls => out.put_slice(b"400 This port speaks TLS only\r\n"),
             Self::NotAll(key) => {
                 out.put_slice(b"409 Unavailable: ");
                 put_shortened(out, key.as_bytes());
@@ -466,6 +469,7 @@ mod tests {
             Reply::Bad(BadRequest::GraceTooLong { max_ms: 7 }),
             Reply::LineTooLong { max_bytes: 7 },
             Reply::TooManyConnections { max: 7 },
+            Reply::NotTls,
             Reply::TooMuchAhead { max_bytes: 7 },
             Reply::Bad(BadRequest::Foreign("HTTP")),
             Reply::Failed("No"),

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
+#[cfg(feature = "tls")]
+use tokio::net::TcpStream;
 use tokio::net::UnixStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
@@ -15,7 +17,9 @@ use super::connection::{self, close_gently};
 use super::listener::{Listener, Socket};
 #[cfg(feature = "fd-limit")]
 use super::open_files;
-use super::transport::{self, Transport};
+#[cfg(feature = "tls")]
+use super::tls;
+use super::transport::{self, Transport, TryWrite};
 use crate::model::Peer;
 use crate::protocol::Reply;
 
@@ -118,6 +122,11 @@ impl Door {
                 transport::configure(&stream, &self.shared.config);
                 self.admit(stream, Peer::Tcp(address));
             }),
+            #[cfg(feature = "tls")]
+            Socket::Tls(listener) => listener.accept().await.map(|(stream, address)| {
+                transport::configure(&stream, &self.shared.config);
+                self.admit_by_tls(stream, Peer::Tcp(address));
+            }),
             Socket::Unix(listener) => {
                 listener.accept().await.map(|(stream, _): (UnixStream, _)| {
                     let pid = stream.peer_cred().ok().and_then(|peer| peer.pid());
@@ -146,7 +155,7 @@ impl Door {
         }
     }
 
-    fn admit(&mut self, stream: impl Transport, peer: Peer) {
+    fn admit(&mut self, stream: impl Transport + TryWrite, peer: Peer) {
         match self.shared.places.take() {
             Some(place) => {
                 let shared = Arc::clone(&self.shared);
@@ -158,18 +167,34 @@ impl Door {
         }
     }
 
-    fn refuse(&self, mut stream: impl Transport, peer: Peer) {
-        let max = self.shared.places.max_connections;
-        if self
-            .shared
-            .throttles
-            .refusals
-            .passes(self.shared.clock.now())
-        {
+    /// The handshake is a part of the connection, and takes its place.
+    #[cfg(feature = "tls")]
+    fn admit_by_tls(&mut self, stream: TcpStream, peer: Peer) {
+        let (tasks, places) = (&self.shared.tasks, &self.shared.places);
+        let shared = Arc::clone(&self.shared);
+        if let Some(place) = places.take() {
+            tasks.spawn(tls::serve(stream, peer, shared, place));
+        } else if let (answer, Some(place)) = (self.refusal(peer), places.take_refusal()) {
+            tasks.spawn(tls::refuse(stream, answer, shared, place));
+        }
+    }
+
+    /// What a client is told for which there is no place.
+    fn refusal(&self, peer: Peer) -> BytesMut {
+        let Shared {
+            places, throttles, ..
+        } = &*self.shared;
+        let max = places.max_connections;
+        if throttles.refusals.passes(self.shared.clock.now()) {
             info!(%peer, max, "refused: too many connections");
         }
         let mut answer = BytesMut::new();
         Reply::TooManyConnections { max }.put(&mut answer);
+        answer
+    }
+
+    fn refuse(&self, mut stream: impl Transport + TryWrite, peer: Peer) {
+        let answer = self.refusal(peer);
         // A new connection has room for these few bytes; if it takes none, it is being closed
         // anyway.
         let written = stream.try_write(&answer);

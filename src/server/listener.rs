@@ -37,6 +37,8 @@ pub struct Listener {
 #[derive(Debug)]
 pub(super) enum Socket {
     Tcp(TcpListener),
+    #[cfg(feature = "tls")]
+    Tls(TcpListener),
     Unix(UnixListener),
 }
 
@@ -57,6 +59,12 @@ pub enum AddressUnavailable {
     /// The name stands for no address.
     #[error("{0}")]
     Unknown(io::Error),
+    /// The same address was asked for with TLS and without.
+    #[cfg(feature = "tls")]
+    #[error(
+        "one port cannot speak both TLS and plain text: give it to --listen or to --tls-listen"
+    )]
+    TlsAndPlain,
     /// The address belongs to no interface of this machine.
     #[error("this machine has no such address: {0}")]
     NotLocal(io::Error),
@@ -99,6 +107,10 @@ impl BindError {
     /// one, or a tunnel's.
     pub fn is_bad_setting(&self) -> bool {
         use AddressUnavailable::{NoSocket, PathTooLong, Unknown};
+        #[cfg(feature = "tls")]
+        if matches!(self.reason, AddressUnavailable::TlsAndPlain) {
+            return true;
+        }
         matches!(self.reason, Unknown(_) | NoSocket | PathTooLong { .. })
     }
 }
@@ -134,10 +146,36 @@ async fn open(address: &Address, others: &[Listener]) -> Result<Vec<Listener>, A
     match address {
         Address::Tcp(name) => {
             let addresses = look_up(name).await.map_err(AddressUnavailable::Unknown)?;
+            #[cfg(feature = "tls")]
+            are_none_of(&addresses, others, Listener::is_tls)?;
             open_tcp(&addresses, others).map_err(|(_, reason)| reason)
+        }
+        #[cfg(feature = "tls")]
+        Address::Tls(name) => {
+            let addresses = look_up(name).await.map_err(AddressUnavailable::Unknown)?;
+            are_none_of(&addresses, others, |other| !other.is_tls())?;
+            let opened = open_tcp(&addresses, others).map_err(|(_, reason)| reason)?;
+            Ok(opened.into_iter().map(Listener::with_tls).collect())
         }
         Address::Unix(_) if others.iter().any(|other| other.address == *address) => Ok(Vec::new()),
         Address::Unix(path) => Ok(vec![open_unix(path).await?]),
+    }
+}
+
+/// Otherwise an address that is open already would count as what is asked for, whichever it is.
+#[cfg(feature = "tls")]
+fn are_none_of(
+    addresses: &[SocketAddr],
+    others: &[Listener],
+    is_of_other_kind: impl Fn(&Listener) -> bool,
+) -> Result<(), AddressUnavailable> {
+    let of_other_kind = |address| {
+        let mut others = others.iter();
+        others.any(|other| is_of_other_kind(other) && other.is_at(address))
+    };
+    match addresses.iter().any(|&address| of_other_kind(address)) {
+        true => Err(AddressUnavailable::TlsAndPlain),
+        false => Ok(()),
     }
 }
 
@@ -230,12 +268,32 @@ impl Listener {
         &self.address
     }
 
-    /// The address as a socket address, if it is one of TCP.
+    /// The address as a socket address, if it is one of TCP, with TLS or without.
     pub fn tcp_address(&self) -> Option<SocketAddr> {
         match &self.socket {
             Socket::Tcp(listener) => listener.local_addr().ok(),
+            #[cfg(feature = "tls")]
+            Socket::Tls(listener) => listener.local_addr().ok(),
             Socket::Unix(_) => None,
         }
+    }
+
+    /// The same port, on which clients speak TLS.
+    #[cfg(feature = "tls")]
+    fn with_tls(mut self) -> Self {
+        if let Address::Tcp(address) = self.address {
+            self.address = Address::Tls(address);
+        }
+        if let Socket::Tcp(listener) = self.socket {
+            self.socket = Socket::Tls(listener);
+        }
+        self
+    }
+
+    /// Whether its clients speak TLS.
+    #[cfg(feature = "tls")]
+    pub(super) fn is_tls(&self) -> bool {
+        matches!(self.socket, Socket::Tls(_))
     }
 
     fn is_at(&self, address: SocketAddr) -> bool {
@@ -287,6 +345,29 @@ mod tests {
         );
     }
 
+    #[cfg(feature = "tls")]
+    #[tokio::test]
+    async fn one_address_is_not_opened_both_with_tls_and_without() {
+        let first = open(&[LOCAL], &[]);
+        let address = first[0].tcp_address().expect("TCP");
+        let asked = Address::Tls(address.to_string());
+        let refused = super::open(&asked, &first)
+            .await
+            .expect_err("plain is open");
+        assert!(matches!(refused, AddressUnavailable::TlsAndPlain));
+        let encrypted: Vec<_> = first.into_iter().map(Listener::with_tls).collect();
+        assert_eq!(*encrypted[0].address(), asked);
+        assert!(
+            super::open(&asked, &encrypted)
+                .await
+                .expect("open")
+                .is_empty()
+        );
+        let asked = Address::Tcp(address.to_string());
+        let refused = super::open(&asked, &encrypted).await.expect_err("TLS is");
+        assert!(matches!(refused, AddressUnavailable::TlsAndPlain));
+    }
+
     #[test]
     fn a_machine_without_ipv6_does_not_have_its_addresses() {
         assert!(is_not_local(&io::Error::from_raw_os_error(EAFNOSUPPORT)));
@@ -303,7 +384,7 @@ mod tests {
                     let socket = socket2::SockRef::from(socket);
                     assert!(socket.only_v6().expect("an option"));
                 }
-                Socket::Unix(_) => unreachable!("TCP was asked for"),
+                _ => unreachable!("TCP was asked for"),
             },
             other => println!("skipped, since there is no IPv6 here: {other:?}"),
         }

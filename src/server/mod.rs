@@ -25,6 +25,8 @@ mod session_guard;
 mod socket_file;
 mod start;
 mod throttle;
+#[cfg(feature = "tls")]
+mod tls;
 mod transport;
 
 use std::future::Future;
@@ -40,6 +42,8 @@ use tracing::{info, warn};
 
 pub use control::Control;
 pub use listener::{AddressUnavailable, BindError, Listener, bind};
+#[cfg(feature = "tls")]
+pub use tls::TlsError;
 
 #[cfg(feature = "auth")]
 use crate::access::FileError;
@@ -78,6 +82,9 @@ struct Shared {
     places: Places,
     debugs: Arc<Semaphore>,
     searches: Arc<Semaphore>,
+    /// Where there is a certificate.
+    #[cfg(feature = "tls")]
+    tls: Option<tls::Tls>,
     start: Instant,
     /// Tells this run of a server from all others.
     instance: u128,
@@ -102,6 +109,8 @@ impl Shared {
             places: Places::new(config.max_connections as usize),
             debugs: Arc::new(Semaphore::new(DEBUGS_AT_ONCE)),
             searches: Arc::new(Semaphore::new(SEARCHES_AT_ONCE)),
+            #[cfg(feature = "tls")]
+            tls: tls::Tls::start(&config)?,
             start: Instant::now(),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
@@ -142,6 +151,10 @@ pub enum RunError {
     #[cfg(feature = "store")]
     #[error(transparent)]
     Store(#[from] crate::store::disk::OpenError),
+    /// A certificate or a key cannot be used.
+    #[cfg(feature = "tls")]
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The last changes are not on disk. No client was told that they are.
     #[error("the last changes could not be stored: {0}")]
     NotStored(#[from] NotStored),
@@ -153,6 +166,8 @@ impl RunError {
         match self {
             #[cfg(feature = "auth")]
             Self::Users(_) => true,
+            #[cfg(feature = "tls")]
+            Self::Tls(_) => true,
             Self::OpenDoor(_) => true,
             _ => false,
         }
@@ -182,6 +197,9 @@ pub async fn run(
     let clock = Clock::default();
     let ways = listeners.iter().map(|listener| Way {
         address: listener.address(),
+        #[cfg(feature = "tls")]
+        asks_for_certificate: listener.is_tls() && config.tls_client_ca.is_some(),
+        #[cfg(not(feature = "tls"))]
         asks_for_certificate: false,
     });
     refuse_open_doors(ways, config.has_users(), config.allow_anonymous)?;
@@ -199,6 +217,8 @@ pub async fn run(
         clock::keep_time(&timed.clock, report).await;
     }));
     tasks.spawn(reload::whenever_asked(control, Arc::clone(&shared)));
+    #[cfg(feature = "tls")]
+    tasks.spawn(tls::watch_certificates(Arc::clone(&shared)));
     tasks.spawn(handover_spin::keep_awake(Arc::clone(&shared), stop.clone()));
     for grace in graces {
         tasks.spawn(expiry::end_grace_period(

@@ -25,10 +25,16 @@ pub(super) async fn whenever_asked(control: Control, shared: Arc<Shared>) {
 
 /// Each says itself what came of it. What cannot be read stays as it was.
 async fn reload(shared: &Arc<Shared>) {
-    let has_files = shared.config.has_users();
+    #[cfg_attr(not(feature = "tls"), expect(unused_mut))]
+    let mut has_files = shared.config.has_users();
     #[cfg(feature = "auth")]
     if has_files {
         reload_users(shared).await;
+    }
+    #[cfg(feature = "tls")]
+    if let Some(tls) = &shared.tls {
+        tls.reload().await;
+        has_files = true;
     }
     if !has_files {
         info!("reloaded nothing, as no setting names a file");

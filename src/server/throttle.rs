@@ -34,6 +34,7 @@ pub(super) struct Throttles {
     pub(super) revocations: Throttle,
     pub(super) limits: Throttle,
     pub(super) refusals: Throttle,
+    pub(super) handshakes: Throttle,
     pub(super) wrong_passwords: Throttle,
 }
 
@@ -48,6 +49,7 @@ impl Default for Throttles {
             revocations: Throttle::new("locks were taken from their holders"),
             limits: Throttle::new("requests reached a limit"),
             refusals: Throttle::new("connections were refused"),
+            handshakes: Throttle::new("TLS handshakes failed"),
             wrong_passwords: Throttle::new("names or passwords were wrong"),
         }
     }
@@ -66,7 +68,7 @@ impl Throttles {
             .for_each(|throttle| throttle.report_rest());
     }
 
-    fn all(&self) -> [&Throttle; 9] {
+    fn all(&self) -> [&Throttle; 10] {
         let Self {
             lease_ends,
             session_ends,
@@ -76,6 +78,7 @@ impl Throttles {
             revocations,
             limits,
             refusals,
+            handshakes,
             wrong_passwords,
         } = self;
         [
@@ -87,6 +90,7 @@ impl Throttles {
             revocations,
             limits,
             refusals,
+            handshakes,
             wrong_passwords,
         ]
     }

@@ -1,6 +1,7 @@
 //! The client's stream under a connection, and the options of its socket.
 
 use std::io;
+use std::task::Context;
 #[cfg(feature = "keepalive")]
 use std::time::Duration;
 
@@ -12,13 +13,28 @@ use crate::config::Config;
 
 /// A client's byte stream.
 pub(super) trait Transport: AsyncRead + AsyncWrite + Unpin + Send + 'static {
+    /// Whether bytes were written that are still with the stream, and not with the system. A flush
+    /// waits until they are.
+    fn holds_back(&self) -> bool {
+        false
+    }
+
+    /// Tells the client that this end is meant, where a stream can tell that from a cut; as far as that
+    /// goes without waiting.
+    fn part(&mut self, _context: &mut Context<'_>) {}
+}
+
+/// A stream that takes a few bytes before it has a task.
+pub(super) trait TryWrite {
     /// Writes as much as goes without waiting.
     fn try_write(&self, bytes: &[u8]) -> io::Result<usize>;
 }
 
 macro_rules! socket_transport {
     ($socket:ty) => {
-        impl Transport for $socket {
+        impl Transport for $socket {}
+
+        impl TryWrite for $socket {
             fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
                 self.try_write(bytes)
             }
@@ -30,11 +46,7 @@ socket_transport!(TcpStream);
 socket_transport!(UnixStream);
 
 #[cfg(test)]
-impl Transport for tokio::io::DuplexStream {
-    fn try_write(&self, _: &[u8]) -> io::Result<usize> {
-        Err(io::ErrorKind::WouldBlock.into())
-    }
-}
+impl Transport for tokio::io::DuplexStream {}
 
 /// Sets the options of an accepted socket. A connection that refuses them is served all the same.
 #[cfg_attr(not(feature = "keepalive"), expect(unused_variables))]

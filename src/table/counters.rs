@@ -27,6 +27,8 @@ impl Counter {
 pub struct Counters {
     /// Connections that were served.
     pub connections: Counter,
+    /// Connections that ended before they were served, as their TLS handshakes failed.
+    pub tls_failures: Counter,
     /// Grants of a lock to requests that did not wait.
     pub grants: Counter,
     /// Grants to requests that waited.

@@ -9,6 +9,8 @@ pub mod history;
 pub mod process;
 #[cfg(feature = "cli")]
 pub mod proxy;
+#[cfg(feature = "tls")]
+pub mod tls;
 pub mod transcript;
 
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
@@ -27,6 +29,9 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 /// A server in a thread of this process. Stops when dropped.
 pub struct Server {
     pub address: SocketAddr,
+    /// Where it speaks TLS, if its settings say so.
+    pub tls_address: Option<SocketAddr>,
+    pub control: Control,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -47,6 +52,9 @@ impl Server {
         let local = Address::Tcp(local.to_owned());
         let mut config = Config::default();
         change(&mut config);
+        let addresses = [vec![local], config.addresses()].concat();
+        let control = Control::default();
+        let control_inside = control.clone();
         let (stop, stopped) = oneshot::channel::<()>();
         let (started, address) = std::sync::mpsc::channel();
         let thread = std::thread::spawn(move || {
@@ -57,21 +65,24 @@ impl Server {
                 .build()
                 .expect("a runtime");
             runtime.block_on(async {
-                let listeners = server::bind(&[local]).await.expect("a free port");
+                let listeners = server::bind(&addresses).await.expect("a free port");
+                let bound = listeners.iter().filter_map(|one| one.tcp_address());
                 started
-                    .send(listeners[0].tcp_address().expect("TCP"))
+                    .send(bound.collect::<Vec<_>>())
                     .expect("the test listens");
                 let shutdown = async {
                     let _ = stopped.await;
                 };
-                server::run(listeners, config, Control::default(), shutdown)
+                server::run(listeners, config, control_inside, shutdown)
                     .await
                     .expect("the server runs");
             });
         });
-        let address = address.recv().expect("the server starts");
+        let addresses = address.recv().expect("the server starts");
         Self {
-            address,
+            address: addresses[0],
+            tls_address: addresses.get(1).copied(),
+            control,
             stop: Some(stop),
             thread: Some(thread),
         }

@@ -9,6 +9,8 @@ use super::{Client, Server};
 
 /// One of a transcript's clients.
 pub trait Speaker {
+    /// What the server needs for it.
+    fn adapt(_: &mut Config) {}
     /// A new session: sessions are numbered in the order of these calls.
     fn connect(server: &Server) -> Self;
     /// Sends a line.
@@ -111,8 +113,9 @@ impl Transcript {
         let flags = ["elockd".to_owned()]
             .into_iter()
             .chain(self.flags.iter().cloned());
-        let config = Config::try_parse_from(flags)
+        let mut config = Config::try_parse_from(flags)
             .map_err(|error| format!("line {}: {error}", self.line))?;
+        S::adapt(&mut config);
         let server = Server::start_with(|default| *default = config);
         let mut clients: BTreeMap<char, S> = BTreeMap::new();
         let mut numbers: BTreeMap<char, usize> = BTreeMap::new();

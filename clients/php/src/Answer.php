@@ -4,6 +4,7 @@ declare(strict_types=1);
 
 namespace Elock;
 
+use Elock\Exception\AccessException;
 use Elock\Exception\DeadlockException;
 use Elock\Exception\ElockException;
 use Elock\Exception\InvalidRequestException;
@@ -21,6 +22,7 @@ final class Answer
 {
     public const OK = 200;
     public const BAD_REQUEST = 400;
+    public const UNAUTHORIZED = 401;
     public const NOT_HELD = 403;
     public const UNAVAILABLE = 409;
     public const TOO_LONG = 413;
@@ -59,10 +61,17 @@ final class Answer
         if ($this->isOk()) {
             return true;
         }
-        if (in_array($this->code, $codes, true)) {
+        if (in_array($this->code, $codes, true) && !$this->isNotAllowed()) {
             return false;
         }
         throw $this->exception();
+    }
+
+    /** Whether the user may not do what was asked for, rather than that something else is in the way. */
+    private function isNotAllowed(): bool
+    {
+        return $this->code === self::UNAUTHORIZED
+            || ($this->code === self::NOT_HELD && $this->text === 'not_allowed');
     }
 
     /**
@@ -87,6 +96,7 @@ final class Answer
                 => UnsupportedException::because("$this->code $this->text"),
             $this->code === self::BAD_REQUEST, $this->code === self::TOO_LONG
                 => new InvalidRequestException($message, $this->code),
+            $this->isNotAllowed() => new AccessException($message, $this->code),
             $this->code === self::NOT_HELD => new LostException($message, $this->code),
             $this->code === self::UNAVAILABLE => new RefusedException($message, $this->code),
             $this->code === self::DEADLOCK => DeadlockException::because($message, $this, $known),

@@ -29,12 +29,19 @@ use Elock\Exception\ServerException;
 final class Client extends Holder
 {
     /**
-     * @param string|non-empty-list<string> $addresses as in {@see Address}; several in order of preference, which all
-     *     lead to one server, or to the one that takes its place: another server knows nothing of what is held
+     * @param string|Address|non-empty-list<string|Address> $addresses as in {@see Address}; several in order of
+     *     preference, which all lead to one server, or to the one that takes its place: another server knows nothing of
+     *     what is held
      */
-    public function __construct(string|array $addresses = 'tcp://127.0.0.1:11400', ?Options $options = null)
-    {
-        $addresses = array_map(Address::parse(...), array_values((array)$addresses));
+    public function __construct(
+        #[\SensitiveParameter]
+        string|Address|array $addresses = 'tcp://127.0.0.1:11400',
+        ?Options $options = null,
+    ) {
+        $addresses = array_map(
+            static fn (string|Address $one): Address => is_string($one) ? Address::parse($one) : $one,
+            is_array($addresses) ? array_values($addresses) : [$addresses],
+        );
         if ($addresses === []) {
             throw new \InvalidArgumentException('at least one address of a server');
         }
@@ -44,11 +51,13 @@ final class Client extends Holder
     /**
      * A client that is connected already, so that a server that is not there is noticed here.
      *
-     * @param string|non-empty-list<string> $addresses as in {@see Address}; several in order of preference
+     * @param string|Address|non-empty-list<string|Address> $addresses as in {@see Address}; several in order of
+     *     preference
      * @throws ElockException there is no server
      */
     public static function connect(
-        string|array $addresses = 'tcp://127.0.0.1:11400',
+        #[\SensitiveParameter]
+        string|Address|array $addresses = 'tcp://127.0.0.1:11400',
         ?Options $options = null,
     ): self {
         $client = new self($addresses, $options);

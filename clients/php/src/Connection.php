@@ -64,6 +64,7 @@ final class Connection
         stream_set_blocking($stream, false);
         $this->stream = $stream;
         $this->isEncrypted = $address->isEncrypted();
+        $this->isEncrypted && error_clear_last();
         $this->lastUsed = hrtime(true);
     }
 
@@ -187,7 +188,7 @@ final class Connection
                 // The server may have said why.
                 $this->unread .= (string)@fread($this->stream(), self::CHUNK);
                 str_contains($this->unread, "\n") && $this->readAnswers($asked, $deadline);
-                throw new ConnectionException("the connection to $this->address is gone");
+                throw $this->gone();
             }
             $unsent = $sent === 0 ? $unsent : substr($unsent, $sent);
             // A server rests while its answers are not read.
@@ -258,7 +259,7 @@ final class Connection
     {
         $bytes = @fread($this->stream ?? $this->stream(), self::CHUNK);
         if ($bytes === false || ($bytes === '' && feof($this->stream()))) {
-            throw new ConnectionException("the connection to $this->address is gone");
+            throw $this->gone();
         }
         return $bytes;
     }
@@ -310,6 +311,14 @@ final class Connection
         } catch (ConnectionException) {
             return true;
         }
+    }
+
+    /** By TLS a server may have said why, such as that it wants a certificate; PHP tells that in a warning. */
+    private function gone(): ConnectionException
+    {
+        $warning = $this->isEncrypted ? error_get_last()['message'] ?? '' : '';
+        $why = preg_match('/^f(?:read|write)\(\): (SSL.*)/s', $warning, $found) === 1 ? ": $found[1]" : '';
+        return new ConnectionException("the connection to $this->address is gone$why");
     }
 
     private function late(): TimeoutException

@@ -11,8 +11,13 @@ use Psr\Log\LoggerInterface;
  */
 final class Options
 {
+    /** What PHP's streams call these settings. */
+    private const FILES = ['ca' => 'cafile', 'cert' => 'local_cert', 'key' => 'local_pk'];
     /** Ten years, in seconds; the server has a bound of its own, a day unless set otherwise. */
     private const LONGEST_GRACE = 315_360_000.0;
+
+    /** Who comes, unless the address says it. */
+    public readonly ?Credentials $credentials;
 
     /**
      * @param string|null $name what the client is called where people look: `elock locks`, the server's log; by
@@ -24,6 +29,8 @@ final class Options
      * @param Naming $naming how keys are sent; `Naming::Sha1` for the keys of the public eLock client
      * @param LoggerInterface|null $logger told of broken connections and lost locks (warning), of reconnects (info)
      * @param array<string, mixed> $tls PHP's context options for `tls://`, such as `cafile`
+     * @param string|null $user who comes, where the server asks for that; unless the address says it
+     * @param string|null $password that of the user, or, without one, the one that the server has for all
      */
     public function __construct(
         public readonly ?string $name = null,
@@ -33,7 +40,11 @@ final class Options
         public readonly Naming $naming = Naming::Encoded,
         public readonly ?LoggerInterface $logger = null,
         public readonly array $tls = [],
+        ?string $user = null,
+        #[\SensitiveParameter]
+        ?string $password = null,
     ) {
+        $this->credentials = Credentials::of($user, $password);
         if (!($connectTimeout > 0.0) || !($timeout > 0.0)) {
             throw new \InvalidArgumentException('connectTimeout and timeout are more than 0 seconds');
         }
@@ -56,28 +67,35 @@ final class Options
 
     /**
      * From a configuration file or the query of a DSN: `name`, `grace`, `connect_timeout`, `timeout`, `keys` (`encoded`
-     * or `sha1`), `tls`.
+     * or `sha1`), `user`, `password`, `tls`, and of the latter's options the files `ca`, `cert` and `key`.
      *
      * @param array<array-key, mixed> $settings null counts as not set
      * @throws \InvalidArgumentException an unknown setting, or a value that is none
      */
-    public static function fromArray(array $settings, ?LoggerInterface $logger = null): self
-    {
+    public static function fromArray(
+        #[\SensitiveParameter]
+        array $settings,
+        ?LoggerInterface $logger = null,
+    ): self {
         $settings = array_filter($settings, static fn (mixed $value): bool => $value !== null);
-        $known = ['name', 'grace', 'connect_timeout', 'timeout', 'keys', 'tls'];
+        $known = ['name', 'grace', 'connect_timeout', 'timeout', 'keys', 'user', 'password'];
+        array_push($known, 'tls', ...array_keys(self::FILES));
         $unknown = array_diff(array_keys($settings), $known);
         if ($unknown !== []) {
             $unknown = implode(', ', $unknown);
             throw new \InvalidArgumentException("no setting of elock: $unknown; these are: " . implode(', ', $known));
         }
-        [$name, $tls] = [$settings['name'] ?? null, $settings['tls'] ?? []];
-        if (!is_array($tls) || ($name !== null && !is_scalar($name))) {
+        $tls = $settings['tls'] ?? [];
+        if (!is_array($tls)) {
             throw new \InvalidArgumentException(
-                '"name" is text, and "tls" an array of context options; the address says whether there is TLS',
+                '"tls" is an array of context options; the address says whether there is TLS',
             );
         }
+        foreach (self::FILES as $name => $option) {
+            $tls += isset($settings[$name]) ? [$option => self::text($settings, $name)] : [];
+        }
         return new self(
-            $name === null ? null : (string)$name,
+            self::text($settings, 'name'),
             isset($settings['grace']) ? self::seconds($settings, 'grace') : null,
             isset($settings['connect_timeout']) ? self::seconds($settings, 'connect_timeout') : 2.0,
             isset($settings['timeout']) ? self::seconds($settings, 'timeout') : 5.0,
@@ -88,7 +106,19 @@ final class Options
             },
             $logger,
             array_combine(array_map(strval(...), array_keys($tls)), $tls),
+            self::text($settings, 'user'),
+            self::text($settings, 'password'),
         );
+    }
+
+    /** @param array<array-key, mixed> $settings */
+    private static function text(#[\SensitiveParameter] array $settings, string $name): ?string
+    {
+        $value = $settings[$name] ?? null;
+        if ($value !== null && !is_scalar($value)) {
+            throw new \InvalidArgumentException("\"$name\" is text");
+        }
+        return $value === null ? null : (string)$value;
     }
 
     /** @param array<array-key, mixed> $settings */

@@ -154,6 +154,12 @@ final class Request
         return new self('resume ' . self::raw($id));
     }
 
+    /** Who comes. */
+    public static function auth(?string $user, #[\SensitiveParameter] string $password): self
+    {
+        return new self($user === null ? "auth $password" : "auth $user $password");
+    }
+
     public static function name(Word $name): self
     {
         return new self("name $name->bytes");

@@ -4,6 +4,7 @@ declare(strict_types=1);
 
 namespace Elock;
 
+use Elock\Exception\AccessException;
 use Elock\Exception\ConnectionException;
 use Elock\Exception\ElockException;
 use Elock\Exception\TimeoutException;
@@ -362,6 +363,10 @@ final class Session
             if ($answer === null || $answer->code === Answer::STOPPING) {
                 return;
             }
+            if ($answer->code === Answer::UNAUTHORIZED) {
+                $this->connection?->close();
+                throw $answer->exception();
+            }
             if ($request->isRelease) {
                 if ($answer->isOk() || $answer->code === Answer::NOT_HELD) {
                     unset($this->owed[$request->line]);
@@ -422,17 +427,38 @@ final class Session
         return array_filter($this->owed, static fn (Request $release): bool => !$release->isOfSession);
     }
 
+    /** A connection that is let in. */
     private function reach(Deadline $deadline): Connection
     {
         $problems = [];
         foreach ($this->addresses as $address) {
             try {
-                return new Connection($address, $this->options, $deadline);
+                $connection = new Connection($address, $this->options, $deadline);
+                $this->sayWho($address->credentials ?? $this->options->credentials, $connection, $deadline);
+                return $connection;
             } catch (ConnectionException $problem) {
                 $problems[] = $problem->getMessage();
             }
         }
         throw new ConnectionException(implode('; ', $problems));
+    }
+
+    /**
+     * By itself: what is sent behind it may be more than a server takes while it looks at a password.
+     *
+     * @throws AccessException it is another
+     */
+    private function sayWho(?Credentials $credentials, Connection $connection, Deadline $deadline): void
+    {
+        if ($credentials === null) {
+            return;
+        }
+        $asked = new Exchange([$credentials->request()]);
+        $connection->run($asked, $deadline);
+        if (!$asked->own()[0]->isOk()) {
+            $connection->close();
+            throw $asked->own()[0]->exception();
+        }
     }
 
     /**

@@ -7,7 +7,8 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 
-use crate::address::Address;
+use crate::access::Access;
+use crate::address::{Address, Servers};
 use crate::answer::{Answer, Incoming};
 use crate::command::Command;
 use crate::error::{ConnectionError, Error};
@@ -19,41 +20,83 @@ pub const DEFAULT_DEADLINE: Duration = Duration::from_secs(5);
 /// How much is read at once.
 const READ_SIZE: usize = 16 << 10;
 
-pub(crate) type ReadHalf = Box<dyn AsyncRead + Send + Unpin>;
-pub(crate) type WriteHalf = Box<dyn AsyncWrite + Send + Unpin>;
+/// What comes from a server.
+pub type ReadHalf = Box<dyn AsyncRead + Send + Unpin>;
+/// What goes to a server.
+pub type WriteHalf = Box<dyn AsyncWrite + Send + Unpin>;
 
-/// Connects to one server.
-pub(crate) async fn open(
+/// Connects to one server, and says nothing yet.
+async fn open(
     address: &Address,
-    deadline: Duration,
+    access: &Access,
 ) -> Result<(ReadHalf, WriteHalf), ConnectionError> {
-    let connecting = async {
-        Ok::<(ReadHalf, WriteHalf), std::io::Error>(match address {
-            Address::Tcp(host_and_port) => {
-                let stream = TcpStream::connect(host_and_port.as_str()).await?;
-                stream.set_nodelay(true)?;
-                let (read, write) = stream.into_split();
-                (Box::new(read), Box::new(write))
-            }
-            Address::Unix(path) => {
-                let (read, write) = UnixStream::connect(path).await?.into_split();
-                (Box::new(read), Box::new(write))
-            }
-        })
-    };
-    match timeout(deadline, connecting).await {
-        Ok(opened) => opened.map_err(|error| failed(address, error)),
-        Err(_) => Err(ConnectionError::TimedOut {
-            address: address.clone(),
-            after: deadline,
-        }),
-    }
+    let failed = |error| failed(address, error);
+    Ok(match address {
+        Address::Tcp(host_and_port) => {
+            let (read, write) = connect(host_and_port).await.map_err(failed)?.into_split();
+            (Box::new(read), Box::new(write))
+        }
+        Address::Tls(host_and_port) => {
+            let stream = connect(host_and_port).await.map_err(failed)?;
+            encrypted(stream, address, access).await?
+        }
+        Address::Unix(path) => {
+            let stream = UnixStream::connect(path).await.map_err(failed)?;
+            let (read, write) = stream.into_split();
+            (Box::new(read), Box::new(write))
+        }
+    })
+}
+
+async fn connect(host_and_port: &str) -> std::io::Result<TcpStream> {
+    let stream = TcpStream::connect(host_and_port).await?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+#[cfg(feature = "tls")]
+async fn encrypted(
+    stream: TcpStream,
+    address: &Address,
+    access: &Access,
+) -> Result<(ReadHalf, WriteHalf), ConnectionError> {
+    let stream = crate::tls::encrypt(stream, address, access).await?;
+    let (read, write) = tokio::io::split(stream);
+    Ok((Box::new(read), Box::new(write)))
+}
+
+#[cfg(not(feature = "tls"))]
+async fn encrypted(
+    _: TcpStream,
+    address: &Address,
+    _: &Access,
+) -> Result<(ReadHalf, WriteHalf), ConnectionError> {
+    Err(ConnectionError::Tls {
+        address: address.clone(),
+        reason: "elocks:// needs the feature tls of elock-client".to_owned(),
+    })
 }
 
 pub(crate) fn failed(address: &Address, error: std::io::Error) -> ConnectionError {
+    #[cfg(feature = "tls")]
+    if let Some(reason) = crate::tls::reason(&error) {
+        return ConnectionError::Tls {
+            address: address.clone(),
+            reason,
+        };
+    }
     ConnectionError::Io {
         address: address.clone(),
         error: Arc::new(error),
+    }
+}
+
+/// What an answer means that is none to a request of the client's user.
+pub(crate) fn turned_away(address: &Address, answer: &Answer) -> ConnectionError {
+    let (address, text) = (address.clone(), answer.text());
+    match answer.code {
+        401 => ConnectionError::Unauthorized { address, text },
+        _ => ConnectionError::TurnedAway { address, text },
     }
 }
 
@@ -84,7 +127,8 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// Connects, within [`DEFAULT_DEADLINE`].
+    /// Connects, within [`DEFAULT_DEADLINE`], and says nothing of who comes: for that, see
+    /// [`Connection::to`].
     ///
     /// # Errors
     ///
@@ -102,14 +146,54 @@ impl Connection {
         address: &Address,
         deadline: Duration,
     ) -> Result<Self, ConnectionError> {
-        let (read, write) = open(address, deadline).await?;
-        Ok(Self {
-            address: address.clone(),
-            read,
-            write,
-            incoming: Incoming::default(),
-            deadline,
-            is_in_doubt: false,
+        Self::begin(address, &Access::default(), deadline).await
+    }
+
+    /// Connects to this one of the servers, as [`Connection::connect_within`] does, and is let in as the
+    /// servers' [user](Servers::user).
+    ///
+    /// # Errors
+    ///
+    /// The server cannot be reached, or does not let this user in.
+    pub async fn to(
+        servers: &Servers,
+        address: &Address,
+        deadline: Duration,
+    ) -> Result<Self, Error> {
+        servers.access.check(std::slice::from_ref(address))?;
+        Ok(Self::begin(address, &servers.access, deadline).await?)
+    }
+
+    /// Of an access that was looked at.
+    pub(crate) async fn begin(
+        address: &Address,
+        access: &Access,
+        deadline: Duration,
+    ) -> Result<Self, ConnectionError> {
+        let connecting = async {
+            let (read, write) = open(address, access).await?;
+            let mut connection = Self {
+                address: address.clone(),
+                read,
+                write,
+                incoming: Incoming::default(),
+                deadline,
+                is_in_doubt: false,
+            };
+            if let Some(line) = access.auth().and_then(|auth| auth.line().ok()) {
+                connection.send(line.as_bytes()).await?;
+                let answer = connection.receive(false).await?;
+                if answer.code != 200 {
+                    return Err(turned_away(address, &answer));
+                }
+            }
+            Ok(connection)
+        };
+        timeout(deadline, connecting).await.unwrap_or_else(|_| {
+            Err(ConnectionError::TimedOut {
+                address: address.clone(),
+                after: deadline,
+            })
         })
     }
 
@@ -144,14 +228,23 @@ impl Connection {
     ///
     /// The connection broke.
     pub async fn send(&mut self, bytes: &[u8]) -> Result<(), ConnectionError> {
-        let written = timeout(self.deadline, self.write.write_all(bytes)).await;
-        match written {
+        let writing = async {
+            self.write.write_all(bytes).await?;
+            self.write.flush().await
+        };
+        match timeout(self.deadline, writing).await {
             Ok(written) => written.map_err(|error| failed(&self.address, error)),
             Err(_) => Err(ConnectionError::TimedOut {
                 address: self.address.clone(),
                 after: self.deadline,
             }),
         }
+    }
+
+    /// The connection's bytes, for whoever speaks the protocol by itself. What is written is to be flushed.
+    /// Nothing may have been asked without reading its answer.
+    pub fn into_halves(self) -> (ReadHalf, WriteHalf) {
+        (self.read, self.write)
     }
 
     /// Reads the next answer, however long that takes. `is_listing`: it belongs to a request whose

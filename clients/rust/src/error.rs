@@ -37,6 +37,15 @@ pub enum Error {
         /// Which one.
         limit: String,
     },
+    /// The server wants to know who comes, before that is asked; or does not know this user any more.
+    #[error("the server lets nobody in unknown: {text}")]
+    Unauthorized {
+        /// The server's words.
+        text: String,
+    },
+    /// This user may not do that, or not with this key.
+    #[error("this user may not do that")]
+    NotAllowed,
     /// The server could not make it durable: it may have been done or not.
     #[error("the server can store nothing: {reason}")]
     NotStored {
@@ -214,6 +223,23 @@ pub enum ConnectionError {
         /// The server's words.
         text: String,
     },
+    /// The server does not know this user, or the password is another; or it wants one, and none is set.
+    /// A client asks it again only after some seconds.
+    #[error("{address}: {text}")]
+    Unauthorized {
+        /// The server's.
+        address: Address,
+        /// The server's words.
+        text: String,
+    },
+    /// One of the two is not trusted, what is needed for that cannot be read, or there is no TLS.
+    #[error("{address}: {reason}")]
+    Tls {
+        /// The server's.
+        address: Address,
+        /// Why.
+        reason: String,
+    },
     /// What listens there does not speak eLock.
     #[error("this is no answer of an eLock server: {line}")]
     NotAnAnswer {
@@ -241,11 +267,13 @@ impl Answer {
         let text = self.text();
         Err(match self.code {
             200 => return Ok(self),
+            401 => Error::Unauthorized { text },
             403 => match text.as_str() {
                 "expired" => Error::NotHeld(NotHeld::Expired),
                 "revoked" => Error::NotHeld(NotHeld::Revoked),
                 "not_yours" => Error::NotHeld(NotHeld::NotYours),
                 "not_locked" => Error::NotHeld(NotHeld::NotLocked),
+                "not_allowed" => Error::NotAllowed,
                 _ => Error::Refused { code: 403, text },
             },
             409 => Error::Unavailable,

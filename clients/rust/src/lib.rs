@@ -53,6 +53,7 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+mod access;
 mod acquire;
 mod address;
 mod answer;
@@ -68,13 +69,15 @@ pub mod listing;
 mod options;
 mod pool;
 mod session;
+#[cfg(feature = "tls")]
+mod tls;
 mod word;
 
 pub use acquire::Acquire;
 pub use address::{Address, BadAddress, DEFAULT_PORT, Servers};
 pub use answer::Answer;
 pub use client::{Client, OwnSession};
-pub use connection::{Connection, DEFAULT_DEADLINE};
+pub use connection::{Connection, DEFAULT_DEADLINE, ReadHalf, WriteHalf};
 pub use error::{Circle, ConnectionError, Error, Loss, NotHeld, Step};
 pub use guard::Guard;
 pub use options::{Options, Reconnect};

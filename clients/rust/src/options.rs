@@ -1,8 +1,10 @@
 //! How a client connects, and how long it waits for what.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::access::Refusals;
 use crate::address::Servers;
 use crate::client::Client;
 use crate::connection::DEFAULT_DEADLINE;
@@ -45,6 +47,7 @@ pub struct Options {
     pub(crate) request_deadline: Duration,
     pub(crate) reconnect: Reconnect,
     pub(crate) max_connections: usize,
+    pub(crate) refusals: Arc<Refusals>,
 }
 
 /// When a client whose connection broke tries to make another: at once, and then again and again,
@@ -78,7 +81,34 @@ impl Options {
             request_deadline: DEFAULT_DEADLINE,
             reconnect: Reconnect::default(),
             max_connections: 256,
+            refusals: Arc::default(),
         }
+    }
+
+    /// As [`Servers::user`] and [`Servers::password`].
+    pub fn user(mut self, name: impl Into<Vec<u8>>, password: impl Into<Vec<u8>>) -> Self {
+        self.servers = self.servers.user(name).password(password);
+        self.refusals = Arc::default();
+        self
+    }
+
+    /// As [`Servers::password`], where there is one for all.
+    pub fn password(mut self, password: impl Into<Vec<u8>>) -> Self {
+        self.servers = self.servers.password(password);
+        self.refusals = Arc::default();
+        self
+    }
+
+    /// As [`Servers::ca`].
+    pub fn ca(mut self, file: impl Into<PathBuf>) -> Self {
+        self.servers = self.servers.ca(file);
+        self
+    }
+
+    /// As [`Servers::client_certificate`].
+    pub fn client_certificate(mut self, cert: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Self {
+        self.servers = self.servers.client_certificate(cert, key);
+        self
     }
 
     /// What the client's sessions are called, for people who look at the server; at most 128 bytes.
@@ -141,6 +171,7 @@ impl Options {
                 return Err(Error::BadOption("a name has at most 128 bytes"));
             }
         }
+        self.servers.access.check(self.servers.addresses())?;
         if self.grace < SHORTEST_GRACE {
             return Err(Error::BadOption("a grace period is at least one second"));
         }

@@ -6,13 +6,13 @@ use std::time::Duration;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum BadWord {
     /// A word has at least one byte.
-    #[error("a key, value, owner or name cannot be empty")]
+    #[error("a key, value, owner, name or password cannot be empty")]
     Empty,
     /// Spaces separate words, and a line feed ends the request.
-    #[error("a key, value, owner or name cannot contain a space or a line feed")]
+    #[error("a key, value, owner, name or password cannot contain a space or a line feed")]
     Separator,
     /// It would be taken for a part of the line's end.
-    #[error("a key, value, owner or name cannot end in a carriage return")]
+    #[error("a key, value, owner, name or password cannot end in a carriage return")]
     CarriageReturn,
     /// The server would take the request for one of HTTP.
     #[error("this request would look like one of HTTP")]

@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::process::ExitCode;
 
-use elock_client::Error;
+use elock_client::{ConnectionError, Error};
 
 use crate::show::visible::visible;
 
@@ -17,6 +17,8 @@ pub const REFUSED: u8 = 65;
 pub const UNAVAILABLE: u8 = 69;
 /// Waiting would be a deadlock.
 pub const DEADLOCK: u8 = 75;
+/// The server does not know who comes, or does not let that user do it.
+pub const NOT_ALLOWED: u8 = 77;
 /// The lock was lost while the command ran.
 pub const LOST: u8 = 79;
 
@@ -27,6 +29,9 @@ pub fn code(error: &Error) -> u8 {
         Error::Deadlock { .. } => DEADLOCK,
         Error::Lost { .. } => LOST,
         Error::BadWord(_) | Error::BadOption(_) => USAGE,
+        Error::Unauthorized { .. }
+        | Error::NotAllowed
+        | Error::Connection(ConnectionError::Unauthorized { .. }) => NOT_ALLOWED,
         Error::NotHeld(_) | Error::Refused { .. } => REFUSED,
         _ => UNAVAILABLE,
     }

@@ -20,7 +20,7 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand};
 
-use server::ServerFlag;
+use server::ServerFlags;
 
 /// Takes locks of an elockd server for commands, and shows what it does.
 #[derive(Debug, Parser)]
@@ -38,7 +38,8 @@ use server::ServerFlag;
 Commands:
 {subcommands}
 
---server ADDRESS, or ELOCK_SERVER, names another server than 127.0.0.1:11400.{after-help}",
+--server ADDRESS, or ELOCK_SERVER, names another server than 127.0.0.1:11400; --user, --ca and
+--cert are for one that asks who comes, or speaks TLS.{after-help}",
     after_help = "\
 Examples:
   elock lock report --wait 60s -- ./make-report   one at a time, on all machines
@@ -47,7 +48,7 @@ Examples:
 )]
 struct Cli {
     #[command(flatten)]
-    server: ServerFlag,
+    server: ServerFlags,
     #[command(subcommand)]
     command: Command,
 }
@@ -98,7 +99,7 @@ fn main() -> ExitCode {
         };
     }
     let Cli { server, command } = Cli::parse_from(help_as_a_flag(std::env::args_os()));
-    let bad = |bad| Cli::command().error(ErrorKind::ValueValidation, bad).exit();
+    let bad = |bad: server::BadServer| Cli::command().error(ErrorKind::ValueValidation, bad).exit();
     let server = || server.read().unwrap_or_else(bad);
     match command {
         Command::Lock(args) => exec::run(args, &server()),

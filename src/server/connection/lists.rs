@@ -233,6 +233,7 @@ impl<S: Transport> Connection<S> {
             ("waiters", table.waiting() as u64),
             ("watchers", table.watching() as u64),
             ("connections", counters.connections.get()),
+            ("tls_failures", counters.tls_failures.get()),
             ("grants", counters.grants.get() + counters.handovers.get()),
             ("hand_overs", counters.handovers.get()),
             ("refusals", counters.refusals.get()),

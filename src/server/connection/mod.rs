@@ -296,6 +296,10 @@ impl<S: Transport> Connection<S> {
     /// Writes all answers: the one place where answers leave. While the client does not read them
     /// nothing else is done for it, so that its answers stay bounded; after a time without progress
     /// the connection ends.
+    ///
+    /// An answer counts as sent when the stream has taken it. What a stream [holds
+    /// back](Transport::holds_back) is a few kilobytes that, like those in the system's own buffers,
+    /// cannot be taken back; nothing more is given to it before it is rid of them.
     async fn flush(&mut self) -> Result<(), Gone> {
         let unsent_timeout = self.shared.config.unsent_timeout();
         // A timer that exists only while nothing goes.
@@ -304,7 +308,7 @@ impl<S: Transport> Connection<S> {
             if self.pending.are_unsettled(&self.session) {
                 Box::pin(self.settle_pending()).await?;
             }
-            if self.output.is_empty() {
+            if self.output.is_empty() && !self.stream.holds_back() {
                 break;
             }
             if let Some(order) = self.session.signal().is_cut_off() {
@@ -332,7 +336,7 @@ impl<S: Transport> Connection<S> {
         }
         self.pending.all_sent();
         give_back(&mut self.output);
-        Ok(self.stream.flush().await?)
+        Ok(())
     }
 
     /// Ends the session's connection and says goodbye, once nothing more is read.
@@ -360,7 +364,13 @@ impl<S: Transport> Connection<S> {
         match gone {
             Gone::Quit(last_answer) => last_answer.put(&mut self.output),
             Gone::Foreign | Gone::NotLetIn | Gone::Stopping => {}
-            _ => return,
+            _ => {
+                return poll_fn(|context| {
+                    self.stream.part(context);
+                    Poll::Ready(())
+                })
+                .await;
+            }
         }
         let unsent_timeout = self.shared.config.unsent_timeout();
         let written = timeout(unsent_timeout, self.stream.write_all(&self.output)).await;
@@ -409,7 +419,8 @@ fn read_some(
 }
 
 /// Writes as much as goes. If nothing goes at once, returns 0 as soon as something may: so the caller
-/// looks again at what the bytes say, which may have become untrue while they could not be sent.
+/// looks again at what the bytes say, which may have become untrue while they could not be sent. What
+/// the stream holds back goes first.
 fn write_some(
     stream: &mut impl Transport,
     bytes: &[u8],
@@ -417,6 +428,12 @@ fn write_some(
     let mut has_waited = false;
     poll_fn(move |context| {
         if std::mem::replace(&mut has_waited, true) {
+            return Poll::Ready(Ok(0));
+        }
+        if stream.holds_back() {
+            ready!(Pin::new(&mut *stream).poll_flush(context))?;
+        }
+        if bytes.is_empty() {
             return Poll::Ready(Ok(0));
         }
         match ready!(Pin::new(&mut *stream).poll_write(context, bytes)) {

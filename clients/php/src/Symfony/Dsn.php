@@ -9,9 +9,9 @@ use Elock\Client;
 use Elock\Options;
 
 /**
- * `elock://HOST:PORT`, `elocks://HOST:PORT` (TLS) or `elock+unix:/PATH`, and perhaps a query: `timeout`,
- * `connect_timeout`, `name`, `keys` and `tls[…]` as in {@see Options::fromArray()}; `ttl` and `wait`, in seconds, as in
- * {@see ElockStore}.
+ * `elock://HOST:PORT`, `elocks://HOST:PORT` (TLS) or `elock+unix:/PATH`, perhaps with `USER:PASSWORD@` before the host,
+ * and perhaps a query: `timeout`, `connect_timeout`, `name`, `keys`, `user`, `password`, `ca`, `cert`, `key` and
+ * `tls[…]` as in {@see Options::fromArray()}; `ttl` and `wait`, in seconds, as in {@see ElockStore}.
  *
  * @internal
  */
@@ -37,7 +37,7 @@ final class Dsn
     /**
      * @throws \InvalidArgumentException an address or a setting that is none
      */
-    public static function parse(string $dsn): self
+    public static function parse(#[\SensitiveParameter] string $dsn): self
     {
         [$address, $query] = explode('?', $dsn, 2) + [1 => ''];
         parse_str($query, $settings);
@@ -54,10 +54,11 @@ final class Dsn
     {
         $settings = array_diff_key($this->settings, array_flip(self::OF_STORE));
         ksort($settings);
-        $name = "$this->address " . serialize($settings);
+        $who = $this->address->credentials?->fingerprint();
+        $name = hash('sha256', serialize([(string)$this->address, $who, $settings]));
         $client = (self::$clients[$name] ?? null)?->get();
         if ($client === null) {
-            $client = new Client((string)$this->address, Options::fromArray($settings));
+            $client = new Client($this->address, Options::fromArray($settings));
             self::$clients[$name] = \WeakReference::create($client);
         }
         return $client;

@@ -19,7 +19,9 @@ final class Certificate
             ?: throw new \RuntimeException('no key');
         $request = openssl_csr_new(['commonName' => self::NAME], $key);
         $signed = $request instanceof \OpenSSLCertificateSigningRequest
-            ? openssl_csr_sign($request, null, $key, 2, ['digest_alg' => 'sha256']) : false;
+            // Of no authority, or Rust's TLS does not take it for a client's.
+            ? openssl_csr_sign($request, null, $key, 2, ['digest_alg' => 'sha256', 'x509_extensions' => 'usr_cert'])
+            : false;
         if ($signed === false) {
             throw new \RuntimeException('no certificate');
         }

@@ -55,6 +55,13 @@ final class Server
         return "tcp://$this->listen";
     }
 
+    /** Where it speaks TLS, if its flags say so. */
+    public function tls(): string
+    {
+        preg_match('~ listening on .*(tls://127\.0\.0\.1:\d+)~', $this->log(), $found);
+        return $found[1] ?? throw new \LogicException('it speaks no TLS');
+    }
+
     public function unix(): string
     {
         return "unix://$this->directory/socket";

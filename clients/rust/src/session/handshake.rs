@@ -10,7 +10,7 @@ use crate::clock::Moment;
 use crate::command::{
     Command, ConnId, Expire, GetInfo, Name, Resume, SessionId, SetTimeout, Token,
 };
-use crate::connection::Connection;
+use crate::connection::{Connection, turned_away};
 use crate::error::{ConnectionError, Error, Loss, NotHeld};
 use crate::hold::Hold;
 use crate::listing::Info;
@@ -32,7 +32,22 @@ pub(super) async fn join(
     id: &mut Option<SessionId>,
 ) -> Result<Joined, ConnectionError> {
     let options = &vital.options;
-    let connecting = Connection::connect_within(address, options.connect_deadline);
+    options.refusals.of(address)?;
+    let joined = join_now(vital, address, id).await;
+    if let Err(error) = &joined {
+        options.refusals.note(address, error);
+    }
+    joined
+}
+
+async fn join_now(
+    vital: &Vital,
+    address: &Address,
+    id: &mut Option<SessionId>,
+) -> Result<Joined, ConnectionError> {
+    let options = &vital.options;
+    let access = &options.servers.access;
+    let connecting = Connection::begin(address, access, options.connect_deadline);
     let mut talk = Talk {
         connection: connecting.await?,
         address,
@@ -153,9 +168,16 @@ impl Talk<'_> {
 
     async fn ask(&mut self, lines: &[Vec<u8>]) -> Result<Vec<Answer>, ConnectionError> {
         self.connection.send(&lines.concat()).await?;
-        let mut answers = Vec::with_capacity(lines.len());
+        let mut answers: Vec<Answer> = Vec::with_capacity(lines.len());
         for _ in lines {
-            answers.push(self.receive(false).await?);
+            match (self.receive(false).await, answers.last()) {
+                (Ok(answer), _) => answers.push(answer),
+                // A server that does not want the client answers once, and not each request.
+                (Err(ConnectionError::Closed { .. }), Some(last)) if last.code != 200 => {
+                    return Err(self.turned_away(last));
+                }
+                (Err(error), _) => return Err(error),
+            }
         }
         Ok(answers)
     }
@@ -172,10 +194,7 @@ impl Talk<'_> {
     }
 
     fn turned_away(&self, answer: &Answer) -> ConnectionError {
-        ConnectionError::TurnedAway {
-            address: self.address.clone(),
-            text: answer.text(),
-        }
+        turned_away(self.address, answer)
     }
 }
 

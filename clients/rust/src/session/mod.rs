@@ -55,7 +55,8 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// There is none within this time, or, with `first_failure`, all servers were tried once.
+    /// There is none within this time, or, with `first_failure`, all servers were tried once. So they were
+    /// if the last one does not let this user in, which would not change by another try.
     pub(crate) async fn ready(
         &self,
         within: Duration,
@@ -70,7 +71,10 @@ impl Session {
         let _wanted = Wanted::new(&self.vital);
         let is_over = |state: &State| match state {
             State::Up(_) | State::Ended => true,
-            State::Down { failures, .. } => first_failure && *failures > known,
+            State::Down { failures, error } => {
+                let is_stranger = matches!(error, Some(ConnectionError::Unauthorized { .. }));
+                (first_failure || is_stranger) && *failures > known
+            }
         };
         let found = timeout(within, states.wait_for(is_over)).await;
         let state = match found {

@@ -40,6 +40,8 @@ pub(super) struct Wire {
     incoming: Incoming,
     address: Address,
     unwritten: Vec<u8>,
+    /// The stream may hold some of what was written.
+    is_unflushed: bool,
     /// Not sent yet.
     queued: VecDeque<Asked>,
     /// Sent, and not answered as a whole.
@@ -67,6 +69,7 @@ impl Wire {
             incoming,
             address,
             unwritten: Vec::new(),
+            is_unflushed: false,
             queued: undone,
             sent: VecDeque::new(),
             deadline: Instant::now() + FAR,
@@ -92,7 +95,8 @@ impl Wire {
             if self.deadline < alarm.deadline() {
                 alarm.as_mut().reset(self.deadline);
             }
-            let is_unwritten = !self.unwritten.is_empty() && !self.is_leaving;
+            let is_unwritten = !self.unwritten.is_empty() || self.is_unflushed;
+            let is_unwritten = is_unwritten && !self.is_leaving;
             tokio::select! {
                 biased;
                 read = read_more(&mut self.read, &mut self.incoming, &self.address) => {
@@ -114,9 +118,11 @@ impl Wire {
                         next = inbox.try_recv().ok();
                     }
                 }
-                written = self.write.write(&self.unwritten), if is_unwritten => match written {
-                    Ok(0) => return Some(self.closed()),
-                    Ok(count) => drop(self.unwritten.drain(..count)),
+                written = write_some(&mut self.write, &self.unwritten), if is_unwritten => match written {
+                    Ok(count) => {
+                        self.unwritten.drain(..count);
+                        self.is_unflushed = count > 0;
+                    }
                     Err(error) => return Some(failed(&self.address, error)),
                 },
                 () = &mut alarm => {
@@ -246,5 +252,17 @@ impl Wire {
             address: self.address.clone(),
             after,
         }
+    }
+}
+
+/// Writes as much as goes; if there is nothing to write, has the stream send what it holds, and returns 0.
+/// Nothing is lost if this future is dropped.
+async fn write_some(write: &mut WriteHalf, bytes: &[u8]) -> std::io::Result<usize> {
+    if bytes.is_empty() {
+        return write.flush().await.map(|()| 0);
+    }
+    match write.write(bytes).await? {
+        0 => Err(std::io::ErrorKind::WriteZero.into()),
+        count => Ok(count),
     }
 }

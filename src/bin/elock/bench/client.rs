@@ -42,7 +42,7 @@ impl Place {
     ///
     /// The server is not there, or refuses it.
     pub async fn connect(&self, target: &Target) -> Result<Stream, Failure> {
-        let mut stream = Stream::connect(target).await.map_err(Failure::Connecting)?;
+        let mut stream = Stream::connect(target).await?;
         let greeting = format!("{GREETING}\n");
         stream
             .write_all(greeting.as_bytes())
@@ -101,7 +101,7 @@ impl Place {
         let mut begin = 0;
         self.course.until_begun().await;
         while !self.course.is_stopping() {
-            let mut stream = Stream::connect(target).await.map_err(Failure::Connecting)?;
+            let mut stream = Stream::connect(target).await?;
             let mut replies = Replies::default();
             let mut sent = 0;
             while sent < CHURN_REQUESTS {

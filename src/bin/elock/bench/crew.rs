@@ -65,7 +65,7 @@ pub fn start(
     tell: &UnboundedSender<Told>,
 ) -> Result<Vec<JoinHandle<()>>, Failure> {
     let start = |lane| {
-        let runtime = Builder::new_current_thread().enable_io().build()?;
+        let runtime = Builder::new_current_thread().enable_all().build()?;
         let (plan, course, tell) = (Arc::clone(plan), Arc::clone(course), tell.clone());
         std::thread::Builder::new()
             .name(format!("clients-{lane}"))

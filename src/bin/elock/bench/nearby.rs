@@ -5,15 +5,25 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket};
 use std::path::PathBuf;
 
-use elock_client::{Address, Servers};
+use elock_client::{Address, Connection, DEFAULT_DEADLINE, Error, Servers};
 
 use super::failure::Failure;
 
+/// Where the server is, and how it lets clients in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// Where.
+    pub place: Place,
+    servers: Servers,
+}
+
 /// Where the server is: an address, and no name that could mean another one later.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Target {
+pub enum Place {
     /// TCP.
     Tcp(SocketAddr),
+    /// TLS: a name, as the server's certificate is for it.
+    Tls(String),
     /// A unix socket.
     Unix(PathBuf),
 }
@@ -39,9 +49,13 @@ pub fn find(servers: &Servers, may_be_far: bool) -> Result<Vec<Target>, Failure>
         let many = "several servers are named, and one is measured: choose it with --server";
         return Err(Failure::Usage(many.to_owned()));
     };
+    let at = |place| Target {
+        place,
+        servers: servers.clone(),
+    };
     let name = match address {
-        Address::Unix(path) => return Ok(vec![Target::Unix(path.clone())]),
-        Address::Tcp(name) => name,
+        Address::Unix(path) => return Ok(vec![at(Place::Unix(path.clone()))]),
+        Address::Tcp(name) | Address::Tls(name) => name,
     };
     let found: Vec<SocketAddr> = name
         .to_socket_addrs()
@@ -56,7 +70,8 @@ pub fn find(servers: &Servers, may_be_far: bool) -> Result<Vec<Target>, Failure>
             address: far.ip(),
         })),
         _ if found.is_empty() => Err(Failure::Connecting(io::ErrorKind::NotFound.into())),
-        _ => Ok(found.into_iter().map(Target::Tcp).collect()),
+        _ if matches!(address, Address::Tls(_)) => Ok(vec![at(Place::Tls(name.clone()))]),
+        _ => Ok(found.into_iter().map(|one| at(Place::Tcp(one))).collect()),
     }
 }
 
@@ -78,20 +93,33 @@ fn is_of_this_machine(address: IpAddr) -> bool {
     source.is_ok_and(|source| source.ip().to_canonical() == address)
 }
 
-impl From<&Target> for Address {
-    fn from(target: &Target) -> Self {
-        match target {
-            Target::Tcp(address) => Self::Tcp(address.to_string()),
-            Target::Unix(path) => Self::Unix(path.clone()),
-        }
+impl Target {
+    /// A connection that is let in.
+    ///
+    /// # Errors
+    ///
+    /// There is none.
+    pub async fn connect(&self) -> Result<Connection, Error> {
+        let address = match &self.place {
+            Place::Tcp(address) => Address::Tcp(address.to_string()),
+            Place::Tls(name) => Address::Tls(name.clone()),
+            Place::Unix(path) => Address::Unix(path.clone()),
+        };
+        Connection::to(&self.servers, &address, DEFAULT_DEADLINE).await
+    }
+
+    /// Whether there is more to do on a connection than to make it.
+    pub fn is_guarded(&self) -> bool {
+        matches!(self.place, Place::Tls(_)) || self.servers.has_password()
     }
 }
 
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Tcp(address) => write!(f, "{address}"),
-            Self::Unix(path) => {
+        match &self.place {
+            Place::Tcp(address) => write!(f, "{address}"),
+            Place::Tls(name) => write!(f, "elocks://{name}"),
+            Place::Unix(path) => {
                 let path = path.display().to_string();
                 write!(f, "unix:{}", path.escape_debug())
             }

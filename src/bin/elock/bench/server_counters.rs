@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use elock_client::command::{GetInfo, Lock, Mode, SetTimeout};
 use elock_client::listing::Info;
-use elock_client::{Address, Connection, Error};
+use elock_client::{Connection, Error};
 
 use super::crew::Plan;
 use super::failure::Failure;
@@ -35,7 +35,7 @@ pub async fn first_to_answer(targets: Vec<Target>) -> Result<(Target, Option<Inf
 ///
 /// It is not there.
 pub async fn ask(target: &Target) -> Result<Option<Info>, Error> {
-    let mut connection = Connection::connect(&Address::from(target)).await?;
+    let mut connection = target.connect().await?;
     info(&mut connection).await
 }
 
@@ -61,8 +61,7 @@ impl Holder {
         if plan.workload != Workload::Mixed {
             return Ok(None);
         }
-        let address = Address::from(&plan.target);
-        let mut connection = Connection::connect(&address).await.map_err(Error::from)?;
+        let mut connection = plan.target.connect().await?;
         let grace = Duration::ZERO;
         connection.call(&SetTimeout { grace }).await?;
         let lock = Lock {

@@ -1,21 +1,25 @@
-//! A connection's bytes, by TCP or by a unix socket.
+//! A connection's bytes, however they come.
 
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use elock_client::{ReadHalf, WriteHalf};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
-use super::nearby::Target;
+use super::failure::Failure;
+use super::nearby::{Place, Target};
 
-/// Either of them.
-#[derive(Debug)]
+/// One of them.
 pub enum Stream {
     /// TCP.
     Tcp(TcpStream),
     /// A unix socket.
     Unix(UnixStream),
+    /// One that was let in, perhaps by TLS.
+    LetIn(ReadHalf, WriteHalf),
 }
 
 impl Stream {
@@ -24,15 +28,18 @@ impl Stream {
     /// # Errors
     ///
     /// Nobody listens there, or the system lacks something.
-    pub async fn connect(target: &Target) -> io::Result<Self> {
-        match target {
-            Target::Tcp(address) => {
-                let stream = TcpStream::connect(address).await?;
-                stream.set_nodelay(true)?;
-                Ok(Self::Tcp(stream))
+    pub async fn connect(target: &Target) -> Result<Self, Failure> {
+        let connected = match &target.place {
+            Place::Tcp(address) if !target.is_guarded() => by_tcp(address).await.map(Self::Tcp),
+            Place::Unix(path) if !target.is_guarded() => {
+                UnixStream::connect(path).await.map(Self::Unix)
             }
-            Target::Unix(path) => UnixStream::connect(path).await.map(Self::Unix),
-        }
+            _ => {
+                let (read, write) = target.connect().await?.into_halves();
+                return Ok(Self::LetIn(read, write));
+            }
+        };
+        connected.map_err(Failure::Connecting)
     }
 
     /// Reads what is there.
@@ -44,6 +51,7 @@ impl Stream {
         match self {
             Self::Tcp(stream) => Pin::new(stream).poll_read(cx, to),
             Self::Unix(stream) => Pin::new(stream).poll_read(cx, to),
+            Self::LetIn(stream, _) => Pin::new(stream).poll_read(cx, to),
         }
     }
 
@@ -55,11 +63,19 @@ impl Stream {
     /// The connection broke.
     pub async fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
         async fn write(mut stream: impl AsyncWrite + Unpin, bytes: &[u8]) -> io::Result<()> {
-            stream.write_all(bytes).await
+            stream.write_all(bytes).await?;
+            stream.flush().await
         }
         match self {
             Self::Tcp(stream) => write(stream, bytes).await,
             Self::Unix(stream) => write(stream, bytes).await,
+            Self::LetIn(_, stream) => write(stream, bytes).await,
         }
     }
+}
+
+async fn by_tcp(address: &SocketAddr) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect(address).await?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
 }

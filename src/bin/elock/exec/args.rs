@@ -38,7 +38,7 @@ Exit codes:
 The command finds:
   ELOCK_KEY     the key; of several, all in the order given, with spaces between
   ELOCK_TOKEN   the fencing token of each: every later grant has a larger one
-  ELOCK_SERVER  the server, so that elock finds it from within the command
+  ELOCK_SERVER  the server, and the like, so that elock finds it from within the command
 
 When the lock is lost, or elock is killed, or stands still for so long that others may have the lock, \
 then the command and all of its process group are ended, before another can have the lock. What has \

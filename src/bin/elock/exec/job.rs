@@ -32,8 +32,8 @@ pub struct Environment {
     pub keys: Vec<Vec<u8>>,
     /// `ELOCK_TOKEN`
     pub tokens: Vec<u64>,
-    /// `ELOCK_SERVER`, by which an `elock` in the command finds the same server.
-    pub server: String,
+    /// `ELOCK_SERVER` and others, by which an `elock` in the command finds the same server.
+    pub server: Vec<(&'static str, OsString)>,
 }
 
 impl Job {
@@ -55,7 +55,7 @@ impl Job {
                 OsStr::from_bytes(&environment.keys.join(&b' ')),
             )
             .env("ELOCK_TOKEN", tokens.join(" "))
-            .env("ELOCK_SERVER", &environment.server)
+            .envs(environment.server.iter().cloned())
             .process_group(0)
             .spawn()?;
         let group = i32::try_from(stage.id()).ok().and_then(Pid::from_raw);

@@ -55,7 +55,7 @@ pub fn run(args: LockArgs, server: &ServerArgs) -> ExitCode {
             return ExitCode::from(exit::UNAVAILABLE);
         }
     };
-    let code = runtime.block_on(wrapper::run(&args, mode, &server.server));
+    let code = runtime.block_on(wrapper::run(&args, mode, server));
     // A name that is still being looked up holds nobody back.
     runtime.shutdown_background();
     code

@@ -20,13 +20,14 @@ use super::signals::Signals;
 use super::stage::Entry;
 use super::terminal::Terminal;
 use super::watch::{Ended, Watch, deadlines};
+use crate::server::ServerArgs;
 
 /// How long the server has at the end to hear that the lock is free; then it learns that from the end
 /// of the connection.
 const GOODBYE: Duration = Duration::from_secs(2);
 
 /// Runs the command under the lock, and is the exit code.
-pub async fn run(args: &LockArgs, mode: Mode, servers: &Servers) -> ExitCode {
+pub async fn run(args: &LockArgs, mode: Mode, servers: &ServerArgs) -> ExitCode {
     let code = match take_and_run(args, mode, servers).await {
         Ok(code) => code,
         Err(why) => why.told(args),
@@ -34,7 +35,7 @@ pub async fn run(args: &LockArgs, mode: Mode, servers: &Servers) -> ExitCode {
     ExitCode::from(code)
 }
 
-async fn take_and_run(args: &LockArgs, mode: Mode, servers: &Servers) -> Result<u8, NotRun> {
+async fn take_and_run(args: &LockArgs, mode: Mode, servers: &ServerArgs) -> Result<u8, NotRun> {
     let mut signals = Signals::catch_ending().map_err(NotRun::System)?;
     let request = Request {
         keys: args
@@ -49,11 +50,11 @@ async fn take_and_run(args: &LockArgs, mode: Mode, servers: &Servers) -> Result<
         margin: args.ending().margin,
         name: args.name(),
     };
-    let (client, guard) = take(&request, servers, &mut signals).await?;
+    let (client, guard) = take(&request, &servers.server, &mut signals).await?;
     let environment = Environment {
         keys: guard.keys().to_vec(),
         tokens: guard.tokens(),
-        server: servers.to_string(),
+        server: servers.variables.clone(),
     };
     match watched(args, &environment, &guard, signals).await {
         Ok(ended) => Ok(end(args, ended, client, guard).await),

@@ -50,7 +50,7 @@ async fn connect_within(
 ) -> Result<(Connection, Address), Failure> {
     let mut errors = Vec::new();
     for address in servers.addresses() {
-        match connect_to(address, deadline).await {
+        match connect_to(servers, address, deadline).await {
             Ok(connection) => return Ok((connection, address.clone())),
             Err(error) => errors.push((address, error)),
         }
@@ -72,9 +72,13 @@ async fn connect_within(
 }
 
 /// A server that is full or stops accepts connections, too, and so does one that hangs.
-async fn connect_to(address: &Address, deadline: Duration) -> Result<Connection, Error> {
+async fn connect_to(
+    servers: &Servers,
+    address: &Address,
+    deadline: Duration,
+) -> Result<Connection, Error> {
     let connecting = async {
-        let mut connection = Connection::connect_within(address, deadline).await?;
+        let mut connection = Connection::to(servers, address, deadline).await?;
         connection.call(&Echo::default()).await?;
         Ok(connection)
     };

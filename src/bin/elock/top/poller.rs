@@ -68,7 +68,7 @@ impl Poller {
                     let reader = Reader::new(address, number);
                     self.ask(connection, reader, &mut lost_at).await
                 }
-                Err(error) => error.into(),
+                Err(error) => error,
             };
             let since = *lost_at.get_or_insert_with(Instant::now);
             // A server that does not answer is there, and the question stays open.
@@ -84,10 +84,10 @@ impl Poller {
     }
 
     /// To the first server that accepts. If none does, the error is that of the last.
-    async fn connect(&self) -> Result<(Connection, String), ConnectionError> {
-        let mut outcome = Err(ConnectionError::ClientClosed);
+    async fn connect(&self) -> Result<(Connection, String), Error> {
+        let mut outcome = Err(ConnectionError::ClientClosed.into());
         for address in self.servers.addresses() {
-            outcome = Connection::connect_within(address, DEADLINE)
+            outcome = Connection::to(&self.servers, address, DEADLINE)
                 .await
                 .map(|connection| (connection, address.to_string()));
             if outcome.is_ok() {

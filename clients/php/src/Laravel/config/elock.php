@@ -30,7 +30,17 @@ return [
     // "encoded", or "sha1" for the keys of the public eLock client.
     'keys' => env('ELOCK_KEYS', 'encoded'),
 
-    // PHP's context options for tls://, such as "cafile".
+    // Who comes, where the server asks for that; without a user, it is the password that the server has for all.
+    'user' => env('ELOCK_USER'),
+    'password' => env('ELOCK_PASSWORD'),
+
+    // For tls://: the file of those whom servers' certificates must be signed by, if not by one that the system trusts;
+    // and a certificate of the application's own, with its key, for a server that asks for one.
+    'ca' => env('ELOCK_CA'),
+    'cert' => env('ELOCK_CLIENT_CERT'),
+    'key' => env('ELOCK_CLIENT_KEY'),
+
+    // More of PHP's context options for tls://, such as "peer_name".
     'tls' => [],
 
 ];
