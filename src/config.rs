@@ -43,6 +43,17 @@ pub struct Config {
     )]
     pub listen: Vec<Address>,
 
+    /// Where HTTP tells operators how the server is: HOST:PORT or unix:PATH, such as 127.0.0.1:11480;
+    /// repeat it for more than one (default: nowhere)
+    #[cfg(feature = "admin")]
+    #[arg(
+        long,
+        env = "ELOCK_ADMIN",
+        value_name = "ADDRESS",
+        value_delimiter = ','
+    )]
+    pub admin: Vec<Address>,
+
     /// Answer as another server where the two differ and code may rely on it
     #[arg(
         long,
@@ -303,6 +314,16 @@ impl Config {
             0 => std::thread::available_parallelism().map_or(1, |cores| cores.get().div_ceil(2)),
             threads => threads.into(),
         }
+    }
+
+    /// How many connections of HTTP there may be at one time.
+    #[cfg(feature = "fd-limit")]
+    pub(crate) fn admin_connections(&self) -> usize {
+        #[cfg(feature = "admin")]
+        if !self.admin.is_empty() {
+            return crate::admin::SEATS;
+        }
+        0
     }
 
     /// The grace period of a new session.

@@ -19,6 +19,8 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs, unreachable_pub)]
 
+#[cfg(feature = "admin")]
+mod admin;
 pub mod check;
 pub mod config;
 mod environment;

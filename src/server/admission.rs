@@ -16,6 +16,7 @@ use super::listener::{Listener, Socket};
 #[cfg(feature = "fd-limit")]
 use super::open_files;
 use super::transport::{self, Transport};
+use crate::config::Config;
 use crate::model::Peer;
 use crate::protocol::Reply;
 
@@ -37,11 +38,15 @@ pub(super) struct Places {
 }
 
 impl Places {
-    /// Places for `wanted` connections; if this process may not have that many open, for fewer, and
+    /// Places for as many connections as the settings say; if this process may not have that many open, for fewer, and
     /// the log says so.
-    pub(super) fn new(wanted: usize) -> Self {
+    pub(super) fn new(config: &Config) -> Self {
+        let wanted = config.max_connections as usize;
         #[cfg(feature = "fd-limit")]
-        if let Some(limit) = open_files::raise_for(wanted.saturating_add(REFUSALS_AT_ONCE)) {
+        if let Some(limit) = open_files::raise_for(
+            wanted.saturating_add(REFUSALS_AT_ONCE),
+            config.admin_connections(),
+        ) {
             let (connections, refusals) = share(limit.room, wanted);
             if connections < wanted {
                 let files = limit.files;

@@ -9,6 +9,8 @@ mod connection;
 mod control;
 mod entropy;
 mod expiry;
+#[cfg(feature = "admin")]
+mod handle;
 mod handover_spin;
 #[cfg(test)]
 mod harness;
@@ -35,7 +37,13 @@ use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use tracing::{info, warn};
 
 pub use control::Control;
+#[cfg(feature = "admin")]
+pub(crate) use handle::ServerHandle;
+#[cfg(feature = "admin")]
+pub use listener::bind_admin;
 pub use listener::{AddressUnavailable, BindError, Listener, bind};
+#[cfg(feature = "admin")]
+pub(crate) use listener::{Socket, addresses};
 
 use crate::config::Config;
 use crate::model::NotStored;
@@ -88,7 +96,7 @@ impl Shared {
             entropy,
             handover_spin: HandoverSpin::default(),
             throttles: Throttles::default(),
-            places: Places::new(config.max_connections as usize),
+            places: Places::new(&config),
             debugs: Arc::new(Semaphore::new(DEBUGS_AT_ONCE)),
             searches: Arc::new(Semaphore::new(SEARCHES_AT_ONCE)),
             start: Instant::now(),
@@ -149,6 +157,10 @@ pub async fn run(
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), RunError> {
     let shutdown_time = config.shutdown_time();
+    #[cfg(feature = "admin")]
+    let (for_admin, listeners) = listeners.into_iter().partition(Listener::is_for_admin);
+    #[cfg(feature = "admin")]
+    let admin = crate::admin::start(for_admin, &config)?;
     let clock = Clock::default();
     let (table, graces, writer) = start::start(&config, &clock)?;
     let shared = Arc::new(Shared::new(config, table, clock)?);
@@ -170,16 +182,17 @@ pub async fn run(
             stop.clone(),
         ));
     }
-    let addresses = listeners
-        .iter()
-        .map(|listener| listener.address().to_string());
-    let addresses = addresses.collect::<Vec<_>>().join(", ");
     info!(
-        "elockd {} listening on {addresses}",
-        env!("CARGO_PKG_VERSION")
+        "elockd {} listening on {}",
+        env!("CARGO_PKG_VERSION"),
+        listener::addresses(&listeners)
     );
     for listener in listeners {
         tasks.spawn(admission::serve(listener, Arc::clone(&shared)));
+    }
+    #[cfg(feature = "admin")]
+    if let Some(admin) = &admin {
+        admin.serves(ServerHandle::new(&shared));
     }
     shutdown.await;
     let (sessions, connections) = shared.table.session_counts();
@@ -196,6 +209,10 @@ pub async fn run(
         warn!("stopped after {ms} ms with {busy} connections still busy");
     }
     shared.throttles.report_rest();
+    #[cfg(feature = "admin")]
+    if let Some(admin) = admin {
+        admin.end(deadline).await;
+    }
     match writer {
         Some(writer) => Ok(finish(writer, deadline.max(Instant::now() + LAST_COMMIT)).await?),
         None => Ok(()),
