@@ -3,16 +3,23 @@
 use std::sync::Arc;
 
 use super::Shared;
+use super::readiness::{self, NotReady};
 
-/// A running server, as far as the admin listener may see it and act on it. Clones reach the same one.
+/// A running server, as far as operators may see it and act on it. Clones reach the same one. All
+/// questions may be asked from any thread.
 #[derive(Debug, Clone)]
 pub(crate) struct ServerHandle {
-    _shared: Arc<Shared>,
+    shared: Arc<Shared>,
 }
 
 impl ServerHandle {
     pub(super) fn new(shared: &Arc<Shared>) -> Self {
-        let _shared = Arc::clone(shared);
-        Self { _shared }
+        let shared = Arc::clone(shared);
+        Self { shared }
+    }
+
+    /// All reasons why the server is not ready for more clients; none if it is.
+    pub(crate) fn not_ready(&self) -> Vec<NotReady> {
+        readiness::reasons(&self.shared)
     }
 }

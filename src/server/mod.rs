@@ -18,6 +18,8 @@ mod listener;
 mod log_lines;
 #[cfg(feature = "fd-limit")]
 mod open_files;
+#[cfg(feature = "admin")]
+mod readiness;
 mod reload;
 mod session_guard;
 mod socket_file;
@@ -44,6 +46,8 @@ pub use listener::bind_admin;
 pub use listener::{AddressUnavailable, BindError, Listener, bind};
 #[cfg(feature = "admin")]
 pub(crate) use listener::{Socket, addresses};
+#[cfg(feature = "admin")]
+pub(crate) use readiness::NotReady;
 
 use crate::config::Config;
 use crate::model::NotStored;
