@@ -6,7 +6,7 @@ use axum::http::StatusCode;
 use axum::middleware::from_fn_with_state;
 use axum::routing::get;
 
-use super::{Admin, guard, health};
+use super::{Admin, guard, health, metrics};
 
 /// The longest body of a request, in bytes.
 const MAX_BODY: usize = 16 * 1024;
@@ -31,7 +31,9 @@ fn open() -> Router<Admin> {
 
 /// What shows something. Here is also what is nowhere, so that a stranger does not learn what is.
 fn reading() -> Router<Admin> {
-    Router::new().fallback(async || (StatusCode::NOT_FOUND, "no such page\n"))
+    Router::new()
+        .route("/metrics", get(metrics::metrics))
+        .fallback(async || (StatusCode::NOT_FOUND, "no such page\n"))
 }
 
 /// What changes something.

@@ -9,6 +9,7 @@ mod connection;
 mod control;
 mod entropy;
 mod expiry;
+mod figures;
 #[cfg(feature = "admin")]
 mod handle;
 mod handover_spin;
@@ -20,6 +21,7 @@ mod log_lines;
 mod open_files;
 #[cfg(feature = "admin")]
 mod readiness;
+mod refusal_counts;
 mod reload;
 mod session_guard;
 mod socket_file;
@@ -57,6 +59,7 @@ use admission::Places;
 use clock::Clock;
 use entropy::Entropy;
 use handover_spin::HandoverSpin;
+use refusal_counts::RefusalCounts;
 use throttle::Throttles;
 
 /// The time that the store has for its last commit when the time of a stop is over.
@@ -77,6 +80,7 @@ struct Shared {
     entropy: Entropy,
     handover_spin: HandoverSpin,
     throttles: Throttles,
+    refusals: RefusalCounts,
     places: Places,
     debugs: Arc<Semaphore>,
     searches: Arc<Semaphore>,
@@ -100,6 +104,7 @@ impl Shared {
             entropy,
             handover_spin: HandoverSpin::default(),
             throttles: Throttles::default(),
+            refusals: RefusalCounts::default(),
             places: Places::new(&config),
             debugs: Arc::new(Semaphore::new(DEBUGS_AT_ONCE)),
             searches: Arc::new(Semaphore::new(SEARCHES_AT_ONCE)),

@@ -14,6 +14,7 @@ use crate::model::{
 use crate::protocol::{
     AskedMode, BadRequest, KeysAsked, KnownState, Owned, Reply, Request, StateReply, Stats,
 };
+use crate::server::figures;
 use crate::server::log_lines;
 use crate::server::session_guard::{SLICE, give_way, unlock_all};
 use crate::server::transport::Transport;
@@ -106,7 +107,7 @@ impl<S: Transport> Connection<S> {
                 self.shared.table.set_name(&self.session, Key::new(name));
                 return self.free(&Reply::Done);
             }
-            Request::Info => return self.free(&Reply::Info(self.info())),
+            Request::Info => return self.free(&Reply::Info(figures::info(&self.shared))),
             Request::Locks { which, after } => {
                 return ControlFlow::Break(Pause::Locks { which, after });
             }
@@ -217,21 +218,14 @@ impl<S: Transport> Connection<S> {
 
     /// Answers a request that got no lock; by `unavailable`, if others hold it.
     pub(super) fn refuse_lock(&mut self, refused: Locked, unavailable: Reply<'_>) {
-        let counters = self.shared.table.counters();
         let reply = match refused {
-            Locked::Deadlock(circle) => {
-                counters.deadlocks.add(1);
-                Reply::Deadlock(circle)
-            }
+            Locked::Deadlock(circle) => Reply::Deadlock(circle),
             Locked::Full(limit) => {
                 log_lines::limit_reached(&self.shared, self.session.number(), limit);
                 Reply::Full(limit)
             }
             Locked::Stopping => Reply::ShuttingDown,
-            _ => {
-                counters.refusals.add(1);
-                unavailable
-            }
+            _ => unavailable,
         };
         self.reply(&reply);
     }
