@@ -63,6 +63,7 @@ impl ServeError {
     fn exit_code(&self) -> ExitCode {
         match self {
             Self::Bind(error) if error.is_bad_setting() => ExitCode::from(2),
+            Self::Run(error) if error.is_bad_setting() => ExitCode::from(2),
             #[cfg(feature = "store")]
             Self::Run(server::RunError::Store(error)) if error.is_final() => ExitCode::from(3),
             _ => ExitCode::FAILURE,

@@ -113,6 +113,8 @@ pub(super) fn info(shared: &Shared) -> Info {
         ("grace_ends", grace_ends),
         ("resumes", resumes),
         ("take_overs", take_overs),
+        ("wrong_passwords", refusals(Refusal::WrongPassword)),
+        ("not_allowed", refusals(Refusal::NotAllowed)),
         ("commits", commits),
         ("store_bytes", store_bytes),
     ];

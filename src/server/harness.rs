@@ -11,6 +11,7 @@ use tokio::task::JoinHandle;
 use super::Shared;
 use super::clock::Clock;
 use super::connection::serve;
+use super::desk::Desk;
 use super::expiry::end_leases;
 use crate::config::Config;
 use crate::model::Peer;
@@ -55,7 +56,8 @@ impl Server {
 
     fn start_on(config: Config, table: LockTable) -> Self {
         let clock = Clock::default();
-        let shared = Arc::new(Shared::new(config, table, clock).expect("randomness"));
+        let desk = Desk::of(&config).expect("good files");
+        let shared = Arc::new(Shared::new(config, table, clock, desk).expect("randomness"));
         let leases = tokio::spawn(end_leases(Arc::clone(&shared), shared.stop.clone()));
         let tasks = RefCell::new(vec![leases]);
         Self { shared, tasks }
@@ -69,7 +71,9 @@ impl Server {
     pub(super) fn connect_by(&self, pipe_bytes: usize) -> Client {
         let (ours, theirs) = tokio::io::duplex(pipe_bytes);
         let shared = Arc::clone(&self.shared);
-        let task = tokio::spawn(serve(ours, Peer::Unix(None), shared, ()));
+        let peer = Peer::Unix(None);
+        let user = shared.desk.at_the_door(peer);
+        let task = tokio::spawn(serve(ours, (peer, user), shared, ()));
         self.tasks.borrow_mut().push(task);
         let (answers, requests) = split(theirs);
         Client {

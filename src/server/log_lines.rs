@@ -1,7 +1,7 @@
 //! What the log says of locks that were taken from a session, and of what else an operator asks for
 //! afterwards. A crowd of such lines is [counted](super::throttle) instead.
 
-use tracing::info;
+use tracing::{info, warn};
 
 use super::Shared;
 use crate::model::{Holder, Key, Limit, SessionNumber, Visible};
@@ -71,6 +71,21 @@ pub(super) fn limit_reached(shared: &Shared, session: SessionNumber, limit: Limi
         let (peer, setting) = (peer(shared, session), limit.flag());
         let session = named(shared, session);
         info!(%session, peer, setting, "a limit is reached: {limit}");
+    }
+}
+
+/// Somebody is not let in. A name that no user has is not shown, as it may be a password in the wrong
+/// place.
+pub(super) fn wrong_password(shared: &Shared, session: SessionNumber, name: Option<&[u8]>) {
+    if shared.throttles.wrong_passwords.passes(shared.clock.now()) {
+        let peer = peer(shared, session);
+        let known = name.filter(|name| shared.desk.user_by_name(name).is_some());
+        let user = match (name, known) {
+            (None, _) => "none named".to_owned(),
+            (_, Some(name)) => Visible(name).to_string(),
+            (Some(_), None) => "unknown".to_owned(),
+        };
+        warn!(%session, peer, user, "a wrong name or password");
     }
 }
 

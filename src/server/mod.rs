@@ -7,6 +7,7 @@ mod admission;
 mod clock;
 mod connection;
 mod control;
+mod desk;
 mod entropy;
 mod expiry;
 mod figures;
@@ -19,6 +20,8 @@ mod listener;
 mod log_lines;
 #[cfg(feature = "fd-limit")]
 mod open_files;
+#[cfg(feature = "auth")]
+mod passwords;
 #[cfg(feature = "admin")]
 mod readiness;
 mod refusal_counts;
@@ -51,12 +54,16 @@ pub(crate) use listener::{Socket, addresses};
 #[cfg(feature = "admin")]
 pub(crate) use readiness::NotReady;
 
+#[cfg(feature = "auth")]
+use crate::access::FileError;
+use crate::access::{OpenDoor, Way, refuse_open_doors};
 use crate::config::Config;
 use crate::model::NotStored;
 use crate::store::Writer;
 use crate::table::LockTable;
 use admission::Places;
 use clock::Clock;
+use desk::Desk;
 use entropy::Entropy;
 use handover_spin::HandoverSpin;
 use refusal_counts::RefusalCounts;
@@ -78,6 +85,7 @@ struct Shared {
     clock: Clock,
     config: Config,
     entropy: Entropy,
+    desk: Desk,
     handover_spin: HandoverSpin,
     throttles: Throttles,
     refusals: RefusalCounts,
@@ -95,13 +103,14 @@ struct Shared {
 }
 
 impl Shared {
-    fn new(config: Config, table: LockTable, clock: Clock) -> io::Result<Self> {
+    fn new(config: Config, table: LockTable, clock: Clock, desk: Desk) -> io::Result<Self> {
         let entropy = Entropy::open()?;
         Ok(Self {
             table,
             clock,
             instance: entropy.secret()?.0,
             entropy,
+            desk,
             handover_spin: HandoverSpin::default(),
             throttles: Throttles::default(),
             refusals: RefusalCounts::default(),
@@ -137,6 +146,13 @@ pub enum RunError {
     /// The system gives no random numbers, threads or the like.
     #[error("cannot start: {0}")]
     System(#[from] io::Error),
+    /// The files of users are no good.
+    #[cfg(feature = "auth")]
+    #[error(transparent)]
+    Users(#[from] FileError),
+    /// Whoever can reach an address would get in.
+    #[error(transparent)]
+    OpenDoor(#[from] OpenDoor),
     /// The store cannot be used.
     #[cfg(feature = "store")]
     #[error(transparent)]
@@ -144,6 +160,18 @@ pub enum RunError {
     /// The last changes are not on disk. No client was told that they are.
     #[error("the last changes could not be stored: {0}")]
     NotStored(#[from] NotStored),
+}
+
+impl RunError {
+    /// True if a setting, or what it names, has to be changed, so that trying again does not help.
+    pub fn is_bad_setting(&self) -> bool {
+        match self {
+            #[cfg(feature = "auth")]
+            Self::Users(_) => true,
+            Self::OpenDoor(_) => true,
+            _ => false,
+        }
+    }
 }
 
 /// Serves on `listeners` until `shutdown` is ready, does meanwhile what `control` says, and then stops: no connection is accepted any
@@ -168,11 +196,17 @@ pub async fn run(
     let shutdown_time = config.shutdown_time();
     #[cfg(feature = "admin")]
     let (for_admin, listeners) = listeners.into_iter().partition(Listener::is_for_admin);
+    let clock = Clock::default();
+    let desk = Desk::of(&config)?;
+    let ways = listeners.iter().map(|listener| Way {
+        address: listener.address(),
+        asks_for_certificate: false,
+    });
+    refuse_open_doors(ways, desk.asks(), config.allow_anonymous)?;
     #[cfg(feature = "admin")]
     let admin = crate::admin::start(for_admin, &config)?;
-    let clock = Clock::default();
     let (table, graces, writer) = start::start(&config, &clock)?;
-    let shared = Arc::new(Shared::new(config, table, clock)?);
+    let shared = Arc::new(Shared::new(config, table, clock, desk)?);
     let stop_at_end = StopAtEnd(Arc::clone(&shared));
     let (tasks, stop) = (&shared.tasks, &shared.stop);
     tasks.spawn(expiry::end_leases(Arc::clone(&shared), stop.clone()));
@@ -182,7 +216,11 @@ pub async fn run(
         let report = || timed.throttles.report(timed.clock.now());
         clock::keep_time(&timed.clock, report).await;
     }));
-    tasks.spawn(reload::whenever_asked(control, stop.clone()));
+    tasks.spawn(reload::whenever_asked(
+        Arc::clone(&shared),
+        control,
+        stop.clone(),
+    ));
     tasks.spawn(handover_spin::keep_awake(Arc::clone(&shared), stop.clone()));
     for grace in graces {
         tasks.spawn(expiry::end_grace_period(

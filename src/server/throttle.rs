@@ -32,6 +32,7 @@ pub(super) struct Throttles {
     pub(super) breaks: Throttle,
     pub(super) limits: Throttle,
     pub(super) refusals: Throttle,
+    pub(super) wrong_passwords: Throttle,
 }
 
 impl Default for Throttles {
@@ -43,6 +44,7 @@ impl Default for Throttles {
             breaks: Throttle::new("owners' locks were broken"),
             limits: Throttle::new("requests reached a limit"),
             refusals: Throttle::new("connections were refused"),
+            wrong_passwords: Throttle::new("names or passwords were wrong"),
         }
     }
 }
@@ -60,7 +62,7 @@ impl Throttles {
             .for_each(|throttle| throttle.report_rest());
     }
 
-    fn all(&self) -> [&Throttle; 6] {
+    fn all(&self) -> [&Throttle; 7] {
         let Self {
             lease_ends,
             session_ends,
@@ -68,8 +70,17 @@ impl Throttles {
             breaks,
             limits,
             refusals,
+            wrong_passwords,
         } = self;
-        [lease_ends, session_ends, resumes, breaks, limits, refusals]
+        [
+            lease_ends,
+            session_ends,
+            resumes,
+            breaks,
+            limits,
+            refusals,
+            wrong_passwords,
+        ]
     }
 }
 

@@ -72,9 +72,11 @@ impl<S: Transport> Connection<S> {
                 return Ok(());
             }
         };
+        let user = self.user.clone();
         let find = move |shared: &Shared| {
+            let may_see = |key: &[u8]| user.as_ref().is_some_and(|user| user.allows(key));
             let table = &shared.table;
-            table.keys_after(&prefix, after.as_deref(), PAGE + 1)
+            table.keys_after(&prefix, after.as_deref(), PAGE + 1, may_see)
         };
         let Some(mut keys) = self.searched(find).await? else {
             return Ok(());
@@ -103,8 +105,11 @@ impl<S: Transport> Connection<S> {
         put_end(&mut self.output);
     }
 
-    /// The key's line, if it is held.
+    /// The key's line, if it is held and there for the user.
     fn put_lock(&mut self, key: &[u8]) {
+        if !self.may_see(key) {
+            return;
+        }
         let unix = SystemTime::now().duration_since(UNIX_EPOCH);
         let now = (self.shared.clock.now(), unix.unwrap_or_default());
         if let Some(entry) = self.shared.table.lock_entry(key, SHOWN, now) {
@@ -138,8 +143,14 @@ impl<S: Transport> Connection<S> {
         .await
     }
 
+    /// The session, if it is there for the user.
     fn session_entry(&self, number: SessionNumber) -> Option<SessionEntry> {
         let (view, waiter) = self.shared.table.session_view(number)?;
+        if !self.may_see_session_of(view.user.as_ref()) {
+            return None;
+        }
+        // A reload may have narrowed what the user may see since the wait began.
+        let waiter = waiter.filter(|waiter| self.may_see(waiter.key().as_bytes()));
         let now = self.shared.clock.now();
         Some(SessionEntry {
             idle: view.active.map(|active| self.shared.clock.since(active)),
