@@ -24,10 +24,11 @@ use crate::model::Limits;
 pub const PORT: u16 = 11400;
 
 const AFTER_HELP: &str = "\
-By default only this machine can connect, because there is no password: whoever can connect can
-take and watch every lock. To serve a trusted network, name the address to listen on, for example
-  elockd --listen 0.0.0.0:11400
-  elockd --listen 10.0.0.5:11400 --listen unix:/run/elockd/elockd.sock
+By default only this machine can connect, and whoever can connect can take and watch every lock. To
+serve others, name the address to listen on, and who may come in, for example
+  elockd --listen 0.0.0.0:11400 --auth-file /etc/elockd/users.toml
+  elockd --listen 10.0.0.5:11400 --listen unix:/run/elockd/elockd.sock --password-file /etc/elockd/password
+`elockd hash-password` reads a password and prints its hash, for the file of users.
 Every flag can also be given as the environment variable shown with it; an empty one is not set.
 
 Try it: start elockd, then `telnet 127.0.0.1 11400` and type `help`.";

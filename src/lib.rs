@@ -14,13 +14,13 @@
 //! connect the program to its surroundings.
 //! `protocol.md` is the protocol's norm.
 //!
-//! The program uses `config`, `check`, `log`, `signals`, `systemd` and [`server`]. The other
+//! The program uses `config`, `check`, `log`, `signals`, `systemd`, [`server`], and what hashes
+//! passwords. The other
 //! modules are public for the tests and benchmarks alone, and may change with every version.
 
 #![forbid(unsafe_code)]
 #![warn(missing_docs, unreachable_pub)]
 
-#[doc(hidden)]
 pub mod access;
 #[cfg(feature = "admin")]
 mod admin;
@@ -32,6 +32,8 @@ mod environment;
 pub mod log;
 #[doc(hidden)]
 pub mod model;
+#[cfg(feature = "auth")]
+pub mod password_prompt;
 #[doc(hidden)]
 pub mod protocol;
 pub mod server;

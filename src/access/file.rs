@@ -306,3 +306,141 @@ fn keys_of(prefixes: &Spanned<Vec<Spanned<String>>>) -> Result<Keys, Wrong> {
         false => Ok(Keys::BeginWith(some)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HASH: &str = "$argon2id$v=19$m=8,t=1,p=1$rVmMUJFui94UNNetaKx0UQ$yniuWciH8xYCIiVPi/yBHqwlnypdzHZTlVHHy3fJAkk";
+
+    /// The line and what is wrong there.
+    fn wrong(text: &str) -> (usize, String) {
+        let (place, what) = parse(text, 1).map(drop).expect_err("it is wrong");
+        (line_of(text, place.start), what)
+    }
+
+    fn user(members: &str) -> String {
+        format!("# A user\n[users.web]\n{members}")
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_with_its_line() {
+        let right = "rights = ['lock']\n";
+        let prefixes = "prefixes = ['*']\n";
+        for (text, line, what) in [
+            (user(right), 2, "missing field `prefixes`"),
+            (user(prefixes), 2, "missing field `rights`"),
+            (user("rights = []\nprefixes = ['*']"), 3, "can do nothing"),
+            (
+                user("prefixes = []\nrights = ['lock']"),
+                3,
+                "can name no key",
+            ),
+            (
+                user("rights = ['lock',\n'reed']\nprefixes = ['*']"),
+                4,
+                "a right is",
+            ),
+            (
+                user("rights = ['lock']\nprefixes = ['a', '']"),
+                4,
+                "all keys are `*`",
+            ),
+            (user("rights = 'lock'"), 3, "expected a sequence"),
+            (
+                user(&format!("{right}{prefixes}pasword = 'x'")),
+                5,
+                "unknown field `pasword`",
+            ),
+            (
+                user(&format!("{right}{prefixes}password = 'x'")),
+                5,
+                "elockd hash-password",
+            ),
+            (
+                user(&format!("{right}{prefixes}password = 7")),
+                5,
+                "elockd hash-password",
+            ),
+            (
+                "[users.'a b']\nrights=['lock']\nprefixes=['*']".to_owned(),
+                1,
+                "a word",
+            ),
+            (
+                "[users.\"a\\n\"]\nrights=['lock']\nprefixes=['*']".to_owned(),
+                1,
+                "a word",
+            ),
+            ("[user.web]".to_owned(), 1, "unknown field `user`"),
+            ("[users.web]\n[users.web]".to_owned(), 2, "duplicate"),
+            ("[users.web]\nrights".to_owned(), 2, ""),
+        ] {
+            let (found, told) = wrong(&text);
+            assert_eq!(found, line, "{text}: {told}");
+            assert!(told.contains(what), "{text}: {told}");
+        }
+    }
+
+    #[test]
+    fn no_value_is_told_as_it_may_be_a_password_in_the_wrong_place() {
+        for text in [
+            "users = 'a-secret'",
+            "[users]\nweb = 'a-secret'",
+            "[users.web]\nrights = 'a-secret'",
+            "[users.web]\nrights = ['a-secret']\nprefixes = ['*']",
+            "[users.web]\npassword = 'a-secret'\nrights = ['lock']\nprefixes = ['*']",
+        ] {
+            let (_, told) = wrong(text);
+            assert!(!told.contains("secret") && !told.is_empty(), "{told}");
+        }
+    }
+
+    #[test]
+    fn users_are_as_they_are_described() {
+        let text = format!("[users.web]\npassword='{HASH}'\nrights=['read']\nprefixes=['a','b:']");
+        let users = parse(&text, 7).expect("good");
+        let web = &users["web"];
+        assert_eq!(
+            (web.may_lock(), web.may_read(), web.may_admin()),
+            (false, true, false)
+        );
+        assert_eq!([b"b:", b"b!"].map(|key| web.allows(key)), [true, false]);
+        assert!(web.allows(b"a") && !web.allows(b""));
+        assert_eq!(web.revision(), 7);
+        assert!(web.has_password(b"web-secret") && !web.has_password(b"web-secre"));
+        let without = parse("[users.web]\nrights=['lock']\nprefixes=['*']", 1).expect("good");
+        assert!(!without["web"].has_password(b""));
+    }
+
+    #[test]
+    fn a_hash_that_costs_too_much_is_refused() {
+        for costs in ["m=262145,t=1,p=1", "m=8,t=17,p=1", "m=512,t=1,p=17"] {
+            let text = user(&format!(
+                "password = '{}'\nrights = ['lock']\nprefixes = ['*']",
+                HASH.replace("m=8,t=1,p=1", costs)
+            ));
+            assert!(wrong(&text).1.contains("cost too much"), "{costs}");
+        }
+    }
+
+    #[test]
+    fn a_password_is_the_line_without_its_end() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("password");
+        for (bytes, password) in [
+            ("a", "a"),
+            ("a\n", "a"),
+            ("a\r\n", "a"),
+            ("\u{e9}\n", "\u{e9}"),
+        ] {
+            std::fs::write(&path, bytes).expect("it can be written");
+            let user = read_password(&path, 1).expect("a password");
+            assert!(user.has_password(password.as_bytes()), "{bytes:?}");
+        }
+        for bad in ["", "\n", "a\nb\n", "a b", "a\n\n"] {
+            std::fs::write(&path, bad).expect("it can be written");
+            assert!(read_password(&path, 1).is_err(), "{bad:?}");
+        }
+    }
+}

@@ -86,3 +86,63 @@ impl Trusted {
         Some(Arc::clone(&narrowest.user))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_network_is_one_or_an_address_or_all_unix_sockets() {
+        for (text, shown) in [
+            ("10.0.0.0/8=web", "10.0.0.0/8=web"),
+            (" 10.0.0.5=web ", "10.0.0.5/32=web"),
+            ("fd00::/8=a=b", "fd00::/8=a=b"),
+            ("unix=web", "unix=web"),
+        ] {
+            let trust: Trust = text.parse().expect(text);
+            assert_eq!(trust.to_string(), shown);
+        }
+        for bad in [
+            "",
+            "web",
+            "10.0.0.0/8",
+            "10.0.0.0/8=",
+            "=web",
+            "10.0.0/8=web",
+            "10.0.0.0/33=web",
+        ] {
+            assert_eq!(bad.parse::<Trust>(), Err(BadTrust), "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_narrowest_network_counts_and_a_unix_socket_is_in_none() {
+        let all = [
+            "0.0.0.0/0=all",
+            "10.0.0.0/8=ten",
+            "10.1.0.0/16=ten-one",
+            "::/0=six",
+        ];
+        let trusted = all.map(|text| {
+            let Trust { network, user } = text.parse().expect(text);
+            let (rights, keys) = (super::super::Rights::ALL, super::super::user::Keys::All);
+            let user = Arc::new(User::named(&user, rights, keys, None, 1));
+            Trusted { network, user }
+        });
+        let user_at = |from: Option<&str>| {
+            let from = from.map(|text| text.parse().expect("an address"));
+            let user = Trusted::narrowest(&trusted, from)?;
+            Some(String::from_utf8_lossy(user.name()?.as_bytes()).into_owned())
+        };
+        for (from, user) in [
+            ("10.1.2.3", "ten-one"),
+            ("10.2.2.3", "ten"),
+            ("::ffff:10.2.2.3", "ten"),
+            ("11.0.0.1", "all"),
+            ("2001:db8::1", "six"),
+        ] {
+            assert_eq!(user_at(Some(from)).as_deref(), Some(user), "{from}");
+        }
+        assert_eq!(user_at(None), None);
+    }
+}

@@ -232,3 +232,165 @@ impl Tries {
         self.until.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use tokio::time::timeout;
+
+    use super::*;
+    use crate::server::harness::{Client, Server};
+
+    const WRONG: &str = "401 wrong user or password";
+
+    fn server() -> Server {
+        let users = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/access/users.toml");
+        Server::start_with(|config| config.auth_file = Some(users))
+    }
+
+    async fn fail(client: &mut Client, user: &str) {
+        client.ask(&format!("auth {user} wrong"), WRONG).await;
+    }
+
+    /// Whether it takes no time, by a clock that stands still while anybody has something to do. The
+    /// checks of passwords are such, though on other threads.
+    async fn takes_no_time<T>(action: impl Future<Output = T>) -> bool {
+        let begin = Instant::now();
+        action.await;
+        begin.elapsed() < PERIOD / 2
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn five_wrong_tries_come_at_once_and_then_one_a_second() {
+        let server = server();
+        let (mut a, mut b, mut c) = (server.connect(), server.connect(), server.connect());
+        let five = async {
+            for _ in 0..2 {
+                fail(&mut a, "web").await;
+                fail(&mut b, "web").await;
+            }
+            fail(&mut c, "web").await;
+        };
+        assert!(takes_no_time(five).await);
+        assert!(!takes_no_time(fail(&mut c, "web")).await);
+        // Nor does the right one come sooner, or it would be told from the wrong ones.
+        let mut right = server.connect();
+        assert!(!takes_no_time(right.ask("auth web web-secret", "200 OK")).await);
+        // Another name is another program, whether or not there is such a user.
+        for (line, answer) in [
+            ("auth shop shop-secret", "200 OK"),
+            ("auth nobody x", WRONG),
+        ] {
+            assert!(takes_no_time(server.connect().ask(line, answer)).await);
+        }
+        // It is forgotten.
+        sleep_until(Instant::now() + PERIOD * WRONG_AT_ONCE).await;
+        assert!(takes_no_time(fail(&mut b, "web")).await);
+        assert!(takes_no_time(right.ask("auth web web-secret", "200 OK")).await);
+        server.stop().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn right_passwords_are_not_slowed_down_however_many() {
+        let server = server();
+        let mut clients: Vec<_> = (0..50).map(|_| server.connect()).collect();
+        let all = async {
+            for client in &mut clients {
+                client.send("auth web web-secret").await;
+            }
+            for client in &mut clients {
+                client.expect("200 OK").await;
+            }
+        };
+        assert!(takes_no_time(all).await);
+        server.stop().await;
+    }
+
+    /// Whoever hangs up before the answer has tried all the same.
+    #[tokio::test(start_paused = true)]
+    async fn a_try_counts_from_before_it_is_looked_at() {
+        let tries = Tries::default();
+        let origin = (None, 7);
+        for _ in 0..WRONG_AT_ONCE {
+            let counted = timeout(Duration::ZERO, tries.count_one(origin)).await;
+            assert!(counted.is_ok());
+        }
+        assert!(timeout(PERIOD / 2, tries.count_one(origin)).await.is_err());
+        assert!(
+            timeout(Duration::ZERO, tries.count_one((None, 8)))
+                .await
+                .is_ok()
+        );
+        // One of them was right: then those who wait may go on at once.
+        tries.uncount_one(origin);
+        tries.proven.notify_waiters();
+        assert!(
+            timeout(Duration::ZERO, tries.count_one(origin))
+                .await
+                .is_ok()
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn origins_are_bounded_and_those_without_wrong_tries_are_none() {
+        let tries = Tries::default();
+        for name in 0..3 * ORIGINS as u64 {
+            tries.count_one((None, name)).await;
+        }
+        assert!(tries.until().len() <= ORIGINS);
+        tries.until().clear();
+        tries.count_one((None, 1)).await;
+        tries.uncount_one((None, 1));
+        assert!(tries.until().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_flood_from_one_address_keeps_one_check_at_a_time_and_others_go_on() {
+        let passwords = Passwords::new(&Entropy::open().expect("randomness")).expect("randomness");
+        let hash = crate::access::hash_password(b"right").expect("a hash");
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("users.toml");
+        let text = format!("[users.u]\npassword='{hash}'\nrights=['lock']\nprefixes=['*']\n");
+        std::fs::write(&path, text).expect("it can be written");
+        let files = crate::access::Files {
+            users: Some(path),
+            ..Default::default()
+        };
+        let users = Arc::new(files.read(1).expect("good"));
+        let address = |last| Some(IpAddr::from([10, 0, 0, last]));
+        let verify = |name: &'static [u8], password: &'static [u8], from| {
+            passwords.verify(|| Arc::clone(&users), Some(name), password, from)
+        };
+        let names: Vec<[u8; 2]> = (0..100_u8).map(|one| [b'x', one]).collect();
+        let names: &'static [[u8; 2]] = names.leak();
+        let mut flood: Vec<_> = names
+            .iter()
+            .map(|name| Box::pin(verify(name, b"wrong", address(1))))
+            .collect();
+        let begin_all = std::future::poll_fn(|context| {
+            for one in &mut flood {
+                assert!(one.as_mut().poll(context).is_pending());
+            }
+            std::task::Poll::Ready(())
+        });
+        begin_all.await;
+        assert_eq!(passwords.checks.available_permits(), CHECKS_AT_ONCE - 1);
+        // 100 checks are before it in the flood's queue, and none in its own.
+        assert!(verify(b"u", b"right", address(2)).await.is_ok());
+        let over = passwords
+            .queues
+            .iter()
+            .map(|queue| queue.length.load(Ordering::Relaxed));
+        assert!(over.sum::<usize>() >= 99, "the flood still waits");
+    }
+
+    #[test]
+    fn an_ipv6_network_is_one_origin() {
+        let network = |text: &str| network_of(text.parse().expect("an address"));
+        assert_eq!(network("2001:db8:1:2:3::4"), network("2001:db8:1:2:ffff::"));
+        assert_ne!(network("2001:db8:1:2::"), network("2001:db8:1:3::"));
+        assert_eq!(network("::ffff:10.0.0.1"), network("10.0.0.1"));
+        assert_ne!(network("10.0.0.1"), network("10.0.0.2"));
+    }
+}

@@ -81,7 +81,11 @@ impl Server {
     /// these calls.
     pub fn connect(&self) -> Client {
         let mut client = Client::connect(self.address);
-        client.ask("echo", "200 []");
+        client.send("echo");
+        let answer = client.read();
+        // The latter to a stranger.
+        let is_there = ["200 []", "401 auth required"].contains(&&*answer);
+        assert!(is_there, "{answer}");
         client
     }
 

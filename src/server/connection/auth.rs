@@ -2,7 +2,9 @@
 
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
+use tokio::time::timeout;
 use tracing::debug;
 
 use super::waiting::Interrupted;
@@ -14,6 +16,9 @@ use crate::server::desk::{NotLetIn, ip_of};
 use crate::server::log_lines;
 use crate::server::transport::Transport;
 use crate::table::Order;
+
+/// How long a stranger may stay one.
+const STRANGERS_TIME: Duration = Duration::from_secs(30);
 
 /// After so many wrong passwords the connection ends.
 const WRONG_PASSWORDS: u8 = 3;
@@ -50,7 +55,25 @@ impl<S: Transport> Connection<S> {
             && user.revision() != desk.revision()
         {
             self.user = desk.renewed(user);
+            self.stranger_since = self.shared.clock.stamp(self.now);
         }
+    }
+
+    /// Reads more, for as long as a stranger may stay: else those who know no password could take the
+    /// places of all who do.
+    ///
+    /// # Errors
+    ///
+    /// When the connection is over, also as the time is.
+    pub(super) async fn read_from_stranger(&mut self) -> Result<(), Gone> {
+        let stayed = self.shared.clock.since(self.stranger_since);
+        let left = STRANGERS_TIME.saturating_sub(stayed);
+        if let Ok(read) = timeout(left, self.read()).await {
+            return read;
+        }
+        self.reply(&Reply::AuthRequired);
+        self.flush().await?;
+        Err(Gone::NotLetIn)
     }
 
     /// Lets the client in as the user that it says it is, if it knows the password.
@@ -115,5 +138,39 @@ impl<S: Transport> Connection<S> {
         }
         self.flush().await?;
         Err(Gone::NotLetIn)
+    }
+}
+
+#[cfg(all(test, feature = "auth"))]
+mod tests {
+    use std::path::PathBuf;
+
+    use tokio::time::{Instant, sleep};
+
+    use super::*;
+    use crate::server::harness::Server;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stranger_has_half_a_minute_in_all_and_a_user_has_for_ever() {
+        let users = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/access/users.toml");
+        let server = Server::start_with(|config| config.auth_file = Some(users));
+        let begin = Instant::now();
+        let (mut stranger, mut user) = (server.connect(), server.connect());
+        user.ask("auth web web-secret", "200 OK").await;
+        for _ in 0..2 {
+            sleep(STRANGERS_TIME / 3).await;
+            stranger.ask("lock k", "401 auth required").await;
+        }
+        stranger.expect("401 auth required").await;
+        let closed = stranger.answers.next_line().await;
+        assert!(matches!(closed, Ok(None)), "{closed:?}");
+        let stayed = begin.elapsed();
+        assert!(
+            stayed >= STRANGERS_TIME && stayed < STRANGERS_TIME * 2,
+            "{stayed:?}"
+        );
+        sleep(Duration::from_secs(3600)).await;
+        user.ask("lock web:k", "200 Acquired").await;
+        server.stop().await;
     }
 }

@@ -122,6 +122,8 @@ pub(super) struct Connection<S> {
     now: std::time::Instant,
     /// How many wrong passwords the client has sent.
     wrong_passwords: u8,
+    /// Since when a stranger has been one, as a stamp of the server's clock.
+    stranger_since: u32,
     /// The client has ended its input. Lines that were read are answered, but no request waits any
     /// more, since the client may not learn of a grant.
     input_ended: bool,
@@ -163,6 +165,7 @@ impl<S: Transport> Connection<S> {
             lines_left: LINES_A_TURN,
             now: shared.clock.now(),
             wrong_passwords: 0,
+            stranger_since: shared.clock.stamp(shared.clock.now()),
             input_ended: false,
             shared,
         }
@@ -187,7 +190,10 @@ impl<S: Transport> Connection<S> {
                 {
                     Box::pin(tidy(&self.shared, &mut self.session)).await;
                 }
-                self.read().await?;
+                match self.user {
+                    Some(_) => self.read().await?,
+                    None => Box::pin(self.read_from_stranger()).await?,
+                }
                 continue;
             };
             Box::pin(self.pause(pause)).await?;
@@ -787,7 +793,9 @@ mod tests {
         let server = Server::start();
         let (ours, theirs) = tokio::io::duplex(64);
         let shared = Arc::clone(&server.shared);
-        let task = tokio::spawn(serve(ours, Peer::Unix(None), shared, ()));
+        let peer = Peer::Unix(None);
+        let user = shared.desk.at_the_door(peer);
+        let task = tokio::spawn(serve(ours, (peer, user), shared, ()));
         let (answers, requests) = split(theirs);
         let mut a = Client {
             answers: BufReader::new(answers).lines(),

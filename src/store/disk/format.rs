@@ -336,3 +336,40 @@ fn read_reserved(transaction: &ReadTransaction) -> Result<Reserved, Unusable> {
         session_numbers: number(SESSION_NUMBERS)?,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use redb::backends::InMemoryBackend;
+
+    use super::*;
+
+    #[test]
+    fn the_sessions_of_an_older_store_belong_to_nobody() {
+        let backend = InMemoryBackend::new();
+        let database = Database::builder()
+            .create_with_backend(backend)
+            .expect("a database");
+        let transaction = database.begin_write().expect("it works");
+        let mut sessions = transaction.open_table(OLD_SESSIONS).expect("a table");
+        sessions
+            .insert(7, (30_000, Some(&[5; 32])))
+            .expect("it works");
+        sessions.insert(8, (0, None)).expect("it works");
+        drop(sessions);
+        drop(transaction.open_table(GRANTS).expect("a table"));
+        let mut meta = transaction.open_table(META).expect("a table");
+        meta.insert(FORMAT, 3).expect("it works");
+        drop(meta);
+        transaction.commit().expect("it works");
+        migrate(&database, MIGRATIONS).expect("it is known");
+        let session = |number, grace_ms, secret| RestoredSession {
+            number: SessionNumber(number),
+            grace: Duration::from_millis(grace_ms),
+            secret,
+            user: None,
+        };
+        let restored = read(&database).expect("it reads").sessions;
+        let expected = [session(7, 30_000, Some([5; 32])), session(8, 0, None)];
+        assert_eq!(restored, expected);
+    }
+}
