@@ -58,6 +58,12 @@ pub struct Config {
     )]
     pub admin: Vec<Address>,
 
+    /// The password of the user `admin`, who may see and do everything over HTTP: the first line of
+    /// this file. The users of --auth-file may what their rights say
+    #[cfg(all(feature = "admin", feature = "auth"))]
+    #[arg(long, env = "ELOCK_ADMIN_PASSWORD_FILE", value_name = "FILE")]
+    pub admin_password_file: Option<PathBuf>,
+
     /// The users who may connect, each with a password, rights and prefixes of keys; read again at
     /// SIGHUP (default: whoever connects may do everything)
     #[cfg(feature = "auth")]
@@ -320,6 +326,10 @@ impl Config {
             users: self.auth_file.clone(),
             password: self.password_file.clone(),
             trust: self.trust.clone(),
+            #[cfg(feature = "admin")]
+            admin: self.admin_password_file.clone(),
+            #[cfg(not(feature = "admin"))]
+            admin: None,
         }
     }
 

@@ -3,10 +3,15 @@
 use std::sync::Arc;
 
 use super::Shared;
+use super::desk::{NotLetIn, ip_of};
 use super::figures::Figures;
+use super::log_lines;
 use super::readiness::{self, NotReady};
 use super::refusal_counts::RefusalCounts;
+use crate::access::User;
 use crate::count::Durations;
+use crate::model::Peer;
+use crate::protocol::Refusal;
 use crate::table::Contention;
 
 /// A running server, as far as operators may see it and act on it. Clones reach the same one. All
@@ -39,6 +44,41 @@ impl ServerHandle {
     pub(super) fn new(shared: &Arc<Shared>) -> Self {
         let shared = Arc::clone(shared);
         Self { shared }
+    }
+
+    /// Whether operators are asked who they are.
+    pub(crate) fn asks_operators(&self) -> bool {
+        self.shared.desk.asks_operators()
+    }
+
+    /// As whom an operator comes in who says no password; `None` if that is nobody.
+    pub(crate) fn operator_at_the_door(&self, peer: Peer) -> Option<Arc<User>> {
+        self.shared.desk.operator_at_the_door(peer)
+    }
+
+    /// The user whom this name and password stand for. Wrong ones are slowed down and counted.
+    ///
+    /// # Errors
+    ///
+    /// If nobody is let in by that.
+    pub(crate) async fn verify_operator(
+        &self,
+        name: &[u8],
+        password: &[u8],
+        peer: Peer,
+    ) -> Result<Arc<User>, NotLetIn> {
+        let shared = &self.shared;
+        let verified = shared.desk.verify_operator(name, password, ip_of(peer));
+        let verified = verified.await;
+        shared.refusals.count(match &verified {
+            Ok(_) => None,
+            Err(NotLetIn::Wrong) => Some(Refusal::WrongPassword),
+            Err(NotLetIn::Busy) => Some(Refusal::TooManyPasswords),
+        });
+        if let Err(NotLetIn::Wrong) = verified {
+            log_lines::wrong_operator(shared, peer, name);
+        }
+        verified
     }
 
     /// All reasons why the server is not ready for more clients; none if it is.

@@ -4,6 +4,8 @@
 use tracing::{info, warn};
 
 use super::Shared;
+#[cfg(feature = "admin")]
+use crate::model::Peer;
 use crate::model::{Holder, Key, Limit, SessionNumber, Visible};
 use crate::table::{EndedLease, Grant, Identity, Session};
 
@@ -78,14 +80,28 @@ pub(super) fn limit_reached(shared: &Shared, session: SessionNumber, limit: Limi
 /// place.
 pub(super) fn wrong_password(shared: &Shared, session: SessionNumber, name: Option<&[u8]>) {
     if shared.throttles.wrong_passwords.passes(shared.clock.now()) {
-        let peer = peer(shared, session);
-        let known = name.filter(|name| shared.desk.user_by_name(name).is_some());
-        let user = match (name, known) {
-            (None, _) => "none named".to_owned(),
-            (_, Some(name)) => Visible(name).to_string(),
-            (Some(_), None) => "unknown".to_owned(),
-        };
+        let is_user = |name: &[u8]| shared.desk.user_by_name(name).is_some();
+        let (peer, user) = (peer(shared, session), user_named(name, is_user));
         warn!(%session, peer, user, "a wrong name or password");
+    }
+}
+
+/// The same, over HTTP.
+#[cfg(feature = "admin")]
+pub(super) fn wrong_operator(shared: &Shared, peer: Peer, name: &[u8]) {
+    if shared.throttles.wrong_passwords.passes(shared.clock.now()) {
+        let user = user_named(Some(name), |name| shared.desk.is_operator(name));
+        warn!(%peer, user, "a wrong name or password over HTTP");
+    }
+}
+
+/// The name if there is such a user: otherwise it may be a password in the wrong place.
+fn user_named(name: Option<&[u8]>, is_user: impl Fn(&[u8]) -> bool) -> String {
+    let known = name.filter(|name| is_user(name));
+    match (name, known) {
+        (None, _) => "none named".to_owned(),
+        (_, Some(name)) => Visible(name).to_string(),
+        (Some(_), None) => "unknown".to_owned(),
     }
 }
 

@@ -45,6 +45,8 @@ use tracing::{info, warn};
 
 pub use control::Control;
 #[cfg(feature = "admin")]
+pub(crate) use desk::NotLetIn;
+#[cfg(feature = "admin")]
 pub(crate) use handle::ServerHandle;
 #[cfg(feature = "admin")]
 pub use listener::bind_admin;
@@ -57,6 +59,8 @@ pub(crate) use readiness::NotReady;
 #[cfg(feature = "auth")]
 use crate::access::FileError;
 use crate::access::{OpenDoor, Way, refuse_open_doors};
+#[cfg(feature = "admin")]
+use crate::config::Address;
 use crate::config::Config;
 use crate::model::NotStored;
 use crate::store::Writer;
@@ -153,6 +157,15 @@ pub enum RunError {
     /// Whoever can reach an address would get in.
     #[error(transparent)]
     OpenDoor(#[from] OpenDoor),
+    /// Whoever can reach an address of the admin listener would see everything.
+    #[cfg(feature = "admin")]
+    #[error(
+        "--admin {0} can be reached from other machines, and whoever reaches it would see every lock. \
+         Either give a password (--admin-password-file FILE, or users by --auth-file FILE), or show \
+         all to this machine alone (--admin 127.0.0.1:11480 or unix:PATH), or say that everybody may \
+         come in (--allow-anonymous)"
+    )]
+    OpenAdmin(Address),
     /// The store cannot be used.
     #[cfg(feature = "store")]
     #[error(transparent)]
@@ -169,6 +182,8 @@ impl RunError {
             #[cfg(feature = "auth")]
             Self::Users(_) => true,
             Self::OpenDoor(_) => true,
+            #[cfg(feature = "admin")]
+            Self::OpenAdmin(_) => true,
             _ => false,
         }
     }
@@ -195,14 +210,18 @@ pub async fn run(
 ) -> Result<(), RunError> {
     let shutdown_time = config.shutdown_time();
     #[cfg(feature = "admin")]
-    let (for_admin, listeners) = listeners.into_iter().partition(Listener::is_for_admin);
+    let (for_admin, listeners): (Vec<_>, Vec<_>) =
+        listeners.into_iter().partition(Listener::is_for_admin);
     let clock = Clock::default();
     let desk = Desk::of(&config)?;
-    let ways = listeners.iter().map(|listener| Way {
-        address: listener.address(),
-        asks_for_certificate: false,
-    });
-    refuse_open_doors(ways, desk.asks(), config.allow_anonymous)?;
+    refuse_open_doors(ways(&listeners), desk.asks(), config.allow_anonymous)?;
+    #[cfg(feature = "admin")]
+    refuse_open_doors(
+        ways(&for_admin),
+        desk.asks_operators(),
+        config.allow_anonymous,
+    )
+    .map_err(|OpenDoor(address)| RunError::OpenAdmin(address))?;
     #[cfg(feature = "admin")]
     let admin = crate::admin::start(for_admin, &config)?;
     let (table, graces, writer) = start::start(&config, &clock)?;
@@ -264,6 +283,14 @@ pub async fn run(
         Some(writer) => Ok(finish(writer, deadline.max(Instant::now() + LAST_COMMIT)).await?),
         None => Ok(()),
     }
+}
+
+/// The ways into the server by these listeners.
+fn ways(listeners: &[Listener]) -> impl Iterator<Item = Way<'_>> {
+    listeners.iter().map(|listener| Way {
+        address: listener.address(),
+        asks_for_certificate: false,
+    })
 }
 
 async fn finish(writer: Writer, deadline: Instant) -> Result<(), NotStored> {

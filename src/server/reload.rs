@@ -36,7 +36,7 @@ async fn reload_users(_: &Arc<Shared>) -> bool {
 /// so.
 #[cfg(feature = "auth")]
 async fn reload_users(shared: &Arc<Shared>) -> bool {
-    if !shared.desk.asks() {
+    if !shared.desk.has_files() {
         return false;
     }
     let at = Arc::clone(shared);
