@@ -458,12 +458,12 @@ mod tests {
             ("\u{e9}\n", "\u{e9}"),
         ] {
             std::fs::write(&path, bytes).expect("it can be written");
-            let user = read_password(&path, 1).expect("a password");
+            let user = read_password(&path, DEFAULT, 1).expect("a password");
             assert!(user.has_password(password.as_bytes()), "{bytes:?}");
         }
         for bad in ["", "\n", "a\nb\n", "a b", "a\n\n"] {
             std::fs::write(&path, bad).expect("it can be written");
-            assert!(read_password(&path, 1).is_err(), "{bad:?}");
+            assert!(read_password(&path, DEFAULT, 1).is_err(), "{bad:?}");
         }
     }
 }

@@ -41,7 +41,7 @@ pub(crate) struct Limited {
 }
 
 impl ServerHandle {
-    pub(super) fn new(shared: &Arc<Shared>) -> Self {
+    pub(crate) fn new(shared: &Arc<Shared>) -> Self {
         let shared = Arc::clone(shared);
         Self { shared }
     }

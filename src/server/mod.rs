@@ -15,7 +15,7 @@ mod figures;
 mod handle;
 mod handover_spin;
 #[cfg(test)]
-mod harness;
+pub(crate) mod harness;
 mod listener;
 mod log_lines;
 #[cfg(feature = "fd-limit")]
@@ -84,7 +84,7 @@ const SEARCHES_AT_ONCE: usize = 2;
 
 /// The state that all tasks of a server share.
 #[derive(Debug)]
-struct Shared {
+pub(crate) struct Shared {
     table: LockTable,
     clock: Clock,
     config: Config,
@@ -129,7 +129,7 @@ impl Shared {
     }
 
     /// Begins the stop: from here on nothing is granted, and all tasks are told.
-    fn begin_stop(&self) {
+    pub(crate) fn begin_stop(&self) {
         self.table.stop();
         self.stop.cancel();
     }
@@ -253,12 +253,12 @@ pub async fn run(
         env!("CARGO_PKG_VERSION"),
         listener::addresses(&listeners)
     );
-    for listener in listeners {
-        tasks.spawn(admission::serve(listener, Arc::clone(&shared)));
-    }
     #[cfg(feature = "admin")]
     if let Some(admin) = &admin {
         admin.serves(ServerHandle::new(&shared));
+    }
+    for listener in listeners {
+        tasks.spawn(admission::serve(listener, Arc::clone(&shared)));
     }
     shutdown.await;
     let (sessions, connections) = shared.table.session_counts();

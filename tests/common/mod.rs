@@ -6,6 +6,8 @@
 
 pub mod failing_disk;
 pub mod history;
+#[cfg(feature = "admin")]
+pub mod http;
 pub mod process;
 #[cfg(feature = "cli")]
 pub mod proxy;
@@ -27,6 +29,9 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 /// A server in a thread of this process. Stops when dropped.
 pub struct Server {
     pub address: SocketAddr,
+    /// Where HTTP is served, if the settings name an address for it.
+    #[cfg(feature = "admin")]
+    pub admin: Option<SocketAddr>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -58,8 +63,15 @@ impl Server {
                 .expect("a runtime");
             runtime.block_on(async {
                 let listeners = server::bind(&[local]).await.expect("a free port");
+                #[cfg(feature = "admin")]
+                let listeners = {
+                    let admin = server::bind_admin(&config.admin).await;
+                    let admin = admin.expect("a free port").into_iter();
+                    listeners.into_iter().chain(admin).collect::<Vec<_>>()
+                };
+                let addresses = listeners.iter().map(server::Listener::tcp_address);
                 started
-                    .send(listeners[0].tcp_address().expect("TCP"))
+                    .send(addresses.map(|address| address.expect("TCP")).collect())
                     .expect("the test listens");
                 let shutdown = async {
                     let _ = stopped.await;
@@ -69,9 +81,11 @@ impl Server {
                     .expect("the server runs");
             });
         });
-        let address = address.recv().expect("the server starts");
+        let addresses: Vec<SocketAddr> = address.recv().expect("the server starts");
         Self {
-            address,
+            address: addresses[0],
+            #[cfg(feature = "admin")]
+            admin: addresses.get(1).copied(),
             stop: Some(stop),
             thread: Some(thread),
         }
