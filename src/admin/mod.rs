@@ -14,7 +14,7 @@ mod seats;
 
 use std::io;
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
@@ -39,6 +39,8 @@ struct Admin {
     server: Arc<OnceLock<ServerHandle>>,
     guard: Arc<Guard>,
     contention: Arc<LastContention>,
+    /// When the server started, since the beginning of 1970.
+    started: Duration,
 }
 
 /// The running HTTP side of a server. It begins to end when this is dropped.
@@ -66,6 +68,9 @@ pub(crate) fn start(listeners: Vec<Listener>, config: &Config) -> io::Result<Opt
         server: Arc::default(),
         guard: Arc::new(Guard::new(config)),
         contention: Arc::default(),
+        started: SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default(),
     };
     let (end, ended) = oneshot::channel();
     let stop = CancellationToken::new();
