@@ -70,6 +70,24 @@ pub struct Config {
     #[arg(long, env = "ELOCK_TLS_CLIENT_CA", value_name = "FILE")]
     pub tls_client_ca: Option<PathBuf>,
 
+    /// Where HTTP tells operators how the server is: HOST:PORT or unix:PATH, such as 127.0.0.1:11480;
+    /// repeat it for more than one (default: nowhere)
+    #[cfg(feature = "admin")]
+    #[arg(
+        long,
+        env = "ELOCK_ADMIN",
+        value_name = "ADDRESS",
+        value_delimiter = ',',
+        value_parser = plain_address
+    )]
+    pub admin: Vec<Address>,
+
+    /// The password of the user `admin`, who may see and do everything over HTTP: the first line of
+    /// this file. The users of --auth-file may what their rights say
+    #[cfg(all(feature = "admin", feature = "auth"))]
+    #[arg(long, env = "ELOCK_ADMIN_PASSWORD_FILE", value_name = "FILE")]
+    pub admin_password_file: Option<PathBuf>,
+
     /// The users who may connect, each with a password, rights and prefixes of keys; read again at
     /// SIGHUP (default: whoever connects may do everything)
     #[cfg(feature = "auth")]
@@ -278,7 +296,7 @@ impl fmt::Display for Address {
     }
 }
 
-/// An address of `--listen`.
+/// An address of `--listen` or `--admin`.
 fn plain_address(text: &str) -> Result<Address, BadAddress> {
     match text.parse()? {
         #[cfg(feature = "tls")]
@@ -394,6 +412,16 @@ impl Config {
         has_users
     }
 
+    /// Whether operators are asked who they are.
+    #[cfg(feature = "admin")]
+    pub(crate) fn has_operators(&self) -> bool {
+        #[cfg(feature = "auth")]
+        let has_their_own = self.admin_password_file.is_some();
+        #[cfg(not(feature = "auth"))]
+        let has_their_own = false;
+        has_their_own || self.has_users()
+    }
+
     /// Where the users stand.
     #[cfg(feature = "auth")]
     pub(crate) fn users(&self) -> Files {
@@ -401,6 +429,10 @@ impl Config {
             users: self.auth_file.clone(),
             password: self.password_file.clone(),
             trust: self.trust.clone(),
+            #[cfg(feature = "admin")]
+            admin: self.admin_password_file.clone(),
+            #[cfg(not(feature = "admin"))]
+            admin: None,
         }
     }
 
@@ -451,6 +483,16 @@ impl Config {
             0 => std::thread::available_parallelism().map_or(1, |cores| cores.get().div_ceil(2)),
             threads => threads.into(),
         }
+    }
+
+    /// How many connections of HTTP there may be at one time.
+    #[cfg(feature = "fd-limit")]
+    pub(crate) fn admin_connections(&self) -> usize {
+        #[cfg(feature = "admin")]
+        if !self.admin.is_empty() {
+            return crate::admin::SEATS;
+        }
+        0
     }
 
     /// The grace period of a new session.

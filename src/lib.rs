@@ -9,8 +9,9 @@
 //! 4. [`protocol`] turns the answer into bytes, and [`server`] writes them.
 //!
 //! The state that must survive a restart goes from the table to the [`store`], and the answer waits
-//! for it. All modules share the values of [`model`]. [`access`] says
-//! who may do what. [`config`] holds the settings, and [`check`] is the health check. [`log`] and [`signals`] connect the program to its surroundings.
+//! for it. All modules share the values of [`model`], and count by [`count`]. [`access`] says who may
+//! do what. [`config`] holds the settings, and [`check`] is the health check. [`log`] and [`signals`]
+//! connect the program to its surroundings.
 //! `protocol.md` is the protocol's norm.
 //!
 //! The program uses `config`, `check`, `log`, `signals`, `systemd`, [`server`], and what hashes
@@ -21,8 +22,12 @@
 #![warn(missing_docs, unreachable_pub)]
 
 pub mod access;
+#[cfg(feature = "admin")]
+mod admin;
 pub mod check;
 pub mod config;
+#[doc(hidden)]
+pub mod count;
 mod environment;
 pub mod log;
 #[doc(hidden)]

@@ -13,7 +13,7 @@ use tracing::warn;
 use super::password::{BadPassword, Secret};
 use super::trust::{Trust, Trusted};
 use super::user::{Keys, Rights, User};
-use super::users::{DEFAULT, Users};
+use super::users::{ADMIN, DEFAULT, Users};
 
 /// No file of users is longer than this, in bytes.
 const LONGEST: u64 = 4 << 20;
@@ -30,6 +30,8 @@ pub struct Files {
     pub password: Option<PathBuf>,
     /// Who comes in without a password.
     pub trust: Vec<Trust>,
+    /// One password, for the user `admin` of the admin listener, who may do everything there.
+    pub admin: Option<PathBuf>,
 }
 
 /// Why the files are no good. Shows no password, and no hash of one.
@@ -67,6 +69,16 @@ pub enum FileError {
         /// The file of users.
         users: PathBuf,
         /// The file with one password.
+        password: PathBuf,
+    },
+    /// A user is called as the one of the admin listener's own password.
+    #[error(
+        "{} has a user `{ADMIN}`, which is whom the password in {} is for", users.display(), password.display()
+    )]
+    TwoAdmins {
+        /// The file of users.
+        users: PathBuf,
+        /// The file with the admin listener's password.
         password: PathBuf,
     },
     /// There is nobody who could come in.
@@ -125,7 +137,7 @@ impl Files {
             None => HashMap::new(),
         };
         if let Some(path) = &self.password {
-            let user = read_password(path, revision)?;
+            let user = read_password(path, DEFAULT, revision)?;
             if named.insert(DEFAULT.into(), Arc::new(user)).is_some() {
                 return Err(FileError::TwoDefaults {
                     users: self.users.clone().unwrap_or_default(),
@@ -145,6 +157,23 @@ impl Files {
         });
         let trusted = trusted.collect::<Result<_, FileError>>()?;
         Ok(Users::named(named, trusted, revision))
+    }
+
+    /// Who comes in at the admin listener: `users`, and the one who is there alone. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// The first thing that is wrong.
+    pub fn read_for_admin(&self, users: &Arc<Users>) -> Result<Arc<Users>, FileError> {
+        let Some(password) = &self.admin else {
+            return Ok(Arc::clone(users));
+        };
+        let admin = read_password(password, ADMIN, users.revision())?;
+        let both = users.and(ADMIN, admin).ok_or_else(|| FileError::TwoAdmins {
+            users: self.users.clone().unwrap_or_default(),
+            password: password.clone(),
+        });
+        both.map(Arc::new)
     }
 }
 
@@ -177,7 +206,7 @@ fn warn_of_readers(path: &Path, file: &std::fs::File) {
     }
 }
 
-fn read_password(path: &Path, revision: u64) -> Result<User, FileError> {
+fn read_password(path: &Path, name: &str, revision: u64) -> Result<User, FileError> {
     let bytes = read(path)?;
     // An editor ends the last line.
     let password = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
@@ -187,13 +216,7 @@ fn read_password(path: &Path, revision: u64) -> Result<User, FileError> {
         why,
     })?;
     let secret = Some(secret);
-    Ok(User::named(
-        DEFAULT,
-        Rights::ALL,
-        Keys::All,
-        secret,
-        revision,
-    ))
+    Ok(User::named(name, Rights::ALL, Keys::All, secret, revision))
 }
 
 fn read_users(path: &Path, revision: u64) -> Result<HashMap<Box<str>, Arc<User>>, FileError> {
@@ -435,12 +458,12 @@ mod tests {
             ("\u{e9}\n", "\u{e9}"),
         ] {
             std::fs::write(&path, bytes).expect("it can be written");
-            let user = read_password(&path, 1).expect("a password");
+            let user = read_password(&path, DEFAULT, 1).expect("a password");
             assert!(user.has_password(password.as_bytes()), "{bytes:?}");
         }
         for bad in ["", "\n", "a\nb\n", "a b", "a\n\n"] {
             std::fs::write(&path, bad).expect("it can be written");
-            assert!(read_password(&path, 1).is_err(), "{bad:?}");
+            assert!(read_password(&path, DEFAULT, 1).is_err(), "{bad:?}");
         }
     }
 }

@@ -63,7 +63,7 @@ impl fmt::Display for Trust {
 }
 
 /// A network with the user that it stands for.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Trusted {
     pub(super) network: Network,
     pub(super) user: Arc<User>,

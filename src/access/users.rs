@@ -13,6 +13,10 @@ use super::user::User;
 #[cfg(feature = "auth")]
 pub(super) const DEFAULT: &str = "default";
 
+/// The user whom the admin listener's own password stands for.
+#[cfg(feature = "auth")]
+pub(super) const ADMIN: &str = "admin";
+
 /// Who may come in, and how. Never changes; a reload makes another one.
 #[derive(Debug)]
 pub struct Users {
@@ -51,6 +55,17 @@ impl Users {
             named,
             trusted,
         }
+    }
+
+    /// These, and one more; `None` if one of them has that name already.
+    #[cfg(feature = "auth")]
+    pub(super) fn and(&self, name: &str, user: User) -> Option<Self> {
+        let mut named = self.named.clone();
+        let before = named.insert(name.into(), Arc::new(user));
+        let trusted = self.trusted.clone();
+        before
+            .is_none()
+            .then(|| Self::named(named, trusted, self.revision))
     }
 
     /// The user as whom everybody is let in; `None` if everybody is asked who it is.

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use elock::check::check;
 use elock::config::Config;
 use elock::log::Log;
-use elock::server::Control;
+use elock::server::{BindError, Control, Listener};
 use elock::{server, signals};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -84,7 +84,7 @@ enum ServeError {
     #[error("cannot start: {0}")]
     Start(#[from] io::Error),
     #[error(transparent)]
-    Bind(#[from] server::BindError),
+    Bind(#[from] BindError),
     #[error(transparent)]
     Run(#[from] server::RunError),
 }
@@ -115,9 +115,8 @@ fn serve(config: Config, log: &Log) -> Result<(), ServeError> {
             std::process::exit(1);
         })?;
         // A name server that does not answer must not hold up a stop.
-        let addresses = config.addresses();
         let listeners = tokio::select! {
-            bound = server::bind(&addresses) => bound?,
+            bound = bind(&config) => bound?,
             () = stop.cancelled() => return Ok(()),
         };
         Ok(server::run(listeners, config, control, until_stopped(stop)).await?)
@@ -125,6 +124,16 @@ fn serve(config: Config, log: &Log) -> Result<(), ServeError> {
     // Tasks that are still busy have had the time of the stop.
     runtime.shutdown_background();
     served
+}
+
+async fn bind(config: &Config) -> Result<Vec<Listener>, BindError> {
+    let listeners = server::bind(&config.addresses()).await?;
+    #[cfg(feature = "admin")]
+    let listeners = {
+        let for_admin = server::bind_admin(&config.admin).await?;
+        listeners.into_iter().chain(for_admin).collect()
+    };
+    Ok(listeners)
 }
 
 /// Ready when `stop` is cancelled. It is polled for the first time when the server serves, so it

@@ -6,6 +6,7 @@ mod find;
 mod framing;
 mod json;
 mod listing;
+mod refusal;
 mod reply;
 mod request;
 
@@ -14,6 +15,7 @@ pub use listing::{
     put_end, put_lock, put_lock_entry, put_next_key, put_next_session, put_request, put_session,
     put_session_entry, put_start,
 };
+pub use refusal::Refusal;
 pub use reply::{Info, NotKicked, Reply, StateReply, Stats};
 pub use request::{
     AskedMode, BadRequest, COMMANDS, KeysAsked, KnownState, LONGEST_NAME, Owned, Request,

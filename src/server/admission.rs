@@ -20,6 +20,7 @@ use super::open_files;
 #[cfg(feature = "tls")]
 use super::tls;
 use super::transport::{self, Transport, TryWrite};
+use crate::config::Config;
 use crate::model::Peer;
 use crate::protocol::Reply;
 
@@ -41,11 +42,15 @@ pub(super) struct Places {
 }
 
 impl Places {
-    /// Places for `wanted` connections; if this process may not have that many open, for fewer, and
+    /// Places for as many connections as the settings say; if this process may not have that many open, for fewer, and
     /// the log says so.
-    pub(super) fn new(wanted: usize) -> Self {
+    pub(super) fn new(config: &Config) -> Self {
+        let wanted = config.max_connections as usize;
         #[cfg(feature = "fd-limit")]
-        if let Some(limit) = open_files::raise_for(wanted.saturating_add(REFUSALS_AT_ONCE)) {
+        if let Some(limit) = open_files::raise_for(
+            wanted.saturating_add(REFUSALS_AT_ONCE),
+            config.admin_connections(),
+        ) {
             let (connections, refusals) = share(limit.room, wanted);
             if connections < wanted {
                 let files = limit.files;
@@ -65,6 +70,13 @@ impl Places {
             max_connections: connections,
             refusals: Arc::new(Semaphore::new(refusals)),
         }
+    }
+
+    /// How many connections there are, and how many there may be.
+    #[cfg(feature = "admin")]
+    pub(super) fn taken(&self) -> (usize, usize) {
+        let max = self.max_connections;
+        (max - self.connections.available_permits(), max)
     }
 
     fn take(&self) -> Option<OwnedSemaphorePermit> {
@@ -189,7 +201,9 @@ impl Door {
             info!(%peer, max, "refused: too many connections");
         }
         let mut answer = BytesMut::new();
-        Reply::TooManyConnections { max }.put(&mut answer);
+        let reply = Reply::TooManyConnections { max };
+        self.shared.refusals.count(reply.refusal());
+        reply.put(&mut answer);
         answer
     }
 

@@ -23,6 +23,9 @@ use crate::model::Peer;
 #[derive(Debug)]
 pub(super) struct Desk {
     users: RwLock<Arc<Users>>,
+    /// Those of the admin listener: the users, and the one who is there alone.
+    #[cfg(all(feature = "admin", feature = "auth"))]
+    operators: RwLock<Arc<Users>>,
     /// That of `users`, to be read by every connection once a turn.
     revision: AtomicU64,
     #[cfg(feature = "auth")]
@@ -34,7 +37,7 @@ pub(super) struct Desk {
 /// Why somebody is not let in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[cfg_attr(not(feature = "auth"), expect(dead_code))]
-pub(super) enum NotLetIn {
+pub(crate) enum NotLetIn {
     /// There is no such user, or it has another password: nobody is told which.
     #[error("wrong user or password")]
     Wrong,
@@ -54,16 +57,18 @@ impl Desk {
         #[cfg(feature = "auth")]
         let (files, passwords) = (config.users(), Passwords::new(&Entropy::open()?)?);
         #[cfg(feature = "auth")]
-        let users = files.read(1)?;
+        let users = Arc::new(files.read(1)?);
         #[cfg(feature = "auth")]
         if files.are_given() {
             info!(users = users.count(), "only users are let in");
         }
         #[cfg(not(feature = "auth"))]
-        let users = Users::anybody();
+        let users = Arc::new(Users::anybody());
         Ok(Self {
             revision: AtomicU64::new(users.revision()),
-            users: RwLock::new(Arc::new(users)),
+            #[cfg(all(feature = "admin", feature = "auth"))]
+            operators: RwLock::new(files.read_for_admin(&users)?),
+            users: RwLock::new(users),
             #[cfg(feature = "auth")]
             files,
             #[cfg(feature = "auth")]
@@ -99,18 +104,29 @@ impl Desk {
     /// # Errors
     ///
     /// If nobody is let in by that.
-    #[cfg_attr(not(feature = "auth"), expect(unused_variables, clippy::unused_async))]
     pub(super) async fn verify(
         &self,
         name: Option<&[u8]>,
         password: &[u8],
         from: Option<IpAddr>,
     ) -> Result<Arc<User>, NotLetIn> {
-        if let Some(anybody) = self.users().anybody_at_all() {
+        self.verify_among(|| self.users(), name, password, from)
+            .await
+    }
+
+    #[cfg_attr(not(feature = "auth"), expect(unused_variables, clippy::unused_async))]
+    async fn verify_among(
+        &self,
+        users: impl Fn() -> Arc<Users>,
+        name: Option<&[u8]>,
+        password: &[u8],
+        from: Option<IpAddr>,
+    ) -> Result<Arc<User>, NotLetIn> {
+        if let Some(anybody) = users().anybody_at_all() {
             return Ok(Arc::clone(anybody));
         }
         #[cfg(feature = "auth")]
-        let verified = self.passwords.verify(|| self.users(), name, password, from);
+        let verified = self.passwords.verify(users, name, password, from);
         #[cfg(feature = "auth")]
         return verified.await;
         #[cfg(not(feature = "auth"))]
@@ -126,15 +142,76 @@ impl Desk {
     #[cfg(feature = "auth")]
     pub(super) fn reload(&self) -> Result<Arc<Users>, FileError> {
         let users = Arc::new(self.files.read(self.revision() + 1)?);
+        #[cfg(feature = "admin")]
+        {
+            let operators = self.files.read_for_admin(&users)?;
+            *self
+                .operators
+                .write()
+                .unwrap_or_else(PoisonError::into_inner) = operators;
+        }
         *self.users.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&users);
         // After the users, so that whoever sees it finds them.
         self.revision.store(users.revision(), Ordering::Release);
         Ok(users)
     }
 
+    /// Whether any setting names a file that can be read again.
+    #[cfg(feature = "auth")]
+    pub(super) fn has_files(&self) -> bool {
+        self.files.are_given() || self.files.admin.is_some()
+    }
+
     /// Nothing is half done where a holder could panic.
     fn users(&self) -> Arc<Users> {
         Arc::clone(&self.users.read().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// For the admin listener, whose users are the same, and one more by a password of its own. Wrong tries
+/// there slow down tries by the protocol, and the other way round.
+#[cfg(feature = "admin")]
+impl Desk {
+    /// As [`Desk::asks`].
+    pub(super) fn asks_operators(&self) -> bool {
+        self.operators().anybody_at_all().is_none()
+    }
+
+    /// As [`Desk::at_the_door`].
+    pub(super) fn operator_at_the_door(&self, peer: Peer) -> Option<Arc<User>> {
+        self.operators().at_the_door(ip_of(peer))
+    }
+
+    /// Whether there is a user of this name.
+    pub(super) fn is_operator(&self, name: &[u8]) -> bool {
+        self.operators().user(name).is_some()
+    }
+
+    /// As [`Desk::verify`].
+    ///
+    /// # Errors
+    ///
+    /// If nobody is let in by that.
+    pub(super) async fn verify_operator(
+        &self,
+        name: &[u8],
+        password: &[u8],
+        from: Option<IpAddr>,
+    ) -> Result<Arc<User>, NotLetIn> {
+        self.verify_among(|| self.operators(), Some(name), password, from)
+            .await
+    }
+
+    fn operators(&self) -> Arc<Users> {
+        #[cfg(feature = "auth")]
+        return Arc::clone(
+            &self
+                .operators
+                .read()
+                .unwrap_or_else(PoisonError::into_inner),
+        );
+        #[cfg(not(feature = "auth"))]
+        self.users()
     }
 }
 

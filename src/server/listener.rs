@@ -30,12 +30,24 @@ const EAFNOSUPPORT: i32 = 97;
 pub struct Listener {
     /// First, so that it is dropped before the socket.
     _file: Option<SocketFile>,
-    pub(super) socket: Socket,
+    pub(crate) socket: Socket,
     address: Address,
+    serves: Serves,
 }
 
+/// What whoever connects to a port finds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Serves {
+    /// The protocol.
+    Locks,
+    /// HTTP for operators.
+    #[cfg(feature = "admin")]
+    Admin,
+}
+
+/// The socket behind an open port.
 #[derive(Debug)]
-pub(super) enum Socket {
+pub(crate) enum Socket {
     Tcp(TcpListener),
     #[cfg(feature = "tls")]
     Tls(TcpListener),
@@ -140,6 +152,32 @@ pub async fn bind(addresses: &[Address]) -> Result<Vec<Listener>, BindError> {
         listeners.extend(opened);
     }
     Ok(listeners)
+}
+
+/// Opens all addresses, and none if none are given, for operators: [`run`](super::run) serves HTTP
+/// there. Must be called within a tokio runtime.
+///
+/// # Errors
+///
+/// If an address is not available; the addresses opened before it are closed again.
+#[cfg(feature = "admin")]
+pub async fn bind_admin(addresses: &[Address]) -> Result<Vec<Listener>, BindError> {
+    let mut listeners = Vec::new();
+    if !addresses.is_empty() {
+        listeners = bind(addresses).await?;
+    }
+    for listener in &mut listeners {
+        listener.serves = Serves::Admin;
+    }
+    Ok(listeners)
+}
+
+/// The addresses as people read them.
+pub(crate) fn addresses(listeners: &[Listener]) -> String {
+    let addresses = listeners
+        .iter()
+        .map(|listener| listener.address.to_string());
+    addresses.collect::<Vec<_>>().join(", ")
 }
 
 async fn open(address: &Address, others: &[Listener]) -> Result<Vec<Listener>, AddressUnavailable> {
@@ -249,6 +287,7 @@ fn listen(address: SocketAddr) -> io::Result<Listener> {
         address: Address::Tcp(socket.local_addr()?.to_string()),
         socket: Socket::Tcp(socket),
         _file: None,
+        serves: Serves::Locks,
     })
 }
 
@@ -258,6 +297,7 @@ async fn open_unix(path: &Path) -> Result<Listener, AddressUnavailable> {
         _file: Some(file),
         socket: Socket::Unix(socket.listen(BACKLOG)?),
         address: Address::Unix(path.to_owned()),
+        serves: Serves::Locks,
     })
 }
 
@@ -276,6 +316,11 @@ impl Listener {
             Socket::Tls(listener) => listener.local_addr().ok(),
             Socket::Unix(_) => None,
         }
+    }
+
+    #[cfg(feature = "admin")]
+    pub(super) fn is_for_admin(&self) -> bool {
+        self.serves == Serves::Admin
     }
 
     /// The same port, on which clients speak TLS.

@@ -118,13 +118,32 @@ pub(super) fn wrong_password(shared: &Shared, session: SessionNumber, name: Opti
         why: "wrong user or password",
     });
     if shared.throttles.wrong_passwords.passes(shared.clock.now()) {
-        let user = match (name, known) {
-            (None, _) => "none named".to_owned(),
-            (_, Some(name)) => Visible(name).to_string(),
-            (Some(_), None) => "unknown".to_owned(),
-        };
-        let peer = peer.map(|peer| peer.to_string());
+        let (peer, user) = (peer.map(|peer| peer.to_string()), shown_user(name, known));
         warn!(%session, peer, user, "a wrong name or password");
+    }
+}
+
+/// The same, over HTTP.
+#[cfg(feature = "admin")]
+pub(super) fn wrong_operator(shared: &Shared, peer: Peer, name: &[u8]) {
+    let known = Some(name).filter(|name| shared.desk.is_operator(name));
+    shared.table.trail().tell(|| Event::AuthFailed {
+        peer,
+        user: known.map(Key::new),
+        why: "wrong user or password over HTTP",
+    });
+    if shared.throttles.wrong_passwords.passes(shared.clock.now()) {
+        let user = shown_user(Some(name), known);
+        warn!(%peer, user, "a wrong name or password over HTTP");
+    }
+}
+
+/// The name if there is such a user: otherwise it may be a password in the wrong place.
+fn shown_user(name: Option<&[u8]>, known: Option<&[u8]>) -> String {
+    match (name, known) {
+        (None, _) => "none named".to_owned(),
+        (_, Some(name)) => Visible(name).to_string(),
+        (Some(_), None) => "unknown".to_owned(),
     }
 }
 

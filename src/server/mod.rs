@@ -11,15 +11,21 @@ mod control;
 mod desk;
 mod entropy;
 mod expiry;
+mod figures;
+#[cfg(feature = "admin")]
+mod handle;
 mod handover_spin;
 #[cfg(test)]
-mod harness;
+pub(crate) mod harness;
 mod listener;
 mod log_lines;
 #[cfg(feature = "fd-limit")]
 mod open_files;
 #[cfg(feature = "auth")]
 mod passwords;
+#[cfg(feature = "admin")]
+mod readiness;
+mod refusal_counts;
 mod reload;
 mod session_guard;
 mod socket_file;
@@ -41,13 +47,25 @@ use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use tracing::{info, warn};
 
 pub use control::Control;
+#[cfg(feature = "admin")]
+pub(crate) use desk::NotLetIn;
+#[cfg(feature = "admin")]
+pub(crate) use handle::ServerHandle;
+#[cfg(feature = "admin")]
+pub use listener::bind_admin;
 pub use listener::{AddressUnavailable, BindError, Listener, bind};
+#[cfg(feature = "admin")]
+pub(crate) use listener::{Socket, addresses};
+#[cfg(feature = "admin")]
+pub(crate) use readiness::NotReady;
 #[cfg(feature = "tls")]
 pub use tls::TlsError;
 
 #[cfg(feature = "auth")]
 use crate::access::FileError;
 use crate::access::{OpenDoor, Way, refuse_open_doors};
+#[cfg(feature = "admin")]
+use crate::config::Address;
 use crate::config::Config;
 use crate::model::NotStored;
 use crate::store::Writer;
@@ -58,6 +76,7 @@ use clock::Clock;
 use desk::Desk;
 use entropy::Entropy;
 use handover_spin::HandoverSpin;
+use refusal_counts::RefusalCounts;
 use throttle::Throttles;
 
 /// The time that the store has for its last commit when the time of a stop is over.
@@ -71,7 +90,7 @@ const SEARCHES_AT_ONCE: usize = 2;
 
 /// The state that all tasks of a server share.
 #[derive(Debug)]
-struct Shared {
+pub(crate) struct Shared {
     table: LockTable,
     clock: Clock,
     config: Config,
@@ -79,6 +98,7 @@ struct Shared {
     desk: Desk,
     handover_spin: HandoverSpin,
     throttles: Throttles,
+    refusals: RefusalCounts,
     places: Places,
     debugs: Arc<Semaphore>,
     searches: Arc<Semaphore>,
@@ -106,7 +126,8 @@ impl Shared {
             desk: Desk::of(&config)?,
             handover_spin: HandoverSpin::default(),
             throttles: Throttles::default(),
-            places: Places::new(config.max_connections as usize),
+            refusals: RefusalCounts::default(),
+            places: Places::new(&config),
             debugs: Arc::new(Semaphore::new(DEBUGS_AT_ONCE)),
             searches: Arc::new(Semaphore::new(SEARCHES_AT_ONCE)),
             #[cfg(feature = "tls")]
@@ -119,7 +140,7 @@ impl Shared {
     }
 
     /// Begins the stop: from here on nothing is granted, and all tasks are told.
-    fn begin_stop(&self) {
+    pub(crate) fn begin_stop(&self) {
         self.table.stop();
         self.stop.cancel();
     }
@@ -147,6 +168,15 @@ pub enum RunError {
     /// Whoever can reach an address would get in.
     #[error(transparent)]
     OpenDoor(#[from] OpenDoor),
+    /// Whoever can reach an address of the admin listener would see everything.
+    #[cfg(feature = "admin")]
+    #[error(
+        "--admin {0} can be reached from other machines, and whoever reaches it would see every lock. \
+         Either give a password (--admin-password-file FILE, or users by --auth-file FILE), or show \
+         all to this machine alone (--admin 127.0.0.1:11480 or unix:PATH), or say that everybody may \
+         come in (--allow-anonymous)"
+    )]
+    OpenAdmin(Address),
     /// The store cannot be used.
     #[cfg(feature = "store")]
     #[error(transparent)]
@@ -169,6 +199,8 @@ impl RunError {
             #[cfg(feature = "tls")]
             Self::Tls(_) => true,
             Self::OpenDoor(_) => true,
+            #[cfg(feature = "admin")]
+            Self::OpenAdmin(_) => true,
             _ => false,
         }
     }
@@ -194,15 +226,24 @@ pub async fn run(
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), RunError> {
     let shutdown_time = config.shutdown_time();
+    #[cfg(feature = "admin")]
+    let (for_admin, listeners): (Vec<_>, Vec<_>) =
+        listeners.into_iter().partition(Listener::is_for_admin);
     let clock = Clock::default();
-    let ways = listeners.iter().map(|listener| Way {
-        address: listener.address(),
-        #[cfg(feature = "tls")]
-        asks_for_certificate: listener.is_tls() && config.tls_client_ca.is_some(),
-        #[cfg(not(feature = "tls"))]
-        asks_for_certificate: false,
-    });
-    refuse_open_doors(ways, config.has_users(), config.allow_anonymous)?;
+    refuse_open_doors(
+        ways(&listeners, &config),
+        config.has_users(),
+        config.allow_anonymous,
+    )?;
+    #[cfg(feature = "admin")]
+    refuse_open_doors(
+        ways(&for_admin, &config),
+        config.has_operators(),
+        config.allow_anonymous,
+    )
+    .map_err(|OpenDoor(address)| RunError::OpenAdmin(address))?;
+    #[cfg(feature = "admin")]
+    let admin = crate::admin::start(for_admin, &config)?;
     let (table, graces, writer) = start::start(&config, &clock)?;
     let table = table.followed_by(audit::trail());
     let shared = Arc::new(Shared::new(config, table, clock)?);
@@ -227,14 +268,15 @@ pub async fn run(
             stop.clone(),
         ));
     }
-    let addresses = listeners
-        .iter()
-        .map(|listener| listener.address().to_string());
-    let addresses = addresses.collect::<Vec<_>>().join(", ");
     info!(
-        "elockd {} listening on {addresses}",
-        env!("CARGO_PKG_VERSION")
+        "elockd {} listening on {}",
+        env!("CARGO_PKG_VERSION"),
+        listener::addresses(&listeners)
     );
+    #[cfg(feature = "admin")]
+    if let Some(admin) = &admin {
+        admin.serves(ServerHandle::new(&shared));
+    }
     for listener in listeners {
         tasks.spawn(admission::serve(listener, Arc::clone(&shared)));
     }
@@ -254,10 +296,28 @@ pub async fn run(
     }
     shared.throttles.report_rest();
     audit.finish().await;
+    #[cfg(feature = "admin")]
+    if let Some(admin) = admin {
+        admin.end(deadline).await;
+    }
     match writer {
         Some(writer) => Ok(finish(writer, deadline.max(Instant::now() + LAST_COMMIT)).await?),
         None => Ok(()),
     }
+}
+
+/// The ways into the server by these listeners.
+#[cfg_attr(not(feature = "tls"), expect(unused_variables))]
+fn ways<'a>(listeners: &'a [Listener], config: &Config) -> impl Iterator<Item = Way<'a>> {
+    #[cfg(feature = "tls")]
+    let asks = config.tls_client_ca.is_some();
+    listeners.iter().map(move |listener| Way {
+        address: listener.address(),
+        #[cfg(feature = "tls")]
+        asks_for_certificate: asks && listener.is_tls(),
+        #[cfg(not(feature = "tls"))]
+        asks_for_certificate: false,
+    })
 }
 
 async fn finish(writer: Writer, deadline: Instant) -> Result<(), NotStored> {

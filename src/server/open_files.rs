@@ -21,16 +21,17 @@ pub(super) struct Limit {
     pub(super) room: usize,
 }
 
-/// Raises this process's limit for so many connections, as far as that is allowed. The usual limit
+/// Raises this process's limit for so many connections, beside `others`, as far as that is allowed. The usual limit
 /// is a thousand, for the sake of programs that cannot take more. `None` if the limit cannot be
 /// read.
-pub(super) fn raise_for(connections: usize) -> Option<Limit> {
+pub(super) fn raise_for(connections: usize, others: usize) -> Option<Limit> {
+    let reserve = RESERVE + others as u64;
     let open = open_numbers();
     let taken = |limit| match &open {
         // A file that the process got from its parent may have a number above the limit, and does
         // not count then.
-        Some(open) => open.iter().filter(|number| **number < limit).count() as u64 + RESERVE,
-        None => OPEN_UNSEEN + RESERVE,
+        Some(open) => open.iter().filter(|number| **number < limit).count() as u64 + reserve,
+        None => OPEN_UNSEEN + reserve,
     };
     let wanted = taken(u64::MAX).saturating_add(connections as u64);
     let raised = rlimit::increase_nofile_limit(wanted).or_else(|error| {

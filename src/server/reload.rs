@@ -25,18 +25,19 @@ pub(super) async fn whenever_asked(control: Control, shared: Arc<Shared>) {
 
 /// Each says itself what came of it. What cannot be read stays as it was.
 async fn reload(shared: &Arc<Shared>) {
-    #[cfg_attr(not(feature = "tls"), expect(unused_mut))]
-    let mut has_files = shared.config.has_users();
+    #[cfg_attr(not(any(feature = "auth", feature = "tls")), expect(unused_mut))]
+    let mut files = 0;
     #[cfg(feature = "auth")]
-    if has_files {
+    if shared.desk.has_files() {
         reload_users(shared).await;
+        files += 1;
     }
     #[cfg(feature = "tls")]
     if let Some(tls) = &shared.tls {
         tls.reload().await;
-        has_files = true;
+        files += 1;
     }
-    if !has_files {
+    if files == 0 {
         info!("reloaded nothing, as no setting names a file");
     }
 }

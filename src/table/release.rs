@@ -14,6 +14,7 @@ use super::session::Session;
 use super::trail::{End, Event, Why};
 use super::waiters::Waiter;
 use super::{LockTable, interleave};
+use crate::count::Batch;
 use crate::model::{Change, Holder, NotStored, Owner, Seq, Token};
 use std::sync::atomic::Ordering;
 
@@ -51,8 +52,11 @@ impl LockTable {
         self.changes.accept()?;
         let holder = session.or_owner(owner);
         let by = owner.map(|_| session.number);
-        let why = Why::Unlocked;
-        let Some(release) = self.release(holder, key, End { why, by }, now) else {
+        let end = End {
+            why: Why::Unlocked,
+            by,
+        };
+        let Some(release) = self.release(holder, key, end, now, &mut session.holds) else {
             let why = self.why_not_held(session, holder, key);
             return Ok(why.map(Unlocked::NotHeld));
         };
@@ -112,7 +116,8 @@ impl LockTable {
         grants.retain(|grant| {
             interleave::between_guards();
             let end = End::by(session.number, Why::Broken);
-            let Some(release) = self.release_grant(grant, end, now, |_| true) else {
+            let holds = &mut session.holds;
+            let Some(release) = self.release_grant(grant, end, now, holds, |_| true) else {
                 return false;
             };
             session.seq = session.seq.max(release.seq);
@@ -131,11 +136,14 @@ impl LockTable {
         let end = End::by_itself(session.over.unwrap_or(Why::Unlocked));
         for key in session.held.take_some(most) {
             let holder = HolderRef::Session(session.number);
-            if let Some(release) = self.release(holder, key.as_bytes(), end, now) {
+            let holds = &mut session.holds;
+            if let Some(release) = self.release(holder, key.as_bytes(), end, now, holds) {
                 session.held.uncount(1);
                 session.seq = release.seq;
             }
         }
+        // Its session may be over, and have no more turns.
+        self.counters.holds.add_rest(&mut session.holds);
         self.notice_losses(session);
         Outcome::durable(session.held.listed(), session.last_change())
     }
@@ -179,7 +187,10 @@ impl LockTable {
         may_end: impl FnOnce(&Lock) -> bool,
     ) {
         let end = End::by_itself(why);
-        let Some(release) = self.release_grant(grant, end, now, may_end) else {
+        let released = self.release_grant(grant, end, now, &mut session.holds, may_end);
+        // The connection may be over, and have no more turns.
+        self.counters.holds.add_rest(&mut session.holds);
+        let Some(release) = released else {
             return;
         };
         if grant.holder == Holder::Session(session.number) {
@@ -293,7 +304,7 @@ impl LockTable {
         if self.is_stopping() {
             return (0, Vec::new());
         }
-        let due = self.leases.due(now, most);
+        let (due, mut holds) = (self.leases.due(now, most), Batch::default());
         let ended = due.iter().filter_map(|over| {
             if self.is_stopping() {
                 return None;
@@ -308,7 +319,7 @@ impl LockTable {
                 since.is_some()
             };
             let (holder, end) = ((&over.holder).into(), End::by_itself(Why::LeaseEnded));
-            self.release_if(holder, over.key.as_bytes(), end, now, is_over)?;
+            self.release_if(holder, over.key.as_bytes(), end, now, &mut holds, is_over)?;
             Some(EndedLease {
                 holder: over.holder.clone(),
                 key: over.key.clone(),
@@ -317,6 +328,7 @@ impl LockTable {
             })
         });
         let ended = ended.collect();
+        self.counters.holds.add_rest(&mut holds);
         (due.len(), ended)
     }
 
@@ -348,8 +360,9 @@ impl LockTable {
         key: &[u8],
         end: End,
         now: Instant,
+        holds: &mut Batch,
     ) -> Option<Release> {
-        self.release_if(holder, key, end, now, |_, word| self.unlease(*word))
+        self.release_if(holder, key, end, now, holds, |_, word| self.unlease(*word))
     }
 
     /// Ends this very grant, if `may_end` returns true under the guard; `None` if it has ended, or does
@@ -359,13 +372,14 @@ impl LockTable {
         grant: &Grant,
         end: End,
         now: Instant,
+        holds: &mut Batch,
         may_end: impl FnOnce(&Lock) -> bool,
     ) -> Option<Release> {
         let is_it = |lock: &Lock, word: &GrantWord| {
             word.token() == grant.token && may_end(lock) && self.unlease(*word)
         };
         let holder = (&grant.holder).into();
-        self.release_if(holder, grant.key.as_bytes(), end, now, is_it)
+        self.release_if(holder, grant.key.as_bytes(), end, now, holds, is_it)
     }
 
     /// Removes the lease of a released grant, if it has one. Always true, as an answer to
@@ -380,13 +394,14 @@ impl LockTable {
     /// The one place where a grant ends: if the holder has the key and `ends` returns true.
     /// `ends` is called under the guard, and has removed the grant's lease when it returns true.
     /// The next waiters have the lock in the same step; while the server stops they are refused
-    /// instead.
+    /// instead. How long the grant lasted is added to `holds`.
     fn release_if(
         &self,
         holder: HolderRef<'_>,
         key: &[u8],
         end: End,
         now: Instant,
+        holds: &mut Batch,
         ends: impl FnOnce(&Lock, &GrantWord) -> bool,
     ) -> Option<Release> {
         let mut granted = Vec::new();
@@ -421,6 +436,9 @@ impl LockTable {
         });
         let (token, seq) = released?;
         self.claims.fetch_sub(1, Ordering::Relaxed);
+        if let Some(held) = self.tokens.age(token, now) {
+            self.counters.holds.add_later(holds, held);
+        }
         self.wake_all(&granted);
         if is_shown {
             self.watches.changed(self.locks.hash(key));

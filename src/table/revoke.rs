@@ -17,6 +17,7 @@ use super::outcome::{NotHeld, Outcome};
 use super::session::Session;
 use super::trail::{End, Why};
 use super::{LockTable, interleave};
+use crate::count::Batch;
 use crate::model::{Holder, NotStored, Seq, SessionNumber, Token};
 
 /// A part of the grants of a key that was taken from their holders.
@@ -71,7 +72,8 @@ impl LockTable {
         let looked_at = grants.len();
         grants.retain(|grant| {
             interleave::between_guards();
-            let revoked = self.revoke(grant, session.number, now);
+            let by = session.number;
+            let revoked = self.revoke(grant, by, now, &mut session.holds);
             session.seq = session.seq.max(revoked.unwrap_or_default());
             revoked.is_some()
         });
@@ -85,7 +87,13 @@ impl LockTable {
     }
 
     /// Ends this very grant, unless it has ended, and returns the change that this is.
-    fn revoke(&self, grant: &Grant, by: SessionNumber, now: Instant) -> Option<Seq> {
+    fn revoke(
+        &self,
+        grant: &Grant,
+        by: SessionNumber,
+        now: Instant,
+        holds: &mut Batch,
+    ) -> Option<Seq> {
         let _revoking = interleave::lock(&self.revoking);
         let lost = match grant.holder {
             Holder::Session(number) => self.sessions.losses_by_revocation(number),
@@ -94,7 +102,7 @@ impl LockTable {
         interleave::between_guards();
         let hash = self.locks.hash(grant.key.as_bytes());
         let end = End::by(by, Why::Revoked);
-        let release = self.release_grant(grant, end, now, |_| {
+        let release = self.release_grant(grant, end, now, holds, |_| {
             if let Some(lost) = lost {
                 lost.add(hash, grant.token, Loss::Revoked);
             }

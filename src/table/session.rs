@@ -12,6 +12,7 @@ use super::holders::HolderRef;
 use super::signal::SharedSignal;
 use super::trail::Why;
 use super::waiters::Waiter;
+use crate::count::Batch;
 use crate::model::{Owner, Seq, SessionNumber};
 
 /// The running half of a session. Must end in [`LockTable::detach`](super::LockTable::detach) or
@@ -29,6 +30,8 @@ pub struct Session {
     pub(super) signal: SharedSignal,
     /// Why the session is over, if it is, and what it holds is to be released.
     pub(super) over: Option<Why>,
+    /// How long grants lasted that it released in this turn.
+    pub(super) holds: Batch,
 }
 
 impl Session {
@@ -40,6 +43,7 @@ impl Session {
             seq: Seq::default(),
             signal,
             over: None,
+            holds: Batch::default(),
         }
     }
 

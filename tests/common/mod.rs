@@ -6,6 +6,8 @@
 
 pub mod failing_disk;
 pub mod history;
+#[cfg(feature = "admin")]
+pub mod http;
 pub mod process;
 #[cfg(feature = "cli")]
 pub mod proxy;
@@ -32,6 +34,8 @@ pub struct Server {
     /// Where it speaks TLS, if its settings say so.
     pub tls_address: Option<SocketAddr>,
     pub control: Control,
+    /// Where HTTP is served, if the settings name an address for it.
+    pub admin: Option<SocketAddr>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -66,22 +70,33 @@ impl Server {
                 .expect("a runtime");
             runtime.block_on(async {
                 let listeners = server::bind(&addresses).await.expect("a free port");
-                let bound = listeners.iter().filter_map(|one| one.tcp_address());
+                #[cfg(feature = "admin")]
+                let for_admin = server::bind_admin(&config.admin).await;
+                #[cfg(feature = "admin")]
+                let for_admin = for_admin.expect("a free port");
+                #[cfg(not(feature = "admin"))]
+                let for_admin = Vec::new();
+                let addresses_of = |listeners: &[server::Listener]| {
+                    let addresses = listeners.iter().filter_map(|one| one.tcp_address());
+                    addresses.collect::<Vec<_>>()
+                };
                 started
-                    .send(bound.collect::<Vec<_>>())
+                    .send((addresses_of(&listeners), addresses_of(&for_admin)))
                     .expect("the test listens");
                 let shutdown = async {
                     let _ = stopped.await;
                 };
+                let listeners = listeners.into_iter().chain(for_admin).collect();
                 server::run(listeners, config, control_inside, shutdown)
                     .await
                     .expect("the server runs");
             });
         });
-        let addresses = address.recv().expect("the server starts");
+        let (addresses, for_admin) = address.recv().expect("the server starts");
         Self {
             address: addresses[0],
             tls_address: addresses.get(1).copied(),
+            admin: for_admin.first().copied(),
             control,
             stop: Some(stop),
             thread: Some(thread),

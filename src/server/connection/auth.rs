@@ -30,10 +30,7 @@ impl<S: Transport> Connection<S> {
         let needs = Needs::of(request);
         match &self.user {
             Some(user) if user.may(&needs) => None,
-            Some(_) => {
-                self.shared.table.counters().not_allowed.add(1);
-                Some(Reply::NotAllowed)
-            }
+            Some(_) => Some(Reply::NotAllowed),
             None if needs == Needs::Nothing => None,
             None => Some(Reply::AuthRequired),
         }
@@ -133,7 +130,6 @@ impl<S: Transport> Connection<S> {
     }
 
     async fn refuse_password(&mut self, name: Option<&[u8]>) -> Result<(), Gone> {
-        self.shared.table.counters().wrong_passwords.add(1);
         log_lines::wrong_password(&self.shared, self.session.number(), name);
         self.wrong_passwords = self.wrong_passwords.saturating_add(1);
         self.reply(&Reply::WrongPassword);

@@ -11,8 +11,8 @@ use super::waiting::Interrupted;
 use super::{Connection, Gone, LINES_A_TURN};
 use crate::model::{Key, SessionEntry, SessionNumber, WaitsFor};
 use crate::protocol::{
-    Info, KeysAsked, Reply, put_end, put_lock_entry, put_next_key, put_next_session,
-    put_session_entry, put_start,
+    KeysAsked, Reply, put_end, put_lock_entry, put_next_key, put_next_session, put_session_entry,
+    put_start,
 };
 use crate::server::Shared;
 use crate::server::transport::Transport;
@@ -201,56 +201,5 @@ impl<S: Transport> Connection<S> {
                 None
             }
         }
-    }
-
-    pub(super) fn info(&self) -> Info {
-        let table = &self.shared.table;
-        let (sessions, connected) = table.session_counts();
-        let (commits, store_bytes) = table.changes().commits_and_bytes();
-        let store = match table.changes().are_kept() {
-            true => "disk",
-            false => "memory",
-        };
-        let counters = table.counters();
-        let mut lines = vec![
-            ("version", env!("CARGO_PKG_VERSION").to_owned()),
-            ("instance", format!("{:032x}", self.shared.instance)),
-            (
-                "uptime_seconds",
-                self.shared.start.elapsed().as_secs().to_string(),
-            ),
-            ("store", store.to_owned()),
-        ];
-        let max_hold_ms = table.max_hold().map_or(0, |hold| hold.as_millis());
-        let storing = table.changes().refusal();
-        let storing = storing.map_or_else(|| "yes".to_owned(), |reason| reason.to_string());
-        lines.push(("storing", storing));
-        lines.push(("max_hold_ms", max_hold_ms.to_string()));
-        let numbers = [
-            ("sessions", sessions as u64),
-            ("connected_sessions", connected as u64),
-            ("locks", table.held() as u64),
-            ("waiters", table.waiting() as u64),
-            ("watchers", table.watching() as u64),
-            ("connections", counters.connections.get()),
-            ("tls_failures", counters.tls_failures.get()),
-            ("grants", counters.grants.get() + counters.handovers.get()),
-            ("hand_overs", counters.handovers.get()),
-            ("refusals", counters.refusals.get()),
-            ("timeouts", counters.timeouts.get()),
-            ("deadlocks", counters.deadlocks.get()),
-            ("lease_ends", counters.lease_ends.get()),
-            ("grace_ends", counters.grace_ends.get()),
-            ("kicks", counters.kicks.get()),
-            ("revocations", counters.revocations.get()),
-            ("resumes", counters.resumes.get()),
-            ("take_overs", counters.takeovers.get()),
-            ("wrong_passwords", counters.wrong_passwords.get()),
-            ("not_allowed", counters.not_allowed.get()),
-            ("commits", commits),
-            ("store_bytes", store_bytes),
-        ];
-        lines.extend(numbers.map(|(name, number)| (name, number.to_string())));
-        Info(lines)
     }
 }

@@ -1,0 +1,137 @@
+//! The server in numbers, as `info` and the metrics show it.
+
+use std::time::Duration;
+
+use super::Shared;
+use crate::model::NotStored;
+use crate::protocol::{Info, Refusal};
+
+/// What there is at this time, and what has happened since the start. The numbers are read one after the
+/// other, while the server goes on.
+#[derive(Debug)]
+pub(crate) struct Figures {
+    pub(crate) sessions: u64,
+    pub(crate) connected_sessions: u64,
+    pub(crate) locks: u64,
+    pub(crate) waiters: u64,
+    pub(crate) watchers: u64,
+    /// Connections since the start.
+    pub(crate) connections: u64,
+    /// TLS handshakes that failed.
+    pub(crate) tls_failures: u64,
+    /// All grants, with the hand-overs.
+    pub(crate) grants: u64,
+    pub(crate) hand_overs: u64,
+    pub(crate) lease_ends: u64,
+    pub(crate) grace_ends: u64,
+    pub(crate) kicks: u64,
+    /// Locks that operators took from their holders.
+    pub(crate) revocations: u64,
+    pub(crate) resumes: u64,
+    pub(crate) take_overs: u64,
+    pub(crate) commits: u64,
+    pub(crate) store_bytes: u64,
+    /// `disk` or `memory`.
+    pub(crate) store: &'static str,
+    /// Why no change can be made at this time.
+    pub(crate) not_storing: Option<NotStored>,
+}
+
+impl Figures {
+    pub(super) fn of(shared: &Shared) -> Self {
+        let (table, counters) = (&shared.table, shared.table.counters());
+        let (sessions, connected_sessions) = table.session_counts();
+        let (commits, store_bytes) = table.changes().commits_and_bytes();
+        let hand_overs = counters.handovers.get();
+        Self {
+            sessions: sessions as u64,
+            connected_sessions: connected_sessions as u64,
+            locks: table.held() as u64,
+            waiters: table.waiting() as u64,
+            watchers: table.watching() as u64,
+            connections: counters.connections.get(),
+            tls_failures: counters.tls_failures.get(),
+            grants: counters.grants.get() + hand_overs,
+            hand_overs,
+            lease_ends: counters.lease_ends.get(),
+            grace_ends: counters.grace_ends.get(),
+            kicks: counters.kicks.get(),
+            revocations: counters.revocations.get(),
+            resumes: counters.resumes.get(),
+            take_overs: counters.takeovers.get(),
+            commits,
+            store_bytes,
+            store: match table.changes().are_kept() {
+                true => "disk",
+                false => "memory",
+            },
+            not_storing: table.changes().refusal(),
+        }
+    }
+}
+
+/// The answer to `info`.
+pub(super) fn info(shared: &Shared) -> Info {
+    let Figures {
+        sessions,
+        connected_sessions,
+        locks,
+        waiters,
+        watchers,
+        connections,
+        tls_failures,
+        grants,
+        hand_overs,
+        lease_ends,
+        grace_ends,
+        kicks,
+        revocations,
+        resumes,
+        take_overs,
+        commits,
+        store_bytes,
+        store,
+        not_storing,
+    } = Figures::of(shared);
+    let max_hold = shared.table.max_hold().unwrap_or(Duration::ZERO);
+    let storing = not_storing.map_or_else(|| "yes".to_owned(), |reason| reason.to_string());
+    let mut lines = vec![
+        ("version", env!("CARGO_PKG_VERSION").to_owned()),
+        ("instance", format!("{:032x}", shared.instance)),
+        (
+            "uptime_seconds",
+            shared.start.elapsed().as_secs().to_string(),
+        ),
+        ("store", store.to_owned()),
+        ("storing", storing),
+        ("max_hold_ms", max_hold.as_millis().to_string()),
+    ];
+    let refusals = |kind| shared.refusals.get(kind);
+    let timeouts = refusals(Refusal::Timeout);
+    let numbers = [
+        ("sessions", sessions),
+        ("connected_sessions", connected_sessions),
+        ("locks", locks),
+        ("waiters", waiters),
+        ("watchers", watchers),
+        ("connections", connections),
+        ("tls_failures", tls_failures),
+        ("grants", grants),
+        ("hand_overs", hand_overs),
+        ("refusals", refusals(Refusal::Unavailable) + timeouts),
+        ("timeouts", timeouts),
+        ("deadlocks", refusals(Refusal::Deadlock)),
+        ("lease_ends", lease_ends),
+        ("grace_ends", grace_ends),
+        ("kicks", kicks),
+        ("revocations", revocations),
+        ("resumes", resumes),
+        ("take_overs", take_overs),
+        ("wrong_passwords", refusals(Refusal::WrongPassword)),
+        ("not_allowed", refusals(Refusal::NotAllowed)),
+        ("commits", commits),
+        ("store_bytes", store_bytes),
+    ];
+    lines.extend(numbers.map(|(name, number)| (name, number.to_string())));
+    Info(lines)
+}

@@ -1,0 +1,139 @@
+//! What may be asked of a running server from its other listener, the one for operators.
+
+use std::sync::Arc;
+
+use super::Shared;
+use super::desk::{NotLetIn, ip_of};
+use super::figures::Figures;
+use super::log_lines;
+use super::readiness::{self, NotReady};
+use super::refusal_counts::RefusalCounts;
+use crate::access::User;
+use crate::count::Durations;
+use crate::model::Peer;
+use crate::protocol::Refusal;
+use crate::table::Contention;
+
+/// A running server, as far as operators may see it and act on it. Clones reach the same one. All
+/// questions may be asked from any thread.
+#[derive(Debug, Clone)]
+pub(crate) struct ServerHandle {
+    shared: Arc<Shared>,
+}
+
+/// How long things took since the start.
+#[derive(Debug)]
+pub(crate) struct Times {
+    pub(crate) granted_waits: Durations,
+    pub(crate) other_waits: Durations,
+    pub(crate) holds: Durations,
+    pub(crate) commits: Durations,
+    pub(crate) failed_commits: u64,
+}
+
+/// A bound of the settings, and how much of it is taken.
+#[derive(Debug)]
+pub(crate) struct Limited {
+    /// What is bounded: the flag's name without its `--max-`.
+    pub(crate) what: &'static str,
+    pub(crate) used: usize,
+    pub(crate) limit: usize,
+}
+
+impl ServerHandle {
+    pub(crate) fn new(shared: &Arc<Shared>) -> Self {
+        let shared = Arc::clone(shared);
+        Self { shared }
+    }
+
+    /// Whether operators are asked who they are.
+    pub(crate) fn asks_operators(&self) -> bool {
+        self.shared.desk.asks_operators()
+    }
+
+    /// As whom an operator comes in who says no password; `None` if that is nobody.
+    pub(crate) fn operator_at_the_door(&self, peer: Peer) -> Option<Arc<User>> {
+        self.shared.desk.operator_at_the_door(peer)
+    }
+
+    /// The user whom this name and password stand for. Wrong ones are slowed down and counted.
+    ///
+    /// # Errors
+    ///
+    /// If nobody is let in by that.
+    pub(crate) async fn verify_operator(
+        &self,
+        name: &[u8],
+        password: &[u8],
+        peer: Peer,
+    ) -> Result<Arc<User>, NotLetIn> {
+        let shared = &self.shared;
+        let verified = shared.desk.verify_operator(name, password, ip_of(peer));
+        let verified = verified.await;
+        shared.refusals.count(match &verified {
+            Ok(_) => None,
+            Err(NotLetIn::Wrong) => Some(Refusal::WrongPassword),
+            Err(NotLetIn::Busy) => Some(Refusal::TooManyPasswords),
+        });
+        if let Err(NotLetIn::Wrong) = verified {
+            log_lines::wrong_operator(shared, peer, name);
+        }
+        verified
+    }
+
+    /// All reasons why the server is not ready for more clients; none if it is.
+    pub(crate) fn not_ready(&self) -> Vec<NotReady> {
+        readiness::reasons(&self.shared)
+    }
+
+    /// Whether changes can be made durable at this time, or need not be.
+    pub(crate) fn can_store(&self) -> bool {
+        let changes = self.shared.table.changes();
+        changes.refusal().is_none() && changes.overdue().is_none()
+    }
+
+    /// The server in numbers.
+    pub(crate) fn figures(&self) -> Figures {
+        Figures::of(&self.shared)
+    }
+
+    /// How often requests were refused.
+    pub(crate) fn refusals(&self) -> &RefusalCounts {
+        &self.shared.refusals
+    }
+
+    /// How long things took.
+    pub(crate) fn times(&self) -> Times {
+        let table = &self.shared.table;
+        let (counters, (commits, failed_commits)) =
+            (table.counters(), table.changes().commit_times());
+        Times {
+            granted_waits: counters.granted_waits.durations(),
+            other_waits: counters.other_waits.durations(),
+            holds: counters.holds.durations(),
+            commits,
+            failed_commits,
+        }
+    }
+
+    /// The bounds of the whole server. Those of one key, session or request have no place here, since
+    /// there are as many uses of them as keys, sessions and requests.
+    pub(crate) fn limits(&self) -> [Limited; 3] {
+        let shared = &self.shared;
+        let limits = shared.config.limits();
+        let (sessions, connected) = shared.table.session_counts();
+        let in_grace = sessions.saturating_sub(connected);
+        let (connections, max_connections) = shared.places.taken();
+        [
+            ("connections", connections, max_connections),
+            ("locks", shared.table.claims(), limits.locks),
+            ("grace_sessions", in_grace, limits.sessions_in_grace),
+        ]
+        .map(|(what, used, limit)| Limited { what, used, limit })
+    }
+
+    /// What those suffer who wait. Costs more than the other questions where very many wait.
+    pub(crate) fn contention(&self) -> Contention {
+        self.shared.table.contention(self.shared.clock.now())
+    }
+}
