@@ -1150,7 +1150,8 @@ impl World {
             .take()
             .map_or(Vec::new(), |several| several.claims);
         let kept = self.table.keep_all(&mut client.session, &claims, now);
-        assert_eq!(kept.expect("none is lost").value, Locked::Acquired);
+        let kept = kept.expect("nobody takes one");
+        assert_eq!(kept.value, Locked::Acquired);
         for lock in &mut self.locks {
             let of_it = lock.holds.iter_mut().filter(|hold| hold.taker == session);
             of_it.for_each(|hold| hold.with_others = false);

@@ -448,7 +448,8 @@ impl<'a> Actor<'a> {
         let (table, now) = (&self.arena.table, Instant::now());
         if claims.len() == keys.len() {
             let kept = table.keep_all(&mut self.session, &claims, now);
-            assert_eq!(kept.expect("none is lost").value, Locked::Acquired);
+            let kept = kept.expect("nobody takes one");
+            assert_eq!(kept.value, Locked::Acquired);
             let (held, word) = (Held::Alone, None);
             keys.iter()
                 .for_each(|key| self.got(*key, Hold { held, word }, None));

@@ -393,6 +393,7 @@ impl LockTable {
             return Detached::Stopping;
         }
         self.notice_losses(&mut session);
+        interleave::between_guards();
         // Its next connection must know of a release that is not durable yet.
         session.settled();
         let mut detached = self.sessions.detach(session, now);

@@ -37,6 +37,7 @@ impl LockTable {
         // that is stored as over and then as made would come back with the next start.
         let revoking = interleave::lock(&self.revoking);
         let all = self.all_held(session, claims)?;
+        interleave::between_guards();
         let new = || all.iter().filter(|one| one.is_new).map(|one| &one.grant);
         let lease = self.limits.max_hold;
         let changes = new().map(|grant| GrantRef::from(grant).to_store(&Mode::Exclusive, lease));

@@ -146,7 +146,7 @@ final class CommandsTest extends TestCase
         self::assertTrue($this->other->forceUnlock('k'));
         self::assertFalse($this->other->forceUnlock('k'));
         try {
-            $lock->token();
+            $lock->expire(5.0);
             self::fail('it was taken');
         } catch (LostException $lost) {
             self::assertSame('an operator has taken "k" (403 revoked)', $lost->getMessage());
