@@ -4,7 +4,7 @@
 mod common;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::io::{Read, Write};
+use std::io::{BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -13,7 +13,7 @@ use std::process::{Command, Stdio};
 use common::failing_disk::{FailingDisk, Fault};
 use common::http::{self, get, get_as, get_from, request};
 use common::process::{ELOCKD, Process, run};
-use common::{Client, Server};
+use common::{Client, Server, listening_or_refusal};
 use elock::config::Config;
 use elock::protocol::Refusal;
 
@@ -462,10 +462,16 @@ fn a_stop_waits_for_no_scraper_that_says_nothing() {
 
 #[test]
 fn an_address_that_others_reach_is_refused_without_a_password() {
-    let refused = run(&["--listen", "127.0.0.1:0", "--admin", "0.0.0.0:0"]);
-    assert_eq!(refused.status.code(), Some(2));
-    let said = String::from_utf8_lossy(&refused.stderr);
+    let mut command = Command::new(ELOCKD);
+    command.args(["--listen", "127.0.0.1:0", "--admin", "0.0.0.0:0"]);
+    let mut refused = command.stderr(Stdio::piped()).spawn().expect("it starts");
+    let mut log = BufReader::new(refused.stderr.take().expect("piped"));
+    let said = listening_or_refusal(&mut log);
+    if said.contains("listening") {
+        refused.kill().expect("it runs");
+    }
     assert!(said.contains("--admin-password-file"), "{said}");
+    assert_eq!(refused.wait().expect("it ends").code(), Some(2));
     let meant = Process::start(&["--admin", "0.0.0.0:0", "--allow-anonymous"]);
     meant.connect().ask("lock k", "200 Acquired");
     #[cfg(feature = "auth")]
