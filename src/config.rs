@@ -412,14 +412,13 @@ impl Config {
         has_users
     }
 
-    /// Whether operators are asked who they are.
-    #[cfg(feature = "admin")]
+    /// Whether operators are asked who they are: by the users, or by a password of their own.
     pub(crate) fn has_operators(&self) -> bool {
-        #[cfg(feature = "auth")]
-        let has_their_own = self.admin_password_file.is_some();
-        #[cfg(not(feature = "auth"))]
-        let has_their_own = false;
-        has_their_own || self.has_users()
+        #[cfg(all(feature = "admin", feature = "auth"))]
+        if self.admin_password_file.is_some() {
+            return true;
+        }
+        self.has_users()
     }
 
     /// Where the users stand.

@@ -156,12 +156,6 @@ impl Desk {
         Ok(users)
     }
 
-    /// Whether any setting names a file that can be read again.
-    #[cfg(feature = "auth")]
-    pub(super) fn has_files(&self) -> bool {
-        self.files.are_given() || self.files.admin.is_some()
-    }
-
     /// Nothing is half done where a holder could panic.
     fn users(&self) -> Arc<Users> {
         Arc::clone(&self.users.read().unwrap_or_else(PoisonError::into_inner))

@@ -25,19 +25,18 @@ pub(super) async fn whenever_asked(control: Control, shared: Arc<Shared>) {
 
 /// Each says itself what came of it. What cannot be read stays as it was.
 async fn reload(shared: &Arc<Shared>) {
-    #[cfg_attr(not(any(feature = "auth", feature = "tls")), expect(unused_mut))]
-    let mut files = 0;
+    #[cfg_attr(not(feature = "tls"), expect(unused_mut))]
+    let mut has_files = shared.config.has_operators();
     #[cfg(feature = "auth")]
-    if shared.desk.has_files() {
+    if has_files {
         reload_users(shared).await;
-        files += 1;
     }
     #[cfg(feature = "tls")]
     if let Some(tls) = &shared.tls {
         tls.reload().await;
-        files += 1;
+        has_files = true;
     }
-    if files == 0 {
+    if !has_files {
         info!("reloaded nothing, as no setting names a file");
     }
 }
