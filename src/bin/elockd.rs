@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use elock::check::check;
 use elock::config::Config;
 use elock::log::Log;
-use elock::server::Control;
+use elock::server::{Control, Inherited};
 use elock::{server, signals};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -22,6 +22,14 @@ fn main() -> ExitCode {
             Err(failed) => fail(&failed.to_string()),
         };
     }
+    // Before there is any other thread.
+    let inherited = match Inherited::take() {
+        Ok(inherited) => inherited,
+        Err(error) => {
+            fail(&error.to_string());
+            return ExitCode::from(BAD_SETTING);
+        }
+    };
     let log = match Log::start(&config.log, config.log_format) {
         Ok(log) => log,
         Err(error) => return fail(&ServeError::Start(error).to_string()),
@@ -29,7 +37,7 @@ fn main() -> ExitCode {
     for name in Config::unknown_variables() {
         warn!("{name} is no setting of this elockd, and changes nothing; see --help");
     }
-    match serve(config, &log) {
+    match serve(config, inherited, &log) {
         Ok(()) => {
             info!("stopped");
             ExitCode::SUCCESS
@@ -48,10 +56,15 @@ fn fail(message: &str) -> ExitCode {
     ExitCode::FAILURE
 }
 
+/// The exit code for what another try would not help.
+const BAD_SETTING: u8 = 2;
+
 #[derive(Debug, thiserror::Error)]
 enum ServeError {
     #[error("cannot start: {0}")]
     Start(#[from] io::Error),
+    #[error(transparent)]
+    Inherit(#[from] server::InheritError),
     #[error(transparent)]
     Bind(#[from] server::BindError),
     #[error(transparent)]
@@ -62,7 +75,8 @@ impl ServeError {
     /// 3 for a store, and 2 for a setting, for which another try would not help.
     fn exit_code(&self) -> ExitCode {
         match self {
-            Self::Bind(error) if error.is_bad_setting() => ExitCode::from(2),
+            Self::Inherit(_) => ExitCode::from(BAD_SETTING),
+            Self::Bind(error) if error.is_bad_setting() => ExitCode::from(BAD_SETTING),
             #[cfg(feature = "store")]
             Self::Run(server::RunError::Store(error)) if error.is_final() => ExitCode::from(3),
             _ => ExitCode::FAILURE,
@@ -70,7 +84,7 @@ impl ServeError {
     }
 }
 
-fn serve(config: Config, log: &Log) -> Result<(), ServeError> {
+fn serve(config: Config, inherited: Inherited, log: &Log) -> Result<(), ServeError> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(config.worker_threads())
         .enable_all()
@@ -82,9 +96,17 @@ fn serve(config: Config, log: &Log) -> Result<(), ServeError> {
             flush_log();
             std::process::exit(1);
         })?;
+        let Inherited {
+            clients,
+            tls,
+            admin,
+        } = inherited;
+        tls.none_named("tls")?;
+        admin.none_named("admin")?;
+        let open = clients.listen()?;
         // A name server that does not answer must not hold up a stop.
         let listeners = tokio::select! {
-            bound = server::bind(&config.listen) => bound?,
+            bound = server::bind_beside(open, &config.listen) => bound?,
             () = stop.cancelled() => return Ok(()),
         };
         Ok(server::run(listeners, config, control, until_stopped(stop)).await?)

@@ -12,6 +12,7 @@ mod expiry;
 mod handover_spin;
 #[cfg(test)]
 mod harness;
+mod inherited;
 mod listener;
 mod log_lines;
 #[cfg(feature = "fd-limit")]
@@ -35,7 +36,8 @@ use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use tracing::{info, warn};
 
 pub use control::Control;
-pub use listener::{AddressUnavailable, BindError, Listener, bind};
+pub use inherited::{InheritError, Inherited, InheritedSockets};
+pub use listener::{AddressUnavailable, BindError, Listener, bind, bind_beside};
 
 use crate::config::Config;
 use crate::model::NotStored;
