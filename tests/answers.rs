@@ -265,6 +265,7 @@ fn help_lists_every_command() {
         "sessions",
         "stats",
         "debug",
+        "drain",
         "echo",
         "help",
         "quit",

@@ -96,6 +96,12 @@ fn serve(config: Config, inherited: Inherited, log: &Log) -> Result<(), ServeErr
             flush_log();
             std::process::exit(1);
         })?;
+        // A drain ends in a stop, as a signal does.
+        let (drained, stops) = (control.clone(), stop.clone());
+        tokio::spawn(async move {
+            drained.drained().await;
+            stops.cancel();
+        });
         let Inherited {
             clients,
             tls,

@@ -7,6 +7,7 @@ mod admission;
 mod clock;
 mod connection;
 mod control;
+mod drain;
 mod entropy;
 mod expiry;
 mod handover_spin;
@@ -45,6 +46,7 @@ use crate::store::Writer;
 use crate::table::LockTable;
 use admission::Places;
 use clock::Clock;
+use drain::Drain;
 use entropy::Entropy;
 use handover_spin::HandoverSpin;
 use throttle::Throttles;
@@ -68,6 +70,7 @@ struct Shared {
     handover_spin: HandoverSpin,
     throttles: Throttles,
     places: Places,
+    drain: Drain,
     debugs: Arc<Semaphore>,
     searches: Arc<Semaphore>,
     start: Instant,
@@ -91,6 +94,7 @@ impl Shared {
             handover_spin: HandoverSpin::default(),
             throttles: Throttles::default(),
             places: Places::new(config.max_connections as usize),
+            drain: Drain::default(),
             debugs: Arc::new(Semaphore::new(DEBUGS_AT_ONCE)),
             searches: Arc::new(Semaphore::new(SEARCHES_AT_ONCE)),
             start: Instant::now(),
@@ -131,9 +135,10 @@ pub enum RunError {
     NotStored(#[from] NotStored),
 }
 
-/// Serves on `listeners` until `shutdown` is ready, does meanwhile what `control` says, and then stops: no connection is accepted any
-/// more, requests that wait are answered `503`, whole lines that were read are still answered,
-/// and connections are closed. Returns when all that is done, or after
+/// Serves on `listeners` until `shutdown` is ready, does meanwhile what `control` says, and then stops:
+/// no connection is accepted any more, requests that wait are answered `503`, whole lines that were
+/// read are still answered, and connections are closed. A drain is over when [`Control::drained`] says
+/// so, and the caller then makes `shutdown` ready. Returns when all that is done, or after
 /// [`Config::shutdown_time`], and a second for the store, at the latest.
 ///
 /// The caller owns the ports and decides about the end, so a test can bind port 0. The caller can
@@ -163,7 +168,8 @@ pub async fn run(
         let report = || timed.throttles.report(timed.clock.now());
         clock::keep_time(&timed.clock, report).await;
     }));
-    tasks.spawn(reload::whenever_asked(control, stop.clone()));
+    tasks.spawn(reload::whenever_asked(control.clone(), stop.clone()));
+    tasks.spawn(drain::see_to(Arc::clone(&shared), control, stop.clone()));
     tasks.spawn(handover_spin::keep_awake(Arc::clone(&shared), stop.clone()));
     for grace in graces {
         tasks.spawn(expiry::end_grace_period(

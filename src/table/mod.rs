@@ -13,7 +13,8 @@
 //! taken before a guard, never under one; that of the watches with no guard held. Waiters, watchers
 //! and connections are woken after the guard is gone; the task that ends leases may be woken under it.
 //!
-//! From [`LockTable::stop`] on nothing is granted and no lock passes to a waiter. The end of a
+//! From [`LockTable::drain`] on new requests get no lock, and those that wait still do. From
+//! [`LockTable::stop`] on nothing is granted and no lock passes to a waiter. The end of a
 //! connection releases nothing then, neither in [`LockTable::detach`] nor in [`LockTable::end`], so
 //! its locks stay held on disk, as after a crash.
 
@@ -31,6 +32,7 @@ mod lock_key;
 mod lost_locks;
 mod map;
 mod outcome;
+mod phase;
 #[cfg(test)]
 pub(crate) mod plain;
 #[cfg(test)]
@@ -49,7 +51,7 @@ mod wait_graph;
 mod waiters;
 mod watch;
 
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -74,6 +76,7 @@ use holders::HolderRef;
 use lease::Leases;
 use lock::Lock;
 use map::Locks;
+use phase::CurrentPhase;
 use registry::Registry;
 use wait_graph::WaitGraph;
 use watch::Watches;
@@ -105,7 +108,7 @@ pub struct LockTable {
     /// The last change of a grant to an owner word, as a [`Seq`](crate::model::Seq).
     last_owner_change: AtomicU64,
     counters: Counters,
-    stopping: AtomicBool,
+    phase: CurrentPhase,
 }
 
 impl LockTable {
@@ -124,7 +127,7 @@ impl LockTable {
             changes,
             last_owner_change: AtomicU64::new(0),
             counters: Counters::default(),
-            stopping: AtomicBool::new(false),
+            phase: CurrentPhase::default(),
         }
     }
 
@@ -162,12 +165,8 @@ impl LockTable {
     /// stop, also one that begins later. Sessions and leases do not end any more.
     pub fn stop(&self) {
         // Set before the orders are given, so that a connection which ends by the stop sees it.
-        self.stopping.store(true, Ordering::SeqCst);
+        self.set_stopping();
         self.sessions.order_all(Order::Stop);
-    }
-
-    fn is_stopping(&self) -> bool {
-        self.stopping.load(Ordering::SeqCst)
     }
 
     /// Gives an order to the connection of a session; false if it has none at this moment.

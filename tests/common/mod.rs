@@ -61,10 +61,15 @@ impl Server {
                 started
                     .send(listeners[0].tcp_address().expect("TCP"))
                     .expect("the test listens");
+                let control = Control::default();
+                let drained = control.clone();
                 let shutdown = async {
-                    let _ = stopped.await;
+                    tokio::select! {
+                        _ = stopped => {}
+                        () = drained.drained() => {}
+                    }
                 };
-                server::run(listeners, config, Control::default(), shutdown)
+                server::run(listeners, config, control, shutdown)
                     .await
                     .expect("the server runs");
             });

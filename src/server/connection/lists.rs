@@ -214,6 +214,10 @@ impl<S: Transport> Connection<S> {
         let storing = table.changes().refusal();
         let storing = storing.map_or_else(|| "yes".to_owned(), |reason| reason.to_string());
         lines.push(("storing", storing));
+        let draining = self.shared.drain.left();
+        let draining =
+            draining.map_or_else(|| "no".to_owned(), |left| left.as_millis().to_string());
+        lines.push(("draining", draining));
         lines.push(("max_hold_ms", max_hold_ms.to_string()));
         let numbers = [
             ("sessions", sessions as u64),

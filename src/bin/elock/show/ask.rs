@@ -72,7 +72,7 @@ async fn connect_within(
 }
 
 /// A server that is full or stops accepts connections, too, and so does one that hangs.
-async fn connect_to(address: &Address, deadline: Duration) -> Result<Connection, Error> {
+pub async fn connect_to(address: &Address, deadline: Duration) -> Result<Connection, Error> {
     let connecting = async {
         let mut connection = Connection::connect_within(address, deadline).await?;
         connection.call(&Echo::default()).await?;

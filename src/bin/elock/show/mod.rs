@@ -1,9 +1,10 @@
 //! What a person asks a server: `status`, `locks`, `sessions`, `who`, `graph`, `watch`; and what an
-//! operator tells it: `break`, `unlock`.
+//! operator tells it: `break`, `unlock`, `drain`.
 
 pub(crate) mod ask;
 mod clock;
 mod dot;
+mod drain;
 pub(crate) mod failure;
 mod follow;
 mod graph;
@@ -46,6 +47,8 @@ pub enum ShowCommand {
     Break(release::BreakArgs),
     /// Release the lock of an owner word
     Unlock(release::UnlockArgs),
+    /// Have the server give no new locks, and stop when none is held
+    Drain(drain::DrainArgs),
 }
 
 /// Runs one.
@@ -61,6 +64,7 @@ pub fn run(command: ShowCommand, server: &ServerArgs) -> ExitCode {
             ShowCommand::Watch(args) => follow::run(args, servers).await,
             ShowCommand::Break(args) => release::run_break(args, servers).await,
             ShowCommand::Unlock(args) => release::run_unlock(args, servers).await,
+            ShowCommand::Drain(args) => drain::run(args, servers).await,
         }
     })
 }
