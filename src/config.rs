@@ -193,6 +193,10 @@ pub struct Config {
     #[arg(long, env = "ELOCK_KEEPALIVE_SECS", value_name = "SECONDS", default_value = "60", value_parser = clap::value_parser!(u32).range(..=86_400))]
     pub keepalive_secs: u32,
 
+    /// How long a drain (the command `drain`, or SIGUSR1) waits until no lock is held, before the stop
+    #[arg(long, env = "ELOCK_DRAIN_MS", value_name = "MS", default_value = "60000", value_parser = clap::value_parser!(u64).range(..=TEN_YEARS_MS))]
+    pub drain_ms: u64,
+
     /// How long a stop may take
     #[arg(
         long,
@@ -502,6 +506,11 @@ impl Config {
     /// How long a client may leave its answers unread.
     pub fn unsent_timeout(&self) -> Duration {
         Duration::from_millis(self.unsent_timeout_ms.into())
+    }
+
+    /// How long a drain waits until no lock is held.
+    pub fn drain_time(&self) -> Duration {
+        Duration::from_millis(self.drain_ms)
     }
 
     /// How long a stop may take.

@@ -19,8 +19,8 @@ type Named<const N: usize> = [(&'static str, Signal); N];
 
 /// Handles the signals of this process from now on. The token that it returns is cancelled by the
 /// first SIGTERM, SIGINT or SIGQUIT; at the second one, `end_at_once` is called, in a task. At SIGHUP
-/// the server that `control` reaches reloads. SIGUSR1 and SIGUSR2 do nothing. Must be called within a
-/// tokio runtime.
+/// the server that `control` reaches reloads, and at SIGUSR1 it is drained. SIGUSR2 does nothing. Must
+/// be called within a tokio runtime.
 ///
 /// # Errors
 ///
@@ -35,10 +35,8 @@ pub fn handle(
         ("SIGQUIT", signal(SignalKind::quit())?),
     ];
     let mut reload = [("SIGHUP", signal(SignalKind::hangup())?)];
-    let mut others = [
-        ("SIGUSR1", signal(SignalKind::user_defined1())?),
-        ("SIGUSR2", signal(SignalKind::user_defined2())?),
-    ];
+    let mut drain = [("SIGUSR1", signal(SignalKind::user_defined1())?)];
+    let mut others = [("SIGUSR2", signal(SignalKind::user_defined2())?)];
     // With a handler in place, a write beyond the limit is an error like that of a full disk.
     drop(signal(SignalKind::from_raw(SIGXFSZ))?);
     let stop = CancellationToken::new();
@@ -50,12 +48,16 @@ pub fn handle(
         warn!("{name} during the stop: ending at once");
         end_at_once();
     });
-    let control = control.clone();
+    let (reloaded, drained) = (control.clone(), control.clone());
     tokio::spawn(async move {
         loop {
             next(&mut reload).await;
-            control.reload();
+            reloaded.reload();
         }
+    });
+    tokio::spawn(async move {
+        next(&mut drain).await;
+        drained.drain();
     });
     tokio::spawn(async move {
         loop {

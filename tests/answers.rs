@@ -269,6 +269,7 @@ fn help_lists_every_command() {
         "sessions",
         "stats",
         "debug",
+        "drain",
         "echo",
         "help",
         "quit",

@@ -10,7 +10,7 @@ use std::os::unix::ffi::OsStringExt;
 use std::process::{Child, Command, Output, Stdio};
 
 use common::process::{ELOCKD, Process};
-use common::{Client, Server};
+use common::{Client, Server, next_line_with};
 use serde_json::Value;
 
 fn command(address: SocketAddr, arguments: &[impl AsRef<OsStr>]) -> Command {
@@ -620,4 +620,36 @@ fn an_operator_ends_sessions_and_takes_locks() {
     b.expect_closed();
     assert_eq!(code(&["kick", "web-3"]), Some(65));
     assert_eq!(code(&["kick"]), Some(2));
+}
+
+/// It says what is left, and returns when the server has stopped, which it does after the last release.
+#[test]
+fn a_drain_is_followed_to_its_end() {
+    let server = Server::start();
+    let mut holder = server.connect();
+    holder.ask("lock k", "200 Acquired");
+    let mut drain = command(server.address, &["drain"]);
+    let mut drain = drain.stderr(Stdio::piped()).spawn().expect("it runs");
+    let mut said = BufReader::new(drain.stderr.take().expect("piped"));
+    next_line_with(
+        &mut said,
+        "draining: 1 locks held, 0 requests wait; it stops within 59",
+    );
+    let status = shown(server.address, &["status"]);
+    assert!(status.starts_with("DRAINING: no new locks"), "{status}");
+    holder.ask("unlock k", "200 Unlocked");
+    next_line_with(&mut said, "the server has stopped");
+    assert_eq!(drain.wait().expect("it ends").code(), Some(0));
+    let none = elock(server.address, &["drain"]);
+    assert_eq!(none.status.code(), Some(69));
+}
+
+#[test]
+fn a_drain_need_not_be_waited_for() {
+    let server = Server::start();
+    let mut holder = server.connect();
+    holder.ask("lock k", "200 Acquired");
+    let output = elock(server.address, &["drain", "--no-wait"]);
+    assert_eq!(output.status.code(), Some(0));
+    holder.ask("lock other", "503 Draining");
 }

@@ -12,6 +12,7 @@ use std::time::Duration;
 use common::process::Process;
 use common::proxy::{Network, Proxy};
 use common::{Client as Raw, PATIENCE, Server, run};
+use elock_client::command::State;
 use elock_client::{Client, Error, Guard, Loss, Options};
 
 const WAIT: Duration = PATIENCE;
@@ -504,5 +505,105 @@ fn a_late_release_by_an_owner_word_does_not_hit_the_next_lock_of_that_word() {
             other.owner_token("k", "job").await.expect("held"),
             next.token()
         );
+    });
+}
+
+/// Waits until the server shows the lock so, in `debug`.
+fn until_locked(server: &Server, lock: &str) {
+    server.until(lock, |lines| {
+        lines.iter().any(|line| line.starts_with(lock))
+    });
+}
+
+#[test]
+fn a_grant_to_a_word_of_its_own_is_known_after_its_answer_was_lost() {
+    let server = Server::start();
+    run(async {
+        let proxy = Proxy::start(server.address).await;
+        let (client, other) = (connect(proxy.address).await, connect(server.address).await);
+        for lease in [None, Some(WAIT)] {
+            let word = format!("mine-{lease:?}").replace(' ', "");
+            let mut lock = client.lock("k").wait(WAIT).unique_owner(word.clone());
+            if let Some(lease) = lease {
+                lock = lock.lease(lease);
+            }
+            proxy.swallow();
+            let asked = tokio::spawn(lock.into_future());
+            until_locked(&server, &format!("LOCK k @{word}"));
+            proxy.cut();
+            let guard = asked.await.expect("no panic").expect("it was granted");
+            let token = other.owner_token("k", word).await.expect("held");
+            assert_eq!(guard.token(), token);
+            // Its release may be sent twice, too.
+            proxy.swallow();
+            let released = tokio::spawn(guard.release());
+            server.until("it is free", |lines| {
+                !lines.iter().any(|line| line.starts_with("LOCK k "))
+            });
+            proxy.cut();
+            released.await.expect("no panic").expect("it was held");
+        }
+    });
+}
+
+/// Another may use the word, and have got it by that.
+#[test]
+fn a_grant_to_a_word_that_others_use_is_in_doubt_after_its_answer_was_lost() {
+    let server = Server::start();
+    run(async {
+        let proxy = Proxy::start(server.address).await;
+        let client = connect(proxy.address).await;
+        proxy.swallow();
+        let lock = client.lock("k").wait(WAIT).owner("job");
+        let asked = tokio::spawn(lock.into_future());
+        until_locked(&server, "LOCK k @job");
+        proxy.cut();
+        let asked = asked.await.expect("no panic");
+        assert!(matches!(asked, Err(Error::Connection(_))), "{asked:?}");
+        client.owner_token("k", "job").await.expect("it is held");
+    });
+}
+
+#[test]
+fn a_request_for_an_owner_that_was_not_granted_is_asked_again() {
+    run(async {
+        let first = Process::start(&[]);
+        let proxy = Proxy::start(first.address).await;
+        let client = connect(proxy.address).await;
+        first.signal("STOP");
+        let asked = tokio::spawn(client.lock("k").wait(WAIT).owner("job").into_future());
+        // Behind that request, to a server that reads nothing.
+        let late = tokio::time::timeout(GRACE / 4, client.info()).await;
+        assert!(late.is_err(), "nothing is answered");
+        let second = Process::start(&[]);
+        proxy.point_at(second.address);
+        first.kill();
+        let guard = asked.await.expect("no panic").expect("free");
+        assert!(guard.is_held());
+    });
+}
+
+#[test]
+fn a_watch_goes_on_after_a_restart() {
+    run(async {
+        let mut first = Process::start(&[]);
+        let proxy = Proxy::start(first.address).await;
+        let client = connect(proxy.address).await;
+        let watching = tokio::spawn(async move {
+            let changed = client.watch_change("k", State::Free, WAIT);
+            changed.await.expect("an answer, in time")
+        });
+        while info(first.address, "watchers ") == 0 {
+            tokio::task::yield_now().await;
+        }
+        let second = Process::start(&[]);
+        proxy.point_at(second.address);
+        first.signal("TERM");
+        assert_eq!(first.exit_code(), Some(0));
+        while info(second.address, "watchers ") == 0 {
+            tokio::task::yield_now().await;
+        }
+        second.connect().ask("lock k", "200 Acquired");
+        assert_ne!(watching.await.expect("no panic"), State::Free);
     });
 }

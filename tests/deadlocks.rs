@@ -707,7 +707,7 @@ fn holder_of(who: Who) -> Holder {
 
 fn ask_of(request: &Request) -> Ask {
     let holder = match request.who {
-        Who::Session(_) if request.with_others => AskedFor::SessionWithOthers,
+        Who::Session(_) if request.with_others => AskedFor::SessionWithOthers { has_one: false },
         Who::Session(_) => AskedFor::Session,
         Who::Owner(owner) => {
             let lease = request.lease_ms.map(Duration::from_millis);

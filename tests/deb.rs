@@ -81,3 +81,13 @@ fn the_server_takes_all_the_settings_that_the_file_shows() {
     let process = Process::spawn(&mut command);
     process.connect().ask("lock k", "200 Acquired");
 }
+
+#[test]
+fn the_socket_unit_opens_the_addresses_that_the_service_opens_without_it() {
+    let unit = include_str!("../packaging/elockd.socket");
+    let streams = unit
+        .lines()
+        .filter_map(|line| line.strip_prefix("ListenStream="));
+    let addresses = streams.collect::<Vec<_>>().join(",");
+    assert_eq!(addresses, settings()["ELOCK_LISTEN"]);
+}

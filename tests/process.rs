@@ -60,11 +60,52 @@ fn other_signals_are_logged_and_do_nothing() {
     client.ask("lock k", "200 Acquired");
     process.signal("HUP");
     process.until_logged("reloaded nothing");
-    for signal in ["USR1", "USR2"] {
-        process.signal(signal);
-        process.until_logged(&format!("SIG{signal} ignored"));
-    }
+    process.signal("USR2");
+    process.until_logged("SIGUSR2 ignored");
     client.ask("unlock k", "200 Unlocked");
+}
+
+#[test]
+fn a_drain_ends_in_a_stop_when_the_last_lock_is_released() {
+    let mut process = Process::start(&[]);
+    let [mut a, mut b] = [process.connect(), process.connect()];
+    a.ask("lock k", "200 Acquired");
+    process.signal("USR1");
+    process.until_logged("draining: no new locks by=\"a signal\" locks=1 waiters=0");
+    b.ask("lock l 60", "503 Draining");
+    a.ask("unlock k", "200 Unlocked");
+    a.expect_closed();
+    b.expect_closed();
+    assert_eq!(process.exit_code(), Some(0));
+    let log = rest_of_log(&mut process);
+    assert!(log.contains("drained: nothing is held"), "{log}");
+}
+
+#[test]
+fn a_drain_ends_in_a_stop_when_its_time_is_over() {
+    let mut process = Process::start(&["--drain-ms", "50"]);
+    let mut holder = process.connect();
+    holder.ask("lock k", "200 Acquired");
+    holder.ask("drain", "200 OK");
+    holder.expect_closed();
+    assert_eq!(process.exit_code(), Some(0));
+    let log = rest_of_log(&mut process);
+    assert!(log.contains("locks are held locks=1"), "{log}");
+}
+
+#[test]
+fn a_stop_ends_a_drain_at_once() {
+    let mut process = Process::start(&["--drain-ms", "3600000"]);
+    let [mut holder, mut waiter] = [process.connect(), process.connect()];
+    holder.ask("lock k", "200 Acquired");
+    waiter.send("lock k 60");
+    holder.until("a waiter", |lines| {
+        lines.iter().any(|line| line.starts_with("REQUEST "))
+    });
+    holder.ask("drain", "200 OK");
+    process.signal("TERM");
+    waiter.expect("503 Shutting down");
+    assert_eq!(process.exit_code(), Some(0));
 }
 
 #[cfg(feature = "store")]

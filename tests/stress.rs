@@ -473,7 +473,7 @@ impl<'a> Actor<'a> {
     fn claim(&mut self, key: usize) -> Option<Claim> {
         let ask = Ask {
             mode: Mode::Exclusive,
-            holder: AskedFor::SessionWithOthers,
+            holder: AskedFor::SessionWithOthers { has_one: false },
         };
         let (table, name) = (&self.arena.table, key.to_ne_bytes());
         let wait = Duration::from_micros(self.dice.roll(600));

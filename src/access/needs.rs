@@ -41,7 +41,7 @@ impl<'a> Needs<'a> {
             Request::LockAll { keys, .. } => Self::LockAll(keys),
             Request::Break { key } => Self::Break(key),
             Request::ForceUnlock { key } => Self::AdminKey(key),
-            Request::Kick { .. } => Self::Admin,
+            Request::Kick { .. } | Request::Drain => Self::Admin,
             Request::Watch { key, .. } => Self::ReadKey(key),
             Request::Locks { .. } | Request::Sessions { .. } | Request::Debug => Self::Read,
             Request::UnlockAll

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use elock::check::check;
 use elock::config::Config;
 use elock::log::Log;
-use elock::server::{BindError, Control, Listener};
+use elock::server::{Control, Inherited, Listener};
 use elock::{server, signals};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -26,6 +26,14 @@ fn main() -> ExitCode {
             Err(failed) => fail(&failed.to_string()),
         };
     }
+    // Before there is any other thread.
+    let inherited = match Inherited::take() {
+        Ok(inherited) => inherited,
+        Err(error) => {
+            fail(&error.to_string());
+            return ExitCode::from(BAD_SETTING);
+        }
+    };
     let log = match Log::start(&config.log, config.log_format) {
         Ok(log) => log,
         Err(error) => return fail(&ServeError::Start(error).to_string()),
@@ -33,7 +41,7 @@ fn main() -> ExitCode {
     for name in Config::unknown_variables() {
         warn!("{name} is no setting of this elockd, and changes nothing; see --help");
     }
-    match serve(config, &log) {
+    match serve(config, inherited, &log) {
         Ok(()) => {
             info!("stopped");
             ExitCode::SUCCESS
@@ -79,12 +87,17 @@ fn fail(message: &str) -> ExitCode {
     ExitCode::FAILURE
 }
 
+/// The exit code for what another try would not help.
+const BAD_SETTING: u8 = 2;
+
 #[derive(Debug, thiserror::Error)]
 enum ServeError {
     #[error("cannot start: {0}")]
     Start(#[from] io::Error),
     #[error(transparent)]
-    Bind(#[from] BindError),
+    Inherit(#[from] server::InheritError),
+    #[error(transparent)]
+    Bind(#[from] server::BindError),
     #[error(transparent)]
     Run(#[from] server::RunError),
 }
@@ -93,8 +106,9 @@ impl ServeError {
     /// 3 for a store, and 2 for a setting, for which another try would not help.
     fn exit_code(&self) -> ExitCode {
         match self {
-            Self::Bind(error) if error.is_bad_setting() => ExitCode::from(2),
-            Self::Run(error) if error.is_bad_setting() => ExitCode::from(2),
+            Self::Inherit(_) => ExitCode::from(BAD_SETTING),
+            Self::Bind(error) if error.is_bad_setting() => ExitCode::from(BAD_SETTING),
+            Self::Run(error) if error.is_bad_setting() => ExitCode::from(BAD_SETTING),
             #[cfg(feature = "store")]
             Self::Run(server::RunError::Store(error)) if error.is_final() => ExitCode::from(3),
             _ => ExitCode::FAILURE,
@@ -102,7 +116,7 @@ impl ServeError {
     }
 }
 
-fn serve(config: Config, log: &Log) -> Result<(), ServeError> {
+fn serve(config: Config, inherited: Inherited, log: &Log) -> Result<(), ServeError> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(config.worker_threads())
         .enable_all()
@@ -114,9 +128,15 @@ fn serve(config: Config, log: &Log) -> Result<(), ServeError> {
             flush_log();
             std::process::exit(1);
         })?;
+        // A drain ends in a stop, as a signal does.
+        let (drained, stops) = (control.clone(), stop.clone());
+        tokio::spawn(async move {
+            drained.drained().await;
+            stops.cancel();
+        });
         // A name server that does not answer must not hold up a stop.
         let listeners = tokio::select! {
-            bound = bind(&config) => bound?,
+            bound = bind(&config, inherited) => bound?,
             () = stop.cancelled() => return Ok(()),
         };
         Ok(server::run(listeners, config, control, until_stopped(stop)).await?)
@@ -126,13 +146,30 @@ fn serve(config: Config, log: &Log) -> Result<(), ServeError> {
     served
 }
 
-async fn bind(config: &Config) -> Result<Vec<Listener>, BindError> {
-    let listeners = server::bind(&config.addresses()).await?;
+/// The sockets that are open already, and those at the addresses of the settings.
+async fn bind(config: &Config, inherited: Inherited) -> Result<Vec<Listener>, ServeError> {
+    let Inherited {
+        clients,
+        tls,
+        admin,
+    } = inherited;
+    let mut open = clients.listen()?;
+    #[cfg(feature = "tls")]
+    if config.tls_cert.is_some() {
+        open.extend(tls.listen()?.into_iter().map(Listener::with_tls));
+    } else {
+        tls.none_named("tls")?;
+    }
+    #[cfg(not(feature = "tls"))]
+    tls.none_named("tls")?;
+    let listeners = server::bind_beside(open, &config.addresses()).await?;
     #[cfg(feature = "admin")]
     let listeners = {
-        let for_admin = server::bind_admin(&config.admin).await?;
+        let for_admin = server::bind_admin(admin.listen()?, &config.admin).await?;
         listeners.into_iter().chain(for_admin).collect()
     };
+    #[cfg(not(feature = "admin"))]
+    admin.none_named("admin")?;
     Ok(listeners)
 }
 

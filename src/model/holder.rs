@@ -51,7 +51,10 @@ pub enum AskedFor {
     /// For itself.
     Session,
     /// For itself, as one of several keys that it gets together or not at all.
-    SessionWithOthers,
+    SessionWithOthers {
+        /// Whether it was granted one of them.
+        has_one: bool,
+    },
     /// For an owner word, with this lease from the grant on; `None`: without one.
     Owner(Owner, Option<Duration>),
 }
@@ -60,6 +63,11 @@ impl Ask {
     /// Whether the lock is asked for by an owner word.
     pub fn is_owned(&self) -> bool {
         matches!(self.holder, AskedFor::Owner(..))
+    }
+
+    /// Whether it is a part of a request that was granted something before.
+    pub fn has_begun(&self) -> bool {
+        matches!(self.holder, AskedFor::SessionWithOthers { has_one: true })
     }
 }
 

@@ -111,7 +111,7 @@ pub fn put_lock_entry(out: &mut BytesMut, entry: &LockEntry) {
         let object = put_mode(object, &one.ask.mode);
         let object = match &one.ask.holder {
             AskedFor::Owner(owner, _) => object.bytes("owner", owner.as_bytes()),
-            AskedFor::Session | AskedFor::SessionWithOthers => object,
+            AskedFor::Session | AskedFor::SessionWithOthers { .. } => object,
         };
         object
             .raw("waited_ms", one.waited.as_millis())

@@ -50,6 +50,7 @@ refusals! {
     MaxAhead: "max_ahead" "Too much was sent ahead of an answer.";
     NotStored: "not_stored" "The change could not be made durable.";
     Failed: "failed" "The server itself failed.";
+    Draining: "draining" "The server is drained, and gives no new locks.";
     Stopping: "stopping" "The server stops.";
     EmptyLine: "empty_line" "The line is empty.";
     LineTooLong: "line_too_long" "The line is too long.";
@@ -115,6 +116,7 @@ impl Reply<'_> {
                 Limit::KeysPerRequest { .. } => Refusal::MaxRequestKeys,
             },
             Self::TooManyConnections { .. } => Refusal::MaxConnections,
+            Self::Draining => Refusal::Draining,
             Self::ShuttingDown => Refusal::Stopping,
             Self::TooMuchAhead { .. } => Refusal::MaxAhead,
             Self::Failed(_) => Refusal::Failed,

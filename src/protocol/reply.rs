@@ -124,6 +124,8 @@ pub enum Reply<'a> {
     },
     /// The client does not begin by TLS, on a port where it should.
     NotTls,
+    /// The server is drained, and the request came after that began.
+    Draining,
     /// The server stops before it could grant the lock.
     ShuttingDown,
     /// The client has sent more than this ahead of the answer to a request that waits.
@@ -225,6 +227,7 @@ impl Reply<'_> {
                     format_args!("503 Too many connections: at most {max}\r\n"),
                 );
             }
+            Self::Draining => out.put_slice(b"503 Draining\r\n"),
             Self::ShuttingDown => out.put_slice(b"503 Shutting down\r\n"),
             Self::TooMuchAhead { max_bytes } => {
                 put_fmt(

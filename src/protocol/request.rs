@@ -54,6 +54,7 @@ commands! {
     SESSIONS: "sessions" "[after]" "the sessions";
     STATS: "stats" "" "three counters";
     DEBUG: "debug" "" "all sessions, locks and waiting requests";
+    DRAIN: "drain" "" "give no new locks, and stop when none is held";
     ECHO: "echo" "[word ...]" "the words again";
     HELP: "help" "" "this list";
     QUIT: "quit" "" "say goodbye and close the connection";
@@ -188,6 +189,8 @@ pub enum Request<'a> {
     Stats,
     /// Ask for the whole state.
     Debug,
+    /// Give no new locks, and stop when none is held.
+    Drain,
     /// Ask for these words again.
     Echo {
         /// The words.
@@ -353,6 +356,7 @@ impl fmt::Debug for Request<'_> {
             Self::Sessions { after } => write!(f, "sessions {}", after.0),
             Self::Stats => f.write_str("stats"),
             Self::Debug => f.write_str("debug"),
+            Self::Drain => f.write_str("drain"),
             Self::Echo { words } => write!(f, "echo ({} words)", words.len()),
             Self::Help => f.write_str("help"),
             Self::Quit => f.write_str("quit"),
@@ -515,6 +519,7 @@ impl<'a> Request<'a> {
             }
             (b"stats", []) => Ok(Self::Stats),
             (b"debug", []) => Ok(Self::Debug),
+            (b"drain", []) => Ok(Self::Drain),
             (b"help", []) => Ok(Self::Help),
             (b"quit", _) => Ok(Self::Quit),
             (b"echo", first) => {

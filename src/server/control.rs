@@ -3,12 +3,15 @@
 use std::sync::Arc;
 
 use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 
 /// Reaches one running server from outside of it. Clones reach the same one. What is said before the
 /// server runs is done when it does.
 #[derive(Debug, Clone, Default)]
 pub struct Control {
     reload: Arc<Notify>,
+    drain: CancellationToken,
+    drained: CancellationToken,
 }
 
 impl Control {
@@ -16,6 +19,26 @@ impl Control {
     /// Several calls before it gets to it are one.
     pub fn reload(&self) {
         self.reload.notify_one();
+    }
+
+    /// Has the server give no new locks, and tell by [`Control::drained`] when none is held any more, or
+    /// [`Config::drain_time`](crate::config::Config::drain_time) is over. Not taken back by anything.
+    pub fn drain(&self) {
+        self.drain.cancel();
+    }
+
+    /// Ready when the drain is over, whoever began it: time to stop the server. Never, if there is none.
+    pub async fn drained(&self) {
+        self.drained.cancelled().await;
+    }
+
+    /// Ready when [`Control::drain`] was called.
+    pub(super) async fn drain_asked(&self) {
+        self.drain.cancelled().await;
+    }
+
+    pub(super) fn tell_drained(&self) {
+        self.drained.cancel();
     }
 
     /// Ready when [`Control::reload`] was called, once for each call or several. For one listener.

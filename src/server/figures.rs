@@ -35,6 +35,8 @@ pub(crate) struct Figures {
     pub(crate) store: &'static str,
     /// Why no change can be made at this time.
     pub(crate) not_storing: Option<NotStored>,
+    /// How long a drain may go on; `None` if there is none.
+    pub(crate) drain_left: Option<Duration>,
 }
 
 impl Figures {
@@ -66,6 +68,7 @@ impl Figures {
                 false => "memory",
             },
             not_storing: table.changes().refusal(),
+            drain_left: shared.drain.left(),
         }
     }
 }
@@ -92,9 +95,11 @@ pub(super) fn info(shared: &Shared) -> Info {
         store_bytes,
         store,
         not_storing,
+        drain_left,
     } = Figures::of(shared);
     let max_hold = shared.table.max_hold().unwrap_or(Duration::ZERO);
     let storing = not_storing.map_or_else(|| "yes".to_owned(), |reason| reason.to_string());
+    let draining = drain_left.map_or_else(|| "no".to_owned(), |left| left.as_millis().to_string());
     let mut lines = vec![
         ("version", env!("CARGO_PKG_VERSION").to_owned()),
         ("instance", format!("{:032x}", shared.instance)),
@@ -104,6 +109,7 @@ pub(super) fn info(shared: &Shared) -> Info {
         ),
         ("store", store.to_owned()),
         ("storing", storing),
+        ("draining", draining),
         ("max_hold_ms", max_hold.as_millis().to_string()),
     ];
     let refusals = |kind| shared.refusals.get(kind);

@@ -2,6 +2,9 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+#[cfg(target_os = "linux")]
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix;
 use std::path::{Path, PathBuf};
 
 use tokio::net::{TcpListener, TcpSocket, UnixListener};
@@ -28,7 +31,7 @@ const EAFNOSUPPORT: i32 = 97;
 /// An open port.
 #[derive(Debug)]
 pub struct Listener {
-    /// First, so that it is dropped before the socket.
+    /// First, so that it is dropped before the socket. `None` also where the file is not the server's.
     _file: Option<SocketFile>,
     pub(crate) socket: Socket,
     address: Address,
@@ -135,8 +138,21 @@ impl BindError {
 ///
 /// If an address is not available; the addresses opened before it are closed again.
 pub async fn bind(addresses: &[Address]) -> Result<Vec<Listener>, BindError> {
-    let mut listeners = Vec::new();
-    if addresses.is_empty() {
+    bind_beside(Vec::new(), addresses).await
+}
+
+/// The same beside those that are open already and are among the result: an address of theirs is not
+/// opened again, and there is no default address.
+///
+/// # Errors
+///
+/// As for [`bind`].
+pub async fn bind_beside(
+    open_before: Vec<Listener>,
+    addresses: &[Address],
+) -> Result<Vec<Listener>, BindError> {
+    let mut listeners = open_before;
+    if addresses.is_empty() && listeners.is_empty() {
         let opened = open_tcp(&LOOPBACK, &listeners).map_err(|(address, reason)| BindError {
             address: Address::Tcp(address.to_string()),
             reason,
@@ -155,17 +171,20 @@ pub async fn bind(addresses: &[Address]) -> Result<Vec<Listener>, BindError> {
     Ok(listeners)
 }
 
-/// Opens all addresses, and none if none are given, for operators: [`run`](super::run) serves HTTP
-/// there. Must be called within a tokio runtime.
+/// Opens all addresses, and none if none are given, for operators, beside those that are open already:
+/// [`run`](super::run) serves HTTP there. Must be called within a tokio runtime.
 ///
 /// # Errors
 ///
 /// If an address is not available; the addresses opened before it are closed again.
 #[cfg(feature = "admin")]
-pub async fn bind_admin(addresses: &[Address]) -> Result<Vec<Listener>, BindError> {
-    let mut listeners = Vec::new();
+pub async fn bind_admin(
+    open_before: Vec<Listener>,
+    addresses: &[Address],
+) -> Result<Vec<Listener>, BindError> {
+    let mut listeners = open_before;
     if !addresses.is_empty() {
-        listeners = bind(addresses).await?;
+        listeners = bind_beside(listeners, addresses).await?;
     }
     for listener in &mut listeners {
         listener.serves = Serves::Admin;
@@ -292,6 +311,38 @@ fn listen(address: SocketAddr) -> io::Result<Listener> {
     })
 }
 
+/// A listening socket that was opened by another.
+pub(super) fn inherit_tcp(socket: std::net::TcpListener) -> io::Result<Listener> {
+    socket.set_nonblocking(true)?;
+    let socket = TcpListener::from_std(socket)?;
+    Ok(Listener {
+        address: Address::Tcp(socket.local_addr()?.to_string()),
+        socket: Socket::Tcp(socket),
+        _file: None,
+        serves: Serves::Locks,
+    })
+}
+
+/// The same for a unix socket, whose file is left to who opened it.
+pub(super) fn inherit_unix(socket: unix::net::UnixListener) -> io::Result<Listener> {
+    socket.set_nonblocking(true)?;
+    Ok(Listener {
+        address: Address::Unix(path_of(&socket.local_addr()?)),
+        socket: Socket::Unix(UnixListener::from_std(socket)?),
+        _file: None,
+        serves: Serves::Locks,
+    })
+}
+
+/// Where the socket is; for one that is in no directory, its name behind an `@`.
+fn path_of(address: &unix::net::SocketAddr) -> PathBuf {
+    #[cfg(target_os = "linux")]
+    if let Some(name) = address.as_abstract_name() {
+        return format!("@{}", name.escape_ascii()).into();
+    }
+    address.as_pathname().unwrap_or(Path::new("")).to_owned()
+}
+
 async fn open_unix(path: &Path) -> Result<Listener, AddressUnavailable> {
     let (socket, file) = SocketFile::bind(path).await?;
     Ok(Listener {
@@ -326,7 +377,7 @@ impl Listener {
 
     /// The same port, on which clients speak TLS.
     #[cfg(feature = "tls")]
-    fn with_tls(mut self) -> Self {
+    pub fn with_tls(mut self) -> Self {
         if let Address::Tcp(address) = self.address {
             self.address = Address::Tls(address);
         }

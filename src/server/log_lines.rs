@@ -173,6 +173,12 @@ pub(super) fn peer(shared: &Shared, session: SessionNumber) -> String {
     peer.map_or_else(|| "gone".to_owned(), |peer| peer.to_string())
 }
 
+/// `#24 (web-3:cron) at 10.0.0.5:40100`.
+pub(super) fn named_at_peer(shared: &Shared, session: SessionNumber) -> String {
+    let (named, peer) = (named(shared, session), peer(shared, session));
+    format!("{named} at {peer}")
+}
+
 /// Some keys that the session holds, and how many more there are.
 fn keys(shared: &Shared, session: &Session) -> String {
     let named = shared.table.some_keys(session, NAMED_KEYS);

@@ -9,6 +9,7 @@ mod clock;
 mod connection;
 mod control;
 mod desk;
+mod drain;
 mod entropy;
 mod expiry;
 mod figures;
@@ -17,6 +18,7 @@ mod handle;
 mod handover_spin;
 #[cfg(test)]
 pub(crate) mod harness;
+mod inherited;
 mod listener;
 mod log_lines;
 #[cfg(feature = "fd-limit")]
@@ -51,9 +53,10 @@ pub use control::Control;
 pub(crate) use desk::NotLetIn;
 #[cfg(feature = "admin")]
 pub(crate) use handle::ServerHandle;
+pub use inherited::{InheritError, Inherited, InheritedSockets};
 #[cfg(feature = "admin")]
 pub use listener::bind_admin;
-pub use listener::{AddressUnavailable, BindError, Listener, bind};
+pub use listener::{AddressUnavailable, BindError, Listener, bind, bind_beside};
 #[cfg(feature = "admin")]
 pub(crate) use listener::{Socket, addresses};
 #[cfg(feature = "admin")]
@@ -74,6 +77,7 @@ use admission::Places;
 use audit::Audit;
 use clock::Clock;
 use desk::Desk;
+use drain::Drain;
 use entropy::Entropy;
 use handover_spin::HandoverSpin;
 use refusal_counts::RefusalCounts;
@@ -100,6 +104,7 @@ pub(crate) struct Shared {
     throttles: Throttles,
     refusals: RefusalCounts,
     places: Places,
+    drain: Drain,
     debugs: Arc<Semaphore>,
     searches: Arc<Semaphore>,
     /// Where there is a certificate.
@@ -128,6 +133,7 @@ impl Shared {
             throttles: Throttles::default(),
             refusals: RefusalCounts::default(),
             places: Places::new(&config),
+            drain: Drain::default(),
             debugs: Arc::new(Semaphore::new(DEBUGS_AT_ONCE)),
             searches: Arc::new(Semaphore::new(SEARCHES_AT_ONCE)),
             #[cfg(feature = "tls")]
@@ -206,9 +212,10 @@ impl RunError {
     }
 }
 
-/// Serves on `listeners` until `shutdown` is ready, does meanwhile what `control` says, and then stops: no connection is accepted any
-/// more, requests that wait are answered `503`, whole lines that were read are still answered,
-/// and connections are closed. Returns when all that is done, or after
+/// Serves on `listeners` until `shutdown` is ready, does meanwhile what `control` says, and then stops:
+/// no connection is accepted any more, requests that wait are answered `503`, whole lines that were
+/// read are still answered, and connections are closed. A drain is over when [`Control::drained`] says
+/// so, and the caller then makes `shutdown` ready. Returns when all that is done, or after
 /// [`Config::shutdown_time`], and a second for the store, at the latest.
 ///
 /// The caller owns the ports and decides about the end, so a test can bind port 0. The caller can
@@ -257,9 +264,10 @@ pub async fn run(
         let report = || timed.throttles.report(timed.clock.now());
         clock::keep_time(&timed.clock, report).await;
     }));
-    tasks.spawn(reload::whenever_asked(control, Arc::clone(&shared)));
+    tasks.spawn(reload::whenever_asked(control.clone(), Arc::clone(&shared)));
     #[cfg(feature = "tls")]
     tasks.spawn(tls::watch_certificates(Arc::clone(&shared)));
+    tasks.spawn(drain::see_to(Arc::clone(&shared), control, stop.clone()));
     tasks.spawn(handover_spin::keep_awake(Arc::clone(&shared), stop.clone()));
     for grace in graces {
         tasks.spawn(expiry::end_grace_period(

@@ -12,6 +12,9 @@ pub(crate) enum NotReady {
     /// There is no table yet.
     #[error("loading: locks and sessions are being read from the store")]
     Loading,
+    /// Nothing is granted to newcomers.
+    #[error("draining: no new locks are given, and the server stops when none is held")]
+    Draining,
     /// Nothing is granted any more.
     #[error("stopping: nothing is granted any more")]
     Stopping,
@@ -26,8 +29,11 @@ pub(crate) enum NotReady {
 /// All reasons why a server that has loaded is not ready; none if it is.
 pub(super) fn reasons(shared: &Shared) -> Vec<NotReady> {
     let changes = shared.table.changes();
+    let is_stopping = shared.stop.is_cancelled();
+    let is_draining = shared.is_draining() && !is_stopping;
     let reasons = [
-        shared.stop.is_cancelled().then_some(NotReady::Stopping),
+        is_draining.then_some(NotReady::Draining),
+        is_stopping.then_some(NotReady::Stopping),
         changes.refusal().map(NotReady::NotStored),
         changes.overdue().map(NotReady::CommitOverdue),
     ];

@@ -20,7 +20,7 @@ use crate::model::{
 };
 
 /// The outcome of a request, as decided under the guard of its key.
-enum Placed {
+pub(super) enum Placed {
     Acquired(Claim),
     Again(Grant),
     Queued,
@@ -29,6 +29,7 @@ enum Placed {
     Full(Limit),
     /// Others hold the lock, and there is no room in its queue.
     QueueFull(Limit),
+    Draining,
     Stopping,
 }
 
@@ -87,8 +88,8 @@ impl LockTable {
     ) -> Result<Outcome<Locked>, NotStored> {
         let until = now + wait;
         let queue_up = |session: &mut Session, key: &LockKey, lock: &mut Lock| {
-            if self.is_stopping() {
-                return Placed::Stopping;
+            if let Some(turned_away) = self.turned_away(ask) {
+                return turned_away;
             }
             match self.claim_for_waiter(session, ask, lock) {
                 Some(full) => Placed::QueueFull(full),
@@ -189,6 +190,7 @@ impl LockTable {
             Placed::Full(full) | Placed::QueueFull(full) => {
                 return Outcome::free(Locked::Full(full));
             }
+            Placed::Draining => return Outcome::free(Locked::Draining),
             Placed::Stopping => return Outcome::free(Locked::Stopping),
         };
         Outcome::claiming(value, session.seq, claim)
@@ -196,8 +198,8 @@ impl LockTable {
 
     #[inline]
     fn take(&self, session: &mut Session, ask: &Ask, now: Instant, free: Free<'_>) -> Placed {
-        if self.is_stopping() {
-            return Placed::Stopping;
+        if let Some(turned_away) = self.turned_away(ask) {
+            return turned_away;
         }
         if let Some(full) = self.claim_for_holder(session, ask) {
             return Placed::Full(full);
@@ -219,8 +221,8 @@ impl LockTable {
         key: &LockKey,
         lock: &mut Lock,
     ) -> Placed {
-        if self.is_stopping() {
-            return Placed::Stopping;
+        if let Some(turned_away) = self.turned_away(ask) {
+            return turned_away;
         }
         if let Some(full) = self.claim_for_holder(session, ask) {
             return Placed::Full(full);
@@ -294,7 +296,7 @@ impl LockTable {
             AskedFor::Session => self.limits.max_hold,
             AskedFor::Owner(_, lease) => self.bounded(*lease),
             // It is stored, and its lease begins, together with the grants of the other keys.
-            AskedFor::SessionWithOthers => {
+            AskedFor::SessionWithOthers { .. } => {
                 return (GrantWord::new(token, false), Seq::default());
             }
         };

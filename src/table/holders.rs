@@ -35,7 +35,7 @@ impl<'a> From<&'a Holder> for HolderRef<'a> {
 /// Who will hold the lock that `session` asks for.
 pub(super) fn holder_of(ask: &Ask, session: SessionNumber) -> HolderRef<'_> {
     match &ask.holder {
-        AskedFor::Session | AskedFor::SessionWithOthers => HolderRef::Session(session),
+        AskedFor::Session | AskedFor::SessionWithOthers { .. } => HolderRef::Session(session),
         AskedFor::Owner(owner, _) => HolderRef::Owner(owner),
     }
 }

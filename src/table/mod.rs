@@ -13,7 +13,8 @@
 //! taken before a guard, never under one; that of the watches with no guard held. Waiters, watchers
 //! and connections are woken after the guard is gone; the task that ends leases may be woken under it.
 //!
-//! From [`LockTable::stop`] on nothing is granted and no lock passes to a waiter. The end of a
+//! From [`LockTable::drain`] on new requests get no lock, and those that wait still do. From
+//! [`LockTable::stop`] on nothing is granted and no lock passes to a waiter. The end of a
 //! connection releases nothing then, neither in [`LockTable::detach`] nor in [`LockTable::end`], so
 //! its locks stay held on disk, as after a crash.
 
@@ -32,6 +33,7 @@ mod lock_key;
 mod lost_locks;
 mod map;
 mod outcome;
+mod phase;
 #[cfg(test)]
 pub(crate) mod plain;
 #[cfg(test)]
@@ -53,7 +55,7 @@ mod waiters;
 mod watch;
 
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::time::{Duration, Instant};
 
 pub use contention::Contention;
@@ -81,6 +83,7 @@ use holders::HolderRef;
 use lease::Leases;
 use lock::Lock;
 use map::Locks;
+use phase::CurrentPhase;
 use registry::Registry;
 use wait_graph::WaitGraph;
 use watch::Watches;
@@ -118,7 +121,7 @@ pub struct LockTable {
     /// Held while a lock is taken from its holder, and while grants that were made one after another are
     /// stored together: so none of these is over before it is stored.
     revoking: Mutex<()>,
-    stopping: AtomicBool,
+    phase: CurrentPhase,
 }
 
 impl LockTable {
@@ -140,7 +143,7 @@ impl LockTable {
             last_owner_change: AtomicU64::new(0),
             counters: Counters::default(),
             revoking: Mutex::default(),
-            stopping: AtomicBool::new(false),
+            phase: CurrentPhase::default(),
         }
     }
 
@@ -191,12 +194,8 @@ impl LockTable {
     /// stop, also one that begins later. Sessions and leases do not end any more.
     pub fn stop(&self) {
         // Set before the orders are given, so that a connection which ends by the stop sees it.
-        self.stopping.store(true, Ordering::SeqCst);
+        self.set_stopping();
         self.sessions.order_all(Order::Stop);
-    }
-
-    fn is_stopping(&self) -> bool {
-        self.stopping.load(Ordering::SeqCst)
     }
 
     /// Gives an order to the connection of a session; false if it has none at this moment.

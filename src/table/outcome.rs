@@ -130,6 +130,8 @@ pub enum Locked {
     Full(Limit),
     /// The request waits: see [`LockTable::wait`](super::LockTable::wait).
     Waiting,
+    /// The server is drained, and grants a lock only to those who came before that.
+    Draining,
     /// The server stops, and grants nothing any more.
     Stopping,
 }

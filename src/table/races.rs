@@ -647,7 +647,7 @@ impl World {
         let mut session = self.open();
         let ask = Ask {
             mode: Mode::Exclusive,
-            holder: AskedFor::SessionWithOthers,
+            holder: AskedFor::SessionWithOthers { has_one: false },
         };
         let mut claims = Vec::new();
         for key in KEYS {
@@ -753,4 +753,32 @@ fn several_with_leases() {
 fn several_keys_are_kept_or_given_back_and_nobody_waits_for_ever() {
     check(several);
     check(several_with_leases);
+}
+
+// ---------------------------------------------------------------------------- drain
+
+/// Somebody asks for a free key when a drain begins. Once nothing was held in the drain, nothing is
+/// any more: whoever was granted something by then would lose it at the stop that follows.
+fn ask_and_drain() {
+    let world = World::new();
+    let asking = world.spawn(|world| {
+        let mut session = world.open();
+        let ask = exclusive();
+        let answer = world.table.ask_or_wait(&mut session, KEY, &ask, world.now);
+        assert!(matches!(answer, Locked::Acquired | Locked::Draining));
+        session
+    });
+    let draining = world.spawn(|world| {
+        assert!(world.table.drain());
+        interleave::between_guards();
+        world.table.held() == 0
+    });
+    let (was_over, session) = (join(draining), join(asking));
+    assert!(!was_over || world.table.held() == 0, "it is over too soon");
+    world.end(session);
+}
+
+#[test]
+fn when_nothing_is_held_in_a_drain_nothing_will_be() {
+    check(ask_and_drain);
 }

@@ -71,7 +71,7 @@ impl Server {
             runtime.block_on(async {
                 let listeners = server::bind(&addresses).await.expect("a free port");
                 #[cfg(feature = "admin")]
-                let for_admin = server::bind_admin(&config.admin).await;
+                let for_admin = server::bind_admin(Vec::new(), &config.admin).await;
                 #[cfg(feature = "admin")]
                 let for_admin = for_admin.expect("a free port");
                 #[cfg(not(feature = "admin"))]
@@ -83,8 +83,12 @@ impl Server {
                 started
                     .send((addresses_of(&listeners), addresses_of(&for_admin)))
                     .expect("the test listens");
+                let drained = control_inside.clone();
                 let shutdown = async {
-                    let _ = stopped.await;
+                    tokio::select! {
+                        _ = stopped => {}
+                        () = drained.drained() => {}
+                    }
                 };
                 let listeners = listeners.into_iter().chain(for_admin).collect();
                 server::run(listeners, config, control_inside, shutdown)

@@ -2,6 +2,7 @@
 
 use std::io::BufReader;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::process::{Child, ChildStderr, Command, Output, Stdio};
 
 use super::{Client, address_in_log, next_line_with};
@@ -67,6 +68,25 @@ impl Drop for Process {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// A server to which these sockets are passed as systemd does it, named by `names`: at most two, as they
+/// come by its standard input and output.
+pub fn activated(sockets: impl IntoIterator<Item = OwnedFd>, names: &str) -> Command {
+    let sockets: Vec<Stdio> = sockets.into_iter().map(Stdio::from).collect();
+    let count = sockets.len();
+    let mut sockets = sockets.into_iter();
+    let script = "LISTEN_PID=$$; export LISTEN_PID
+        exec \"$0\" \"$@\" 3<&0 4<&1 </dev/null >/dev/null";
+    let mut command = Command::new("sh");
+    command
+        .args(["-c", script, ELOCKD])
+        .env("LISTEN_FDS", count.to_string())
+        .env("LISTEN_FDNAMES", names)
+        .stdin(sockets.next().unwrap_or(Stdio::null()))
+        .stdout(sockets.next().unwrap_or(Stdio::null()));
+    assert!(sockets.next().is_none(), "two at most");
+    command
 }
 
 pub fn run(flags: &[&str]) -> Output {

@@ -99,7 +99,7 @@ fn mode_of(mode: Mode) -> elock::model::Mode {
 fn ask_of(request: &Request) -> Ask {
     let holder = match request.by {
         For::Itself => AskedFor::Session,
-        For::ItselfWithOthers => AskedFor::SessionWithOthers,
+        For::ItselfWithOthers => AskedFor::SessionWithOthers { has_one: false },
         For::Owner { word, lease_ms } => {
             AskedFor::Owner(owner_of(word), lease_ms.map(Duration::from_millis))
         }
@@ -309,7 +309,7 @@ impl Both {
             Locked::Deadlock(_) => Answer::Deadlock,
             Locked::Full(limit) => Answer::Full(limit),
             Locked::Waiting => Answer::Waiting,
-            Locked::Stopping => unreachable!("nothing stops"),
+            Locked::Draining | Locked::Stopping => unreachable!("nothing stops"),
         };
         assert_eq!(answer, self.model.request(request), "{request:?}");
         (answer, basis.take_claim())

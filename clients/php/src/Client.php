@@ -267,6 +267,14 @@ final class Client extends Holder
     }
 
     /**
+     * Has the server give no new locks, and stop when none is held, or its time for that is over.
+     */
+    public function drain(): void
+    {
+        $this->ask(Request::drain())->orThrow();
+    }
+
+    /**
      * The server's commands, a line for each.
      *
      * @return list<string>

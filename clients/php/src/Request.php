@@ -195,6 +195,11 @@ final class Request
         return new self('debug', isList: true);
     }
 
+    public static function drain(): self
+    {
+        return new self('drain');
+    }
+
     public static function echo(string ...$words): self
     {
         return new self(implode(' ', ['echo', ...array_map(self::raw(...), $words)]));

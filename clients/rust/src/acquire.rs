@@ -15,7 +15,7 @@ use crate::answer::Answer;
 use crate::client::Client;
 use crate::clock::Moment;
 use crate::command::{Command, Expire, Lock, LockAll, Mode, Owner, Token};
-use crate::error::{ConnectionError, Error};
+use crate::error::{ConnectionError, Error, PAUSE};
 use crate::guard::Guard;
 use crate::hold::{Hold, Losing, unlock_line};
 use crate::pool::Lane;
@@ -25,9 +25,6 @@ use crate::word::Line;
 
 /// The shortest lease: it has to be renewed at a third of it.
 const SHORTEST_LEASE: Duration = Duration::from_secs(1);
-
-/// How long a request that the server could not take, since it stops, rests before it is asked again.
-const PAUSE: Duration = Duration::from_millis(100);
 
 /// The longest wait that the protocol knows.
 const LONGEST_WAIT: Duration = Duration::from_millis(4_294_967_295);
@@ -60,6 +57,8 @@ struct Want {
     is_several: bool,
     mode: Mode,
     owner: Option<Vec<u8>>,
+    /// Nobody else uses the owner's word.
+    is_unique: bool,
     wait: Duration,
     lease: Option<Duration>,
 }
@@ -79,6 +78,7 @@ impl Acquire {
             is_several,
             mode: Mode::Exclusive,
             owner: None,
+            is_unique: false,
             wait: Duration::ZERO,
             lease: None,
         };
@@ -115,11 +115,20 @@ impl Acquire {
     /// uses the same is the same owner. That somebody else released the lock, by the word or by `break`, is
     /// noticed with the next sign of life, within 15 seconds.
     ///
-    /// When the connection breaks while it is asked for, nobody can know whether it was granted
-    /// ([`Error::Connection`]): ask [`Client::owner_token`], or release it.
+    /// When the connection breaks while it is asked for, and the word has the lock afterwards, nobody can
+    /// know whether it was granted to this request ([`Error::Connection`]): ask [`Client::owner_token`], or
+    /// release it. Or name a word that is only this request's: [`Acquire::unique_owner`].
     pub fn owner(mut self, word: impl Into<Vec<u8>>) -> Self {
         self.want.owner = Some(word.into());
         self
+    }
+
+    /// As [`Acquire::owner`], by a word that was made for this request, and that no other has used or will
+    /// use for this key: so a grant whose answer was lost with its connection is known for its own.
+    pub fn unique_owner(self, word: impl Into<Vec<u8>>) -> Self {
+        let mut unique = self.owner(word);
+        unique.want.is_unique = true;
+        unique
     }
 
     async fn run(self) -> Result<Guard, Error> {
@@ -219,6 +228,16 @@ struct Granted {
     session: Arc<Session>,
 }
 
+/// What became of a request for an owner whose answer did not come.
+enum Found {
+    /// It was granted.
+    Ours(Granted),
+    /// The owner has the lock, perhaps by another request.
+    Perhaps,
+    /// The owner has it not.
+    Nothing,
+}
+
 impl Granted {
     /// Moves them into the list of another session.
     fn renewed_by(self, other: &Arc<Session>) -> Vec<Arc<Hold>> {
@@ -293,11 +312,15 @@ impl Want {
         let _wanted = Wanted::new(&main.vital);
         let mut is_open = false;
         let asked = self.ask_until(session, until, caller, &mut is_open).await;
-        // What was granted to an owner belongs to it, and perhaps by another's request.
-        if asked.is_err() && is_open && self.owner.is_none() {
+        if asked.is_err() && is_open && self.is_only_ours() {
             self.release(session);
         }
         asked
+    }
+
+    /// What is granted to an owner belongs to it, and perhaps by another's request.
+    fn is_only_ours(&self) -> bool {
+        self.owner.is_none() || self.is_unique
     }
 
     /// `is_open`: whether an answer was lost, so that the lock may be held.
@@ -310,21 +333,40 @@ impl Want {
     ) -> Result<Granted, Error> {
         let patience = session.vital.options.patience();
         let give_up = until.max(Moment::now().plus(patience));
+        // Why the answer to the request for an owner did not come.
+        let mut lost = None;
         loop {
             let left = give_up.after(Moment::now());
             tokio::select! {
                 ready = session.ready(left, false) => ready?,
                 () = caller.closed() => return Err(ConnectionError::ClientClosed.into()),
             }
-            let wait = until.after(Moment::now());
-            let failed = match self.ask_once(session, wait, caller, is_open).await {
+            let found = match &lost {
+                Some(_) => self.look_for_it(session).await,
+                None => Ok(Found::Nothing),
+            };
+            let asked = match (found, lost.take()) {
+                (Ok(Found::Ours(granted)), _) => return Ok(granted),
+                (Ok(Found::Perhaps), Some(why)) => return Err(why),
+                (Ok(Found::Nothing | Found::Perhaps), was_lost) => {
+                    *is_open &= was_lost.is_none();
+                    let wait = until.after(Moment::now());
+                    self.ask_once(session, wait, caller, is_open).await
+                }
+                (Err(failed), _) => Err(failed),
+            };
+            let failed = match asked {
                 Ok(granted) => return Ok(granted),
                 Err(failed) => failed,
             };
             match failed {
-                Error::Connection(_) if *is_open && self.owner.is_some() => return Err(failed),
-                Error::Connection(_) => {}
-                Error::Lost { .. } => *is_open = true,
+                Error::Connection(_) => {
+                    lost = Some(failed.clone()).filter(|_| *is_open && self.owner.is_some());
+                }
+                Error::Lost { .. } => {
+                    *is_open = true;
+                    lost = self.is_unique.then(|| failed.clone());
+                }
                 Error::ShuttingDown if Moment::now() < until => tokio::time::sleep(PAUSE).await,
                 Error::NotStored { .. } => {
                     *is_open = true;
@@ -381,12 +423,34 @@ impl Want {
             answers = session.ask(batch).await.inspect_err(|_| {
                 *is_open = true;
                 // It was granted, and whether it still is nobody will know.
-                if self.owner.is_some() {
+                if !self.is_only_ours() {
                     self.release(session);
                 }
             })?;
         }
         self.granted(session, answers, expire.is_some())
+    }
+
+    /// Whether the owner has the lock, after the answer to its request was lost. The old connection runs
+    /// nothing any more: its session was resumed, or is over.
+    async fn look_for_it(&self, session: &Arc<Session>) -> Result<Found, Error> {
+        // Another's lock of the same word would get the lease, too.
+        let lease = session
+            .vital
+            .lease_of(self.lease)
+            .filter(|_| self.is_unique);
+        let batch = self.and_what_it_is(Batch::default(), lease)?;
+        let answers = session.ask(batch).await?;
+        let token = answers.list.last().cloned().map(Answer::done);
+        match token {
+            Some(Err(Error::NotHeld(_))) => Ok(Found::Nothing),
+            Some(Err(error)) => Err(error),
+            _ if self.is_unique => {
+                let granted = self.granted(session, answers, lease.is_some())?;
+                Ok(Found::Ours(granted))
+            }
+            _ => Ok(Found::Perhaps),
+        }
     }
 
     /// The lease, and the token, of each lock.
@@ -424,7 +488,7 @@ impl Want {
         for key in &self.keys {
             let token = told(&mut list, has_expire);
             let token = token.inspect_err(|_| self.release(session))?;
-            holds.push(Arc::new(Hold::new(
+            let hold = Hold::new(
                 key.clone(),
                 self.owner.clone(),
                 token,
@@ -432,7 +496,8 @@ impl Want {
                 sent,
                 Arc::clone(&session.vital),
                 Arc::clone(&loss),
-            )));
+            );
+            holds.push(Arc::new(hold.by_unique_word(self.is_unique)));
         }
         session
             .vital

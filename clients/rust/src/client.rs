@@ -15,7 +15,7 @@ use crate::keeper::Keeper;
 use crate::listing::{Info, LockEntry, Page, SessionEntry};
 use crate::options::Options;
 use crate::pool::{Lane, Pool};
-use crate::session::{Batch, Session, Wanted};
+use crate::session::{Answers, Batch, Session, Wanted};
 
 /// How long saying goodbye may take.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(1);
@@ -206,10 +206,10 @@ impl Client {
                 key: key.clone(),
                 change: Some((known.clone(), until.after(Moment::now()))),
             };
-            match session.ask(Batch::one(&watch)?).await {
-                Ok(mut answers) => return Watch::read(answers.list.remove(0).done()?),
-                Err(broken) if Moment::now() >= give_up => return Err(broken.into()),
-                Err(_) => {}
+            let asked = session.ask(Batch::one(&watch)?).await;
+            match asked.map_err(Error::from).and_then(Answers::only) {
+                Ok(answer) => return Watch::read(answer),
+                Err(error) => error.pause_before(give_up).await?,
             }
         }
     }
@@ -292,8 +292,7 @@ impl Client {
         session
             .ready(self.inner.options.request_deadline, false)
             .await?;
-        let mut answers = session.ask(Batch::one(command)?).await?;
-        C::read(answers.list.remove(0).done()?)
+        C::read(session.ask(Batch::one(command)?).await?.only()?)
     }
 
     /// Says goodbye, so that the server frees the client's sessions at once, and not after their grace

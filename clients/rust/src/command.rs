@@ -404,6 +404,9 @@ commands! {
     /// `debug`: all sessions, locks and waiting requests, as lines for people.
     Debug "debug" {} listing true -> Vec<Vec<u8>> = |answer| Ok(answer.lines);
 
+    /// `drain`: the server gives no new locks, and stops when none is held.
+    Drain "drain" {} -> () = |_| Ok(());
+
     /// `echo`: the words again, in the notation of the original server.
     Echo "echo" {
         /// Any words.

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::address::{Address, BadAddress};
 use crate::answer::Answer;
+use crate::clock::Moment;
 use crate::word::BadWord;
 
 /// Why something was not done. Nothing of it has to be compared by its text.
@@ -52,7 +53,7 @@ pub enum Error {
         /// The server's words.
         reason: String,
     },
-    /// The server is about to stop.
+    /// The server is drained or stops, and grants nothing any more.
     #[error("the server is shutting down")]
     ShuttingDown,
     /// The server refused the request for another reason.
@@ -72,6 +73,26 @@ pub enum Error {
     /// There is no connection, or it broke: what was asked may have been done or not.
     #[error(transparent)]
     Connection(#[from] ConnectionError),
+}
+
+/// How long a request that the server could not take, since it stops, rests before it is asked again.
+pub(crate) const PAUSE: Duration = Duration::from_millis(100);
+
+impl Error {
+    /// Rests before the request that failed so is asked again, which the next connection, or the next
+    /// server, may answer; itself, if it is the answer, or there is no time left.
+    pub(crate) async fn pause_before(self, give_up: Moment) -> Result<(), Self> {
+        match self {
+            _ if Moment::now() >= give_up => Err(self),
+            // Until there is another connection.
+            Self::Connection(_) => Ok(()),
+            Self::ShuttingDown => {
+                tokio::time::sleep(PAUSE).await;
+                Ok(())
+            }
+            _ => Err(self),
+        }
+    }
 }
 
 impl From<BadAddress> for Error {

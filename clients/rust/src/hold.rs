@@ -22,6 +22,8 @@ use crate::word::{BadWord, Line};
 pub(crate) struct Hold {
     pub(crate) key: Vec<u8>,
     pub(crate) owner: Option<Vec<u8>>,
+    /// Nobody else uses the owner's word.
+    is_unique: bool,
     pub(crate) token: u64,
     /// What was asked for.
     lease: Option<Duration>,
@@ -59,6 +61,7 @@ impl Hold {
         let hold = Self {
             key,
             owner,
+            is_unique: false,
             token,
             lease,
             margin: vital.options.margin,
@@ -72,6 +75,12 @@ impl Hold {
             hold.begin(sent, lease);
         }
         hold
+    }
+
+    /// Of an owner whose word nobody else uses, if so.
+    pub(crate) fn by_unique_word(mut self, is_unique: bool) -> Self {
+        self.is_unique = is_unique;
+        self
     }
 
     /// The lock's lease, as the server gives it.
@@ -136,6 +145,7 @@ impl Hold {
     /// a lease it is released all the same, since nothing else ends it.
     pub(crate) fn is_anothers_by_now(&self, is_again: bool) -> bool {
         self.owner.is_some()
+            && !self.is_unique
             && self.lease().is_some()
             && (is_again || Moment::now() >= self.lease_believed_until())
     }

@@ -138,6 +138,11 @@ impl<S: Transport> Connection<S> {
             }
             Request::Stats => return self.free(&Reply::Stats(self.stats())),
             Request::Debug => return ControlFlow::Break(Pause::Debug),
+            Request::Drain => {
+                let by = log_lines::named_at_peer(&self.shared, self.session.number());
+                self.shared.begin_drain(&by);
+                return self.free(&Reply::Done);
+            }
             Request::Echo { words } => return self.free(&Reply::Echo(words)),
             Request::Help => return self.free(&Reply::Help),
             Request::Quit => return ControlFlow::Break(Pause::Quit),
@@ -256,6 +261,7 @@ impl<S: Transport> Connection<S> {
                 log_lines::limit_reached(&self.shared, self.session.number(), limit);
                 Reply::Full(limit)
             }
+            Locked::Draining => Reply::Draining,
             Locked::Stopping => Reply::ShuttingDown,
             _ => unavailable,
         };

@@ -93,11 +93,12 @@ impl<S: Transport> Connection<S> {
         deadline: Instant,
         claims: &mut Vec<Claim>,
     ) -> Result<Option<Failed>, Gone> {
-        let ask = Ask {
-            mode: Mode::Exclusive,
-            holder: AskedFor::SessionWithOthers,
-        };
         for key in keys {
+            let has_one = claims.iter().any(|claim| claim.new_token().is_some());
+            let ask = Ask {
+                mode: Mode::Exclusive,
+                holder: AskedFor::SessionWithOthers { has_one },
+            };
             let left = deadline.saturating_duration_since(Instant::now());
             let waits = !left.is_zero() && !self.input_ended;
             let (table, session) = (&self.shared.table, &mut *self.session);

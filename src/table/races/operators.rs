@@ -313,7 +313,7 @@ fn revoke_or_keep_all() {
     let mut session = world.open();
     let ask = Ask {
         mode: Mode::Exclusive,
-        holder: AskedFor::SessionWithOthers,
+        holder: AskedFor::SessionWithOthers { has_one: false },
     };
     let claims: Vec<Claim> = [KEY, b"other"]
         .into_iter()

@@ -129,6 +129,27 @@ final class RestartTest extends TestCase
         $client->lock('l', 0.1);
     }
 
+    public function testADrainIsWaitedFor(): void
+    {
+        $server = Server::start();
+        $client = Client::connect($server->tcp());
+        $waiter = new Worker(__DIR__ . '/scripts/holder.php', [$server->tcp()]);
+        $lock = $client->lock('k');
+        $client->drain();
+        try {
+            $client->lock('l');
+            self::fail('a new lock');
+        } catch (ServerStoppingException $draining) {
+            self::assertStringContainsString('Draining', $draining->getMessage());
+        }
+        $waiter->tell('lock l 60');
+        self::assertTrue($lock->isHeld());
+        self::assertTrue($lock->release());
+        $server->stop();
+        $server->run();
+        self::assertGreaterThan($lock->token(), (int)$waiter->hear());
+    }
+
     /** A server that is stopping grants nothing, and says so. */
     public function testWhileItStops(): void
     {

@@ -24,6 +24,13 @@ pub(crate) struct Answers {
     pub(crate) is_again: bool,
 }
 
+impl Answers {
+    /// The one answer, to the one request that was sent.
+    pub(crate) fn only(mut self) -> Result<Answer, Error> {
+        self.list.remove(0).done()
+    }
+}
+
 /// The connection broke, or there is none.
 #[derive(Debug)]
 pub(crate) struct Broken {

@@ -134,10 +134,10 @@ impl Session {
         loop {
             let left = give_up.after(Moment::now());
             self.ready(left, false).await?;
-            match self.ask(Batch::one(command)?).await {
-                Ok(mut answers) => return C::read(answers.list.remove(0).done()?),
-                Err(error) if Moment::now() >= give_up => return Err(error.into()),
-                Err(_) => {}
+            let asked = self.ask(Batch::one(command)?).await;
+            match asked.map_err(Error::from).and_then(Answers::only) {
+                Ok(answer) => return C::read(answer),
+                Err(error) => error.pause_before(give_up).await?,
             }
         }
     }

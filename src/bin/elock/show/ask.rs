@@ -72,7 +72,7 @@ async fn connect_within(
 }
 
 /// A server that is full or stops accepts connections, too, and so does one that hangs.
-async fn connect_to(
+pub async fn connect_to(
     servers: &Servers,
     address: &Address,
     deadline: Duration,

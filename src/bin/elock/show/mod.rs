@@ -1,9 +1,10 @@
 //! What a person asks a server: `status`, `locks`, `sessions`, `who`, `graph`, `watch`; and what an
-//! operator tells it: `break`, `unlock`, `force-unlock`, `kick`.
+//! operator tells it: `break`, `unlock`, `force-unlock`, `kick`, `drain`.
 
 pub(crate) mod ask;
 mod clock;
 mod dot;
+mod drain;
 pub(crate) mod failure;
 mod follow;
 mod graph;
@@ -50,6 +51,8 @@ pub enum ShowCommand {
     ForceUnlock(release::ForceUnlockArgs),
     /// End a session, and free what it holds
     Kick(release::KickArgs),
+    /// Have the server give no new locks, and stop when none is held
+    Drain(drain::DrainArgs),
 }
 
 /// Runs one.
@@ -67,6 +70,7 @@ pub fn run(command: ShowCommand, server: &ServerArgs) -> ExitCode {
             ShowCommand::Unlock(args) => release::run_unlock(args, servers).await,
             ShowCommand::ForceUnlock(args) => release::run_force_unlock(args, servers).await,
             ShowCommand::Kick(args) => release::run_kick(args, servers).await,
+            ShowCommand::Drain(args) => drain::run(args, servers).await,
         }
     })
 }

@@ -134,6 +134,15 @@ fn show_numbers(
     if let Some(why) = info.get("storing").filter(|&storing| storing != "yes") {
         output.line(&visible(&format!("CANNOT STORE: {why}")))?;
     }
+    if info
+        .get("draining")
+        .is_some_and(|draining| draining != "no")
+    {
+        let within = duration::show(info.number("draining"));
+        output.line(&format!(
+            "DRAINING: no new locks, and it stops within {within}"
+        ))?;
+    }
     let number = |name: &str| grouped(info.number(name));
     let rate = |name: &str| rates.of(info, name);
     let version = info.get("version").unwrap_or("of an unknown version");
@@ -273,6 +282,14 @@ mod tests {
         );
         assert!(first("yes").starts_with("server "));
         assert!(lines(&[])[0].starts_with("server "));
+    }
+
+    #[test]
+    fn a_server_that_drains_says_so() {
+        let first = |draining| lines(&[("draining", draining)]).swap_remove(0);
+        let shown = "DRAINING: no new locks, and it stops within 58.1s";
+        assert_eq!(first("58123"), shown);
+        assert!(first("no").starts_with("server "));
     }
 
     #[test]
