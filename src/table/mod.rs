@@ -418,8 +418,9 @@ impl LockTable {
         Some((session, identity))
     }
 
-    /// Ends a session, because an operator wants it to. Whoever is told to release what it holds does
-    /// so by [`LockTable::unlock_some`]; [`LockTable::until_over`] waits until that is done.
+    /// Ends a session, because an operator wants it to, whose own session is `by`. Whoever is told to
+    /// release what it holds does so by [`LockTable::unlock_some`]; [`LockTable::until_over`] waits until
+    /// that is done.
     ///
     /// Of a kick, a resume, a take-over and the end of a grace period, the first one has the session. A
     /// connection that is told to let it go speaks for no other by then, and if it does so afterwards,
@@ -429,9 +430,15 @@ impl LockTable {
     /// # Errors
     ///
     /// If nothing can be stored at this time; then nothing has changed.
-    pub fn kick(&self, number: SessionNumber) -> Result<Kick, NotStored> {
+    pub fn kick(&self, number: SessionNumber, by: SessionNumber) -> Result<Kick, NotStored> {
         self.changes.accept()?;
-        let mut kick = self.sessions.kick(number);
+        let note = || {
+            self.counters.kicks.add(1);
+            // Before the ends of its grants.
+            let session = number;
+            self.trail.tell(|| Event::Kicked { session, by });
+        };
+        let mut kick = self.sessions.kick(number, note);
         if let Kick::Over(session) = &mut kick {
             session.held.notice_losses();
             self.end_session(session, Why::Kicked);

@@ -464,8 +464,8 @@ impl Registry {
     }
 
     /// Ends a session, wherever it is. From then on it is [kicked](Presence::Kicked), and no connection
-    /// can have it any more.
-    pub(super) fn kick(&self, number: SessionNumber) -> Kick {
+    /// can have it any more. `note` is called under the guard, unless it was so before.
+    pub(super) fn kick(&self, number: SessionNumber, note: impl FnOnce()) -> Kick {
         let Some(mut registered) = self.sessions.get_mut(&number) else {
             return Kick::Unknown;
         };
@@ -473,12 +473,14 @@ impl Registry {
             Presence::Connected(signal) => {
                 // Under the guard, so that the connection does not speak for another session by then.
                 signal.set(Order::Kill);
+                note();
                 drop(registered);
                 signal.wake();
                 Kick::Ordered
             }
             Presence::InGrace(grace) => {
                 self.in_grace.fetch_sub(1, Ordering::Relaxed);
+                note();
                 drop(registered);
                 // Its grace period need not be waited for any more.
                 grace.resumed.notify_one();

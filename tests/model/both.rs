@@ -584,7 +584,10 @@ impl Both {
             return;
         }
         let (table, number_there) = (Arc::clone(&self.table), SessionNumber(number));
-        let session = match table.kick(number_there).expect(STORED) {
+        let session = match table
+            .kick(number_there, client.session.number())
+            .expect(STORED)
+        {
             Kick::Unknown => panic!("#{number} is there"),
             Kick::Over(session) => session,
             Kick::Ordered => {
@@ -601,7 +604,9 @@ impl Both {
                 }
             }
         };
-        let again = table.kick(number_there).expect(STORED);
+        let again = table
+            .kick(number_there, client.session.number())
+            .expect(STORED);
         assert!(matches!(again, Kick::Ordered), "it is not gone yet");
         let mut session = session;
         self.release_all(&mut session);

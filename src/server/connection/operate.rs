@@ -9,7 +9,7 @@ use crate::protocol::{NotKicked, Reply, StateReply};
 use crate::server::log_lines;
 use crate::server::session_guard::{SLICE, give_way, release_kicked};
 use crate::server::transport::Transport;
-use crate::table::{Event, Kick, Order, Outcome};
+use crate::table::{Kick, Order, Outcome};
 
 /// How many of the sessions with one name an answer names.
 const NAMED: usize = 10;
@@ -62,7 +62,7 @@ impl<S: Transport> Connection<S> {
             self.reply(&Reply::CannotKick(NotKicked::Unknown));
             return Ok(());
         }
-        match shared.table.kick(number) {
+        match shared.table.kick(number, self.session.number()) {
             Err(why) => {
                 self.reply(&Reply::NotStored(why));
                 return Ok(());
@@ -78,11 +78,6 @@ impl<S: Transport> Connection<S> {
                 drop(shared.tasks.spawn(released));
             }
         }
-        shared.table.counters().kicks.add(1);
-        shared.table.trail().tell(|| Event::Kicked {
-            session: number,
-            by: self.session.number(),
-        });
         log_lines::kicked(&shared, &self.session, number, identity.as_ref());
         let signal = self.session.signal().clone();
         let over = tokio::select! {

@@ -9,7 +9,7 @@ use crate::table::{Kick, LockTable, NotHeld, Resumed, TokenClock};
 impl World {
     /// Ends a session, and returns when it holds nothing any more; false if it was over before.
     fn kick(&self, number: SessionNumber) -> bool {
-        match self.table.kick(number).expect("no store") {
+        match self.table.kick(number, SessionNumber(0)).expect("no store") {
             Kick::Unknown => return false,
             Kick::Ordered => {}
             Kick::Over(session) => self.end_kicked(session),
