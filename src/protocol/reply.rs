@@ -5,7 +5,9 @@ use std::io::Write;
 use bytes::{BufMut, BytesMut};
 
 use super::request::{BadRequest, COMMANDS, LONGEST_NAME};
-use crate::model::{Circle, Holder, Key, Limit, NotResumed, NotStored, SessionId, Token};
+use crate::model::{
+    Circle, Exhausted, Holder, Key, Limit, NotResumed, NotStored, SessionId, Token,
+};
 
 /// The counters of `stats`: three and no more, as the PHP client breaks on a fourth.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,6 +102,8 @@ pub enum Reply<'a> {
     },
     /// Whoever asks has not said who it is.
     AuthRequired,
+    /// An address, or a user, has as many connections as it may have.
+    TooManyOfOne(Exhausted),
     /// Nobody has that name and password.
     WrongPassword,
     /// Too many passwords wait for being looked at.
@@ -187,6 +191,7 @@ impl Reply<'_> {
                     format_args!("507 Too much sent ahead: at most {max_bytes} bytes\r\n"),
                 );
             }
+            Self::TooManyOfOne(exhausted) => put_fmt(out, format_args!("503 {exhausted}\r\n")),
             Self::AuthRequired => out.put_slice(b"401 auth required\r\n"),
             Self::WrongPassword => out.put_slice(b"401 wrong user or password\r\n"),
             Self::TooManyPasswords => out.put_slice(b"503 Too many passwords to check\r\n"),

@@ -147,29 +147,32 @@ impl Door {
     }
 
     fn admit(&mut self, stream: impl Transport, peer: Peer) {
-        match self.shared.places.take() {
-            Some(place) => {
+        let Some(place) = self.shared.places.take() else {
+            let max = self.shared.places.max_connections;
+            return self.refuse(stream, peer, &Reply::TooManyConnections { max });
+        };
+        match self.shared.desk.arrival(peer) {
+            Ok(arrival) => {
                 let shared = Arc::clone(&self.shared);
-                let user = shared.desk.at_the_door(peer);
                 let tasks = &self.shared.tasks;
-                tasks.spawn(connection::serve(stream, (peer, user), shared, place));
+                tasks.spawn(connection::serve(stream, arrival, shared, place));
             }
-            None => self.refuse(stream, peer),
+            Err(exhausted) => self.refuse(stream, peer, &Reply::TooManyOfOne(exhausted)),
         }
     }
 
-    fn refuse(&self, mut stream: impl Transport, peer: Peer) {
-        let max = self.shared.places.max_connections;
+    fn refuse(&self, mut stream: impl Transport, peer: Peer, why: &Reply<'_>) {
+        let mut answer = BytesMut::new();
+        why.put(&mut answer);
         if self
             .shared
             .throttles
             .refusals
             .passes(self.shared.clock.now())
         {
-            info!(%peer, max, "refused: too many connections");
+            let why = String::from_utf8_lossy(&answer);
+            info!(%peer, "refused: too many connections: {}", why.trim_end());
         }
-        let mut answer = BytesMut::new();
-        Reply::TooManyConnections { max }.put(&mut answer);
         // A new connection has room for these few bytes; if it takes none, it is being closed
         // anyway.
         let written = stream.try_write(&answer);

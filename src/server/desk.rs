@@ -8,6 +8,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use tracing::info;
 
 use super::RunError;
+use super::arrival::{Addresses, Arrival, Places, ip_of};
 #[cfg(feature = "auth")]
 use super::entropy::Entropy;
 #[cfg(feature = "auth")]
@@ -16,7 +17,7 @@ use super::passwords::Passwords;
 use crate::access::{FileError, Files};
 use crate::access::{User, Users};
 use crate::config::Config;
-use crate::model::Peer;
+use crate::model::{Exhausted, Peer, Resource, Taken};
 
 /// The users of this time, and where they are read from. One for each server; shared by all that
 /// asks who somebody is.
@@ -25,6 +26,8 @@ pub(super) struct Desk {
     users: RwLock<Arc<Users>>,
     /// That of `users`, to be read by every connection once a turn.
     revision: AtomicU64,
+    /// Where addresses have bounds.
+    addresses: Option<Addresses>,
     #[cfg(feature = "auth")]
     files: Files,
     #[cfg(feature = "auth")]
@@ -49,12 +52,11 @@ impl Desk {
     /// # Errors
     ///
     /// If their files are no good, or the system has no randomness.
-    #[cfg_attr(not(feature = "auth"), expect(unused_variables))]
     pub(super) fn of(config: &Config) -> Result<Self, RunError> {
         #[cfg(feature = "auth")]
         let (files, passwords) = (config.users(), Passwords::new(&Entropy::open()?)?);
         #[cfg(feature = "auth")]
-        let users = files.read(1)?;
+        let users = files.read(&Users::anybody())?;
         #[cfg(feature = "auth")]
         if files.are_given() {
             info!(users = users.count(), "only users are let in");
@@ -64,6 +66,7 @@ impl Desk {
         Ok(Self {
             revision: AtomicU64::new(users.revision()),
             users: RwLock::new(Arc::new(users)),
+            addresses: Addresses::with(config.address_quota()),
             #[cfg(feature = "auth")]
             files,
             #[cfg(feature = "auth")]
@@ -71,9 +74,22 @@ impl Desk {
         })
     }
 
-    /// As whom a new connection comes in; `None`: as a stranger, who has to say who it is.
-    pub(super) fn at_the_door(&self, peer: Peer) -> Option<Arc<User>> {
-        self.users().at_the_door(ip_of(peer))
+    /// Whom a new connection brings.
+    ///
+    /// # Errors
+    ///
+    /// If its address, or its user, has as many connections as it may have.
+    pub(super) fn arrival(&self, peer: Peer) -> Result<Arrival, Exhausted> {
+        let (from, mut places) = (ip_of(peer), Places::default());
+        if let (Some(addresses), Some(from)) = (&self.addresses, from) {
+            let account = addresses.account(from);
+            places.address = Some(Taken::one(&account, Resource::Connections)?);
+        }
+        let user = self.users().at_the_door(from);
+        if let Some(user) = &user {
+            places.take_for(user)?;
+        }
+        Ok(Arrival { peer, user, places })
     }
 
     /// The user of this name, for whom another proof than a password stands, such as a certificate.
@@ -125,7 +141,7 @@ impl Desk {
     /// What is wrong with the files.
     #[cfg(feature = "auth")]
     pub(super) fn reload(&self) -> Result<Arc<Users>, FileError> {
-        let users = Arc::new(self.files.read(self.revision() + 1)?);
+        let users = Arc::new(self.files.read(&self.users())?);
         *self.users.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&users);
         // After the users, so that whoever sees it finds them.
         self.revision.store(users.revision(), Ordering::Release);
@@ -135,13 +151,5 @@ impl Desk {
     /// Nothing is half done where a holder could panic.
     fn users(&self) -> Arc<Users> {
         Arc::clone(&self.users.read().unwrap_or_else(PoisonError::into_inner))
-    }
-}
-
-/// The address that somebody connects from; `None` for a unix socket.
-pub(super) fn ip_of(peer: Peer) -> Option<IpAddr> {
-    match peer {
-        Peer::Tcp(address) => Some(address.ip()),
-        Peer::Unix(_) | Peer::BeforeRestart => None,
     }
 }

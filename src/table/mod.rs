@@ -43,6 +43,7 @@ mod session;
 mod several;
 mod signal;
 mod snapshot;
+mod tally;
 mod tokens;
 mod wait;
 mod wait_graph;
@@ -75,12 +76,13 @@ use lease::Leases;
 use lock::Lock;
 use map::Locks;
 use registry::Registry;
+use tally::Tally;
 use wait_graph::WaitGraph;
 use watch::Watches;
 
 use crate::model::Change;
 use crate::model::{
-    Key, Limits, NotResumed, NotStored, Peer, Secret, SessionId, SessionNumber, Token,
+    Account, Key, Limits, NotResumed, NotStored, Peer, Secret, SessionId, SessionNumber, Token,
 };
 use crate::store::Changes;
 
@@ -140,7 +142,11 @@ impl LockTable {
     pub fn note(&self, session: &mut Session, active: u32) {
         let grants = std::mem::take(&mut session.held.grants);
         self.counters.grants.add(grants.into());
-        session.signal.note(session.held(), active);
+        let held = session.held();
+        if let Some(tally) = &mut session.held.tally {
+            tally.count_locks(held);
+        }
+        session.signal.note(held, active);
     }
 
     /// What has happened so far.
@@ -331,6 +337,15 @@ impl LockTable {
         if session.held.stored {
             self.store(session);
         }
+    }
+
+    /// Counts what the session has on these accounts from now on, and not on those before.
+    pub fn count_on(&self, session: &mut Session, accounts: Vec<Arc<Account>>) {
+        session.held.tally = (!accounts.is_empty()).then(|| {
+            let mut tally = Tally::new(accounts);
+            tally.count_locks(session.held());
+            Box::new(tally)
+        });
     }
 
     /// Sets what the session is called, for people to see.
