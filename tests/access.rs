@@ -606,17 +606,26 @@ fn a_request_that_would_be_a_deadlock_takes_no_place_among_those_that_wait() {
 fn a_user_has_so_many_sessions_that_outlive_their_connections() {
     let (_rules, server) = with_bound("max_grace_sessions = 1");
     let mut watcher = connect_as(&server, "web");
-    for key in ["web:1", "web:2"] {
+    let mut ops = connect_as(&server, "ops");
+    let in_grace = |lines: &[String]| naming(lines, &["\"connected\":false"]).len();
+    let mut leave_behind = |key: &str| {
         let mut client = connect_as(&server, "web");
         client.ask(format!("lock {key}"), "200 Acquired");
+        let id = client.id();
         drop(client);
-        let mut ops = connect_as(&server, "ops");
-        ops.until("it is gone", |lines| {
-            naming(lines, &["\"connected\":false"]).len() == 1
-        });
-    }
+        id
+    };
+    let id = leave_behind("web:1");
+    ops.until("it is in its grace period", |lines| in_grace(lines) == 1);
+    leave_behind("web:2");
     until_answered(&mut watcher, "lock web:2", "200 Acquired");
     watcher.ask("lock web:1", "409 Unavailable");
+    // Resumed, it leaves its place to another.
+    let mut again = connect_as(&server, "web");
+    again.ask(format!("resume {id}"), "200 Resumed");
+    leave_behind("web:3");
+    ops.until("it is in its grace period", |lines| in_grace(lines) == 1);
+    watcher.ask("lock web:3", "409 Unavailable");
 }
 
 #[test]

@@ -108,7 +108,8 @@ impl SessionGuard {
                 if nth.is_power_of_two() {
                     warn!(
                         turned_away = nth,
-                        "no room for a grace period (--max-grace-sessions)"
+                        "no room for a grace period (--max-grace-sessions, or a bound of the address \
+                         or the user)"
                     );
                 }
                 if let Some(identity) = identity {

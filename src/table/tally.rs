@@ -28,6 +28,10 @@ impl Tally {
     /// Counts this many locks from now on.
     pub(super) fn count_locks(&mut self, locks: usize) {
         let locks = u32::try_from(locks).unwrap_or(u32::MAX);
+        if locks == self.locks {
+            // Most turns, and others write to the accounts, too.
+            return;
+        }
         for account in &self.accounts {
             match locks.checked_sub(self.locks) {
                 Some(more) => account.add(Resource::Locks, more),
