@@ -18,7 +18,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, ValueEnum};
 use crate::access::{Files, Trust};
 use crate::environment;
 use crate::log::{LogFilter, LogFormat};
-use crate::model::Limits;
+use crate::model::{Limits, Quota};
 
 /// The port of the eLock protocol.
 pub const PORT: u16 = 11400;
@@ -174,6 +174,52 @@ pub struct Config {
         default_value = "100000"
     )]
     pub max_grace_sessions: u32,
+
+    /// Connections of one address at one time; 0: no bound, as for the next four. An IPv6 address is its
+    /// network of 64 bits
+    #[arg(
+        long,
+        env = "ELOCK_MAX_ADDRESS_CONNECTIONS",
+        value_name = "N",
+        default_value = "0"
+    )]
+    pub max_address_connections: u32,
+
+    /// Disconnected sessions of one address that are kept for their grace period
+    #[arg(
+        long,
+        env = "ELOCK_MAX_ADDRESS_GRACE_SESSIONS",
+        value_name = "N",
+        default_value = "0"
+    )]
+    pub max_address_grace_sessions: u32,
+
+    /// Locks held by the sessions of one address
+    #[arg(
+        long,
+        env = "ELOCK_MAX_ADDRESS_LOCKS",
+        value_name = "N",
+        default_value = "0"
+    )]
+    pub max_address_locks: u32,
+
+    /// Requests of one address that wait
+    #[arg(
+        long,
+        env = "ELOCK_MAX_ADDRESS_WAITERS",
+        value_name = "N",
+        default_value = "0"
+    )]
+    pub max_address_waiters: u32,
+
+    /// Commands of one address in a second; more have to wait
+    #[arg(
+        long,
+        env = "ELOCK_MAX_ADDRESS_COMMANDS",
+        value_name = "N",
+        default_value = "0"
+    )]
+    pub max_address_commands: u32,
 
     /// Answers kept for a client that does not read them, before its commands have to wait
     #[arg(long, env = "ELOCK_MAX_UNSENT", value_name = "BYTES", default_value = "65536", value_parser = clap::value_parser!(u32).range(1..=1 << 30))]
@@ -405,6 +451,18 @@ impl Config {
         return [&self.listen[..], &self.tls_listen[..]].concat();
         #[cfg(not(feature = "tls"))]
         self.listen.clone()
+    }
+
+    /// The bounds of one address.
+    pub(crate) fn address_quota(&self) -> Quota {
+        let bound = |setting: u32| (setting > 0).then_some(setting);
+        Quota {
+            connections: bound(self.max_address_connections),
+            grace_sessions: bound(self.max_address_grace_sessions),
+            locks: bound(self.max_address_locks),
+            waiters: bound(self.max_address_waiters),
+            commands: bound(self.max_address_commands),
+        }
     }
 
     /// Whether anybody is asked who it is.

@@ -6,6 +6,7 @@ mod common;
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
+use std::time::Instant;
 
 use common::process::{ELOCKD, Process, run};
 use common::{Client, Server};
@@ -149,6 +150,11 @@ fn each_right_is_for_its_own_requests() {
     ops.ask("break shop:k", "200 Unlocked");
 }
 
+/// How many requests wait, as `debug` shows it.
+fn waiting(lines: &[String]) -> usize {
+    naming(lines, &["REQUEST "]).len()
+}
+
 /// The lines of a listing that name any of these.
 fn naming<'a>(lines: &'a [String], words: &[&str]) -> Vec<&'a String> {
     let names_one = |line: &&String| words.iter().any(|word| line.contains(word));
@@ -212,7 +218,6 @@ fn a_deadlock_is_told_without_the_keys_that_the_asker_may_not_name() {
     shop.ask("lock common:2", "200 Acquired");
     third.ask("lock shop:3", "200 Acquired");
     let mut ops = connect_as(&server, "ops");
-    let waiting = |lines: &[String]| naming(lines, &["REQUEST "]).len();
     shop.send("lock shop:3 60");
     ops.until("one waits", |lines| waiting(lines) == 1);
     third.send("lock common:1 60");
@@ -457,6 +462,191 @@ fn a_password_that_was_right_is_not_remembered_beyond_a_reload() {
     reload(&mut process, "reloaded the users");
     process.connect().ask("auth web web-secret", WRONG);
     process.connect().ask("auth web shop-secret", "200 OK");
+}
+
+/// A server whose user `web` has this bound.
+fn with_bound(bound: &str) -> (Rules, Server) {
+    let rules = Rules::new();
+    let prefixes = "prefixes = [\"web:\", \"common:\"]";
+    rules.change(prefixes, &format!("{prefixes}\n{bound}"));
+    let path = rules.path.clone();
+    let server = Server::start_with(|config| config.auth_file = Some(path));
+    (rules, server)
+}
+
+/// Asks until this is the answer: something else has to be noticed first.
+fn until_answered(client: &mut Client, line: &str, answer: &str) {
+    let begin = Instant::now();
+    loop {
+        client.send(line);
+        if client.read() == answer {
+            return;
+        }
+        assert!(begin.elapsed() < common::PATIENCE, "{line}: {answer}");
+    }
+}
+
+#[test]
+fn an_address_has_so_many_connections_and_no_more() {
+    let server = Server::start_with(|config| config.max_address_connections = 2);
+    let (first, mut second) = (server.connect(), server.connect());
+    let mut third = Client::connect(server.address);
+    third.expect("503 Too many connections of this address: at most 2");
+    third.expect_closed();
+    second.ask("lock k", "200 Acquired");
+    drop(first);
+    let begin = Instant::now();
+    loop {
+        let mut next = Client::connect(server.address);
+        next.send_if_open("echo");
+        match next.read_at_most(1).first().map(String::as_str) {
+            Some("200 []") => break,
+            _ => assert!(begin.elapsed() < common::PATIENCE, "no place comes back"),
+        }
+    }
+}
+
+#[test]
+fn a_user_has_so_many_connections_and_another_its_own() {
+    let (_rules, server) = with_bound("max_connections = 2");
+    let first = connect_as(&server, "web");
+    let mut second = connect_as(&server, "web");
+    let mut third = server.connect();
+    third.ask(
+        "auth web web-secret",
+        "503 Too many connections of this user: at most 2",
+    );
+    third.ask("lock web:k", REQUIRED);
+    second.ask("auth web web-secret", "200 OK");
+    connect_as(&server, "shop");
+    drop(first);
+    until_answered(&mut third, "auth web web-secret", "200 OK");
+    // One that becomes another user leaves its place.
+    second.ask("auth shop shop-secret", "200 OK");
+    connect_as(&server, "web");
+}
+
+#[test]
+fn a_user_has_so_many_locks_over_all_its_sessions() {
+    const FULL: &str = "507 Too many locks of this user: at most 3";
+    let (_rules, server) = with_bound("max_locks = 3");
+    let (mut a, mut b) = (connect_as(&server, "web"), connect_as(&server, "web"));
+    a.ask("lock_all 0 web:1 web:2", "200 Acquired");
+    b.ask("lock web:3", "200 Acquired");
+    b.ask("lock web:4", FULL);
+    a.ask("lock_all 0 web:4 web:5", FULL);
+    b.ask("lock web:3", "200 Acquired");
+    b.ask("lock web:1", "409 Unavailable");
+    connect_as(&server, "shop").ask("lock shop:1", "200 Acquired");
+    a.ask("unlock web:1", "200 Unlocked");
+    b.ask("lock web:1", "200 Acquired");
+    // In its grace period a session still has its locks; resumed, it has them once.
+    let id = a.id();
+    drop(a);
+    let mut c = connect_as(&server, "web");
+    c.ask("lock web:4", FULL);
+    c.ask(format!("resume {id}"), "200 Resumed");
+    c.ask("lock web:4", FULL);
+    c.ask("unlock web:2", "200 Unlocked");
+    c.ask("lock web:4", "200 Acquired");
+    c.ask("set_timeout 0", "200 timeout set");
+    drop(c);
+    until_answered(&mut b, "lock web:5", "200 Acquired");
+    b.ask("lock web:6", FULL);
+}
+
+#[test]
+fn a_user_has_so_many_requests_that_wait() {
+    let (_rules, server) = with_bound("max_waiters = 1");
+    let mut holder = connect_as(&server, "web");
+    holder.ask("lock web:k", "200 Acquired");
+    let (mut first, mut second) = (connect_as(&server, "web"), connect_as(&server, "web"));
+    first.send("lock web:k 60");
+    let mut ops = connect_as(&server, "ops");
+    ops.until("one waits", |lines| naming(lines, &["REQUEST "]).len() == 1);
+    second.ask(
+        "lock web:k 60",
+        "507 Too many waiters of this user: at most 1",
+    );
+    second.ask("lock web:k", "409 Unavailable");
+    second.ask("lock web:free 60", "200 Acquired");
+    holder.ask("unlock web:k", "200 Unlocked");
+    first.expect("200 Acquired");
+    // One that ends by its time leaves its place, and so does one whose client hangs up.
+    second.ask("lock web:k 0.01", "409 Unavailable");
+    let mut third = connect_as(&server, "web");
+    third.send("lock web:k 60");
+    ops.until("one waits", |lines| waiting(lines) == 1);
+    second.ask(
+        "lock web:k 60",
+        "507 Too many waiters of this user: at most 1",
+    );
+    drop(third);
+    ops.until("none waits", |lines| waiting(lines) == 0);
+    until_answered(&mut second, "lock web:k 0.01", "409 Unavailable");
+}
+
+#[test]
+fn a_request_that_would_be_a_deadlock_takes_no_place_among_those_that_wait() {
+    let (_rules, server) = with_bound("max_waiters = 2");
+    let (mut a, mut b) = (connect_as(&server, "web"), connect_as(&server, "web"));
+    a.ask("lock web:a", "200 Acquired");
+    b.ask("lock web:b", "200 Acquired");
+    a.send("lock web:b 60");
+    let mut ops = connect_as(&server, "ops");
+    ops.until("one waits", |lines| naming(lines, &["REQUEST "]).len() == 1);
+    for _ in 0..3 {
+        let circle = "423 Deadlock: #2 => web:a = #1 => web:b = #2";
+        b.ask("lock web:a 60", circle);
+    }
+    connect_as(&server, "web").ask("lock web:a 0.01", "409 Unavailable");
+}
+
+#[test]
+fn a_user_has_so_many_sessions_that_outlive_their_connections() {
+    let (_rules, server) = with_bound("max_grace_sessions = 1");
+    let mut watcher = connect_as(&server, "web");
+    let mut ops = connect_as(&server, "ops");
+    let in_grace = |lines: &[String]| naming(lines, &["\"connected\":false"]).len();
+    let leave_behind = |key: &str| {
+        let mut client = connect_as(&server, "web");
+        client.ask(format!("lock {key}"), "200 Acquired");
+        let id = client.id();
+        drop(client);
+        id
+    };
+    let id = leave_behind("web:1");
+    ops.until("it is in its grace period", |lines| in_grace(lines) == 1);
+    leave_behind("web:2");
+    until_answered(&mut watcher, "lock web:2", "200 Acquired");
+    watcher.ask("lock web:1", "409 Unavailable");
+    // Resumed, it leaves its place to another.
+    let mut again = connect_as(&server, "web");
+    again.ask(format!("resume {id}"), "200 Resumed");
+    leave_behind("web:3");
+    ops.until("it is in its grace period", |lines| in_grace(lines) == 1);
+    watcher.ask("lock web:3", "409 Unavailable");
+}
+
+#[test]
+fn bounds_change_with_a_reload_and_what_there_is_stays_counted() {
+    let rules = Rules::new();
+    let prefixes = "prefixes = [\"web:\", \"common:\"]";
+    let mut process = rules.start();
+    let mut web = come_in(&process, "web");
+    web.ask("lock_all 0 web:1 web:2", "200 Acquired");
+    rules.change(
+        prefixes,
+        &format!("{prefixes}\nmax_locks = 2\nmax_connections = 1"),
+    );
+    reload(&mut process, "reloaded the users");
+    web.ask("lock web:3", "507 Too many locks of this user: at most 2");
+    let answer = "503 Too many connections of this user: at most 1";
+    process.connect().ask("auth web web-secret", answer);
+    rules.change("max_locks = 2\nmax_connections = 1", "");
+    reload(&mut process, "reloaded the users");
+    web.ask("lock web:3", "200 Acquired");
+    come_in(&process, "web");
 }
 
 fn refusal(output: &Output) -> String {

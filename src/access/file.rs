@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::Read;
+use std::num::NonZeroU32;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use super::password::{BadPassword, Secret};
 use super::trust::{Trust, Trusted};
 use super::user::{Keys, Rights, User};
 use super::users::{ADMIN, DEFAULT, Users};
+use crate::model::Quota;
 
 /// No file of users is longer than this, in bytes.
 const LONGEST: u64 = 4 << 20;
@@ -115,6 +117,11 @@ struct UserEntry {
     password: Option<Spanned<toml::Value>>,
     rights: Spanned<Vec<Spanned<String>>>,
     prefixes: Spanned<Vec<Spanned<String>>>,
+    max_connections: Option<NonZeroU32>,
+    max_grace_sessions: Option<u32>,
+    max_locks: Option<u32>,
+    max_waiters: Option<u32>,
+    max_commands: Option<NonZeroU32>,
 }
 
 impl Files {
@@ -123,21 +130,22 @@ impl Files {
         self.users.is_some() || self.password.is_some()
     }
 
-    /// Reads them, as this revision. Without files, anybody is let in. Blocks.
+    /// Reads them, as the revision after that of the users before. Those who were there go on with
+    /// their accounts, and the bounds that they have now. Without files, anybody is let in. Blocks.
     ///
     /// # Errors
     ///
-    /// The first thing that is wrong.
-    pub fn read(&self, revision: u64) -> Result<Users, FileError> {
+    /// The first thing that is wrong; then no bounds have changed.
+    pub fn read(&self, before: &Users) -> Result<Users, FileError> {
         if !self.are_given() {
             return Ok(Users::anybody());
         }
         let mut named = match &self.users {
-            Some(path) => read_users(path, revision)?,
+            Some(path) => read_users(path, before)?,
             None => HashMap::new(),
         };
         if let Some(path) = &self.password {
-            let user = read_password(path, DEFAULT, revision)?;
+            let user = read_password(path, DEFAULT, before)?;
             if named.insert(DEFAULT.into(), Arc::new(user)).is_some() {
                 return Err(FileError::TwoDefaults {
                     users: self.users.clone().unwrap_or_default(),
@@ -156,7 +164,7 @@ impl Files {
             })
         });
         let trusted = trusted.collect::<Result<_, FileError>>()?;
-        Ok(Users::named(named, trusted, revision))
+        Ok(Users::named(named, trusted, before.revision() + 1))
     }
 
     /// Who comes in at the admin listener: `users`, and the one who is there alone. Blocks.
@@ -164,11 +172,15 @@ impl Files {
     /// # Errors
     ///
     /// The first thing that is wrong.
-    pub fn read_for_admin(&self, users: &Arc<Users>) -> Result<Arc<Users>, FileError> {
+    pub fn read_for_admin(
+        &self,
+        users: &Arc<Users>,
+        before: &Users,
+    ) -> Result<Arc<Users>, FileError> {
         let Some(password) = &self.admin else {
             return Ok(Arc::clone(users));
         };
-        let admin = read_password(password, ADMIN, users.revision())?;
+        let admin = read_password(password, ADMIN, before)?;
         let both = users.and(ADMIN, admin).ok_or_else(|| FileError::TwoAdmins {
             users: self.users.clone().unwrap_or_default(),
             password: password.clone(),
@@ -206,7 +218,7 @@ fn warn_of_readers(path: &Path, file: &std::fs::File) {
     }
 }
 
-fn read_password(path: &Path, name: &str, revision: u64) -> Result<User, FileError> {
+fn read_password(path: &Path, name: &str, before: &Users) -> Result<User, FileError> {
     let bytes = read(path)?;
     // An editor ends the last line.
     let password = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
@@ -216,13 +228,14 @@ fn read_password(path: &Path, name: &str, revision: u64) -> Result<User, FileErr
         why,
     })?;
     let secret = Some(secret);
-    Ok(User::named(name, Rights::ALL, Keys::All, secret, revision))
+    let may = (Rights::ALL, Keys::All);
+    Ok(User::named(name, may, secret, Quota::default(), before))
 }
 
-fn read_users(path: &Path, revision: u64) -> Result<HashMap<Box<str>, Arc<User>>, FileError> {
+fn read_users(path: &Path, before: &Users) -> Result<HashMap<Box<str>, Arc<User>>, FileError> {
     let bytes = read(path)?;
     let text = String::from_utf8_lossy(&bytes);
-    let users = parse(&text, revision).map_err(|(place, what)| FileError::Line {
+    let users = parse(&text, before).map_err(|(place, what)| FileError::Line {
         path: path.to_owned(),
         line: line_of(&text, place.start),
         what,
@@ -240,13 +253,13 @@ fn line_of(text: &str, place: usize) -> usize {
     before.iter().filter(|byte| **byte == b'\n').count() + 1
 }
 
-fn parse(text: &str, revision: u64) -> Result<HashMap<Box<str>, Arc<User>>, Wrong> {
+fn parse(text: &str, before: &Users) -> Result<HashMap<Box<str>, Arc<User>>, Wrong> {
     let file: UsersFile = toml::from_str(text).map_err(|error| {
         let place = error.span().unwrap_or_default();
         (place, without_values(error.message()).to_owned())
     })?;
     let users = file.users.into_iter().map(|(name, entry)| {
-        let user = entry.into_user(&name, revision)?;
+        let user = entry.into_user(&name, before)?;
         Ok((name.into_inner().into(), Arc::new(user)))
     });
     users.collect()
@@ -264,7 +277,7 @@ fn without_values(message: &str) -> &str {
 }
 
 impl UserEntry {
-    fn into_user(self, name: &Spanned<String>, revision: u64) -> Result<User, Wrong> {
+    fn into_user(self, name: &Spanned<String>, before: &Users) -> Result<User, Wrong> {
         let is_of_a_name = |character: char| !character.is_control() && character != ' ';
         let text = name.get_ref();
         if text.is_empty() || text.len() > LONGEST_NAME || !text.chars().all(is_of_a_name) {
@@ -276,7 +289,14 @@ impl UserEntry {
         }
         let (rights, keys) = (rights_of(&self.rights)?, keys_of(&self.prefixes)?);
         let secret = self.password.as_ref().map(secret_of).transpose()?;
-        Ok(User::named(text, rights, keys, secret, revision))
+        let quota = Quota {
+            connections: self.max_connections.map(u32::from),
+            grace_sessions: self.max_grace_sessions,
+            locks: self.max_locks,
+            waiters: self.max_waiters,
+            commands: self.max_commands.map(u32::from),
+        };
+        Ok(User::named(text, (rights, keys), secret, quota, before))
     }
 }
 
@@ -338,7 +358,9 @@ mod tests {
 
     /// The line and what is wrong there.
     fn wrong(text: &str) -> (usize, String) {
-        let (place, what) = parse(text, 1).map(drop).expect_err("it is wrong");
+        let (place, what) = parse(text, &Users::anybody())
+            .map(drop)
+            .expect_err("it is wrong");
         (line_of(text, place.start), what)
     }
 
@@ -422,7 +444,7 @@ mod tests {
     #[test]
     fn users_are_as_they_are_described() {
         let text = format!("[users.web]\npassword='{HASH}'\nrights=['read']\nprefixes=['a','b:']");
-        let users = parse(&text, 7).expect("good");
+        let users = parse(&text, &Users::anybody()).expect("good");
         let web = &users["web"];
         assert_eq!(
             (web.may_lock(), web.may_read(), web.may_admin()),
@@ -430,9 +452,10 @@ mod tests {
         );
         assert_eq!([b"b:", b"b!"].map(|key| web.allows(key)), [true, false]);
         assert!(web.allows(b"a") && !web.allows(b""));
-        assert_eq!(web.revision(), 7);
+        assert_eq!(web.revision(), 1);
         assert!(web.has_password(b"web-secret") && !web.has_password(b"web-secre"));
-        let without = parse("[users.web]\nrights=['lock']\nprefixes=['*']", 1).expect("good");
+        let text = "[users.web]\nrights=['lock']\nprefixes=['*']";
+        let without = parse(text, &Users::anybody()).expect("good");
         assert!(!without["web"].has_password(b""));
     }
 
@@ -458,12 +481,13 @@ mod tests {
             ("\u{e9}\n", "\u{e9}"),
         ] {
             std::fs::write(&path, bytes).expect("it can be written");
-            let user = read_password(&path, DEFAULT, 1).expect("a password");
+            let user = read_password(&path, DEFAULT, &Users::anybody()).expect("a password");
             assert!(user.has_password(password.as_bytes()), "{bytes:?}");
         }
         for bad in ["", "\n", "a\nb\n", "a b", "a\n\n"] {
             std::fs::write(&path, bad).expect("it can be written");
-            assert!(read_password(&path, DEFAULT, 1).is_err(), "{bad:?}");
+            let user = read_password(&path, DEFAULT, &Users::anybody());
+            assert!(user.is_err(), "{bad:?}");
         }
     }
 }

@@ -90,6 +90,8 @@ impl Trusted {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::access::Users;
+    use crate::model::Quota;
 
     #[test]
     fn a_network_is_one_or_an_address_or_all_unix_sockets() {
@@ -126,7 +128,9 @@ mod tests {
         let trusted = all.map(|text| {
             let Trust { network, user } = text.parse().expect(text);
             let (rights, keys) = (super::super::Rights::ALL, super::super::user::Keys::All);
-            let user = Arc::new(User::named(&user, rights, keys, None, 1));
+            let (quota, before) = (Quota::default(), Users::anybody());
+            let user = User::named(&user, (rights, keys), None, quota, &before);
+            let user = Arc::new(user);
             Trusted { network, user }
         });
         let user_at = |from: Option<&str>| {

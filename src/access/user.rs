@@ -1,9 +1,15 @@
 //! One user, and what it may do.
 
+use std::sync::Arc;
+
 use super::needs::Needs;
 #[cfg(feature = "auth")]
 use super::password::Secret;
-use crate::model::Key;
+#[cfg(feature = "auth")]
+use super::users::Users;
+use crate::model::{Account, Key};
+#[cfg(feature = "auth")]
+use crate::model::{Quota, Whose};
 
 /// What a user may do with the keys that it may name.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -34,6 +40,11 @@ pub struct User {
     rights: Rights,
     keys: Keys,
     revision: u64,
+    /// Where what its connections have is counted; the same over all revisions.
+    account: Option<Arc<Account>>,
+    /// The bounds of the account, once this reading of the files is in force.
+    #[cfg(feature = "auth")]
+    quota: Quota,
     /// `None`: no password lets this user in, but a trusted address or a certificate may.
     #[cfg(feature = "auth")]
     pub(super) secret: Option<Secret>,
@@ -56,6 +67,9 @@ impl User {
             rights: Rights::ALL,
             keys: Keys::All,
             revision: 0,
+            account: None,
+            #[cfg(feature = "auth")]
+            quota: Quota::default(),
             #[cfg(feature = "auth")]
             secret: None,
         }
@@ -64,17 +78,29 @@ impl User {
     #[cfg(feature = "auth")]
     pub(super) fn named(
         name: &str,
-        rights: Rights,
-        keys: Keys,
+        (rights, keys): (Rights, Keys),
         secret: Option<Secret>,
-        revision: u64,
+        quota: Quota,
+        before: &Users,
     ) -> Self {
+        let account = before.user(name.as_bytes());
+        let account = account.and_then(|user| user.account.clone());
         Self {
             name: Some(Key::new(name.as_bytes())),
             rights,
             keys,
-            revision,
+            revision: before.revision() + 1,
+            account: account.or_else(|| Some(Arc::new(Account::new(Whose::User)))),
+            quota,
             secret,
+        }
+    }
+
+    /// Puts its bounds in force.
+    #[cfg(feature = "auth")]
+    pub(super) fn set_quota(&self) {
+        if let Some(account) = &self.account {
+            account.set(self.quota);
         }
     }
 
@@ -86,6 +112,11 @@ impl User {
     /// The reading of the files that this user is of: see [`Users`](super::Users).
     pub fn revision(&self) -> u64 {
         self.revision
+    }
+
+    /// Where what its connections have is counted; `None`: anybody's is not.
+    pub fn account(&self) -> Option<&Arc<Account>> {
+        self.account.as_ref()
     }
 
     /// Whether it may take and release locks whose keys it may name.

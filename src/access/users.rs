@@ -49,6 +49,7 @@ impl Users {
         trusted: Vec<Trusted>,
         revision: u64,
     ) -> Self {
+        named.values().for_each(|user| user.set_quota());
         Self {
             anybody: None,
             revision,

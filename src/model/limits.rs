@@ -3,6 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use super::account::Exhausted;
+
 /// The bounds of a lock table. A request that reaches one is refused with an answer that names it;
 /// a session that finds no room for its grace period ends at once.
 #[derive(Debug, Clone, Copy)]
@@ -32,6 +34,7 @@ impl Limit {
             Self::LocksPerSession { .. } => "--max-session-locks",
             Self::WaitersPerKey { .. } => "--max-key-waiters",
             Self::KeysPerRequest { .. } => "--max-request-keys",
+            Self::Account(exhausted) => exhausted.setting(),
         }
     }
 }
@@ -43,6 +46,7 @@ impl fmt::Display for Limit {
             Self::LocksPerSession { max } => ("locks in this session", max),
             Self::WaitersPerKey { max } => ("waiters for this key", max),
             Self::KeysPerRequest { max } => ("keys in one request", max),
+            Self::Account(exhausted) => return exhausted.fmt(f),
         };
         write!(f, "Too many {what}: at most {max}")
     }
@@ -66,6 +70,8 @@ pub enum Limit {
         /// The bound.
         max: usize,
     },
+    /// A bound of one address, or of one user.
+    Account(Exhausted),
     /// Different keys in one request for all of them.
     KeysPerRequest {
         /// The bound.

@@ -1,5 +1,6 @@
 //! The values that all modules share. Imports nothing of the other modules.
 
+mod account;
 mod change;
 mod circle;
 mod holder;
@@ -11,6 +12,7 @@ mod session_id;
 mod token;
 mod view;
 
+pub use account::{Account, Exhausted, Quota, Resource, Taken, Whose};
 pub use change::{Change, NotStored, Restored, RestoredSession, Seq, StoredGrant, StoredSession};
 pub use circle::{Circle, Step};
 pub use holder::{Ask, AskedFor, Holder, Owner};

@@ -2,7 +2,7 @@
 
 use super::reply::{Reply, StateReply};
 use super::request::BadRequest;
-use crate::model::{Limit, NotResumed};
+use crate::model::{Exhausted, Limit, NotResumed, Whose};
 
 macro_rules! refusals {
     ($($name:ident: $reason:literal $what:literal;)*) => {
@@ -47,6 +47,8 @@ refusals! {
     MaxKeyWaiters: "max_key_waiters" "Too many requests wait for the key.";
     MaxRequestKeys: "max_request_keys" "The request names too many keys.";
     MaxConnections: "max_connections" "There are too many connections.";
+    MaxOfAddress: "max_of_address" "The client's address has too many of something.";
+    MaxOfUser: "max_of_user" "The user has too many of something.";
     MaxAhead: "max_ahead" "Too much was sent ahead of an answer.";
     NotStored: "not_stored" "The change could not be made durable.";
     Failed: "failed" "The server itself failed.";
@@ -114,7 +116,9 @@ impl Reply<'_> {
                 Limit::LocksPerSession { .. } => Refusal::MaxSessionLocks,
                 Limit::WaitersPerKey { .. } => Refusal::MaxKeyWaiters,
                 Limit::KeysPerRequest { .. } => Refusal::MaxRequestKeys,
+                Limit::Account(exhausted) => exhausted.refusal(),
             },
+            Self::TooManyOfOne(exhausted) => exhausted.refusal(),
             Self::TooManyConnections { .. } => Refusal::MaxConnections,
             Self::Draining => Refusal::Draining,
             Self::ShuttingDown => Refusal::Stopping,
@@ -122,6 +126,15 @@ impl Reply<'_> {
             Self::Failed(_) => Refusal::Failed,
             Self::NotStored(_) => Refusal::NotStored,
         })
+    }
+}
+
+impl Exhausted {
+    fn refusal(&self) -> Refusal {
+        match self.whose {
+            Whose::Address => Refusal::MaxOfAddress,
+            Whose::User => Refusal::MaxOfUser,
+        }
     }
 }
 

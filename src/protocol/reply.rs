@@ -6,7 +6,7 @@ use bytes::{BufMut, BytesMut};
 
 use super::request::{BadRequest, COMMANDS, LONGEST_NAME};
 use crate::model::{
-    Circle, Holder, Key, Limit, NotResumed, NotStored, SessionId, SessionNumber, Token,
+    Circle, Exhausted, Holder, Key, Limit, NotResumed, NotStored, SessionId, SessionNumber, Token,
 };
 
 /// The counters of `stats`: three and no more, as the PHP client breaks on a fourth.
@@ -135,6 +135,8 @@ pub enum Reply<'a> {
     },
     /// Whoever asks has not said who it is.
     AuthRequired,
+    /// An address, or a user, has as many connections as it may have.
+    TooManyOfOne(Exhausted),
     /// Nobody has that name and password.
     WrongPassword,
     /// Too many passwords wait for being looked at.
@@ -235,6 +237,7 @@ impl Reply<'_> {
                     format_args!("507 Too much sent ahead: at most {max_bytes} bytes\r\n"),
                 );
             }
+            Self::TooManyOfOne(exhausted) => put_fmt(out, format_args!("503 {exhausted}\r\n")),
             Self::AuthRequired => out.put_slice(b"401 auth required\r\n"),
             Self::WrongPassword => out.put_slice(b"401 wrong user or password\r\n"),
             Self::TooManyPasswords => out.put_slice(b"503 Too many passwords to check\r\n"),

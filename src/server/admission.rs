@@ -168,47 +168,68 @@ impl Door {
     }
 
     fn admit(&mut self, stream: impl Transport + TryWrite, peer: Peer) {
-        match self.shared.places.take() {
-            Some(place) => {
+        let arrival = self.place().and_then(|place| {
+            let arrival = self.shared.desk.arrival(peer);
+            Ok((place, arrival.map_err(Reply::TooManyOfOne)?))
+        });
+        match arrival {
+            Ok((place, arrival)) => {
                 let shared = Arc::clone(&self.shared);
-                let user = shared.desk.at_the_door(peer);
                 let tasks = &self.shared.tasks;
-                tasks.spawn(connection::serve(stream, (peer, user), shared, place));
+                tasks.spawn(connection::serve(stream, arrival, shared, place));
             }
-            None => self.refuse(stream, peer),
+            Err(why) => self.refuse(stream, peer, &why),
         }
     }
 
     /// The handshake is a part of the connection, and takes its place.
     #[cfg(feature = "tls")]
     fn admit_by_tls(&mut self, stream: TcpStream, peer: Peer) {
-        let (tasks, places) = (&self.shared.tasks, &self.shared.places);
-        let shared = Arc::clone(&self.shared);
-        if let Some(place) = places.take() {
-            tasks.spawn(tls::serve(stream, peer, shared, place));
-        } else if let (answer, Some(place)) = (self.refusal(peer), places.take_refusal()) {
-            tasks.spawn(tls::refuse(stream, answer, shared, place));
+        let (shared, tasks) = (Arc::clone(&self.shared), &self.shared.tasks);
+        let places = self.place().and_then(|place| {
+            let places = shared.desk.place_of_address(peer);
+            Ok((place, places.map_err(Reply::TooManyOfOne)?))
+        });
+        match places {
+            Ok((place, places)) => {
+                drop(tasks.spawn(tls::serve(stream, (peer, places), shared, place)));
+            }
+            Err(why) => {
+                let answer = self.refusal(peer, &why);
+                if let Some(place) = self.shared.places.take_refusal() {
+                    drop(tasks.spawn(tls::refuse(stream, answer, shared, place)));
+                }
+            }
         }
+    }
+
+    /// A place among all connections.
+    fn place(&self) -> Result<OwnedSemaphorePermit, Reply<'static>> {
+        let places = &self.shared.places;
+        let max = places.max_connections;
+        places.take().ok_or(Reply::TooManyConnections { max })
     }
 
     /// What a client is told for which there is no place.
-    fn refusal(&self, peer: Peer) -> BytesMut {
+    fn refusal(&self, peer: Peer, why: &Reply<'_>) -> BytesMut {
         let Shared {
-            places, throttles, ..
+            throttles,
+            refusals,
+            clock,
+            ..
         } = &*self.shared;
-        let max = places.max_connections;
-        if throttles.refusals.passes(self.shared.clock.now()) {
-            info!(%peer, max, "refused: too many connections");
-        }
         let mut answer = BytesMut::new();
-        let reply = Reply::TooManyConnections { max };
-        self.shared.refusals.count(reply.refusal());
-        reply.put(&mut answer);
+        refusals.count(why.refusal());
+        why.put(&mut answer);
+        if throttles.refusals.passes(clock.now()) {
+            let why = String::from_utf8_lossy(&answer);
+            info!(%peer, "refused: too many connections: {}", why.trim_end());
+        }
         answer
     }
 
-    fn refuse(&self, mut stream: impl Transport + TryWrite, peer: Peer) {
-        let answer = self.refusal(peer);
+    fn refuse(&self, mut stream: impl Transport + TryWrite, peer: Peer, why: &Reply<'_>) {
+        let answer = self.refusal(peer, why);
         // A new connection has room for these few bytes; if it takes none, it is being closed
         // anyway.
         let written = stream.try_write(&answer);

@@ -8,6 +8,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use tracing::info;
 
 use super::RunError;
+use super::arrival::{Addresses, Arrival, Places, ip_of};
 #[cfg(feature = "auth")]
 use super::entropy::Entropy;
 #[cfg(feature = "auth")]
@@ -16,7 +17,7 @@ use super::passwords::Passwords;
 use crate::access::{FileError, Files};
 use crate::access::{User, Users};
 use crate::config::Config;
-use crate::model::Peer;
+use crate::model::{Exhausted, Peer, Resource, Taken};
 
 /// The users of this time, and where they are read from. One for each server; shared by all that
 /// asks who somebody is.
@@ -28,6 +29,8 @@ pub(super) struct Desk {
     operators: RwLock<Arc<Users>>,
     /// That of `users`, to be read by every connection once a turn.
     revision: AtomicU64,
+    /// Where addresses have bounds.
+    addresses: Option<Addresses>,
     #[cfg(feature = "auth")]
     files: Files,
     #[cfg(feature = "auth")]
@@ -52,12 +55,11 @@ impl Desk {
     /// # Errors
     ///
     /// If their files are no good, or the system has no randomness.
-    #[cfg_attr(not(feature = "auth"), expect(unused_variables))]
     pub(super) fn of(config: &Config) -> Result<Self, RunError> {
         #[cfg(feature = "auth")]
         let (files, passwords) = (config.users(), Passwords::new(&Entropy::open()?)?);
         #[cfg(feature = "auth")]
-        let users = Arc::new(files.read(1)?);
+        let users = Arc::new(files.read(&Users::anybody())?);
         #[cfg(feature = "auth")]
         if files.are_given() {
             info!(users = users.count(), "only users are let in");
@@ -67,8 +69,9 @@ impl Desk {
         Ok(Self {
             revision: AtomicU64::new(users.revision()),
             #[cfg(all(feature = "admin", feature = "auth"))]
-            operators: RwLock::new(files.read_for_admin(&users)?),
+            operators: RwLock::new(files.read_for_admin(&users, &Users::anybody())?),
             users: RwLock::new(users),
+            addresses: Addresses::with(config.address_quota()),
             #[cfg(feature = "auth")]
             files,
             #[cfg(feature = "auth")]
@@ -76,7 +79,31 @@ impl Desk {
         })
     }
 
-    /// As whom a new connection comes in; `None`: as a stranger, who has to say who it is.
+    /// Whom a new connection brings.
+    ///
+    /// # Errors
+    ///
+    /// If its address, or its user, has as many connections as it may have.
+    pub(super) fn arrival(&self, peer: Peer) -> Result<Arrival, Exhausted> {
+        let places = self.place_of_address(peer)?;
+        places.arrival(peer, self.at_the_door(peer))
+    }
+
+    /// A place on the account of an address, for somebody who has not come so far that there is a user.
+    ///
+    /// # Errors
+    ///
+    /// If the address has as many connections as it may have.
+    pub(super) fn place_of_address(&self, peer: Peer) -> Result<Places, Exhausted> {
+        let mut places = Places::default();
+        if let (Some(addresses), Some(from)) = (&self.addresses, ip_of(peer)) {
+            let account = addresses.account(from);
+            places.address = Some(Taken::one(&account, Resource::Connections)?);
+        }
+        Ok(places)
+    }
+
+    /// As whom somebody comes in who says nothing; `None`: as a stranger.
     pub(super) fn at_the_door(&self, peer: Peer) -> Option<Arc<User>> {
         self.users().at_the_door(ip_of(peer))
     }
@@ -141,10 +168,10 @@ impl Desk {
     /// What is wrong with the files.
     #[cfg(feature = "auth")]
     pub(super) fn reload(&self) -> Result<Arc<Users>, FileError> {
-        let users = Arc::new(self.files.read(self.revision() + 1)?);
+        let users = Arc::new(self.files.read(&self.users())?);
         #[cfg(feature = "admin")]
         {
-            let operators = self.files.read_for_admin(&users)?;
+            let operators = self.files.read_for_admin(&users, &self.operators())?;
             *self
                 .operators
                 .write()
@@ -206,13 +233,5 @@ impl Desk {
         );
         #[cfg(not(feature = "auth"))]
         self.users()
-    }
-}
-
-/// The address that somebody connects from; `None` for a unix socket.
-pub(super) fn ip_of(peer: Peer) -> Option<IpAddr> {
-    match peer {
-        Peer::Tcp(address) => Some(address.ip()),
-        Peer::Unix(_) | Peer::BeforeRestart => None,
     }
 }

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use super::Shared;
-use super::desk::{NotLetIn, ip_of};
+use super::arrival::ip_of;
+use super::desk::NotLetIn;
 use super::figures::Figures;
 use super::log_lines;
 use super::readiness::{self, NotReady};

@@ -69,9 +69,8 @@ impl Server {
     pub(crate) fn connect_by(&self, pipe_bytes: usize) -> Client {
         let (ours, theirs) = tokio::io::duplex(pipe_bytes);
         let shared = Arc::clone(&self.shared);
-        let peer = Peer::Unix(None);
-        let user = shared.desk.at_the_door(peer);
-        let task = tokio::spawn(serve(ours, (peer, user), shared, ()));
+        let arrival = shared.desk.arrival(Peer::Unix(None)).expect("a place");
+        let task = tokio::spawn(serve(ours, arrival, shared, ()));
         self.tasks.borrow_mut().push(task);
         let (answers, requests) = split(theirs);
         Client {

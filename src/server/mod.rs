@@ -4,6 +4,7 @@
 //! the connection ends, a small task waits for the end of the session's grace period.
 
 mod admission;
+mod arrival;
 mod audit;
 mod clock;
 mod connection;

@@ -9,10 +9,10 @@ use tokio::time::timeout;
 use tracing::{error, warn};
 
 use super::Shared;
+use super::arrival::Arrival;
 use super::connection::Gone;
 use super::log_lines;
-use crate::access::User;
-use crate::model::{Peer, Seq};
+use crate::model::Seq;
 use crate::table::{Basis, Detached, Grace, LockTable, Session};
 
 /// How many locks are released before other tasks get their turn: a tenth of a millisecond's work,
@@ -82,12 +82,13 @@ pub(super) async fn release_kicked(shared: Arc<Shared>, session: Session) {
 }
 
 impl SessionGuard {
-    /// `user` is whom the session belongs to, if the connection has said so.
-    pub(super) fn open(shared: &Arc<Shared>, peer: Peer, user: Option<&User>) -> Self {
-        let mut session = shared.table.open(peer, shared.config.grace());
-        if let Some(name) = user.and_then(User::name) {
+    pub(super) fn open(shared: &Arc<Shared>, arrival: &Arrival) -> Self {
+        let Arrival { peer, user, places } = arrival;
+        let mut session = shared.table.open(*peer, shared.config.grace());
+        if let Some(name) = user.as_ref().and_then(|user| user.name()) {
             shared.table.set_user(&mut session, name.clone());
         }
+        shared.table.count_on(&mut session, places.accounts());
         let (shared, session) = (Arc::clone(shared), Some(session));
         Self { shared, session }
     }
@@ -119,7 +120,8 @@ impl SessionGuard {
                 if nth.is_power_of_two() {
                     warn!(
                         turned_away = nth,
-                        "no room for a grace period (--max-grace-sessions)"
+                        "no room for a grace period (--max-grace-sessions, or a bound of the address \
+                         or the user)"
                     );
                 }
                 if let Some(identity) = identity {
@@ -195,7 +197,7 @@ mod tests {
     use std::task::{Context, Waker};
 
     use super::*;
-    use crate::model::Mode;
+    use crate::model::{Mode, Peer};
     use crate::server::harness::Server;
     use crate::table::Locked;
 

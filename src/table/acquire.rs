@@ -397,6 +397,11 @@ impl LockTable {
         if !ask.is_owned() && session.held() >= max {
             return Some(Limit::LocksPerSession { max });
         }
+        if let Some(tally) = &session.held.tally
+            && let (false, Err(exhausted)) = (ask.is_owned(), tally.may_lock(session.held()))
+        {
+            return Some(Limit::Account(exhausted));
+        }
         let max = self.limits.locks;
         let one_more = |count: usize| (count < max).then_some(count + 1);
         match self
@@ -409,11 +414,20 @@ impl LockTable {
     }
 
     /// `None` if one more request of the session may wait for this lock, and is counted then.
-    fn claim_for_waiter(&self, session: &Session, ask: &Ask, lock: &Lock) -> Option<Limit> {
+    fn claim_for_waiter(&self, session: &mut Session, ask: &Ask, lock: &Lock) -> Option<Limit> {
         let max = self.limits.waiters_per_key;
         if lock.waiters() >= max {
             return Some(Limit::WaitersPerKey { max });
         }
-        self.claim_for_holder(session, ask)
+        if let Some(tally) = &mut session.held.tally
+            && let Err(exhausted) = tally.begin_wait()
+        {
+            return Some(Limit::Account(exhausted));
+        }
+        let full = self.claim_for_holder(session, ask);
+        if full.is_some() {
+            session.end_wait();
+        }
+        full
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::lock_key::LockKey;
 use super::lost_locks::LostLocks;
 use super::shrunk;
+use super::tally::Tally;
 use crate::model::{Seq, Token};
 
 /// The keys that a session holds, and the rest of its state that outlives its connection.
@@ -32,6 +33,8 @@ pub(super) struct HeldKeys {
     /// Where the losses of the session are noted. If it is `None`, none of its locks has had a
     /// lease, and it has not noticed that an operator took one.
     pub(super) lost: Option<Arc<LostLocks>>,
+    /// Where the session counts, if it does.
+    pub(super) tally: Option<Box<Tally>>,
     /// Grants without a wait that are not in the counters yet, of one turn of the connection.
     pub(super) grants: u16,
     /// Whether the session has ever taken a lock for an owner word.

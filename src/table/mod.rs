@@ -47,6 +47,7 @@ mod session;
 mod several;
 mod signal;
 mod snapshot;
+mod tally;
 mod tokens;
 mod trail;
 mod wait;
@@ -54,8 +55,8 @@ mod wait_graph;
 mod waiters;
 mod watch;
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 pub use contention::Contention;
@@ -85,12 +86,13 @@ use lock::Lock;
 use map::Locks;
 use phase::CurrentPhase;
 use registry::Registry;
+use tally::Tally;
 use wait_graph::WaitGraph;
 use watch::Watches;
 
 use crate::model::Change;
 use crate::model::{
-    Key, Limits, NotResumed, NotStored, Peer, Secret, SessionId, SessionNumber, Token,
+    Account, Key, Limits, NotResumed, NotStored, Peer, Secret, SessionId, SessionNumber, Token,
 };
 use crate::store::Changes;
 
@@ -172,7 +174,11 @@ impl LockTable {
         let grants = std::mem::take(&mut session.held.grants);
         self.counters.grants.add(grants.into());
         self.counters.holds.add_rest(&mut session.holds);
-        session.signal.note(session.held(), active);
+        let held = session.held();
+        if let Some(tally) = &mut session.held.tally {
+            tally.count_locks(held);
+        }
+        session.signal.note(held, active);
     }
 
     /// What has happened so far.
@@ -365,6 +371,15 @@ impl LockTable {
         if session.held.stored {
             self.store(session);
         }
+    }
+
+    /// Counts what the session has on these accounts from now on, and not on those before.
+    pub fn count_on(&self, session: &mut Session, accounts: Vec<Arc<Account>>) {
+        session.held.tally = (!accounts.is_empty()).then(|| {
+            let mut tally = Tally::new(accounts);
+            tally.count_locks(session.held());
+            Box::new(tally)
+        });
     }
 
     /// Sets what the session is called, for people to see.

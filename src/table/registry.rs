@@ -342,7 +342,7 @@ impl Registry {
         let grace = registered.grace;
         let holds_nothing = held.count() == 0;
         let is_over = grace.is_zero() || holds_nothing && registered.known().is_none();
-        let has_room = !is_over && self.enter_grace(holds_nothing);
+        let has_room = !is_over && self.enter_grace(&mut held, holds_nothing);
         let grace_or_none = match (has_room, is_taken_over) {
             (true, true) => Some(grace.max(TAKE_OVER_TIME)),
             (true, false) => Some(grace),
@@ -375,15 +375,23 @@ impl Registry {
 
     /// Sessions that hold nothing get no more than half of the room, so that a client that leaves
     /// very many of them behind cannot cost other sessions their locks.
-    fn enter_grace(&self, holds_nothing: bool) -> bool {
+    fn enter_grace(&self, held: &mut HeldKeys, holds_nothing: bool) -> bool {
         let max = match holds_nothing {
             true => self.max_in_grace / 2,
             false => self.max_in_grace,
         };
         let one_more = |count: usize| (count < max).then_some(count + 1);
-        self.in_grace
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more)
-            .is_ok()
+        let in_all = self
+            .in_grace
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more);
+        let has_room = in_all.is_ok();
+        if let (true, Some(tally)) = (has_room, &mut held.tally)
+            && tally.enter_grace().is_err()
+        {
+            self.in_grace.fetch_sub(1, Ordering::Relaxed);
+            return false;
+        }
+        has_room
     }
 
     /// Takes over a session in its grace period: its number and its locks become `session`'s, and
@@ -416,8 +424,14 @@ impl Registry {
         grace.resumed.notify_one();
         interleave::between_guards();
         self.remove(session.number);
-        let signal = session.signal.clone();
-        *session = Session::new(id.number, grace.held, signal);
+        let (signal, mut held) = (session.signal.clone(), grace.held);
+        // It counts for the connection that speaks for it now.
+        held.tally = session.held.tally.take();
+        let locks = held.count();
+        if let Some(tally) = &mut held.tally {
+            tally.count_locks(locks);
+        }
+        *session = Session::new(id.number, held, signal);
         Ok(())
     }
 

@@ -91,6 +91,14 @@ impl Session {
         self.seq.max(self.held.settled)
     }
 
+    /// The session's request waits no more.
+    pub(super) fn end_wait(&mut self) -> Option<Arc<Waiter>> {
+        if let Some(tally) = &mut self.held.tally {
+            tally.end_wait();
+        }
+        self.waiting.take()
+    }
+
     /// Whether the session may lose, or have lost, a lock without its doing: it has held a lock with a
     /// lease, or all its locks have one, or an operator has taken one.
     pub fn may_lose(&self) -> bool {

@@ -139,7 +139,7 @@ impl LockTable {
         waits.remove(session.number);
         drop(waits);
         self.wake_all(&let_in);
-        session.waiting = None;
+        session.end_wait();
         Some(circle)
     }
 
@@ -173,7 +173,7 @@ impl LockTable {
     }
 
     fn end_wait(&self, session: &mut Session, ending: Ending, now: Instant) -> Outcome<Locked> {
-        let Some(waiter) = session.waiting.take() else {
+        let Some(waiter) = session.end_wait() else {
             debug_assert!(false, "only a wait is ended");
             return Outcome::free(Locked::Busy);
         };

@@ -110,6 +110,10 @@ fn parse_step(line: usize, text: &str) -> Option<Step> {
 impl Transcript {
     /// Each client speaks by an `S`.
     pub fn run<S: Speaker>(&self) -> Result<(), String> {
+        let has_users = |flag: &String| ["--auth-file", "--password-file"].contains(&&**flag);
+        if cfg!(not(feature = "auth")) && self.flags.iter().any(has_users) {
+            return Ok(());
+        }
         let flags = ["elockd".to_owned()]
             .into_iter()
             .chain(self.flags.iter().cloned());

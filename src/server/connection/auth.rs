@@ -4,7 +4,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tracing::debug;
 
 use super::waiting::Interrupted;
@@ -12,7 +12,8 @@ use super::{Connection, Gone};
 use crate::access::{Needs, User};
 use crate::model::{Key, Visible};
 use crate::protocol::{Reply, Request};
-use crate::server::desk::{NotLetIn, ip_of};
+use crate::server::arrival::ip_of;
+use crate::server::desk::NotLetIn;
 use crate::server::log_lines;
 use crate::server::transport::Transport;
 use crate::table::Order;
@@ -115,18 +116,62 @@ impl<S: Transport> Connection<S> {
 
     /// The session is the user's from now on, unless it holds another's locks.
     fn let_in(&mut self, user: Arc<User>) {
-        let (table, session) = (&self.shared.table, &mut *self.session);
-        let before = table.user(session.number());
+        let before = self.shared.table.user(self.session.number());
         if let Some(name) = user.name().filter(|name| Some(*name) != before.as_ref()) {
-            if before.is_some() && session.held() > 0 {
+            if before.is_some() && self.session.held() > 0 {
                 return self.reply(&Reply::HoldsLocks);
             }
-            table.set_user(session, name.clone());
+            if let Err(refusal) = self.take_places(&user) {
+                return self.reply(&refusal);
+            }
+            self.shared.table.set_user(&mut self.session, name.clone());
         }
         let shown = user.name().map(Key::as_bytes).map(Visible);
-        debug!(session = %session.number(), user = shown.map(tracing::field::display), "let in");
+        debug!(session = %self.session.number(), user = shown.map(tracing::field::display), "let in");
         self.user = Some(user);
         self.reply(&Reply::Done);
+    }
+
+    /// Counts the connection, and what its session has, for this user from now on.
+    fn take_places(&mut self, user: &User) -> Result<(), Reply<'static>> {
+        let mut places = *self.places.take().unwrap_or_default();
+        let taken = places.take_for(user);
+        if taken.is_ok() {
+            let accounts = places.accounts();
+            self.shared.table.count_on(&mut self.session, accounts);
+        }
+        self.places = places.boxed();
+        taken.map_err(Reply::TooManyOfOne)
+    }
+
+    /// How long the connection has to rest, as more commands came than its accounts allow.
+    #[inline]
+    pub(super) fn due_rest(&mut self) -> Option<Duration> {
+        let places = self.places.as_ref()?;
+        let commands = std::mem::take(&mut self.commands);
+        let rest = places.charge(commands, self.now);
+        (!rest.is_zero()).then_some(rest)
+    }
+
+    /// Rests: nothing is run meanwhile. What comes in is read as far as may be, so that the end of the
+    /// connection is noticed.
+    ///
+    /// # Errors
+    ///
+    /// When the connection is over.
+    pub(super) async fn rest(&mut self, rest: Duration) -> Result<(), Gone> {
+        self.flush().await?;
+        let mut rested = pin!(sleep(rest));
+        match self.wait_for(&mut rested).await? {
+            Ok(()) | Err(Interrupted::Stopping) => Ok(()),
+            Err(Interrupted::ClientLeft | Interrupted::Overrun) => tokio::select! {
+                () = rested => Ok(()),
+                order = self.session.signal().any() => match order {
+                    Order::Stop => Ok(()),
+                    order => Err(order.into()),
+                },
+            },
+        }
     }
 
     async fn refuse_password(&mut self, name: Option<&[u8]>) -> Result<(), Gone> {
@@ -145,7 +190,7 @@ impl<S: Transport> Connection<S> {
 mod tests {
     use std::path::PathBuf;
 
-    use tokio::time::{Instant, sleep};
+    use tokio::time::Instant;
 
     use super::*;
     use crate::server::harness::Server;
@@ -171,6 +216,35 @@ mod tests {
         );
         sleep(Duration::from_secs(3600)).await;
         user.ask("lock web:k", "200 Acquired").await;
+        server.stop().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn commands_above_the_rate_of_their_user_have_to_wait_and_others_do_not() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("users.toml");
+        let user = |name| format!("[users.{name}]\nrights=['lock']\nprefixes=['*']\n");
+        let text = user("slow") + "max_commands = 100\n" + &user("fast");
+        std::fs::write(&path, text).expect("it can be written");
+        let server = Server::start_with(|config| {
+            config.auth_file = Some(path);
+            config.trust = vec!["unix=slow".parse().expect("a network")];
+        });
+        let (mut a, mut b) = (server.connect(), server.connect());
+        let begin = Instant::now();
+        // Two connections share what their user has: 100 at once, and 100 a second.
+        for _ in 0..100 {
+            a.ask("echo", "200 []").await;
+            b.ask("echo", "200 []").await;
+        }
+        let took = begin.elapsed().as_millis();
+        assert!((900..=1_100).contains(&took), "{took} ms");
+        // Its end is noticed while it rests.
+        a.ask("set_timeout 0", "200 timeout set").await;
+        a.ask("lock k", "200 Acquired").await;
+        drop(a);
+        b.ask("lock k 60", "200 Acquired").await;
+        assert!(begin.elapsed() < Duration::from_secs(2));
         server.stop().await;
     }
 }

@@ -34,12 +34,12 @@ use tokio::time::{Sleep, sleep, timeout};
 use tracing::debug;
 
 use super::Shared;
+use super::arrival::{Arrival, Places};
 use super::expiry;
 use super::log_lines;
 use super::session_guard::{SLICE, SessionGuard, tidy};
 use super::transport::Transport;
 use crate::access::User;
-use crate::model::Peer;
 use crate::protocol::{BadRequest, Framing, Line, Lines, Reply, Request, StateReply};
 use crate::table::{Basis, Order};
 use commands::Pause;
@@ -121,6 +121,10 @@ pub(super) struct Connection<S> {
     lines_left: u32,
     /// The time when the connection's turn began.
     now: std::time::Instant,
+    /// What the connection counts for, if its address or its user has bounds.
+    places: Option<Box<Places>>,
+    /// How many commands came that were not counted there.
+    commands: u32,
     /// How many wrong passwords the client has sent.
     wrong_passwords: u8,
     /// Since when a stranger has been one, as a stamp of the server's clock.
@@ -130,16 +134,17 @@ pub(super) struct Connection<S> {
     input_ended: bool,
 }
 
-/// Serves one client, who comes from there as that user, until its connection ends, gives `slot` back, and leaves the session to its
+/// Serves one client until its connection ends, gives `slot` back, and leaves the session to its
 /// grace period. The session begins with the call, everything else with the first poll.
 pub(super) fn serve<S: Transport, P>(
     stream: S,
-    (peer, user): (Peer, Option<Arc<User>>),
+    arrival: Arrival,
     shared: Arc<Shared>,
     slot: P,
 ) -> impl Future<Output = ()> {
     shared.table.counters().connections.add(1);
-    let mut connection = Connection::new(stream, peer, user, shared);
+    let peer = arrival.peer;
+    let mut connection = Connection::new(stream, arrival, shared);
     debug!(%peer, session = %connection.session.number(), "connected");
     // Not an `async fn`, as its future would keep room for the arguments beside the connection.
     async move {
@@ -154,10 +159,12 @@ pub(super) fn serve<S: Transport, P>(
 }
 
 impl<S: Transport> Connection<S> {
-    fn new(stream: S, peer: Peer, user: Option<Arc<User>>, shared: Arc<Shared>) -> Self {
+    fn new(stream: S, arrival: Arrival, shared: Arc<Shared>) -> Self {
         Self {
-            session: SessionGuard::open(&shared, peer, user.as_deref()),
-            user,
+            session: SessionGuard::open(&shared, &arrival),
+            user: arrival.user,
+            places: arrival.places.boxed(),
+            commands: 0,
             output: BytesMut::new(),
             pending: PendingReplies::default(),
             stream,
@@ -177,6 +184,9 @@ impl<S: Transport> Connection<S> {
         loop {
             if let Some(order) = self.session.signal().is_cut_off() {
                 return Err(order.into());
+            }
+            if let Some(rest) = self.due_rest() {
+                Box::pin(self.rest(rest)).await?;
             }
             // Moved out whole: else it would have its room in the task of every connection.
             let ControlFlow::Break(pause) = self.take_turn() else {
@@ -233,6 +243,7 @@ impl<S: Transport> Connection<S> {
                 return ControlFlow::Continue(());
             };
             self.lines_left = self.lines_left.saturating_sub(1);
+            self.commands = self.commands.wrapping_add(1);
             match line {
                 Line::Text(text) => match Request::parse(text) {
                     Ok(request) => match self.refusal_of(&request) {
@@ -461,7 +472,7 @@ mod tests {
     use tokio::time::Instant;
 
     use super::*;
-    use crate::model::{Mode, SessionNumber};
+    use crate::model::{Mode, Peer, SessionNumber};
     use crate::server::clock::keep_time;
     use crate::server::harness::{Client, Server};
     use crate::table::{Locked, Unlocked};
@@ -811,9 +822,8 @@ mod tests {
         let server = Server::start();
         let (ours, theirs) = tokio::io::duplex(64);
         let shared = Arc::clone(&server.shared);
-        let peer = Peer::Unix(None);
-        let user = shared.desk.at_the_door(peer);
-        let task = tokio::spawn(serve(ours, (peer, user), shared, ()));
+        let arrival = shared.desk.arrival(Peer::Unix(None)).expect("a place");
+        let task = tokio::spawn(serve(ours, arrival, shared, ()));
         let (answers, requests) = split(theirs);
         let mut a = Client {
             answers: BufReader::new(answers).lines(),

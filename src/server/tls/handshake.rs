@@ -22,6 +22,7 @@ use crate::access::User;
 use crate::model::Peer;
 use crate::protocol::Reply;
 use crate::server::Shared;
+use crate::server::arrival::Places;
 use crate::server::connection::{self, close_gently};
 
 /// How long a client may take. It has two messages to send.
@@ -56,14 +57,23 @@ impl From<Elapsed> for NoTls {
 /// Serves one client, as [`connection::serve`] does, once it has made its handshake.
 pub(in crate::server) async fn serve<P>(
     stream: TcpStream,
-    peer: Peer,
+    (peer, places): (Peer, Places),
     shared: Arc<Shared>,
     place: P,
 ) {
     // Boxed, as a connection's task keeps the room of its largest future.
-    if let Some(stream) = Box::pin(encrypted(stream, peer, &shared)).await {
-        let user = user_of(&stream, peer, &shared);
-        connection::serve(stream, (peer, user), shared, place).await;
+    let Some(mut stream) = Box::pin(encrypted(stream, peer, &shared)).await else {
+        return;
+    };
+    match places.arrival(peer, user_of(&stream, peer, &shared)) {
+        Ok(arrival) => connection::serve(stream, arrival, shared, place).await,
+        Err(exhausted) => {
+            let reply = Reply::TooManyOfOne(exhausted);
+            shared.refusals.count(reply.refusal());
+            let mut answer = BytesMut::new();
+            reply.put(&mut answer);
+            Box::pin(tell(&mut stream, &answer, &shared)).await;
+        }
     }
 }
 
@@ -74,12 +84,17 @@ pub(in crate::server) async fn refuse<P>(
     shared: Arc<Shared>,
     place: P,
 ) {
-    if let Ok(mut stream) = Box::pin(shake_hands_until_stop(stream, &shared)).await
-        && let Ok(Ok(())) = timeout(HANDSHAKE_TIME, stream.write_all(&answer)).await
-    {
-        close_gently(&mut stream, shared.stop.cancelled()).await;
+    if let Ok(mut stream) = Box::pin(shake_hands_until_stop(stream, &shared)).await {
+        tell(&mut stream, &answer, &shared).await;
     }
     drop(place);
+}
+
+/// Tells a client why it is not served, and closes.
+async fn tell(stream: &mut Encrypted, answer: &[u8], shared: &Shared) {
+    if let Ok(Ok(())) = timeout(HANDSHAKE_TIME, stream.write_all(answer)).await {
+        close_gently(stream, shared.stop.cancelled()).await;
+    }
 }
 
 /// As whom the client comes in: as the user whom its certificate names, and otherwise as by any port.
@@ -232,7 +247,7 @@ mod tests {
                 std::future::pending().await
             };
             tokio::select! {
-                () = serve(stream, Peer::Unix(None), Arc::clone(&server.shared), ()) => {}
+                () = serve(stream, (Peer::Unix(None), Places::default()), Arc::clone(&server.shared), ()) => {}
                 () = dawdle => {}
             }
             let took = begin.elapsed();

@@ -1,0 +1,173 @@
+//! Who comes, from where, and on whose account.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use crate::access::User;
+use crate::model::{Account, Exhausted, Peer, Quota, Resource, Taken, Whose};
+
+/// Somebody who may be served.
+#[derive(Debug)]
+pub(super) struct Arrival {
+    /// From where.
+    pub(super) peer: Peer,
+    /// As whom; `None`: as a stranger, who has to say who it is.
+    pub(super) user: Option<Arc<User>>,
+    /// What it counts for.
+    pub(super) places: Places,
+}
+
+/// A connection's places on the accounts of its address and of its user, as far as they have bounds.
+#[derive(Debug, Default)]
+pub(super) struct Places {
+    pub(super) address: Option<Taken>,
+    user: Option<Taken>,
+}
+
+impl Places {
+    /// Somebody who comes from there as that user.
+    ///
+    /// # Errors
+    ///
+    /// If the user has as many connections as it may have.
+    pub(super) fn arrival(
+        mut self,
+        peer: Peer,
+        user: Option<Arc<User>>,
+    ) -> Result<Arrival, Exhausted> {
+        if let Some(user) = &user {
+            self.take_for(user)?;
+        }
+        let places = self;
+        Ok(Arrival { peer, user, places })
+    }
+
+    /// `None` if there are none.
+    pub(super) fn boxed(self) -> Option<Box<Self>> {
+        (self.address.is_some() || self.user.is_some()).then(|| Box::new(self))
+    }
+
+    /// Takes a place on the user's account, in exchange for one that there was.
+    pub(super) fn take_for(&mut self, user: &User) -> Result<(), Exhausted> {
+        let new = user.account();
+        let own = self.user.as_ref().map(Taken::account);
+        let is_there = new.zip(own).is_some_and(|(new, own)| Arc::ptr_eq(new, own));
+        if !is_there {
+            let take = |account| Taken::one(account, Resource::Connections);
+            self.user = new.map(take).transpose()?;
+        }
+        Ok(())
+    }
+
+    /// The accounts that they are on.
+    pub(super) fn accounts(&self) -> Vec<Arc<Account>> {
+        let taken = [&self.address, &self.user].into_iter().flatten();
+        taken.map(Taken::account).cloned().collect()
+    }
+
+    /// Counts so many commands at `now`, and returns how long the connection should rest.
+    pub(super) fn charge(&self, commands: u32, now: Instant) -> Duration {
+        let taken = [&self.address, &self.user].into_iter().flatten();
+        let rests = taken.map(|taken| taken.account().charge(commands, now));
+        rests.max().unwrap_or_default()
+    }
+}
+
+/// The accounts of all addresses that have connections, or sessions from there.
+#[derive(Debug)]
+pub(super) struct Addresses {
+    quota: Quota,
+    accounts: Mutex<Accounts>,
+}
+
+#[derive(Debug, Default)]
+struct Accounts {
+    by_address: HashMap<IpAddr, Weak<Account>>,
+    /// With more entries, those that nobody uses any more are taken out.
+    most: usize,
+}
+
+/// The fewest entries that are looked through for those that nobody uses any more.
+const LEAST: usize = 1024;
+
+impl Addresses {
+    /// `None` if there is no bound: then there is nothing to count.
+    pub(super) fn with(quota: Quota) -> Option<Self> {
+        let accounts = Mutex::default();
+        (quota != Quota::default()).then_some(Self { quota, accounts })
+    }
+
+    /// The account of this address, or of its network.
+    pub(super) fn account(&self, address: IpAddr) -> Arc<Account> {
+        let address = network_of(address);
+        // Nothing is half done where a holder could panic.
+        let mut accounts = self.accounts.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(account) = accounts.by_address.get(&address).and_then(Weak::upgrade) {
+            return account;
+        }
+        if accounts.by_address.len() >= accounts.most.max(LEAST) {
+            accounts
+                .by_address
+                .retain(|_, account| account.strong_count() > 0);
+            accounts.most = 2 * accounts.by_address.len();
+        }
+        let account = Arc::new(Account::new(Whose::Address));
+        account.set(self.quota);
+        accounts
+            .by_address
+            .insert(address, Arc::downgrade(&account));
+        account
+    }
+}
+
+/// One machine has very many IPv6 addresses, and they share their first half.
+pub(super) fn network_of(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => {
+            let [a, b, c, d, ..] = address.segments();
+            Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
+        }
+        address => address,
+    }
+}
+
+/// The address that somebody connects from; `None` for a unix socket.
+pub(super) fn ip_of(peer: Peer) -> Option<IpAddr> {
+    match peer {
+        Peer::Tcp(address) => Some(address.ip()),
+        Peer::Unix(_) | Peer::BeforeRestart => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_ipv6_network_is_one_address() {
+        let network = |text: &str| network_of(text.parse().expect("an address"));
+        assert_eq!(network("2001:db8:1:2:3::4"), network("2001:db8:1:2:ffff::"));
+        assert_ne!(network("2001:db8:1:2::"), network("2001:db8:1:3::"));
+        assert_eq!(network("::ffff:10.0.0.1"), network("10.0.0.1"));
+        assert_ne!(network("10.0.0.1"), network("10.0.0.2"));
+    }
+
+    #[test]
+    fn accounts_that_nobody_uses_are_forgotten() {
+        let quota = Quota {
+            connections: Some(1),
+            ..Quota::default()
+        };
+        let addresses = Addresses::with(quota).expect("a bound");
+        let address = |number: u32| IpAddr::from(number.to_be_bytes());
+        let kept = addresses.account(address(7));
+        for number in 0..10 * LEAST as u32 {
+            addresses.account(address(number));
+        }
+        assert!(Arc::ptr_eq(&kept, &addresses.account(address(7))));
+        let accounts = addresses.accounts.lock().expect("no panic");
+        assert!(accounts.by_address.len() <= LEAST + 1);
+    }
+}
