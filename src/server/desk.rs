@@ -193,7 +193,7 @@ impl Desk {
 /// there slow down tries by the protocol, and the other way round.
 #[cfg(feature = "admin")]
 impl Desk {
-    /// As [`Desk::asks`].
+    /// Whether anybody is asked who it is.
     pub(super) fn asks_operators(&self) -> bool {
         self.operators().anybody_at_all().is_none()
     }
