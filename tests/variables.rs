@@ -64,7 +64,15 @@ fn a_bad_variable_is_named_whichever_it_is() {
     for variable in variables() {
         let name = variable.to_string_lossy();
         // Every path is good, and whether something is there is not known before it is opened.
-        if ["ELOCK_DATA_DIR", "ELOCK_AUTH_FILE", "ELOCK_PASSWORD_FILE"].contains(&&*name) {
+        let paths = [
+            "ELOCK_DATA_DIR",
+            "ELOCK_AUTH_FILE",
+            "ELOCK_PASSWORD_FILE",
+            "ELOCK_TLS_CERT",
+            "ELOCK_TLS_KEY",
+            "ELOCK_TLS_CLIENT_CA",
+        ];
+        if paths.contains(&&*name) {
             continue;
         }
         for bad in [&b"=no="[..], &b"\xff"[..]] {
