@@ -401,7 +401,9 @@ impl Config {
             return Err(command.error(ErrorKind::ValueValidation, message));
         }
         #[cfg(feature = "tls")]
-        if let Some(message) = config.incomplete_tls() {
+        if let Some(message) = config.incomplete_tls(|id, file| {
+            environment::as_given(&command, &matches, id, file.display())
+        }) {
             return Err(command.error(ErrorKind::ValueValidation, message));
         }
         #[cfg(feature = "auth")]
@@ -429,19 +431,24 @@ impl Config {
         Ok(config)
     }
 
-    /// What is wrong with the settings of TLS, taken together.
+    /// What is wrong with the settings of TLS, taken together. `as_given` shows one with its value.
     #[cfg(feature = "tls")]
-    fn incomplete_tls(&self) -> Option<&'static str> {
-        let has_files = self.tls_cert.is_some() && self.tls_key.is_some();
-        let names_a_file =
-            self.tls_cert.is_some() || self.tls_key.is_some() || self.tls_client_ca.is_some();
-        match self.tls_listen.is_empty() {
-            false if !has_files => Some("--tls-listen needs --tls-cert and --tls-key"),
-            true if names_a_file => {
-                Some("--tls-cert, --tls-key and --tls-client-ca mean nothing without --tls-listen")
-            }
-            _ => None,
+    fn incomplete_tls(&self, as_given: impl Fn(&str, &PathBuf) -> String) -> Option<String> {
+        let files = [
+            ("tls_cert", &self.tls_cert),
+            ("tls_key", &self.tls_key),
+            ("tls_client_ca", &self.tls_client_ca),
+        ];
+        if self.tls_listen.is_empty() {
+            let pointless = files
+                .iter()
+                .find_map(|(id, file)| Some((*id, file.as_ref()?)));
+            let (id, file) = pointless?;
+            let given = as_given(id, file);
+            return Some(format!("{given} means nothing without --tls-listen"));
         }
+        let is_complete = self.tls_cert.is_some() && self.tls_key.is_some();
+        (!is_complete).then(|| "--tls-listen needs --tls-cert and --tls-key".to_owned())
     }
 
     /// All addresses to listen on, with TLS and without. If there are none, it is the default: whoever

@@ -373,7 +373,7 @@ fn a_bad_setting_is_named_with_its_file_and_ends_the_program_with_code_2() {
         ),
         (
             format!("--tls-client-ca\n{ca}"),
-            "mean nothing without --tls-listen",
+            "means nothing without --tls-listen",
         ),
         ("--tls-listen\nunix:/tmp/x".to_owned(), "invalid value"),
         ("--listen\ntls://127.0.0.1:1".to_owned(), "invalid value"),

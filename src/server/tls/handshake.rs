@@ -12,7 +12,6 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, error::Elapsed, timeout, timeout_at};
 use tokio_rustls::TlsAcceptor;
-use tokio_rustls::server::TlsStream;
 use tracing::{debug, info};
 
 use super::Tls;
@@ -98,7 +97,7 @@ async fn tell(stream: &mut Encrypted, answer: &[u8], shared: &Shared) {
 }
 
 /// As whom the client comes in: as the user whom its certificate names, and otherwise as by any port.
-fn user_of(stream: &Encrypted, peer: Peer, shared: &Shared) -> Option<Arc<User>> {
+fn user_of(stream: &Encrypted<TcpStream>, peer: Peer, shared: &Shared) -> Option<Arc<User>> {
     let desk = &shared.desk;
     let name = client_name(stream);
     debug!(%peer, name, "the handshake is made");
@@ -107,13 +106,13 @@ fn user_of(stream: &Encrypted, peer: Peer, shared: &Shared) -> Option<Arc<User>>
 }
 
 /// The name in the client's certificate, which has been verified, if clients are asked for one.
-fn client_name(stream: &Encrypted) -> Option<String> {
+fn client_name(stream: &Encrypted<TcpStream>) -> Option<String> {
     let (_, session) = stream.get_ref();
     certificate::name(session.peer_certificates()?.first()?)
 }
 
 /// The client's stream; or nothing, and then the client, the log and the counter were told.
-async fn encrypted(stream: TcpStream, peer: Peer, shared: &Shared) -> Option<Encrypted> {
+async fn encrypted(stream: TcpStream, peer: Peer, shared: &Shared) -> Option<Encrypted<TcpStream>> {
     let failed = match shake_hands_until_stop(stream, shared).await {
         Ok(stream) => return Some(stream),
         Err(failed @ (NoTls::Unsaid | NoTls::Stopping)) => {
@@ -144,7 +143,10 @@ async fn encrypted(stream: TcpStream, peer: Peer, shared: &Shared) -> Option<Enc
     None
 }
 
-async fn shake_hands_until_stop(stream: TcpStream, shared: &Shared) -> Result<Encrypted, NoTls> {
+async fn shake_hands_until_stop(
+    stream: TcpStream,
+    shared: &Shared,
+) -> Result<Encrypted<TcpStream>, NoTls> {
     let Some(tls) = &shared.tls else {
         let missing = io::Error::other("the server has no certificate");
         return Err(NoTls::Failed(missing, None));
@@ -161,7 +163,7 @@ async fn shake_hands_until_stop(stream: TcpStream, shared: &Shared) -> Result<En
 /// A handshake is computed in turns: only some at a time, and whenever it is one's turn, all other
 /// tasks of the worker have theirs first. So whoever sends hellos without end delays others by the
 /// time of one handshake, and not by that of all.
-async fn shake_hands(stream: TcpStream, tls: &Tls) -> Result<Encrypted, NoTls> {
+async fn shake_hands(stream: TcpStream, tls: &Tls) -> Result<Encrypted<TcpStream>, NoTls> {
     let mut deadline = Instant::now() + HANDSHAKE_TIME;
     let mut first = [0];
     match timeout_at(deadline, stream.peek(&mut first)).await? {
@@ -183,16 +185,12 @@ async fn shake_hands(stream: TcpStream, tls: &Tls) -> Result<Encrypted, NoTls> {
         let polled = poll_fn(|context| Poll::Ready(Pin::new(&mut accept).poll(context))).await;
         drop(turn);
         match polled {
-            Poll::Ready(Ok(stream)) => return Ok(boxed(stream)),
+            Poll::Ready(Ok(stream)) => return Ok(Box::new(stream)),
             Poll::Ready(Err((error, stream))) => return Err(NoTls::Failed(error, Some(stream))),
             // Nothing is awaited in between, so that no wake-up is missed.
             Poll::Pending => timeout_at(deadline, woken()).await?,
         }
     }
-}
-
-fn boxed(stream: TlsStream<TcpStream>) -> Encrypted {
-    Box::new(stream)
 }
 
 /// Ready when the task is woken, by what was polled just before.
