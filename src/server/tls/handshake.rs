@@ -90,7 +90,7 @@ pub(in crate::server) async fn refuse<P>(
 }
 
 /// Tells a client why it is not served, and closes.
-async fn tell(stream: &mut Encrypted, answer: &[u8], shared: &Shared) {
+async fn tell(stream: &mut Encrypted<TcpStream>, answer: &[u8], shared: &Shared) {
     if let Ok(Ok(())) = timeout(HANDSHAKE_TIME, stream.write_all(answer)).await {
         close_gently(stream, shared.stop.cancelled()).await;
     }

@@ -72,10 +72,10 @@ mod tests {
         });
         let connect = TlsConnector::from(Arc::new(theirs)).connect(name, other_end);
         let (accepted, connected) = tokio::join!(accept, connect);
-        let (peer, shared) = (Peer::Unix(None), Arc::clone(&server.shared));
-        let user = shared.desk.at_the_door(peer);
+        let shared = Arc::clone(&server.shared);
+        let arrival = shared.desk.arrival(Peer::Unix(None)).expect("a place");
         let stream = Box::new(accepted.expect("a handshake"));
-        tokio::spawn(serve(stream, (peer, user), shared, ()));
+        tokio::spawn(serve(stream, arrival, shared, ()));
         BufReader::new(connected.expect("a handshake"))
     }
 
