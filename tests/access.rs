@@ -608,7 +608,7 @@ fn a_user_has_so_many_sessions_that_outlive_their_connections() {
     let mut watcher = connect_as(&server, "web");
     let mut ops = connect_as(&server, "ops");
     let in_grace = |lines: &[String]| naming(lines, &["\"connected\":false"]).len();
-    let mut leave_behind = |key: &str| {
+    let leave_behind = |key: &str| {
         let mut client = connect_as(&server, "web");
         client.ask(format!("lock {key}"), "200 Acquired");
         let id = client.id();
