@@ -425,12 +425,8 @@ impl Registry {
         interleave::between_guards();
         self.remove(session.number);
         let (signal, mut held) = (session.signal.clone(), grace.held);
-        // It counts for the connection that speaks for it now.
+        // It counts for the connection that speaks for it now, from the end of its turn on.
         held.tally = session.held.tally.take();
-        let locks = held.count();
-        if let Some(tally) = &mut held.tally {
-            tally.count_locks(locks);
-        }
         *session = Session::new(id.number, held, signal);
         Ok(())
     }

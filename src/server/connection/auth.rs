@@ -1,13 +1,11 @@
 //! Who speaks on a connection, and whether that is enough for what is asked.
 
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{sleep, timeout};
 use tracing::debug;
 
-use super::waiting::Interrupted;
 use super::{Connection, Gone};
 use crate::access::{Needs, User};
 use crate::model::{Key, Visible};
@@ -16,7 +14,6 @@ use crate::server::arrival::ip_of;
 use crate::server::desk::NotLetIn;
 use crate::server::log_lines;
 use crate::server::transport::Transport;
-use crate::table::Order;
 
 /// How long a stranger may stay one.
 const STRANGERS_TIME: Duration = Duration::from_secs(30);
@@ -90,26 +87,12 @@ impl<S: Transport> Connection<S> {
         self.flush().await?;
         let shared = Arc::clone(&self.shared);
         let from = shared.table.peer(self.session.number()).and_then(ip_of);
-        let mut verifying = pin!(shared.desk.verify(name.as_deref(), &password, from));
-        let verified = match self.wait_for(&mut verifying).await? {
-            // A script that sends all its lines at once is answered all of them.
-            Err(Interrupted::ClientLeft) => tokio::select! {
-                verified = verifying => Ok(verified),
-                order = self.session.signal().any() => match order {
-                    Order::Stop => Err(Interrupted::Stopping),
-                    order => return Err(order.into()),
-                },
-            },
-            verified => verified,
-        };
-        match verified {
-            Ok(Ok(user)) => self.let_in(user),
-            Ok(Err(NotLetIn::Wrong)) => self.refuse_password(name.as_deref()).await?,
-            Ok(Err(NotLetIn::Busy)) => self.reply(&Reply::TooManyPasswords),
-            Err(Interrupted::Overrun) => self.refuse_overrun(),
-            Err(Interrupted::Stopping | Interrupted::ClientLeft) => {
-                self.reply(&Reply::ShuttingDown);
-            }
+        let verifying = shared.desk.verify(name.as_deref(), &password, from);
+        match self.wait_out(verifying).await? {
+            Some(Ok(user)) => self.let_in(user),
+            Some(Err(NotLetIn::Wrong)) => self.refuse_password(name.as_deref()).await?,
+            Some(Err(NotLetIn::Busy)) => self.reply(&Reply::TooManyPasswords),
+            None => self.reply(&Reply::ShuttingDown),
         }
         Ok(())
     }
@@ -161,17 +144,8 @@ impl<S: Transport> Connection<S> {
     /// When the connection is over.
     pub(super) async fn rest(&mut self, rest: Duration) -> Result<(), Gone> {
         self.flush().await?;
-        let mut rested = pin!(sleep(rest));
-        match self.wait_for(&mut rested).await? {
-            Ok(()) | Err(Interrupted::Stopping) => Ok(()),
-            Err(Interrupted::ClientLeft | Interrupted::Overrun) => tokio::select! {
-                () = rested => Ok(()),
-                order = self.session.signal().any() => match order {
-                    Order::Stop => Ok(()),
-                    order => Err(order.into()),
-                },
-            },
-        }
+        // At a stop there is no time to rest.
+        self.wait_out(sleep(rest)).await.map(drop)
     }
 
     async fn refuse_password(&mut self, name: Option<&[u8]>) -> Result<(), Gone> {

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::io;
+use std::pin::pin;
 
 use bytes::BytesMut;
 use tokio::time::{Instant, sleep_until};
@@ -127,6 +128,32 @@ impl<S: Transport> Connection<S> {
                 order => Err(order.into()),
             },
             happened = event => Ok(Ok(happened)),
+        }
+    }
+
+    /// Waits for an event that comes soon, also when the client's input has ended: a script that sends all
+    /// its lines at once is answered all of them. `None` if the server stops before that.
+    ///
+    /// # Errors
+    ///
+    /// When the connection is over.
+    pub(super) async fn wait_out<T>(
+        &mut self,
+        event: impl Future<Output = T>,
+    ) -> Result<Option<T>, Gone> {
+        let mut event = pin!(event);
+        match self.wait_for(&mut event).await? {
+            Ok(happened) => return Ok(Some(happened)),
+            Err(Interrupted::Stopping) => return Ok(None),
+            Err(Interrupted::ClientLeft | Interrupted::Overrun) => {}
+        }
+        tokio::select! {
+            biased;
+            order = self.session.signal().any() => match order {
+                Order::Stop => Ok(None),
+                order => Err(order.into()),
+            },
+            happened = event => Ok(Some(happened)),
         }
     }
 
