@@ -28,7 +28,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Transport for Encrypted
     }
 }
 
-/// Over an in-memory pipe of 64 bytes, so that nothing of any answer goes at once.
+/// Over an in-memory pipe that takes a handshake, and not all of a `help` at once.
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
@@ -65,7 +65,7 @@ mod tests {
             .expect("versions")
             .with_root_certificates(roots)
             .with_no_client_auth();
-        let (stream, other_end) = tokio::io::duplex(64);
+        let (stream, other_end) = tokio::io::duplex(2048);
         let name = ServerName::try_from("localhost").expect("a name");
         let accept = TlsAcceptor::from(Arc::new(ours)).accept_with(stream, |session| {
             session.set_buffer_limit(Some(MOST_HELD_BACK));
