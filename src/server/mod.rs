@@ -14,6 +14,7 @@ mod handover_spin;
 mod harness;
 mod listener;
 mod log_lines;
+mod looker;
 #[cfg(feature = "fd-limit")]
 mod open_files;
 mod reload;
@@ -161,6 +162,7 @@ pub async fn run(
         let report = || timed.throttles.report(timed.clock.now());
         clock::keep_time(&timed.clock, report).await;
     }));
+    tasks.spawn(looker::look_again(Arc::clone(&shared), stop.clone()));
     tasks.spawn(reload::whenever_asked(control, stop.clone()));
     tasks.spawn(handover_spin::keep_awake(Arc::clone(&shared), stop.clone()));
     for grace in graces {

@@ -28,6 +28,7 @@ mod knot;
 mod lease;
 mod lock;
 mod lock_key;
+mod look;
 mod lost_locks;
 mod map;
 mod outcome;
@@ -39,8 +40,10 @@ mod registry;
 mod release;
 #[cfg(feature = "store")]
 mod restore;
+mod second_look;
 mod session;
 mod several;
+mod sight;
 mod signal;
 mod snapshot;
 mod tokens;
@@ -52,6 +55,8 @@ mod watch;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
+
+use tokio::sync::Notify;
 
 pub use counters::{Counter, Counters};
 pub use grant::Grant;
@@ -84,6 +89,10 @@ use crate::model::{
 };
 use crate::store::Changes;
 
+/// How many steps a request's own look for circles has: some tens of microseconds. That is enough for 250
+/// requests that wait for short keys of few holders each; few programs ever wait for more.
+const FIRST_LOOK_STEPS: usize = 1_000;
+
 /// The shared state of the server: all locks and all sessions.
 ///
 /// All methods may be called from any number of threads at once; what belongs to one session is
@@ -96,6 +105,9 @@ pub struct LockTable {
     claims: AtomicUsize,
     sessions: Registry,
     waits: Mutex<WaitGraph>,
+    first_look_steps: usize,
+    /// Notified when there is a request for a second look.
+    unseen: Notify,
     leases: Leases,
     watches: Watches,
     tokens: TokenClock,
@@ -116,6 +128,8 @@ impl LockTable {
             claims: AtomicUsize::new(0),
             sessions: Registry::new(limits.sessions_in_grace),
             waits: Mutex::default(),
+            first_look_steps: FIRST_LOOK_STEPS,
+            unseen: Notify::new(),
             leases: Leases::default(),
             watches: Watches::default(),
             tokens,
@@ -125,6 +139,15 @@ impl LockTable {
             last_owner_change: AtomicU64::new(0),
             counters: Counters::default(),
             stopping: AtomicBool::new(false),
+        }
+    }
+
+    /// The same, with so many steps for a request's own look for circles: for tests, in which few wait.
+    #[must_use]
+    pub fn with_first_looks_of(self, steps: usize) -> Self {
+        Self {
+            first_look_steps: steps,
+            ..self
         }
     }
 
