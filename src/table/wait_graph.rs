@@ -240,9 +240,9 @@ mod tests {
     /// last is refused; the others get their locks once its session ends.
     fn ring(table: &Arc<PlainTable>) {
         let deadlocks = Arc::new(AtomicUsize::new(0));
-        let mut sessions: Vec<Session> = (0..3).map(|_| open(&table)).collect();
+        let mut sessions: Vec<Session> = (0..3).map(|_| open(table)).collect();
         for (index, session) in sessions.iter_mut().enumerate() {
-            take(&table, session, &key(index), &Mode::Exclusive);
+            take(table, session, &key(index), &Mode::Exclusive);
         }
         let run = |(index, mut session): (usize, Session)| {
             let (table, deadlocks) = (Arc::clone(table), Arc::clone(&deadlocks));
