@@ -82,9 +82,12 @@ async fn hold(server: &Server, locks: usize) -> Client {
 
 fn end_of_a_large_session() {
     let server = Server::elockd(NO_LIMIT);
+    let mb = || server.memory() >> 20;
+    let before = mb();
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-    let (took, mut others) = runtime.block_on(async {
+    let (took, held, mut others) = runtime.block_on(async {
         let holder = hold(&server, 1_000_000).await;
+        let held = mb();
         let mut watcher = Client::connect(server.address).await;
         let begin = Instant::now();
         drop(holder);
@@ -96,17 +99,23 @@ fn end_of_a_large_session() {
             others.push(sent.elapsed());
             // Its last keys are freed last or nearly so; one of them is as good as another.
             if others.len() % 50 == 0 && stats_locks(&mut watcher).await == 0 {
-                break (begin.elapsed(), others);
+                break (begin.elapsed(), held, others);
             }
         }
     });
     others.sort_unstable();
     let part = |part: f64| others[((others.len() - 1) as f64 * part) as usize];
     println!(
-        "the end of a session with a million locks: {took:?}; others meanwhile: p50 {:?}, p99 {:?}, max {:?}\n",
+        "the end of a session with a million locks: {took:?}; others meanwhile: p50 {:?}, p99 {:?}, max {:?}",
         part(0.5),
         part(0.99),
         part(1.0)
+    );
+    let freed = mb();
+    std::thread::sleep(Duration::from_secs(10));
+    let later = mb();
+    println!(
+        "memory: {before} MB, with the locks {held}, freed {freed}, ten seconds later {later}\n"
     );
 }
 

@@ -23,6 +23,7 @@ mod socket_file;
 mod start;
 mod throttle;
 mod transport;
+mod upkeep;
 
 use std::future::Future;
 use std::io;
@@ -162,6 +163,7 @@ pub async fn run(
         let report = || timed.throttles.report(timed.clock.now());
         clock::keep_time(&timed.clock, report).await;
     }));
+    tasks.spawn(upkeep::give_memory_back(Arc::clone(&shared), stop.clone()));
     tasks.spawn(looker::look_again(Arc::clone(&shared), stop.clone()));
     tasks.spawn(reload::whenever_asked(control, stop.clone()));
     tasks.spawn(handover_spin::keep_awake(Arc::clone(&shared), stop.clone()));

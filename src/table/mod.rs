@@ -166,6 +166,13 @@ impl LockTable {
         session.signal.note(session.held(), active);
     }
 
+    /// Gives back what maps keep after there was much more in them. Called now and then: a map that shrank
+    /// by itself would have to look how full it is at each removal.
+    pub fn shrink(&self) {
+        self.locks.shrink();
+        self.sessions.shrink();
+    }
+
     /// What has happened so far.
     pub fn counters(&self) -> &Counters {
         &self.counters

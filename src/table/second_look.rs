@@ -238,23 +238,25 @@ mod tests {
     /// While the look rests, one of those in the ring gives up.
     #[test]
     fn a_circle_that_is_no_more_is_not_told() {
-        let table = test_table();
-        let mut sessions = ring(&table, 5000);
-        let mut one = sessions.remove(2500);
-        let mut rests = 0;
-        // About half of the rests come in the look for all.
-        look_with(&table, || {
-            rests += 1;
-            if rests == 17 {
-                table.end_wait(&mut one, Ending::Deadline, Instant::now());
-            }
-        });
-        assert!(rests > 17 + 3, "{rests}");
-        assert_eq!(refused(&table, &mut sessions[4998]), 0);
-    }
-
-    fn look_with(table: &PlainTable, rest: impl FnMut()) {
-        table.take_second_look(Instant::now, rest);
+        let rests_before = |leaves_at: usize| {
+            let table = test_table();
+            let mut sessions = ring(&table, 1500);
+            let mut one = sessions.remove(700);
+            let mut rests = 0;
+            table.take_second_look(Instant::now, || {
+                rests += 1;
+                if rests == leaves_at {
+                    table.end_wait(&mut one, Ending::Deadline, Instant::now());
+                }
+            });
+            (rests, refused(&table, &mut sessions[1498]))
+        };
+        let (rests, told) = rests_before(usize::MAX);
+        assert!(told == 1500 && rests > 5, "{told} told after {rests} rests");
+        // The last rest comes when the circle is found.
+        for leaves_at in 1..=rests {
+            assert_eq!(rests_before(leaves_at).1, 0, "{leaves_at} of {rests}");
+        }
     }
 
     #[test]
