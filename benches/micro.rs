@@ -81,7 +81,7 @@ fn wait_and_hand_over(bencher: Bencher<'_, '_>) {
         let unlocked = table.unlock(&mut holder, KEY, None, now);
         let granted = table
             .wait(&mut waiter)
-            .map(|wait| wait.end(Ending::Granted, now));
+            .map(|wait| wait.end(Ending::Decided, now));
         drop((queued, unlocked, granted));
         std::mem::swap(&mut holder, &mut waiter);
     });

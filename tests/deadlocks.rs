@@ -35,6 +35,13 @@
 //! A requester that is stuck is in a deadlock of its own making if it is still stuck when everyone who
 //! does not wait for it is helped out of the queue. Otherwise the circle was there before.
 //!
+//! # Looks
+//!
+//! With the first look of each request too short to see anything, the second look must find the same: by
+//! [`Looks::SecondAtOnce`] the same is judged as without it. By [`Looks::SecondLate`] many have asked
+//! meanwhile: then each circle must be true and closed by whoever asked last of those in it, and none may
+//! be left.
+//!
 //! # What the table does not see
 //!
 //! Each of these is counted, and everything else fails. For the first kind the oracle plays by a second
@@ -47,7 +54,9 @@
 //!    because a lease of an owner's lock was made longer after the walk.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::future::Future;
 use std::num::NonZeroU32;
+use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
 use elock::model::{
@@ -485,7 +494,19 @@ struct History {
     equal_values_pass: bool,
     /// Whether sessions learn late that they were let in.
     learns_late: bool,
+    looks: Looks,
     steps: Vec<Step>,
+}
+
+/// How the table looks for circles.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Looks {
+    /// When a request asks.
+    First,
+    /// Right after it has begun to wait.
+    SecondAtOnce,
+    /// When those who were let in learn of it.
+    SecondLate,
 }
 
 #[derive(Debug, Clone)]
@@ -589,10 +610,15 @@ fn history() -> impl Strategy<Value = History> {
 fn history_that(shares_most: bool) -> impl Strategy<Value = History> {
     let steps = prop::collection::vec(step(shares_most), 1..80);
     let seldom = prop::bool::weighted(0.2);
-    let rules = (0..5_usize, seldom, seldom, any::<bool>());
+    let looks = prop_oneof![
+        2 => Just(Looks::First),
+        1 => Just(Looks::SecondAtOnce),
+        1 => Just(Looks::SecondLate),
+    ];
+    let rules = (0..5_usize, seldom, seldom, any::<bool>(), looks);
     let fewest = if shares_most { 7 } else { 4 };
     (fewest..=8_usize, 3..=5_usize, rules, steps).prop_map(move |(sessions, keys, rules, steps)| {
-        let (turn, mixes_slots, equal_values_pass, learns_late) = rules;
+        let (turn, mixes_slots, equal_values_pass, learns_late, looks) = rules;
         History {
             sessions,
             keys,
@@ -601,6 +627,7 @@ fn history_that(shares_most: bool) -> impl Strategy<Value = History> {
             shares_most,
             equal_values_pass,
             learns_late,
+            looks,
             steps,
         }
     })
@@ -628,6 +655,11 @@ struct World {
     table: LockTable,
     start: Instant,
     equal_values_pass: bool,
+    looks: Looks,
+    /// Requests that wait for a late look, in the order in which they asked, with their ends in milliseconds.
+    unseen: Vec<(Request, usize, u64)>,
+    /// When each session last found a key busy: such requests are counted up.
+    asked: BTreeMap<u64, usize>,
     now_ms: u64,
     clients: Vec<Client>,
     locks: Vec<Lock>,
@@ -661,6 +693,8 @@ struct Counts {
     hidden_by_slots: usize,
     /// Requests behind a circle that was there before.
     behind_others: usize,
+    /// Requests that were refused by a late look.
+    refused_late: usize,
     leases_made_longer: usize,
     /// Requests that were let in at once, past those who waited for their own owners.
     passed_beside_the_line: usize,
@@ -721,18 +755,24 @@ fn ask_of(request: &Request) -> Ask {
 }
 
 impl World {
-    fn new(sessions: usize, keys: usize, equal_values_pass: bool) -> Self {
+    fn new(sessions: usize, keys: usize, equal_values_pass: bool, looks: Looks) -> Self {
         let limits = Limits {
             equal_values_pass,
             ..LIMITS
         };
-        let table = LockTable::new(limits, TokenClock::above(Token(0)), Changes::default());
+        let mut table = LockTable::new(limits, TokenClock::above(Token(0)), Changes::default());
+        if looks != Looks::First {
+            table = table.with_first_looks_of(0);
+        }
         let client = |_| Client::new(&table);
         Self {
             clients: (0..sessions).map(client).collect(),
             table,
             start: Instant::now(),
             equal_values_pass,
+            looks,
+            unseen: Vec::new(),
+            asked: BTreeMap::new(),
             now_ms: 0,
             locks: vec![Lock::free(); keys],
             last_serial: 0,
@@ -868,6 +908,9 @@ impl World {
             Found::Busy => self.judge(key, request, wait_ms),
             _ => None,
         };
+        self.asked.insert(request.session, self.counts.busy);
+        self.unseen
+            .retain(|(one, ..)| one.session != request.session);
         let (bytes, ask, now) = (key_bytes(key), ask_of(&request), self.now());
         let Client { session, several } = &mut self.clients[at];
         let outcome = match wait_ms.map(Duration::from_millis) {
@@ -878,7 +921,24 @@ impl World {
         if let Some(several) = several {
             several.claims.extend(basis.take_claim());
         }
+        let until_ms = self.now_ms + wait_ms.unwrap_or(0);
         match (&value, found) {
+            (Locked::Busy, Found::Busy) if wait_ms.is_none() && self.looks != Looks::First => {}
+            (Locked::Waiting, Found::Busy) if self.looks == Looks::SecondLate => {
+                self.locks[key].queue.push(request);
+                self.unseen.push((request, key, until_ms));
+            }
+            (Locked::Waiting, Found::Busy) if self.looks == Looks::SecondAtOnce => {
+                self.locks[key].queue.push(request);
+                let told = self.look(at);
+                assert_eq!(told.is_some(), circle.is_some(), "{request:?}: {circle:#?}");
+                if let (Some(told), Some(circle)) = (told, circle) {
+                    self.assert_true_circle(key, &request, &told, until_ms);
+                    assert_eq!(told.len(), circle.len(), "the shortest: {told:?}");
+                    self.stop_waiting(request.session);
+                    return Locked::Deadlock(told);
+                }
+            }
             (Locked::Again, Found::Own) | (Locked::Conflict, Found::OwnInAnotherMode) => {}
             (Locked::Acquired, Found::Free) => {
                 let passes = !self.equal_values_pass && !self.locks[key].queue.is_empty();
@@ -890,16 +950,63 @@ impl World {
                 self.locks[key].queue.push(request);
             }
             (Locked::Deadlock(told), Found::Busy) if circle.is_some() => {
-                let until_ms = self.now_ms + wait_ms.unwrap_or(0);
+                self.locks[key].queue.push(request);
                 self.assert_true_circle(key, &request, told, until_ms);
                 let shortest = circle.map(|circle| circle.len());
-                assert_eq!(Some(told.steps().len()), shortest, "the shortest: {told:?}");
+                assert_eq!(Some(told.len()), shortest, "the shortest: {told:?}");
+                self.locks[key].queue.pop();
             }
             (_, found) => panic!(
                 "{value:?} to {request:?} for {key} with wait {wait_ms:?}; found {found:?}, {circle:#?}"
             ),
         }
         value
+    }
+
+    /// Lets the table look again; the circle for which the session's request is refused then.
+    fn look(&mut self, at: usize) -> Option<Circle> {
+        let now = self.now();
+        self.table.take_second_look(|| now, || {});
+        self.refused(at)
+    }
+
+    /// The circle for which the session's request was refused while it waited.
+    fn refused(&mut self, at: usize) -> Option<Circle> {
+        let now = self.now();
+        let wait = self.table.wait(&mut self.clients[at].session)?;
+        let mut context = Context::from_waker(Waker::noop());
+        let is_decided = std::pin::pin!(wait.decided()).poll(&mut context).is_ready();
+        if !is_decided {
+            // It goes on.
+            std::mem::forget(wait);
+            return None;
+        }
+        match wait.end(Ending::Decided, now).value {
+            Locked::Deadlock(circle) => Some(circle),
+            other => panic!("not let in by the rules: {other:?}"),
+        }
+    }
+
+    /// A late look. Those who are refused leave one after the other, in the order in which they asked.
+    fn look_late(&mut self) {
+        let now = self.now();
+        self.table.take_second_look(|| now, || {});
+        for (request, key, until_ms) in std::mem::take(&mut self.unseen) {
+            let at = (0..self.clients.len()).find(|at| self.number(*at) == request.session);
+            let Some(at) = at.filter(|at| self.waits(*at)) else {
+                continue;
+            };
+            let Some(circle) = self.refused(at) else {
+                continue;
+            };
+            self.counts.refused_late += 1;
+            self.assert_true_circle(key, &request, &circle, until_ms);
+            let asked = |step: &elock::model::Step| self.asked[&step.waiter.0];
+            let last = circle.steps().iter().map(asked).max();
+            assert_eq!(last, Some(self.asked[&request.session]), "{circle:?}");
+            self.stop_waiting(request.session);
+            self.give_back_all(at);
+        }
     }
 
     /// The circle for which the table must refuse a request that finds its lock busy.
@@ -909,6 +1016,9 @@ impl World {
         let end = game.known_end();
         self.counts.busy += 1;
         self.compare_with_the_truth(&game, &end);
+        if self.looks == Looks::SecondLate {
+            return None;
+        }
         match end {
             End::Granted => None,
             End::StuckBehindOthers => {
@@ -965,11 +1075,10 @@ impl World {
         );
     }
 
-    /// Each step's session waits for the step's key, and for the next step's session, whose hold of
+    /// With the requester in its queue: each step's session waits for the step's key, and for the next step's session, whose hold of
     /// the key does not end by itself in time.
     fn assert_true_circle(&self, key: usize, request: &Request, circle: &Circle, until_ms: u64) {
-        let mut locks = self.locks.clone();
-        locks[key].queue.push(*request);
+        let locks = &self.locks;
         let steps = circle.steps();
         assert_eq!(circle.requester().0, request.session);
         assert_eq!(steps[0].key.as_bytes(), key_bytes(key));
@@ -1013,7 +1122,8 @@ impl Game {
 
 impl World {
     fn run(history: &History) -> Counts {
-        let mut world = Self::new(history.sessions, history.keys, history.equal_values_pass);
+        let History { sessions, keys, .. } = *history;
+        let mut world = Self::new(sessions, keys, history.equal_values_pass, history.looks);
         let mut by_turns = 0..3;
         for step in &history.steps {
             world.step(history, step);
@@ -1314,13 +1424,23 @@ impl World {
 
     /// Those who were let in find that they have the lock, and go on.
     fn settle(&mut self) {
+        loop {
+            self.look_late();
+            self.settle_those_let_in();
+            if self.unseen.is_empty() && self.let_in.is_empty() {
+                break;
+            }
+        }
+    }
+
+    fn settle_those_let_in(&mut self) {
         while let Some((session, ..)) = self.let_in.pop_front() {
             let now = self.now();
             let place = (0..self.clients.len()).find(|at| self.number(*at) == session);
             let at = place.expect("who waits is there");
             let Client { session, several } = &mut self.clients[at];
             let wait = self.table.wait(session).expect("it waits");
-            let Outcome { value, mut basis } = wait.end(Ending::Granted, now);
+            let Outcome { value, mut basis } = wait.end(Ending::Decided, now);
             assert_eq!(value, Locked::Acquired);
             if let Some(several) = several {
                 several.claims.extend(basis.take_claim());
@@ -1378,7 +1498,7 @@ proptest! {
     }
 }
 
-const HISTORIES: usize = 2000;
+const HISTORIES: usize = 3000;
 
 /// The same histories each time. Were one of these numbers small, the other test would prove nothing
 /// of that kind.
@@ -1411,6 +1531,7 @@ fn histories_meet_deadlocks_of_every_kind() {
     assert!(counts.own_lock_without_wait > 300, "{counts:?}");
     assert!(counts.hidden_by_slots > 5, "{counts:?}");
     assert!(counts.behind_others > 250, "{counts:?}");
+    assert!(counts.refused_late > 100, "{counts:?}");
     assert!(counts.passed_beside_the_line > 80, "{counts:?}");
     assert!(counts.came_alone > 2, "{counts:?}");
     assert!(counts.brought_company > 5, "{counts:?}");
@@ -1426,6 +1547,7 @@ impl Counts {
         self.own_lock_without_wait += other.own_lock_without_wait;
         self.hidden_by_slots += other.hidden_by_slots;
         self.behind_others += other.behind_others;
+        self.refused_late += other.refused_late;
         self.leases_made_longer += other.leases_made_longer;
         self.passed_beside_the_line += other.passed_beside_the_line;
         self.came_alone += other.came_alone;
@@ -1450,7 +1572,7 @@ const VALUE: How = How::ByValue(7);
 /// Each answer is judged by the oracle, too.
 impl World {
     fn of_five() -> Self {
-        Self::new(5, 3, false)
+        Self::new(5, 3, false, Looks::First)
     }
 
     fn checked(&mut self, answer: Locked) -> Locked {
@@ -1489,7 +1611,7 @@ impl World {
             waiter: SessionNumber(self.number(at)),
             key: Key::new(&key_bytes(key)),
         };
-        Locked::Deadlock(Circle::new(steps.iter().map(step).collect()))
+        Locked::Deadlock(Circle::new(steps.len(), |place| step(&steps[place])))
     }
 
     fn holds(&self, key: usize, who: Who) -> bool {

@@ -342,13 +342,13 @@ impl<'a> Actor<'a> {
             _ => Duration::from_secs(3600),
         };
         let granted =
-            runtime().block_on(async { tokio::time::timeout(patience, wait.granted()).await });
+            runtime().block_on(async { tokio::time::timeout(patience, wait.decided()).await });
         let ending = match granted {
-            Ok(()) => Ending::Granted,
+            Ok(()) => Ending::Decided,
             Err(_) if self.dice.roll(2) == 0 => Ending::Deadline,
             Err(_) => Ending::Disconnect,
         };
-        if ending != Ending::Granted && hold.word.is_none() {
+        if ending != Ending::Decided && hold.word.is_none() {
             history.push(Event::Leaves { client });
         }
         if wait.end(ending, Instant::now()).value == Locked::Acquired {
@@ -386,14 +386,14 @@ impl<'a> Actor<'a> {
             let wait = table.wait(&mut old).expect("it waits");
             let arrival = wait.arrival();
             let is_granted = tokio::select! {
-                () = wait.granted() => signal.is_cut_off().is_none(),
+                () = wait.decided() => signal.is_cut_off().is_none(),
                 _ = signal.cut_off() => false,
             };
             if !is_granted && hold.word.is_none() {
                 history.push(Event::Leaves { client });
             }
             let ending = match is_granted {
-                true => Ending::Granted,
+                true => Ending::Decided,
                 false => Ending::Disconnect,
             };
             let has_it = wait.end(ending, Instant::now()).value == Locked::Acquired;
@@ -482,8 +482,8 @@ impl<'a> Actor<'a> {
         if outcome.value == Locked::Waiting {
             let waiting = table.wait(&mut self.session).expect("it waits");
             let granted =
-                runtime().block_on(async { tokio::time::timeout(wait, waiting.granted()).await });
-            let ending = granted.map_or(Ending::Deadline, |()| Ending::Granted);
+                runtime().block_on(async { tokio::time::timeout(wait, waiting.decided()).await });
+            let ending = granted.map_or(Ending::Deadline, |()| Ending::Decided);
             outcome = waiting.end(ending, Instant::now());
         }
         outcome.basis.take_claim()

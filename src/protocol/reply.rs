@@ -419,10 +419,8 @@ fn put_bad(out: &mut BytesMut, bad: BadRequest<'_>) {
     out.put_slice(after.as_bytes());
 }
 
-/// A circle longer than this many steps is shown by its two ends, so that the line stays short.
-const SHOWN_STEPS: usize = 32;
-
-/// A key longer than this many bytes is shown by its beginning, for the same reason.
+/// A key in a circle that is longer than this many bytes is shown by its beginning, so that the line stays
+/// short.
 const SHOWN_KEY: usize = 128;
 
 /// Writes a key, or the beginning of a long one.
@@ -435,19 +433,13 @@ fn put_shortened(out: &mut BytesMut, key: &[u8]) {
 
 fn put_deadlock(out: &mut BytesMut, circle: &Circle) {
     out.put_slice(b"423 Deadlock: ");
-    let steps = circle.steps();
-    let left_out = steps.len().saturating_sub(SHOWN_STEPS);
-    let head = SHOWN_STEPS / 2;
-    for (index, step) in steps.iter().enumerate() {
-        if left_out > 0 && (head..head + left_out).contains(&index) {
-            if index == head {
-                put_fmt(out, format_args!("... {left_out} more ... = "));
-            }
-            continue;
+    let left_out = circle.left_out();
+    for (index, step) in circle.steps().iter().enumerate() {
+        if left_out > 0 && index == Circle::END {
+            put_fmt(out, format_args!("... {left_out} more ... = "));
         }
         put_fmt(out, format_args!("{} => ", step.waiter));
-        let key = step.key.as_bytes();
-        put_shortened(out, key);
+        put_shortened(out, step.key.as_bytes());
         out.put_slice(b" = ");
     }
     put_fmt(out, format_args!("{}\r\n", circle.requester()));
@@ -464,12 +456,12 @@ mod tests {
         String::from_utf8_lossy(&out).into_owned()
     }
 
-    fn circle(len: u64) -> Circle {
-        let step = |n: u64| Step {
-            waiter: SessionNumber(n),
-            key: Key::new(format!("x{n}").as_bytes()),
+    fn circle(len: usize) -> Circle {
+        let step = |place: usize| Step {
+            waiter: SessionNumber(place as u64 + 1),
+            key: Key::new(format!("x{}", place + 1).as_bytes()),
         };
-        Circle::new((1..=len).map(step).collect())
+        Circle::new(len, step)
     }
 
     #[test]
@@ -549,7 +541,7 @@ mod tests {
             waiter: SessionNumber(1),
             key,
         };
-        let wide = text(&Reply::Deadlock(Circle::new(vec![step; 10_000])));
+        let wide = text(&Reply::Deadlock(Circle::new(10_000, |_| step.clone())));
         assert!(wide.len() < 32 * 600, "{} bytes", wide.len());
     }
 }

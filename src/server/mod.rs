@@ -22,6 +22,7 @@ pub(crate) mod harness;
 mod inherited;
 mod listener;
 mod log_lines;
+mod looker;
 #[cfg(feature = "fd-limit")]
 mod open_files;
 #[cfg(feature = "auth")]
@@ -37,6 +38,7 @@ mod throttle;
 #[cfg(feature = "tls")]
 mod tls;
 mod transport;
+mod upkeep;
 
 use std::future::Future;
 use std::io;
@@ -265,6 +267,8 @@ pub async fn run(
         let report = || timed.throttles.report(timed.clock.now());
         clock::keep_time(&timed.clock, report).await;
     }));
+    tasks.spawn(upkeep::give_memory_back(Arc::clone(&shared), stop.clone()));
+    tasks.spawn(looker::look_again(Arc::clone(&shared), stop.clone()));
     tasks.spawn(reload::whenever_asked(control.clone(), Arc::clone(&shared)));
     #[cfg(feature = "tls")]
     tasks.spawn(tls::watch_certificates(Arc::clone(&shared)));

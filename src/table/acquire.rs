@@ -13,6 +13,7 @@ use super::map::{Free, Place};
 use super::outcome::{Basis, Claim, Locked, Outcome};
 use super::session::Session;
 use super::trail::Event;
+use super::wait_graph::Entry;
 use super::waiters::{WaitTime, Waiter};
 use super::{LockTable, interleave};
 use crate::model::{
@@ -45,7 +46,8 @@ pub(super) struct Grantee<'a> {
 
 impl LockTable {
     /// Takes the lock if that needs no wait. Every answer but [`Locked::Waiting`] is possible:
-    /// [`Locked::Deadlock`] says that a wait would never have ended. That the session itself stands
+    /// [`Locked::Deadlock`] says that a wait would never have ended; but where very much waits,
+    /// [`Locked::Busy`] may not say the contrary. That the session itself stands
     /// for the owner that has the lock is no deadlock then.
     ///
     /// # Errors
@@ -62,7 +64,7 @@ impl LockTable {
         let answer = match placed {
             Placed::Busy => {
                 let circle = self.circle(session, key, ask, now);
-                let circle = circle.filter(|circle| circle.steps().len() > 1);
+                let circle = circle.filter(|circle| circle.len() > 1);
                 circle.map_or(Locked::Busy, Locked::Deadlock)
             }
             placed => return Ok(self.told(session, placed)),
@@ -112,7 +114,7 @@ impl LockTable {
     }
 
     /// For a request that is not in a queue and found the lock busy: the circle that it would close
-    /// if it waited until then.
+    /// if it waited until then, as far as a short look shows one.
     pub(super) fn circle(
         &self,
         session: &Session,
@@ -131,7 +133,9 @@ impl LockTable {
         };
         let waiter = Arc::new(Waiter::new(session, LockKey::new(key), ask.clone(), time));
         let waits = interleave::lock(&self.waits);
-        self.find_circle(&waits, session, &waiter)
+        let found = self.first_look(&waits, session, &Entry::outside(waiter));
+        // It need not know more.
+        found.ok().flatten().map(|found| found.circle())
     }
 
     /// Looks up the key, once for each request, and decides under its guard. `busy` decides if

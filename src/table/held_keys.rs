@@ -395,7 +395,7 @@ mod tests {
             assert_eq!(table.lock_or_wait(to, key, &mode, now), Locked::Waiting);
             let passed_on = Unlocked::Released { passed_on: true };
             assert_eq!(table.unlock(from, key, now), passed_on);
-            assert!(table.settle(to, Ending::Granted, now));
+            assert!(table.settle(to, Ending::Decided, now));
         };
         for key in 0..20_u8 {
             assert_eq!(

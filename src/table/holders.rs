@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
+use std::ops::Bound;
 
 use super::grant::GrantWord;
 use crate::model::{Ask, AskedFor, Holder, Mode, Owner, SessionNumber, Token, Value};
@@ -255,10 +256,22 @@ impl Holders {
 
     /// The holders, sessions in the order of their numbers and then owners.
     pub(super) fn iter(&self) -> impl DoubleEndedIterator<Item = (&Holder, &Hold)> {
+        self.after(None)
+    }
+
+    /// Those of the holders that come after this one in their order.
+    pub(super) fn after(
+        &self,
+        last: Option<&Holder>,
+    ) -> impl DoubleEndedIterator<Item = (&Holder, &Hold)> {
+        let is_after = |(holder, _): &(&Holder, &Hold)| last.is_none_or(|last| *holder > last);
+        let from = last.map_or(Bound::Unbounded, Bound::Excluded);
         let (one, many) = match self {
             Self::Nobody => (None, None),
-            Self::Exclusive(holder, hold) => (Some((holder, hold)), None),
-            Self::Shared(_, holds) | Self::Slots(_, holds) => (None, Some(holds)),
+            Self::Exclusive(holder, hold) => (Some((holder, hold)).filter(is_after), None),
+            Self::Shared(_, holds) | Self::Slots(_, holds) => {
+                (None, Some(holds.range((from, Bound::Unbounded))))
+            }
         };
         one.into_iter().chain(many.into_iter().flatten())
     }

@@ -4,23 +4,22 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use super::lock_key::LockKey;
-use super::wait_graph::{Edges, circle_of};
+use super::lock_key::{KeyPlace, Seed};
+use super::look::{Found, GivenUp, Pace};
+use super::sight::{Edges, Sight};
 use super::waiters::Waiter;
-use crate::model::{Circle, SessionNumber};
+use crate::model::SessionNumber;
 
-/// All requests that a requester can reach, which is the first of them, and the keys that they wait
-/// for. Those that wait for all or for any of the holders of one key share one node for these holders,
-/// so that the graph grows with what waits and what is held, and not with one times the other.
-#[derive(Debug)]
+/// All requests that some first ones can reach, and the keys that they wait for. Those that wait for all
+/// or for any of the holders of one key share one node for these holders, so that the graph grows with
+/// what waits and what is held, and not with one times the other.
+#[derive(Debug, Default)]
 pub(super) struct Knot {
     nodes: Vec<Node>,
-    requests: HashMap<SessionNumber, usize>,
-    keys: HashMap<(LockKey, bool), usize>,
+    requests: HashMap<SessionNumber, usize, Seed>,
+    keys: HashMap<(KeyPlace, bool), usize, Seed>,
     /// The requests whose needs were not read yet.
     unread: VecDeque<usize>,
-    /// Whether each node is still believed to wait for ever.
-    is_stuck: Vec<bool>,
 }
 
 /// A request, or the holders of a key.
@@ -33,64 +32,53 @@ struct Node {
 }
 
 impl Knot {
-    pub(super) fn new(requester: &Arc<Waiter>) -> Self {
-        let mut knot = Self {
-            nodes: Vec::new(),
-            requests: HashMap::new(),
-            #[allow(
-                clippy::mutable_key_type,
-                reason = "the words beside a key are no part of what keys are compared by"
-            )]
-            keys: HashMap::new(),
-            unread: VecDeque::new(),
-            is_stuck: Vec::new(),
-        };
-        knot.request(requester);
-        knot
+    /// What `requesters` can reach.
+    ///
+    /// # Errors
+    ///
+    /// If it was [given up](Pace::spend).
+    pub(super) fn of<'a>(
+        requesters: impl IntoIterator<Item = &'a Arc<Waiter>>,
+        sight: &Sight<'_>,
+        pace: &mut impl Pace,
+    ) -> Result<Self, GivenUp> {
+        let mut knot = Self::default();
+        for requester in requesters {
+            knot.request(Arc::clone(requester));
+        }
+        while let Some((place, waiter)) = knot.next_unread() {
+            let are_known = |is_any| knot.keys.contains_key(&(waiter.key().place(), is_any));
+            let edges = sight.edges(&waiter, are_known, pace)?;
+            knot.read(place, &waiter, edges);
+        }
+        Ok(knot)
     }
 
-    /// The next request whose needs are to be [read](Knot::read).
-    pub(super) fn next_unread(&mut self) -> Option<(usize, Arc<Waiter>)> {
+    fn next_unread(&mut self) -> Option<(usize, Arc<Waiter>)> {
         let place = self.unread.pop_front()?;
         Some((place, Arc::clone(self.nodes[place].waiter.as_ref()?)))
     }
 
-    /// Whether the holders of this key are known, as those of whom all, or any, are needed.
-    pub(super) fn knows(&self, key: &LockKey, is_any: bool) -> bool {
-        self.keys.contains_key(&(key.clone(), is_any))
-    }
-
-    /// Notes whom a request waits for; `of` is the request that a session waits with.
-    pub(super) fn read<'a>(
-        &mut self,
-        place: usize,
-        edges: Edges,
-        of: impl Fn(SessionNumber) -> Option<&'a Arc<Waiter>>,
-    ) {
-        let Some(waiter) = self.nodes[place].waiter.clone() else {
-            return;
-        };
+    /// Notes whom a request waits for.
+    fn read(&mut self, place: usize, waiter: &Waiter, edges: Edges) {
         if !edges.are_all_holders {
-            self.nodes[place].waits_for = self.holders(edges, of).0;
+            self.nodes[place].waits_for = self.places(edges.waiting);
             return;
         }
-        let (key, is_any) = (waiter.key().clone(), edges.is_any);
-        let holders = match self.keys.get(&(key.clone(), is_any)) {
+        let key = (waiter.key().place(), edges.is_any);
+        let holders = match self.keys.get(&key) {
             Some(holders) => *holders,
             None => {
                 let holders = self.nodes.len();
                 self.nodes.push(Node::default());
-                self.keys.insert((key, is_any), holders);
+                self.keys.insert(key, holders);
                 // One that any of them would do for, and one of them is free, does not wait for ever.
-                if !(is_any && edges.has_free) {
-                    let (waits_for, has_free) = self.holders(edges, of);
-                    if !(is_any && has_free) {
-                        self.nodes[holders] = Node {
-                            waiter: None,
-                            is_any,
-                            waits_for,
-                        };
-                    }
+                if !(edges.is_any && edges.has_free) {
+                    self.nodes[holders] = Node {
+                        waiter: None,
+                        is_any: edges.is_any,
+                        waits_for: self.places(edges.waiting),
+                    };
                 }
                 holders
             }
@@ -98,122 +86,160 @@ impl Knot {
         self.nodes[place].waits_for = vec![holders];
     }
 
-    /// The places of the holders that wait, and whether there is one that does not, or not any more.
-    fn holders<'a>(
-        &mut self,
-        edges: Edges,
-        of: impl Fn(SessionNumber) -> Option<&'a Arc<Waiter>>,
-    ) -> (Vec<usize>, bool) {
-        let mut has_free = edges.has_free;
-        let mut places: Vec<usize> = edges.requester.then_some(0).into_iter().collect();
-        for holder in edges.waiting {
-            match of(holder) {
-                Some(waiter) => places.push(self.request(waiter)),
-                None => has_free = true,
-            }
-        }
-        (places, has_free)
+    fn places(&mut self, waiters: Vec<Arc<Waiter>>) -> Vec<usize> {
+        let waiters = waiters.into_iter();
+        waiters.map(|waiter| self.request(waiter)).collect()
     }
 
     /// The place of a request, which is added if it is new.
-    fn request(&mut self, waiter: &Arc<Waiter>) -> usize {
+    fn request(&mut self, waiter: Arc<Waiter>) -> usize {
         let next = self.nodes.len();
         let place = *self.requests.entry(waiter.session()).or_insert(next);
         if place == next {
             self.unread.push_back(place);
             self.nodes.push(Node {
-                waiter: Some(Arc::clone(waiter)),
+                waiter: Some(waiter),
                 ..Node::default()
             });
         }
         place
     }
 
-    /// The shortest way from the requester back to it, through those that wait for ever; `None` if it
-    /// can go on itself. All needs must have been read.
+    /// Of the first so many requests, those that cannot go on, whatever the others do.
     ///
-    /// All that can go on without the requester are taken out, and all that do not wait for it, until
-    /// neither is left.
-    pub(super) fn shortest_circle(&mut self) -> Option<Circle> {
-        self.is_stuck = vec![true; self.nodes.len()];
-        let waited_for_by = self.waited_for_by();
+    /// # Errors
+    ///
+    /// If it was [given up](Pace::spend).
+    pub(super) fn stuck_among_first(
+        &self,
+        count: usize,
+        pace: &mut impl Pace,
+    ) -> Result<Vec<bool>, GivenUp> {
+        let mut is_stuck = Stuck::of(self, pace)?.is_stuck;
+        is_stuck.truncate(count);
+        Ok(is_stuck)
+    }
+
+    /// The shortest circle through the first request of sessions that wait for each other for ever, where
+    /// each that needs any of several holders waits for it, too, through each of these. `None` if it can go
+    /// on itself.
+    ///
+    /// All that can go on without it are taken out, and all that do not wait for it, until neither is left.
+    ///
+    /// # Errors
+    ///
+    /// If it was [given up](Pace::spend).
+    pub(super) fn circle_of_first(self, pace: &mut impl Pace) -> Result<Option<Found>, GivenUp> {
+        let mut stuck = Stuck::of(&self, pace)?;
         loop {
-            let has_changed = self.take_out_those_that_can_go_on(&waited_for_by);
-            if !self.take_out_those_that_do_not_wait_for_the_first(&waited_for_by) && !has_changed {
+            let others = stuck.those_that_do_not_wait_for_first(pace)?;
+            if others.is_empty() {
                 break;
             }
+            stuck.take_out(others, pace)?;
         }
-        self.way_back()
+        let Some(way) = stuck.way_back_to_first(pace)? else {
+            return Ok(None);
+        };
+        let waiters = |places: Vec<usize>| {
+            let waiters = places
+                .into_iter()
+                .filter_map(|at| self.nodes[at].waiter.clone());
+            waiters.collect()
+        };
+        let all = (0..self.nodes.len()).filter(|at| stuck.is_stuck[*at]);
+        Ok(Some(Found {
+            circle: waiters(way),
+            beside: waiters(all.collect()),
+        }))
     }
+}
 
-    fn can_go_on(&self, place: usize) -> bool {
-        let node = &self.nodes[place];
-        let mut waits_for = node.waits_for.iter().map(|other| self.is_stuck[*other]);
-        match node.is_any {
-            true => !waits_for.all(|is_stuck| is_stuck),
-            false => !waits_for.any(|is_stuck| is_stuck),
-        }
-    }
+/// Those in a knot that are still believed to wait for ever.
+struct Stuck<'a> {
+    nodes: &'a [Node],
+    is_stuck: Vec<bool>,
+    /// Of those that each node waits for, how many are stuck.
+    waits_for_stuck: Vec<usize>,
+    waited_for_by: Vec<Vec<usize>>,
+}
 
-    /// In time that grows with the edges: whoever waits for one that was taken out is looked at again.
-    fn take_out_those_that_can_go_on(&mut self, waited_for_by: &[Vec<usize>]) -> bool {
-        let mut to_look_at: Vec<usize> = (0..self.nodes.len()).collect();
-        let mut has_changed = false;
-        while let Some(place) = to_look_at.pop() {
-            if self.is_stuck[place] && self.can_go_on(place) {
-                self.is_stuck[place] = false;
-                has_changed = true;
-                to_look_at.extend(&waited_for_by[place]);
+impl<'a> Stuck<'a> {
+    /// Without those that can go on.
+    fn of(knot: &'a Knot, pace: &mut impl Pace) -> Result<Self, GivenUp> {
+        let nodes = &knot.nodes[..];
+        let mut waited_for_by = vec![Vec::new(); nodes.len()];
+        for (place, node) in nodes.iter().enumerate() {
+            pace.spend(1 + node.waits_for.len() / LINKS_A_STEP)?;
+            for &other in &node.waits_for {
+                waited_for_by[other].push(place);
             }
         }
-        has_changed
+        let waits_for = nodes.iter().map(|node| node.waits_for.len());
+        let mut stuck = Self {
+            nodes,
+            is_stuck: vec![true; nodes.len()],
+            waits_for_stuck: waits_for.collect(),
+            waited_for_by,
+        };
+        let free = (0..nodes.len()).filter(|at| nodes[*at].waits_for.is_empty());
+        stuck.take_out(free.collect(), pace)?;
+        Ok(stuck)
     }
 
-    fn take_out_those_that_do_not_wait_for_the_first(
-        &mut self,
-        waited_for_by: &[Vec<usize>],
-    ) -> bool {
+    /// Takes these out, and all that can go on then; in time that grows with what they are waited for by.
+    fn take_out(&mut self, places: Vec<usize>, pace: &mut impl Pace) -> Result<(), GivenUp> {
+        let mut places = places;
+        while let Some(place) = places.pop() {
+            if !std::mem::replace(&mut self.is_stuck[place], false) {
+                continue;
+            }
+            let waiting = &self.waited_for_by[place];
+            pace.spend(1 + waiting.len() / LINKS_A_STEP)?;
+            for &one in waiting {
+                self.waits_for_stuck[one] -= 1;
+                let can_go_on = self.nodes[one].is_any || self.waits_for_stuck[one] == 0;
+                if can_go_on && self.is_stuck[one] {
+                    places.push(one);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn those_that_do_not_wait_for_first(
+        &self,
+        pace: &mut impl Pace,
+    ) -> Result<Vec<usize>, GivenUp> {
         let mut waits = vec![false; self.nodes.len()];
         let mut next = vec![0];
         while let Some(place) = next.pop() {
-            for &waiter in &waited_for_by[place] {
+            pace.spend(1 + self.waited_for_by[place].len() / LINKS_A_STEP)?;
+            for &waiter in &self.waited_for_by[place] {
                 if self.is_stuck[waiter] && !std::mem::replace(&mut waits[waiter], true) {
                     next.push(waiter);
                 }
             }
         }
-        let mut has_changed = false;
-        for (is_stuck, waits) in self.is_stuck.iter_mut().zip(waits) {
-            has_changed |= *is_stuck && !waits;
-            *is_stuck &= waits;
-        }
-        has_changed
+        let others = (0..self.nodes.len()).filter(|at| self.is_stuck[*at] && !waits[*at]);
+        Ok(others.collect())
     }
 
-    fn waited_for_by(&self) -> Vec<Vec<usize>> {
-        let mut waited_for_by = vec![Vec::new(); self.nodes.len()];
-        for (place, node) in self.nodes.iter().enumerate() {
-            for &other in &node.waits_for {
-                waited_for_by[other].push(place);
-            }
-        }
-        waited_for_by
-    }
-
-    fn way_back(&self) -> Option<Circle> {
+    /// The shortest way from the first request back to it; `None` if it is not stuck.
+    fn way_back_to_first(&self, pace: &mut impl Pace) -> Result<Option<Vec<usize>>, GivenUp> {
         if !self.is_stuck[0] {
-            return None;
+            return Ok(None);
         }
         let mut from = vec![None; self.nodes.len()];
         let mut next = VecDeque::from([0]);
         while let Some(place) = next.pop_front() {
+            pace.spend(1 + self.nodes[place].waits_for.len() / LINKS_A_STEP)?;
             for &other in &self.nodes[place].waits_for {
                 if other == 0 {
                     let way = std::iter::successors(Some(place), |&place| from[place]);
                     let mut way: Vec<usize> = way.collect();
                     way.reverse();
-                    let requests = way.iter().filter_map(|at| self.nodes[*at].waiter.as_ref());
-                    return Some(circle_of(requests));
+                    return Ok(Some(way));
                 }
                 if self.is_stuck[other] && from[other].is_none() {
                     from[other] = Some(place);
@@ -221,6 +247,9 @@ impl Knot {
                 }
             }
         }
-        None
+        Ok(None)
     }
 }
+
+/// How many links between nodes are followed in the time of one [step](Pace).
+const LINKS_A_STEP: usize = 8;

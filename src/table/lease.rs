@@ -230,7 +230,7 @@ mod tests {
             answer,
             Unlocked::Released { .. } | Unlocked::NotHeld(NotHeld::Expired)
         ));
-        assert!(table.settle(&mut waiter, Ending::Granted, now));
+        assert!(table.settle(&mut waiter, Ending::Decided, now));
         assert_eq!(table.next_lease_end(), None);
         let free = Unlocked::Released { passed_on: false };
         assert_eq!(table.unlock(&mut waiter, KEY, now), free);
@@ -291,7 +291,7 @@ mod tests {
         );
         assert_eq!(table.end_leases(now + SECOND, 10), 1);
         assert_eq!(table.end_leases(now + SECOND * 2, 10), 1);
-        assert!(table.settle(&mut waiter, Ending::Granted, now + SECOND * 2));
+        assert!(table.settle(&mut waiter, Ending::Decided, now + SECOND * 2));
         assert_eq!(table.token(&waiter, KEY), Err(NotHeld::Expired));
         // Until it has the lock again.
         assert_eq!(

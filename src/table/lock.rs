@@ -268,9 +268,18 @@ impl Lock {
 
     /// The holders, sessions in the order of their numbers and then owners.
     pub(super) fn holders(&self) -> impl Iterator<Item = (Holder, Hold)> {
+        self.holders_after(None)
+    }
+
+    /// Those of the holders that come after this one in their order.
+    pub(super) fn holders_after(
+        &self,
+        last: Option<&Holder>,
+    ) -> impl Iterator<Item = (Holder, Hold)> {
+        let is_after = |(holder, _): &(Holder, Hold)| last.is_none_or(|last| holder > last);
         let (thin, fat) = match self {
-            Self::Thin(session, word) => (Some(thin_hold(*session, *word)), None),
-            Self::Fat(fat) => (None, Some(fat.holders.iter())),
+            Self::Thin(session, word) => (Some(thin_hold(*session, *word)).filter(is_after), None),
+            Self::Fat(fat) => (None, Some(fat.holders.after(last))),
         };
         let fat = fat.into_iter().flatten();
         thin.into_iter()

@@ -36,6 +36,10 @@ pub(super) struct Words {
 #[derive(Clone)]
 pub struct LockKey(Shared);
 
+/// Tells keys apart that are kept, without looking at their bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct KeyPlace(usize);
+
 impl LockKey {
     pub(super) fn new(bytes: &[u8]) -> Self {
         let words = Words::default();
@@ -53,6 +57,12 @@ impl LockKey {
         #[cfg(not(feature = "tuned"))]
         let bytes = &self.0.1;
         bytes
+    }
+
+    /// Where the key is kept. All clones of a key have the same place, and while they are there no other key
+    /// has it.
+    pub(super) fn place(&self) -> KeyPlace {
+        KeyPlace(std::ptr::from_ref(self.words()).addr())
     }
 
     pub(super) fn words(&self) -> &Words {

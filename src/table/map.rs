@@ -135,6 +135,13 @@ impl Locks {
         self.keys.len()
     }
 
+    /// Gives back what the map keeps, if there was much more in it.
+    pub(super) fn shrink(&self) {
+        if shrunk(self.keys.len(), self.keys.capacity()).is_some() {
+            self.keys.shrink_to_fit();
+        }
+    }
+
     /// All keys, in no order. Locks one shard at a time.
     pub(super) fn keys(&self) -> Vec<LockKey> {
         self.keys.iter().map(|entry| entry.key().clone()).collect()

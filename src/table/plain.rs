@@ -74,12 +74,19 @@ impl PlainTable {
 
     pub(crate) async fn granted(&self, session: &Session) {
         let waiter = session.waiting.clone().expect("it waits");
-        waiter.granted().await;
+        waiter.decided().await;
+    }
+
+    pub(crate) fn end_wait(&self, session: &mut Session, ending: Ending, now: Instant) -> Locked {
+        self.0
+            .wait(session)
+            .expect("it waits")
+            .end(ending, now)
+            .value
     }
 
     pub(crate) fn settle(&self, session: &mut Session, ending: Ending, now: Instant) -> bool {
-        let wait = self.0.wait(session).expect("it waits");
-        wait.end(ending, now).value == Locked::Acquired
+        self.end_wait(session, ending, now) == Locked::Acquired
     }
 
     pub(crate) fn unlock(&self, session: &mut Session, key: &[u8], now: Instant) -> Unlocked {

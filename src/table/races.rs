@@ -70,7 +70,7 @@ impl World {
 
     fn until_granted(&self, session: &mut Session) {
         block_on(self.table.granted(session));
-        assert!(self.table.settle(session, Ending::Granted, self.now));
+        assert!(self.table.settle(session, Ending::Decided, self.now));
     }
 
     /// Asks for a key, and waits as long as it takes.
@@ -166,7 +166,7 @@ impl OldConnection {
         let mut ending = tokio::select! {
             biased;
             () = self.disconnect.notified() => Ending::Disconnect,
-            () = wait.granted() => Ending::Granted,
+            () = wait.decided() => Ending::Decided,
             _ = signal.any() => Ending::Shutdown,
             () = self.deadline.notified() => Ending::Deadline,
         };
@@ -682,7 +682,7 @@ impl World {
                 block_on(self.table.granted(session));
             }
             let ending = match waits {
-                true => Ending::Granted,
+                true => Ending::Decided,
                 false => Ending::Deadline,
             };
             let wait = self.table.wait(session).expect("it waits");

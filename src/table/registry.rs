@@ -15,6 +15,7 @@ use super::interleave;
 use super::lost_locks::LostLocks;
 use super::outcome::Outcome;
 use super::session::Session;
+use super::shrunk;
 use super::signal::{Order, SharedSignal};
 use crate::model::StoredSession;
 use crate::model::{Key, NotResumed, Peer, Secret, SessionId, SessionNumber, SessionView};
@@ -602,6 +603,13 @@ impl Registry {
         let registered = self.sessions.get(&number);
         let own = registered.and_then(|registered| registered.signal());
         own.is_some_and(|own| SharedSignal::ptr_eq(&own, signal))
+    }
+
+    /// Gives back what the map keeps, if there was much more in it.
+    pub(super) fn shrink(&self) {
+        if shrunk(self.sessions.len(), self.sessions.capacity()).is_some() {
+            self.sessions.shrink_to_fit();
+        }
     }
 
     /// All sessions, and how many of them have a connection.

@@ -2,16 +2,17 @@
 //!
 //! 1. [`LockTable::acquire`] finds the lock busy and, under the same guard, puts a [`Waiter`] at
 //!    the end of the lock's queue; the session shares the waiter.
-//! 2. The request enters the [wait-for graph](super::wait_graph) and walks it. If it closed a
+//! 2. The request enters the [wait-for graph](super::wait_graph) and looks round there. If it closed a
 //!    circle, it leaves queue and graph again and is refused with the circle.
 //! 3. The connection asks for the [`Wait`], which borrows the session: until it ends, the session
-//!    can do nothing else. The connection listens to [`Wait::granted`], and to all else that may end
-//!    the wait.
+//!    can do nothing else. The connection listens to [`Wait::decided`], and to all else that may end
+//!    the wait. Where very much waits, the server looks round a [second time](super::second_look), and
+//!    may decide that the request has closed a circle.
 //! 4. [`Wait::end`] is told why the wait ends and returns whether the session has the lock. A
 //!    [`Wait`] that is dropped instead ends by a disconnect.
 //!
 //! The waiter's state changes only under the key's guard, from waiting to granted or to left. So
-//! where a grant, a deadline, a disconnect and a stop meet, exactly one wins, and the others see
+//! where a grant, a second look, a deadline, a disconnect and a stop meet, exactly one wins, and the others see
 //! that in the state.
 
 use std::sync::Arc;
@@ -24,17 +25,19 @@ use super::grant::GrantWord;
 use super::interleave;
 use super::lock::Lock;
 use super::lock_key::LockKey;
+use super::look::{FewSteps, Found, GivenUp, look_round};
 use super::outcome::{Locked, Outcome};
 use super::session::Session;
-use super::wait_graph::WaitGraph;
+use super::sight::Sight;
+use super::wait_graph::{Entry, WaitGraph};
 use super::waiters::{WaitTime, Waiter};
 use crate::model::{Ask, Circle};
 
 /// Why a wait ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ending {
-    /// The lock was granted.
-    Granted,
+    /// The table has decided: the lock was granted, or never would be.
+    Decided,
     /// The time for which the request may wait is over.
     Deadline,
     /// The session's connection ended, so that no client would learn of a grant.
@@ -54,11 +57,11 @@ pub struct Wait<'s> {
 }
 
 impl Wait<'_> {
-    /// Returns once the lock was granted; forever pending if the wait ends before that. Cancel safe,
-    /// for one caller at a time.
-    pub async fn granted(&self) {
+    /// Returns once the lock was granted, or the request refused because it has closed a circle; forever
+    /// pending if the wait ends before that. Cancel safe, for one caller at a time.
+    pub async fn decided(&self) {
         match &self.session.waiting {
-            Some(waiter) => waiter.granted().await,
+            Some(waiter) => waiter.decided().await,
             None => std::future::pending().await,
         }
     }
@@ -71,10 +74,11 @@ impl Wait<'_> {
     }
 
     /// Ends the wait, for whatever reason: [`Locked::Acquired`] if the session holds the lock, or the
-    /// owner that it asked for; [`Locked::Busy`] if not.
+    /// owner that it asked for; [`Locked::Deadlock`] if the request has closed a circle;
+    /// [`Locked::Busy`] if neither.
     ///
-    /// A grant that came first wins over a deadline, a stop and an overrun: the lock is held. A
-    /// disconnect wins over a grant, as no client was told of it: the lock is given back, unless
+    /// A grant that came first wins over a deadline, a stop and an overrun: the lock is held. So does a
+    /// circle. A disconnect wins over a grant, as no client was told of it: the lock is given back, unless
     /// another connection was told that its owner has it.
     pub fn end(self, ending: Ending, now: Instant) -> Outcome<Locked> {
         self.table.end_wait(self.session, ending, now)
@@ -127,15 +131,23 @@ impl LockTable {
     }
 
     /// Enters the graph with a request that is in its queue, and leaves both again if that closes a
-    /// circle, which is returned.
+    /// circle, which is returned. If there is too much to see, it is kept for a second look.
     pub(super) fn enter_wait_graph(&self, session: &mut Session, now: Instant) -> Option<Circle> {
         let waiter = Arc::clone(session.waiting.as_ref()?);
         interleave::between_guards();
         let mut waits = interleave::lock(&self.waits);
-        waits.insert(Arc::clone(&waiter));
-        let circle = self.find_circle(&waits, session, &waiter)?;
-        // A request that was granted the lock meanwhile keeps it, whatever the walk found.
-        let let_in = self.leave(&waiter, now)?;
+        let entry = waits.insert(Arc::clone(&waiter));
+        let circle = match self.first_look(&waits, session, &entry) {
+            Ok(found) => found?.circle(),
+            Err(GivenUp) => {
+                waits.keep_unseen(entry);
+                drop(waits);
+                self.unseen.notify_one();
+                return None;
+            }
+        };
+        // A request that was granted the lock meanwhile keeps it, whatever the look found.
+        let let_in = self.leave(&waiter, None, now)?;
         waits.remove(session.number);
         drop(waits);
         self.wake_all(&let_in);
@@ -143,25 +155,18 @@ impl LockTable {
         Some(circle)
     }
 
-    pub(super) fn find_circle(
+    /// A request's own look round, which is short.
+    pub(super) fn first_look(
         &self,
         waits: &WaitGraph,
         session: &Session,
-        requester: &Arc<Waiter>,
-    ) -> Option<Circle> {
+        entry: &Entry,
+    ) -> Result<Option<Found>, GivenUp> {
         if !session.may_close_circles() {
-            return None;
+            return Ok(None);
         }
-        let until = requester.until();
-        let ends_before = |token| self.leases.end(token).is_some_and(|end| end < until);
-        waits.circle(requester, |waiter, are_known| {
-            interleave::between_guards();
-            let edges = |_: &LockKey, lock: &mut Lock| {
-                waits.edges(requester.session(), waiter, lock, are_known, ends_before)
-            };
-            let edges = self.locks.with(waiter.key().as_bytes(), edges);
-            edges.unwrap_or_default()
-        })
+        let sight = Sight::under_mutex(self, waits, entry);
+        look_round(&entry.waiter, &sight, &mut FewSteps(self.first_look_steps))
     }
 
     /// Ends the wait of a session whose connection has ended, if it waits.
@@ -179,7 +184,7 @@ impl LockTable {
         };
         let let_in = match waiter.is_granted() {
             true => None,
-            false => self.leave(&waiter, now),
+            false => self.leave(&waiter, None, now),
         };
         interleave::lock(&self.waits).remove(session.number);
         let has_left = let_in.is_some();
@@ -187,7 +192,13 @@ impl LockTable {
         let waited = now.saturating_duration_since(waiter.since());
         if has_left || !waiter.is_granted() {
             self.counters.other_waits.add(waited);
-            assert!(ending != Ending::Granted, "a granted waiter cannot leave");
+            let circle = waiter
+                .refused_for()
+                .filter(|_| ending != Ending::Disconnect);
+            if let Some(circle) = circle {
+                return Outcome::free(Locked::Deadlock(circle.clone()));
+            }
+            assert!(ending != Ending::Decided, "who was let in cannot leave");
             return Outcome::free(Locked::Busy);
         }
         self.counters.granted_waits.add(waited);
@@ -202,11 +213,19 @@ impl LockTable {
         Outcome::claiming(Locked::Acquired, session.seq, claim)
     }
 
-    /// Takes the waiter out of its queue; `None` if it was granted the lock before that, or was refused
-    /// when its lock was released during a stop. If it stood in the way of others, they are let in in
+    /// Takes the waiter out of its queue, because it has closed the circle, if there is one; `None` if it
+    /// was granted the lock or refused before that. If it stood in the way of others, they are let in in
     /// the same step, and returned: they must be woken.
-    fn leave(&self, waiter: &Waiter, now: Instant) -> Option<Vec<Arc<Waiter>>> {
+    pub(super) fn leave(
+        &self,
+        waiter: &Waiter,
+        circle: Option<Circle>,
+        now: Instant,
+    ) -> Option<Vec<Arc<Waiter>>> {
         let left = self.locks.with(waiter.key().as_bytes(), |key, lock| {
+            if let Some(circle) = circle.filter(|_| waiter.is_waiting()) {
+                waiter.refuse_for(circle);
+            }
             let grant = |next: &Waiter| self.grant_to_waiter(next, key, now);
             lock.leave(waiter, (!self.is_stopping()).then_some(grant))
         });

@@ -1,8 +1,8 @@
 //! The requests that wait for one key, first come first served.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use tokio::sync::Notify;
@@ -12,7 +12,7 @@ use super::holders::holder_of;
 use super::lock_key::LockKey;
 use super::lost_locks::LostLocks;
 use super::session::Session;
-use crate::model::{Ask, Holder, Mode, Seq, SessionNumber, Token, Value};
+use crate::model::{Ask, Circle, Holder, Mode, Seq, SessionNumber, Token, Value};
 
 const WAITING: u8 = 0;
 const GRANTED: u8 = 1;
@@ -39,7 +39,9 @@ pub struct Waiter {
     /// before the state says granted.
     token: AtomicU64,
     seq: AtomicU64,
-    granted: Notify,
+    /// The circle that the request has closed, if it is refused for that; set before the state says left.
+    circle: OnceLock<Box<Circle>>,
+    decided: Notify,
 }
 
 /// When a request came, and for how long it waits.
@@ -70,7 +72,8 @@ impl Waiter {
             state: AtomicU8::new(WAITING),
             token: AtomicU64::new(0),
             seq: AtomicU64::new(0),
-            granted: Notify::new(),
+            circle: OnceLock::new(),
+            decided: Notify::new(),
         }
     }
 
@@ -120,11 +123,22 @@ impl Waiter {
         self.arrival
     }
 
-    /// Returns once the lock was granted; forever pending if the waiter leaves before that.
-    /// Cancel safe, for one caller at a time.
-    pub(super) async fn granted(&self) {
-        self.granted.notified().await;
-        debug_assert!(self.is_granted(), "only a grant wakes a waiter");
+    /// Returns once the lock was granted, or the request refused because it has closed a circle; forever
+    /// pending if the waiter leaves before that. Cancel safe, for one caller at a time.
+    pub(super) async fn decided(&self) {
+        self.decided.notified().await;
+        debug_assert!(!self.is_waiting(), "a decision wakes a waiter");
+    }
+
+    /// The circle for which the request was refused while it waited.
+    pub(super) fn refused_for(&self) -> Option<&Circle> {
+        self.circle.get().map(Box::as_ref)
+    }
+
+    /// Says why the waiter will leave. Called under the key's guard, while it waits.
+    pub(super) fn refuse_for(&self, circle: Circle) {
+        let is_first = self.circle.set(Box::new(circle)).is_ok();
+        debug_assert!(is_first && self.is_waiting(), "a request is refused once");
     }
 
     pub(super) fn is_granted(&self) -> bool {
@@ -153,10 +167,10 @@ impl Waiter {
         self.seq.store(seq.0, Ordering::Relaxed);
     }
 
-    /// Wakes a waiter that was granted the lock. Not under a guard, as a waker runs code that is
-    /// not the table's.
+    /// Wakes a waiter that was granted the lock, or refused. Not under a guard, as a waker runs code that
+    /// is not the table's.
     pub(super) fn wake(&self) {
-        self.granted.notify_one();
+        self.decided.notify_one();
     }
 
     fn is_for_slot(&self) -> bool {

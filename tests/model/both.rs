@@ -342,7 +342,7 @@ impl Both {
             let at = self.place_of(*number).expect("it is connected");
             let mut client = self.clients[at].take().expect("it is there");
             let ending = match number % 3 {
-                0 => Ending::Granted,
+                0 => Ending::Decided,
                 1 => Ending::Deadline,
                 _ => Ending::Shutdown,
             };

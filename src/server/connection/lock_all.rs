@@ -112,8 +112,8 @@ impl<S: Transport> Connection<S> {
                 Err(why) => return Ok(Some(Failed::NotStored(why))),
             };
             let Outcome { value, mut basis } = match outcome.value {
-                Locked::Waiting => match self.until_granted(deadline).await? {
-                    Waited::Granted(outcome) => outcome,
+                Locked::Waiting => match self.until_decided(deadline).await? {
+                    Waited::Decided(outcome) => outcome,
                     Waited::Not(why) => return Ok(Some(Failed::Waited(key.clone(), why))),
                 },
                 _ => outcome,

@@ -14,9 +14,9 @@ use crate::table::{Ending, Locked, Order, Outcome};
 
 /// How a wait for a lock ended.
 pub(super) enum Waited {
-    /// The lock was granted.
-    Granted(Outcome<Locked>),
-    /// It was not, for this reason.
+    /// The lock was granted, or the request has closed a circle.
+    Decided(Outcome<Locked>),
+    /// Neither, for this reason.
     Not(Ending),
 }
 
@@ -45,8 +45,8 @@ impl<S: Transport> Connection<S> {
     ///
     /// When the connection is over. The session's wait has ended by a disconnect then.
     pub(super) async fn wait_for_lock(&mut self, deadline: Instant) -> Result<(), Gone> {
-        match self.until_granted(deadline).await? {
-            Waited::Granted(outcome) => self.answer_lock(outcome),
+        match self.until_decided(deadline).await? {
+            Waited::Decided(outcome) => self.answer_lock(outcome),
             Waited::Not(why) => self.refuse_waited(why, Reply::TimedOut),
         }
         Ok(())
@@ -57,8 +57,7 @@ impl<S: Transport> Connection<S> {
         match why {
             Ending::Shutdown => self.reply(&Reply::ShuttingDown),
             Ending::Overrun => self.refuse_overrun(),
-            // A `409`: a circle would have been found before the wait.
-            Ending::Granted | Ending::Deadline | Ending::Disconnect => {
+            Ending::Decided | Ending::Deadline | Ending::Disconnect => {
                 self.reply(&unavailable);
             }
         }
@@ -69,7 +68,7 @@ impl<S: Transport> Connection<S> {
     /// # Errors
     ///
     /// When the connection is over. The session's wait has ended by a disconnect then.
-    pub(super) async fn until_granted(&mut self, deadline: Instant) -> Result<Waited, Gone> {
+    pub(super) async fn until_decided(&mut self, deadline: Instant) -> Result<Waited, Gone> {
         // The answers before this one are ready and should not wait for the lock.
         self.flush().await?;
         let max_ahead = self.shared.config.max_ahead as usize;
@@ -83,7 +82,7 @@ impl<S: Transport> Connection<S> {
             ahead = read_ahead(&mut self.stream, &mut self.input, max_ahead).await;
         };
         let (order, deadline) = (signal.any(), sleep_until(deadline));
-        let mut ending = first_of(disconnect, wait.granted(), order, deadline).await;
+        let mut ending = first_of(disconnect, wait.decided(), order, deadline).await;
         if let Some(order) = signal.is_cut_off() {
             // By a disconnect, since nobody will be told of a grant.
             let ended = wait.end(Ending::Disconnect, self.shared.clock.now());
@@ -98,7 +97,7 @@ impl<S: Transport> Connection<S> {
         let outcome = wait.end(ending, self.shared.clock.now());
         ahead?;
         Ok(match outcome.value {
-            Locked::Acquired => Waited::Granted(outcome),
+            Locked::Acquired | Locked::Deadlock(_) => Waited::Decided(outcome),
             _ => Waited::Not(ending),
         })
     }
@@ -181,19 +180,19 @@ async fn read_ahead(
 /// Waits for the first of the four and says which it was.
 ///
 /// Where several are ready, the end of the connection comes first, so that a lock is not granted to
-/// a client that is known to be gone; then the grant, so that neither the deadline nor an order
+/// a client that is known to be gone; then what the table decides, so that neither the deadline nor an order
 /// takes the lock away. Whatever this returns, the waiter's state under the key's guard decides:
 /// [`Wait::end`](crate::table::Wait::end).
 async fn first_of<T>(
     disconnect: impl Future<Output = ()>,
-    granted: impl Future<Output = ()>,
+    decided: impl Future<Output = ()>,
     order: impl Future<Output = T>,
     deadline: impl Future<Output = ()>,
 ) -> Ending {
     tokio::select! {
         biased;
         () = disconnect => Ending::Disconnect,
-        () = granted => Ending::Granted,
+        () = decided => Ending::Decided,
         _ = order => Ending::Shutdown,
         () = deadline => Ending::Deadline,
     }
@@ -316,7 +315,7 @@ mod tests {
             assert!(
                 racing
                     .table
-                    .settle(&mut second, Ending::Granted, Instant::now())
+                    .settle(&mut second, Ending::Decided, Instant::now())
             );
             racing.unlock(second);
         }));
@@ -336,6 +335,6 @@ mod tests {
     #[test]
     #[should_panic = "deadlock"]
     fn a_waiter_that_overlooks_its_grant_is_caught() {
-        shuttle::check_random(|| race(|ending, _| ending == Ending::Granted), 5_000);
+        shuttle::check_random(|| race(|ending, _| ending == Ending::Decided), 5_000);
     }
 }
