@@ -4,8 +4,10 @@
 //! it is there from before the store is read until the last connection has ended: whoever asks is told
 //! what the server is doing.
 
+mod api;
 mod health;
 mod listener;
+mod page;
 mod routes;
 mod seats;
 

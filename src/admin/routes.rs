@@ -4,7 +4,7 @@ use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::routing::get;
 
-use super::{Admin, health};
+use super::{Admin, api, health, page};
 
 /// The longest body of a request, in bytes: a key of the longest line that can be set is not sent here.
 const MAX_BODY: usize = 16 * 1024;
@@ -26,6 +26,8 @@ fn open() -> Router<Admin> {
 /// What whoever may read may ask.
 fn reading() -> Router<Admin> {
     Router::new()
+        .route("/", get(page::show))
+        .merge(api::reading())
 }
 
 /// What acts, for whoever is an admin.

@@ -3,16 +3,22 @@
 use std::sync::Arc;
 
 use super::Shared;
+use super::history::History;
 
 /// A running server, as far as the admin listener may see it and act on it. Clones reach the same one.
 #[derive(Debug, Clone)]
 pub(crate) struct ServerHandle {
-    _shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) history: Arc<History>,
 }
 
 impl ServerHandle {
+    /// Reads the server's numbers from here on.
     pub(super) fn new(shared: &Arc<Shared>) -> Self {
-        let _shared = Arc::clone(shared);
-        Self { _shared }
+        let history = Arc::new(History::default());
+        let keeping = Arc::clone(&history).keep(Arc::clone(shared), shared.stop.clone());
+        shared.tasks.spawn(keeping);
+        let shared = Arc::clone(shared);
+        Self { shared, history }
     }
 }

@@ -4,7 +4,9 @@
 use tracing::info;
 
 use super::Shared;
-use crate::model::{Holder, Key, Limit, SessionNumber, Visible};
+use super::events::{Event, EventKind};
+use crate::model::{Circle, Holder, Key, Limit, SessionNumber, Visible};
+use crate::protocol::circle_text;
 use crate::table::{EndedLease, Grant, Identity, Session};
 
 /// How many keys a line names.
@@ -25,6 +27,16 @@ pub(super) fn lease_ended(shared: &Shared, lease: &EndedLease) {
             held_ms = lease.held.as_millis() as u64,
             "a lease ended, and its lock with it"
         );
+        shared.note(|| Event {
+            session,
+            name: session.and_then(|one| shared.table.name(one)),
+            owner: owner.and_then(Holder::owner).cloned(),
+            key: Some(Key::new(lease.key.as_bytes())),
+            token: Some(lease.token),
+            held: Some(lease.held),
+            text: "its lease ended, and the lock with it".to_owned(),
+            ..Event::of(EventKind::LeaseEnd)
+        });
     }
 }
 
@@ -33,11 +45,15 @@ pub(super) fn session_ended(shared: &Shared, session: &Session, identity: &Ident
     let locks = session.held();
     if locks > 0 && shared.throttles.session_ends.passes(shared.clock.now()) {
         let keys = keys(shared, session);
-        let (peer, session) = (
-            identity.peer,
-            with_name(session.number(), identity.name.as_ref()),
-        );
-        info!(%session, %peer, locks, keys, "{why}, and its session's locks are released");
+        let peer = identity.peer;
+        let named = with_name(session.number(), identity.name.as_ref());
+        info!(session = named, %peer, locks, keys, "{why}, and its session's locks are released");
+        shared.note(|| Event {
+            session: Some(session.number()),
+            name: identity.name.clone(),
+            text: format!("{why}; from {peer}; it held {locks}: {keys}"),
+            ..Event::of(EventKind::SessionEnd)
+        });
     }
 }
 
@@ -63,6 +79,32 @@ pub(super) fn broken(shared: &Shared, by: &Session, grant: &Grant) {
             token = grant.token().0,
             "an owner's lock was broken"
         );
+        shared.note(|| Event {
+            owner: grant.holder().owner().cloned(),
+            key: Some(Key::new(grant.key().as_bytes())),
+            token: Some(grant.token()),
+            text: format!(
+                "broken by {} from {}",
+                named(shared, by.number()),
+                peer(shared, by.number())
+            ),
+            ..Event::of(EventKind::Break)
+        });
+    }
+}
+
+/// A request was refused because its wait would never have ended. Its client is told why; the log has no
+/// line.
+pub(super) fn deadlock(shared: &Shared, circle: &Circle) {
+    if shared.throttles.deadlocks.passes(shared.clock.now()) {
+        let first = circle.steps().first();
+        shared.note(|| Event {
+            session: Some(circle.requester()),
+            name: shared.table.name(circle.requester()),
+            key: first.map(|step| step.key.clone()),
+            text: circle_text(circle),
+            ..Event::of(EventKind::Deadlock)
+        });
     }
 }
 

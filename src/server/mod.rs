@@ -8,18 +8,24 @@ mod clock;
 mod connection;
 mod control;
 mod entropy;
+mod events;
 mod expiry;
 #[cfg(feature = "admin")]
 mod handle;
 mod handover_spin;
 #[cfg(test)]
 mod harness;
+#[cfg(feature = "admin")]
+mod history;
 mod listener;
 mod log_lines;
 #[cfg(feature = "fd-limit")]
 mod open_files;
+#[cfg(feature = "admin")]
+mod overview;
 mod reload;
 mod session_guard;
+mod shown;
 mod socket_file;
 mod start;
 mod throttle;
@@ -38,9 +44,13 @@ use tracing::{info, warn};
 
 pub use control::Control;
 #[cfg(feature = "admin")]
+pub(crate) use events::Noted;
+#[cfg(feature = "admin")]
 pub(crate) use handle::ServerHandle;
 #[cfg(feature = "admin")]
 pub use listener::bind_admin;
+#[cfg(feature = "admin")]
+pub(crate) use overview::{Contended, ListingFailed, Part};
 pub use listener::{AddressUnavailable, BindError, Listener, bind};
 #[cfg(feature = "admin")]
 pub(crate) use listener::{Socket, addresses};
@@ -76,6 +86,8 @@ struct Shared {
     places: Places,
     debugs: Arc<Semaphore>,
     searches: Arc<Semaphore>,
+    #[cfg(feature = "admin")]
+    events: events::Events,
     start: Instant,
     /// Tells this run of a server from all others.
     instance: u128,
@@ -99,6 +111,8 @@ impl Shared {
             places: Places::new(&config),
             debugs: Arc::new(Semaphore::new(DEBUGS_AT_ONCE)),
             searches: Arc::new(Semaphore::new(SEARCHES_AT_ONCE)),
+            #[cfg(feature = "admin")]
+            events: events::Events::default(),
             start: Instant::now(),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),

@@ -30,6 +30,8 @@ pub(super) struct Throttles {
     pub(super) session_ends: Throttle,
     pub(super) resumes: Throttle,
     pub(super) breaks: Throttle,
+    /// Of these the log has no line, and so none of how many were left out.
+    pub(super) deadlocks: Throttle,
     pub(super) limits: Throttle,
     pub(super) refusals: Throttle,
 }
@@ -41,6 +43,7 @@ impl Default for Throttles {
             session_ends: Throttle::new("sessions with locks ended"),
             resumes: Throttle::new("sessions were resumed or taken over"),
             breaks: Throttle::new("owners' locks were broken"),
+            deadlocks: Throttle::new("deadlocks"),
             limits: Throttle::new("requests reached a limit"),
             refusals: Throttle::new("connections were refused"),
         }
@@ -66,6 +69,7 @@ impl Throttles {
             session_ends,
             resumes,
             breaks,
+            deadlocks: _,
             limits,
             refusals,
         } = self;

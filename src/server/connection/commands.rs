@@ -106,7 +106,7 @@ impl<S: Transport> Connection<S> {
                 self.shared.table.set_name(&self.session, Key::new(name));
                 return self.free(&Reply::Done);
             }
-            Request::Info => return self.free(&Reply::Info(self.info())),
+            Request::Info => return self.free(&Reply::Info(self.shared.info())),
             Request::Locks { which, after } => {
                 return ControlFlow::Break(Pause::Locks { which, after });
             }
@@ -221,6 +221,7 @@ impl<S: Transport> Connection<S> {
         let reply = match refused {
             Locked::Deadlock(circle) => {
                 counters.deadlocks.add(1);
+                log_lines::deadlock(&self.shared, &circle);
                 Reply::Deadlock(circle)
             }
             Locked::Full(limit) => {

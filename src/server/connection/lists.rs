@@ -1,7 +1,7 @@
-//! `locks`, `sessions` and `info`: what there is, in answers that are bounded whatever there is.
+//! `locks` and `sessions`: what there is, in answers that are bounded whatever there is.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
@@ -9,10 +9,10 @@ use tracing::error;
 
 use super::waiting::Interrupted;
 use super::{Connection, Gone, LINES_A_TURN};
-use crate::model::{Key, SessionEntry, SessionNumber, WaitsFor};
+use crate::model::SessionNumber;
 use crate::protocol::{
-    Info, KeysAsked, Reply, put_end, put_lock_entry, put_next_key, put_next_session,
-    put_session_entry, put_start,
+    KeysAsked, Reply, put_end, put_lock_entry, put_next_key, put_next_session, put_session_entry,
+    put_start,
 };
 use crate::server::Shared;
 use crate::server::transport::Transport;
@@ -22,9 +22,6 @@ pub(super) const LISTING_TIME: Duration = Duration::from_secs(300);
 
 /// How many locks or sessions one answer shows.
 const PAGE: usize = 1000;
-
-/// How many holders and how many waiters of one key are shown; more are only counted.
-const SHOWN: usize = 10;
 
 impl<S: Transport> Connection<S> {
     /// One of the `turns`, for which others may have to wait; `None` if the request was answered instead.
@@ -105,9 +102,7 @@ impl<S: Transport> Connection<S> {
 
     /// The key's line, if it is held.
     fn put_lock(&mut self, key: &[u8]) {
-        let unix = SystemTime::now().duration_since(UNIX_EPOCH);
-        let now = (self.shared.clock.now(), unix.unwrap_or_default());
-        if let Some(entry) = self.shared.table.lock_entry(key, SHOWN, now) {
+        if let Some(entry) = self.shared.lock_entry(key) {
             put_lock_entry(&mut self.output, &entry);
         }
     }
@@ -123,7 +118,7 @@ impl<S: Transport> Connection<S> {
         self.within_its_time(async move |connection| {
             put_start(&mut connection.output, "SESSIONS");
             for number in &numbers {
-                if let Some(entry) = connection.session_entry(*number) {
+                if let Some(entry) = connection.shared.session_entry(*number) {
                     let now = connection.shared.clock.now();
                     put_session_entry(&mut connection.output, &entry, now);
                 }
@@ -136,20 +131,6 @@ impl<S: Transport> Connection<S> {
             Ok(())
         })
         .await
-    }
-
-    fn session_entry(&self, number: SessionNumber) -> Option<SessionEntry> {
-        let (view, waiter) = self.shared.table.session_view(number)?;
-        let now = self.shared.clock.now();
-        Some(SessionEntry {
-            idle: view.active.map(|active| self.shared.clock.since(active)),
-            view,
-            waits_for: waiter.map(|waiter| WaitsFor {
-                key: Key::new(waiter.key().as_bytes()),
-                waited: now.saturating_duration_since(waiter.since()),
-                left: waiter.until().saturating_duration_since(now),
-            }),
-        })
     }
 
     /// What `find` finds among all that there is: a million keys take a while, so only
@@ -190,51 +171,5 @@ impl<S: Transport> Connection<S> {
                 None
             }
         }
-    }
-
-    pub(super) fn info(&self) -> Info {
-        let table = &self.shared.table;
-        let (sessions, connected) = table.session_counts();
-        let (commits, store_bytes) = table.changes().commits_and_bytes();
-        let store = match table.changes().are_kept() {
-            true => "disk",
-            false => "memory",
-        };
-        let counters = table.counters();
-        let mut lines = vec![
-            ("version", env!("CARGO_PKG_VERSION").to_owned()),
-            ("instance", format!("{:032x}", self.shared.instance)),
-            (
-                "uptime_seconds",
-                self.shared.start.elapsed().as_secs().to_string(),
-            ),
-            ("store", store.to_owned()),
-        ];
-        let max_hold_ms = table.max_hold().map_or(0, |hold| hold.as_millis());
-        let storing = table.changes().refusal();
-        let storing = storing.map_or_else(|| "yes".to_owned(), |reason| reason.to_string());
-        lines.push(("storing", storing));
-        lines.push(("max_hold_ms", max_hold_ms.to_string()));
-        let numbers = [
-            ("sessions", sessions as u64),
-            ("connected_sessions", connected as u64),
-            ("locks", table.held() as u64),
-            ("waiters", table.waiting() as u64),
-            ("watchers", table.watching() as u64),
-            ("connections", counters.connections.get()),
-            ("grants", counters.grants.get() + counters.handovers.get()),
-            ("hand_overs", counters.handovers.get()),
-            ("refusals", counters.refusals.get()),
-            ("timeouts", counters.timeouts.get()),
-            ("deadlocks", counters.deadlocks.get()),
-            ("lease_ends", counters.lease_ends.get()),
-            ("grace_ends", counters.grace_ends.get()),
-            ("resumes", counters.resumes.get()),
-            ("take_overs", counters.takeovers.get()),
-            ("commits", commits),
-            ("store_bytes", store_bytes),
-        ];
-        lines.extend(numbers.map(|(name, number)| (name, number.to_string())));
-        Info(lines)
     }
 }

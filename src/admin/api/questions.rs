@@ -1,0 +1,167 @@
+//! What may be asked.
+
+use std::time::Instant;
+
+use axum::extract::State;
+
+use super::parameters::Parameters;
+use super::{Answer, Problem};
+use crate::admin::Admin;
+use crate::model::{Key, LockEntry, SessionEntry, SessionNumber};
+use crate::protocol::{Fact, Object, lock_object, session_object, word_of};
+use crate::server::{Contended, Noted, Part};
+
+/// `info`, and the wall clock's time, by which others are to be understood.
+pub(super) async fn info(
+    State(admin): State<Admin>,
+    parameters: Parameters,
+) -> Result<Answer, Problem> {
+    parameters.end()?;
+    let server = admin.serving()?;
+    let object = Object::new().raw("now_ms", server.unix_now().as_millis());
+    let facts = server.info().0.into_iter();
+    let object = facts.fold(object, |object, (name, fact)| match fact {
+        Fact::Number(number) => object.raw(name, number),
+        Fact::Text(text) => object.text(name, &text),
+    });
+    Ok(Answer(object))
+}
+
+/// `locks`: with `prefix`, `after` and `limit`, or just the `key`.
+pub(super) async fn locks(
+    State(admin): State<Admin>,
+    mut parameters: Parameters,
+) -> Result<Answer, Problem> {
+    let (server, limit) = (admin.serving()?, parameters.limit()?);
+    let prefix = parameters.word("prefix");
+    let after = parameters.word("after");
+    let key = parameters.word("key");
+    parameters.end()?;
+    let part = match key {
+        Some(_) if prefix.is_some() || after.is_some() => {
+            return Err(Problem::bad(
+                "a \"key\" goes with no \"prefix\" and no \"after\"".to_owned(),
+            ));
+        }
+        Some(key) => Part::one(server.lock(&key)),
+        None => {
+            let prefix = prefix.unwrap_or_default();
+            server.locks(prefix, after, limit).await?
+        }
+    };
+    let locks = part.entries.iter().map(lock_object);
+    let object = Object::new().list("locks", locks);
+    Ok(Answer(match part.next {
+        Some(last) => object.text("next", &word_of(last.as_bytes())),
+        None => object,
+    }))
+}
+
+/// `sessions`: with `after` and `limit`, or just the `session`.
+pub(super) async fn sessions(
+    State(admin): State<Admin>,
+    mut parameters: Parameters,
+) -> Result<Answer, Problem> {
+    let (server, limit) = (admin.serving()?, parameters.limit()?);
+    let after = parameters.session("after")?;
+    let session = parameters.session("session")?;
+    parameters.end()?;
+    let part = match session {
+        Some(_) if after.is_some() => {
+            let text = "a \"session\" goes with no \"after\"";
+            return Err(Problem::bad(text.to_owned()));
+        }
+        Some(number) => Part::one(server.session(number)),
+        None => {
+            let after = after.unwrap_or(SessionNumber(0));
+            server.sessions(after, limit).await?
+        }
+    };
+    let now = server.now();
+    let object = Object::new().list("sessions", session_objects(&part.entries, now));
+    let next = part.next.map(|last| last.0);
+    Ok(Answer(object.optional("next", next)))
+}
+
+/// The keys for which most requests wait, with `prefix` and `limit`; and `beyond` these, what their
+/// holders wait for, so that whoever is told sees all chains to their ends.
+pub(super) async fn waits(
+    State(admin): State<Admin>,
+    mut parameters: Parameters,
+) -> Result<Answer, Problem> {
+    let (server, limit) = (admin.serving()?, parameters.limit()?);
+    let prefix = parameters.word("prefix").unwrap_or_default();
+    parameters.end()?;
+    let waits = server.waits(prefix, limit).await?;
+    let holders = session_objects(&waits.requests_of_holders, server.now());
+    let object = Object::new()
+        .raw("requests_in_all", waits.requests)
+        .raw("keys_in_all", waits.keys)
+        .list("locks", waits.locks.iter().map(contended_object))
+        .list("beyond", waits.beyond.iter().map(contended_object))
+        .list("waiting_holders", holders);
+    Ok(Answer(object))
+}
+
+/// Deadlocks and lost locks: the last ones of each kind, with numbers above `after`.
+pub(super) async fn events(
+    State(admin): State<Admin>,
+    mut parameters: Parameters,
+) -> Result<Answer, Problem> {
+    let (server, after) = (admin.serving()?, parameters.number("after")?);
+    parameters.end()?;
+    let (events, last) = server.events(after.unwrap_or(0));
+    let object = Object::new()
+        .list("events", events.iter().map(event_object))
+        .raw("last", last);
+    Ok(Answer(object))
+}
+
+/// What the numbers of `info` were in the last hour.
+pub(super) async fn history(
+    State(admin): State<Admin>,
+    parameters: Parameters,
+) -> Result<Answer, Problem> {
+    parameters.end()?;
+    let (names, samples) = admin.serving()?.history();
+    let samples = samples.iter().map(|sample| {
+        let object = Object::new().raw("at_ms", sample.at.as_millis());
+        let numbers = names.iter().zip(sample.numbers);
+        numbers.fold(object, |object, (name, number)| object.raw(name, number))
+    });
+    Ok(Answer(Object::new().list("samples", samples)))
+}
+
+/// What the one who asks may do.
+pub(super) async fn rights(parameters: Parameters) -> Result<Answer, Problem> {
+    parameters.end()?;
+    Ok(Answer(Object::new().raw("read", true).raw("admin", true)))
+}
+
+fn session_objects(entries: &[SessionEntry], now: Instant) -> impl Iterator<Item = Object> {
+    entries.iter().map(move |entry| session_object(entry, now))
+}
+
+fn contended_object(contended: &Contended) -> Object {
+    lock_object(&contended.lock).raw("longest_ms", contended.longest.as_millis())
+}
+
+fn event_object(noted: &Noted) -> Object {
+    let event = &noted.event;
+    let bytes = |object: Object, name, bytes: Option<&Key>| match bytes {
+        Some(bytes) => object.bytes(name, bytes.as_bytes()),
+        None => object,
+    };
+    let object = Object::new()
+        .raw("number", noted.number)
+        .raw("at_ms", noted.at.as_millis())
+        .text("kind", event.kind.name())
+        .optional("session", event.session.map(|session| session.0));
+    let object = bytes(object, "name", event.name.as_ref());
+    let object = bytes(object, "owner", event.owner.as_ref());
+    bytes(object, "key", event.key.as_ref())
+        .optional("token", event.token)
+        .optional("held_ms", event.held.map(|held| held.as_millis()))
+        .text("text", &event.text)
+}
+

@@ -1,0 +1,61 @@
+// What is wrong, the worst first.
+
+const LONG_WAIT_MS = 60_000;
+
+function problems({ info, waits, samples, events, filter }) {
+  const found = [];
+  const add = (kind, title, ...text) => found.push(make("p", { class: `problem ${kind}` }, make("strong", {}, title), ...text));
+  if (info.storing !== "yes") {
+    add("wrong", "Nothing can be stored.", make("span", {}, inert(String(info.storing))),
+      "Changes are answered 500. The server tries again every second; a restart does not help. Look at the disk of the data directory.");
+  }
+  if (info.draining === "yes" || info.draining === 1) add("heed", "Draining.", "No new locks are granted: the server is about to stop.");
+  const deadlocks = samples.growth("deadlocks", HOUR_MS);
+  if (deadlocks > 0) {
+    const last = events.find((one) => one.kind === "deadlock");
+    add("wrong", `${several(deadlocks, "deadlock")} in the last hour.`, ...(last ? [make("span", {}, "Last at ", moment(last.at_ms), ": ", word(last.text, 200))] : []));
+  }
+  const lost = ["lease_ends", "grace_ends"].map((name) => samples.growth(name, HOUR_MS));
+  if (lost[0] > 0) add("heed", `${several(lost[0], "lock")} lost by the end of a lease`, "in the last hour.");
+  if (lost[1] > 0) add("heed", `${several(lost[1], "session")} with locks ended by grace periods`, "in the last hour.");
+  const longest = longestWait(waits);
+  if (longest && longest.longest_ms >= LONG_WAIT_MS) {
+    const [holder] = longest.holders;
+    add("heed", `Somebody has waited for ${span(longest.longest_ms)}`, make("span", {}, "for ", word(longest.key, 80),
+      ...(holder ? [", held by ", party(holder), ` for ${span(holder.held_ms)}`] : [])));
+  }
+  if (found.length > 0) return found;
+  const calm = longest ? `The longest wait is ${span(longest.longest_ms)}.` : filter ? "" : "Nobody waits.";
+  add("well", "Nothing is wrong.", `No deadlock, and no lock lost, in ${info.uptime_seconds < 3600 ? `the ${span(info.uptime_seconds * 1000)} since the start` : "the last hour"}. ${calm}`);
+  return found;
+}
+
+function longestWait(waits) {
+  return waits?.locks.reduce((one, other) => (one && one.longest_ms >= other.longest_ms ? one : other), undefined);
+}
+
+function figures({ info, samples }) {
+  const perSecond = (name) => {
+    const now = samples.now(name);
+    return now === undefined ? "–" : rate(now);
+  };
+  const parts = [
+    ["locks held", count(info.locks)],
+    ["requests wait", count(info.waiters)],
+    ["sessions", count(info.sessions), info.sessions > info.connected_sessions ? ` ${count(info.sessions - info.connected_sessions)} gone` : ""],
+    ["grants", perSecond("grants"), " /s"],
+    ["after a wait", perSecond("hand_overs"), " /s"],
+    ["refused", perSecond("refusals"), " /s"],
+    ["deadlocks, 1 h", count(samples.growth("deadlocks", HOUR_MS))],
+    ["leases ended, 1 h", count(samples.growth("lease_ends", HOUR_MS))],
+    ["store", info.store === "memory" ? "memory" : size(info.store_bytes)],
+  ];
+  return parts.map(([name, value, unit]) => make("div", {}, make("dt", {}, name), make("dd", {}, value, make("small", {}, unit ?? ""))));
+}
+
+function size(bytes) {
+  const units = ["B", "KB", "MB", "GB", "TB"];
+  const power = Math.min(units.length - 1, Math.floor(Math.log10(Math.max(1, bytes)) / 3));
+  const number = bytes / 1000 ** power;
+  return `${power > 0 && number < 10 ? number.toFixed(1) : Math.round(number)} ${units[power]}`;
+}
