@@ -36,10 +36,12 @@ function say(text) {
 
 function askToKick(session, after) {
   const name = session.name === undefined ? `#${session.session}` : `#${session.session} ${short(session.name, 60)}`;
-  const holds = session.locks === 0 ? "It holds no lock." : `Its ${several(session.locks, "lock")} will pass on to those who wait, at once.`;
+  const holds = session.locks === 0
+    ? ["It holds no lock."]
+    : [`It holds ${several(session.locks, "lock")}: they pass on to those who wait, at once.`, "Work that goes on under them is not stopped by this: its client has to see that they are lost."];
   question({
     title: `End session ${name}?`,
-    text: [`From ${inert(session.peer)}. ${holds}`, "Its connection is closed, and its id is good for nothing any more. Work that goes on under its locks is not stopped by this: its client has to see that they are lost."],
+    text: [`From ${inert(session.peer)}. Its connection is closed, and its id is good for nothing any more.`, ...holds],
     yes: `End #${session.session}`,
     act: async () => {
       await order("kick", { session: session.session });

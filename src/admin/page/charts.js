@@ -1,12 +1,9 @@
 // Numbers over time.
 
 const CHARTS = [
-  { title: "Grants a second", series: [["grants", "granted"], ["hand_overs", "after a wait"]], marks: [] },
-  { title: "Waiting", series: [["waiters", "requests that wait"]], marks: [], isArea: true },
-  {
-    title: "Refused and lost", series: [["refusals", "refused a second"]],
-    marks: ["deadlocks", "lease_ends", "grace_ends"], markTitle: "deadlock, lock lost",
-  },
+  { title: "Grants /s", series: [["grants", "all"], ["hand_overs", "handed over"]], marks: [] },
+  { title: "Requests that wait", series: [["waiters", ""]], marks: [], isArea: true },
+  { title: "Refused /s", series: [["refusals", ""]], marks: ["deadlocks", "lease_ends", "grace_ends"], markTitle: "deadlock, lock lost" },
 ];
 const HEIGHT = 84;
 const TOP = 14;
@@ -16,7 +13,8 @@ class Chart {
     this.plan = plan;
     this.readout = make("span", { class: "readout" });
     this.drawing = draw("svg", { role: "img", pointermove: (event) => this.point(event), pointerleave: () => this.unpoint() });
-    const legend = plan.series.map(([, title], place) => make("span", { class: `legend series${place}` }, title));
+    const named = plan.series.length > 1 ? plan.series : [];
+    const legend = named.map(([, title], place) => make("span", { class: `legend series${place}` }, title));
     const marks = plan.markTitle && make("span", { class: "legend marks" }, plan.markTitle);
     const caption = make("figcaption", {}, make("b", {}, plan.title), ...legend, marks, this.readout);
     this.figure = make("figure", { class: "chart" }, caption, this.drawing);
@@ -43,7 +41,7 @@ class Chart {
     this.lines.forEach((points, place) => parts.push(...this.line(points, place, base)));
     const last = this.lines.map((points) => points.at(-1)?.[1] ?? 0);
     parts.push(draw("text", { x: 0, y: 10 }, `${rate(top)}`));
-    parts.push(draw("text", { x: 0, y: height - 2 }, `${span(this.ms)} ago`));
+    parts.push(draw("text", { x: 0, y: height - 2 }, this.ms < HOUR_MS ? `${this.ms / 6e4} min ago` : "1 h ago"));
     parts.push(draw("text", { x: width, y: height - 2, "text-anchor": "end" }, "now"));
     this.drawing.setAttribute("viewBox", `0 0 ${width} ${height}`);
     this.drawing.setAttribute("aria-label", `${this.plan.title}: now ${last.map(rate).join(" and ")}, at most ${rate(top)}`);

@@ -1,7 +1,7 @@
 // Who waits for whom, drawn from left to right: who holds things up, what is waited for, who waits; and what those
 // hold in turn.
 
-const BOX = { width: 176, height: 34, across: 226, down: 42 };
+const BOX = { width: 172, height: 34, across: 214, down: 42 };
 const MOST_LOCKS = 60;
 const MOST_HOLDERS = 3;
 
@@ -103,6 +103,12 @@ class WaitGraph {
     else node.row = (below[0].row + below.at(-1).row) / 2;
   }
 
+  /** Who holds up most, if anybody waits. */
+  front() {
+    const roots = [...this.nodes.values()].filter((node) => node.isRoot && node.party);
+    return roots.reduce((one, other) => (one && one.weight >= other.weight ? one : other), undefined);
+  }
+
   /** The drawing; `open` is called with a lock or a session that is chosen. */
   drawing(open) {
     const nodes = [...this.nodes.values()];
@@ -119,7 +125,8 @@ function edge(left, right) {
   const [toX, toY] = [right.column * BOX.across, right.row * BOX.down + BOX.height / 2];
   const middle = (x + toX) / 2;
   return draw("g", {},
-    draw("path", { class: "edge", d: `M${toX} ${toY}C${middle} ${toY} ${middle} ${y} ${x + 7} ${y}` }),
+    // Of those who hold slots, any one has to let go; of others, each.
+    draw("path", { class: `edge${right.lock?.mode === "slots" && !right.crowd ? " any" : ""}`, d: `M${toX} ${toY}C${middle} ${toY} ${middle} ${y} ${x + 7} ${y}` }),
     draw("path", { class: "tip", d: `M${x} ${y}l8 -4v8z` }));
 }
 
@@ -137,7 +144,7 @@ function box(node, open) {
   const marks = [node.isRoot && "root", node.isCircle && "circle"].filter(Boolean).join(" ");
   const acts = isOpen ? { role: "button", tabindex: 0, click: choose, keydown: press } : {};
   return draw("g", {
-    class: `node ${kind} ${marks}`, "aria-label": `${title}: ${sub}`,
+    class: `node ${kind} ${marks}`, "data-id": node.id, "aria-label": `${title}: ${sub}`,
     transform: `translate(${node.column * BOX.across} ${node.row * BOX.down})`, ...acts,
   },
     draw("rect", { width: BOX.width, height: BOX.height, rx: kind === "lock" ? 17 : 4 }),
@@ -147,7 +154,7 @@ function box(node, open) {
 function textOf(node) {
   if (node.crowd) {
     const known = node.known.slice(0, 3).map((one) => `#${one.session}`).join(", ");
-    const title = node.crowd === 1 && node.known[0] ? partyText(node.known[0]) : `${count(node.crowd)} ${node.above.length && "wait"}`;
+    const title = node.crowd === 1 && node.known[0] ? partyText(node.known[0]) : `${count(node.crowd)} wait`;
     return { title, sub: node.crowd === 1 ? `waits ${span(node.known[0]?.waited_ms)}` : `${known}${node.crowd > 3 ? " …" : ""}` };
   }
   if (node.lock) {

@@ -15,14 +15,14 @@ const heldCell = (lock) => span(lock.holders[0]?.held_ms);
 const keyCell = (lock) => word(lock.key);
 const keyColumn = { title: "key", cell: keyCell, class: "first" };
 const modeColumn = { title: "mode", cell: mode, wide: true };
-const holderColumn = { title: "held by", cell: holderCell };
+const holderColumn = { title: "held by", cell: holderCell, class: "second" };
 
 const WAIT_COLUMNS = [
   keyColumn,
   { title: "waiting", class: "number waiting", cell: (lock) => count(lock.waiting_in_all) },
   { title: "longest", class: "number longest", cell: (lock) => span(lock.longest_ms) },
   holderColumn,
-  { title: "for", class: "number", wide: true, cell: heldCell },
+  { title: "for", class: "number phoneless", cell: heldCell },
   modeColumn,
   { title: "next", wide: true, cell: (lock) => (lock.waiting[0] ? party(lock.waiting[0]) : "") },
 ];
@@ -35,10 +35,9 @@ const LOCK_COLUMNS = [
 ];
 
 const SESSION_COLUMNS = [
-  { title: "session", class: "session", cell: (one) => `#${one.session}` },
-  { title: "name", cell: (one) => (one.name === undefined ? "" : word(one.name)) },
-  { title: "from", wide: true, cell: (one) => word(one.peer) },
-  { title: "state", cell: (one) => stateOf(one) },
+  { title: "session", class: "first", cell: party },
+  { title: "from", class: "phoneless", cell: (one) => word(one.peer) },
+  { title: "state", class: "second", cell: (one) => stateOf(one) },
   { title: "grace", class: "number", wide: true, cell: (one) => span(one.grace_ms) },
   { title: "locks", class: "number locks", cell: (one) => count(one.locks) },
   { title: "waits for", wide: true, cell: (one) => (one.waits_for === undefined ? "" : word(one.waits_for)) },
@@ -63,16 +62,21 @@ const EVENTS = {
 const COUNTED = { deadlock: "deadlocks", lease_end: "lease_ends" };
 
 const EVENT_COLUMNS = [
-  { title: "at", class: "first", cell: (one) => moment(one.at_ms) },
+  { title: "at", cell: (one) => moment(one.at_ms) },
   { title: "what", cell: (one) => tagOf(one) },
-  { title: "key", cell: (one) => (one.key === undefined ? "" : word(one.key)) },
   { title: "who", cell: (one) => (one.session === undefined && one.owner === undefined ? "" : party(one)) },
-  { title: "more", wide: true, cell: (one) => short(one.text, 400) },
+  { title: "which, and how", class: "last", cell: (one) => make("span", {}, ...toldOf(one)) },
 ];
 
 function tagOf(one) {
   const kind = EVENTS[one.kind] ?? { title: one.kind, tag: "" };
   return make("span", { class: `tag ${kind.tag}` }, kind.title);
+}
+
+function toldOf(one) {
+  const held = one.held_ms === undefined ? "" : `held for ${span(one.held_ms)}: `;
+  if (one.kind === "deadlock") return [word(one.text)];
+  return [one.key === undefined ? "" : word(one.key), " ", held, short(one.text, 400)];
 }
 
 /** A list with a line above, and another content where it is empty. */
@@ -106,38 +110,38 @@ class WaitList extends List {
     this.open = open;
     this.graph = make("div", { class: "graph", tabindex: 0, role: "region", "aria-label": "Who waits for whom" });
     this.graphNote = make("p", { class: "note" });
-    this.left = make("div", {}, make("h2", {}, "Most waited for"), this.note, this.rows.element);
-    this.right = make("div", {}, make("h2", {}, "Who waits for whom"), this.graphNote, this.graph);
-    this.split = make("div", { class: "waits-split" }, this.left, this.right);
-    this.element = make("div", {}, this.split, this.instead);
+    this.rows.element.classList.add("few");
+    this.both = make("div", {},
+      make("h2", {}, "Most waited for"), this.note, this.rows.element,
+      make("h2", {}, "Who waits for whom"), this.graphNote, this.graph);
+    this.element = make("div", {}, this.both, this.instead);
   }
 
   count(state) {
     return state.info?.waiters;
   }
 
-  show({ waits, waitsFailure, filter }) {
+  show({ waits, graph, waitsFailure, filter }) {
     if (!waits) return this.tell(waitsFailure ? "" : "looking …", waitsFailure);
     const { locks, keys_in_all: keys } = waits;
     const instead = filter
       ? empty("Nobody waits for such a key.", "The filter is on: other keys may be waited for.")
       : empty("Nobody waits.", "Every request for a lock so far was answered at once, or is over. What is held is under Locks.");
     this.put(locks, instead);
-    this.split.hidden = locks.length === 0;
+    this.both.hidden = locks.length === 0;
     this.tell(keys > locks.length ? `the first ${count(locks.length)} of ${count(keys)} keys` : "", waitsFailure);
-    if (locks.length > 0) this.showGraph(waits);
+    if (locks.length > 0) this.showGraph(graph);
   }
 
-  /** Drawn anew only when something changed but times, so that a focus in it stays. */
-  showGraph(waits) {
-    const graph = new WaitGraph(waits);
+  /** A focus in it stays where it was. */
+  showGraph(graph) {
     this.graphNote.hidden = graph.left === 0;
     this.graphNote.textContent = `${several(graph.left, "more key is", "more keys are")} not drawn: filter to see them`;
-    const focused = this.graph.contains(document.activeElement) ? document.activeElement.getAttribute("data-id") : null;
+    const focused = this.graph.contains(document.activeElement) ? document.activeElement.dataset.id : undefined;
     const { scrollLeft, scrollTop } = this.graph;
     this.graph.replaceChildren(graph.drawing(this.open));
     this.graph.scrollTo(scrollLeft, scrollTop);
-    if (focused !== null) [...this.graph.querySelectorAll("[data-id]")].find((one) => one.dataset.id === focused)?.focus();
+    if (focused !== undefined) [...this.graph.querySelectorAll("[data-id]")].find((one) => one.dataset.id === focused)?.focus();
   }
 }
 
@@ -148,7 +152,7 @@ class EventList extends List {
       name: "events", label: "Deadlocks and lost locks", columns: EVENT_COLUMNS, identity: (one) => one.number,
       open: (one) => open(one.key === undefined ? one : { key: one.key, key_base64: one.key_base64, holders: [] }),
     }));
-    this.title = "Lost & deadlocks";
+    this.title = "Events";
   }
 
   count(state) {
@@ -222,6 +226,7 @@ class FedList extends List {
     const time = new Date(feed.asOf).toTimeString().slice(0, 8);
     const stands = feed.isShort() ? "" : `, as they were at ${time} (r: look again)`;
     if (feed.list.length >= MOST_KEPT) return `the first ${count(feed.list.length)}${stands}: filter to see others`;
+    if (feed.isWhole && feed.isShort() && feed.looked === feed.list.length) return "";
     const searched = feed.looked > feed.list.length ? ` of ${count(feed.looked)} searched` : "";
     return `${feed.isWhole ? "" : "the first "}${count(feed.list.length)}${searched}${stands}`;
   }

@@ -29,6 +29,7 @@ async function look() {
   state.samples.add(info.value, info.value.now_ms);
   if (prefix === state.filter) {
     state.waits = waits.value ?? state.waits;
+    state.graph = state.waits && new WaitGraph(state.waits);
     state.waitsFailure = waits.reason && why(waits.reason);
   }
   state.eventsFailure = events.reason && why(events.reason);
@@ -54,7 +55,7 @@ function take({ events, last }) {
 function show() {
   const { info } = state;
   byId("server").textContent = `${info.version} at ${location.host}, up ${span(info.uptime_seconds * 1000)}${info.store === "memory" ? ", in memory: a restart forgets all locks" : ""}`;
-  byId("problems").replaceChildren(...problems(state));
+  byId("problems").replaceChildren(...problems(state, () => choose(1)));
   byId("figures").replaceChildren(...figures(state));
   for (const chart of charts) chart.show(state.samples, drawnSpan);
   showTabs();
@@ -244,6 +245,7 @@ byId("filter").addEventListener("input", () => {
   clearTimeout(typing);
   typing = setTimeout(() => filterBy(byId("filter").value), 250);
 });
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => theme());
 byId("theme").addEventListener("click", SHORTCUTS.t);
 byId("help").addEventListener("click", showKeys);
 

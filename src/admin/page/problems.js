@@ -2,9 +2,11 @@
 
 const LONG_WAIT_MS = 60_000;
 
-function problems({ info, waits, samples, events, filter }) {
+/** `showEvents` shows the list of what happened. */
+function problems({ info, waits, graph, samples, events, filter }, showEvents) {
   const found = [];
   const add = (kind, title, ...text) => found.push(make("p", { class: `problem ${kind}` }, make("strong", {}, title), ...text));
+  const show = () => make("button", { type: "button", class: "plain", click: showEvents }, "show");
   if (info.storing !== "yes") {
     add("wrong", "Nothing can be stored.", make("span", {}, inert(String(info.storing))),
       "Changes are answered 500. The server tries again every second; a restart does not help. Look at the disk of the data directory.");
@@ -13,21 +15,26 @@ function problems({ info, waits, samples, events, filter }) {
   const deadlocks = samples.growth("deadlocks", HOUR_MS);
   if (deadlocks > 0) {
     const last = events.find((one) => one.kind === "deadlock");
-    add("wrong", `${several(deadlocks, "deadlock")} in the last hour.`, ...(last ? [make("span", {}, "Last at ", moment(last.at_ms), ": ", word(last.text, 200))] : []));
+    add("wrong", `${several(deadlocks, "deadlock")} in the last hour.`, ...(last ? [make("span", {}, "Last at ", moment(last.at_ms), ": ", word(last.text, 200))] : []), show());
   }
   const lost = ["lease_ends", "grace_ends"].map((name) => samples.growth(name, HOUR_MS));
-  if (lost[0] > 0) add("heed", `${several(lost[0], "lock")} lost by the end of a lease`, "in the last hour.");
-  if (lost[1] > 0) add("heed", `${several(lost[1], "session")} with locks ended by grace periods`, "in the last hour.");
+  if (lost[0] > 0) add("heed", `${several(lost[0], "lock")} lost by the end of a lease`, "in the last hour.", show());
+  if (lost[1] > 0) add("heed", `${several(lost[1], "session")} with locks lost by the end of a grace period`, "in the last hour.", show());
   const longest = longestWait(waits);
   if (longest && longest.longest_ms >= LONG_WAIT_MS) {
     const [holder] = longest.holders;
     add("heed", `Somebody has waited for ${span(longest.longest_ms)}`, make("span", {}, "for ", word(longest.key, 80),
-      ...(holder ? [", held by ", party(holder), ` for ${span(holder.held_ms)}`] : [])));
+      ...(holder ? [", held by ", party(holder), ` for ${span(holder.held_ms)}`] : []), "."), ...inFront(graph));
   }
   if (found.length > 0) return found;
   const calm = longest ? `The longest wait is ${span(longest.longest_ms)}.` : filter ? "" : "Nobody waits.";
   add("well", "Nothing is wrong.", `No deadlock, and no lock lost, in ${info.uptime_seconds < 3600 ? `the ${span(info.uptime_seconds * 1000)} since the start` : "the last hour"}. ${calm}`);
   return found;
+}
+
+function inFront(graph) {
+  const front = graph?.front();
+  return front ? [make("span", {}, party(front.party), ` holds up ${several(front.weight, "request")}.`)] : [];
 }
 
 function longestWait(waits) {
@@ -44,10 +51,10 @@ function figures({ info, samples }) {
     ["requests wait", count(info.waiters)],
     ["sessions", count(info.sessions), info.sessions > info.connected_sessions ? ` ${count(info.sessions - info.connected_sessions)} gone` : ""],
     ["grants", perSecond("grants"), " /s"],
-    ["after a wait", perSecond("hand_overs"), " /s"],
+    ["handed over", perSecond("hand_overs"), " /s"],
     ["refused", perSecond("refusals"), " /s"],
     ["deadlocks, 1 h", count(samples.growth("deadlocks", HOUR_MS))],
-    ["leases ended, 1 h", count(samples.growth("lease_ends", HOUR_MS))],
+    ["locks lost, 1 h", count(samples.growth("lease_ends", HOUR_MS) + samples.growth("grace_ends", HOUR_MS))],
     ["store", info.store === "memory" ? "memory" : size(info.store_bytes)],
   ];
   return parts.map(([name, value, unit]) => make("div", {}, make("dt", {}, name), make("dd", {}, value, make("small", {}, unit ?? ""))));

@@ -68,7 +68,7 @@ class Rows {
   }
 
   rowHeight() {
-    return Number.parseFloat(getComputedStyle(this.element).getPropertyValue("--row")) || 28;
+    return Number.parseFloat(getComputedStyle(this.space).getPropertyValue("--row")) || 28;
   }
 
   click(event) {

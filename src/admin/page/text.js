@@ -54,7 +54,7 @@ function several(number, one, more = `${one}s`) {
 
 /** A number of things a second: one digit more than is needed to see that it is not 0. */
 function rate(number) {
-  if (number >= 100 || number === 0) return count(Math.round(number));
+  if (number >= 100 || Number.isInteger(number)) return count(Math.round(number));
   return number >= 10 ? number.toFixed(1) : number.toFixed(2);
 }
 
