@@ -255,6 +255,8 @@ fn help_lists_every_command() {
         "promote",
         "demote",
         "break",
+        "force_unlock",
+        "kick",
         "watch",
         "set_timeout",
         "conn_id",

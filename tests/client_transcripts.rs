@@ -121,6 +121,8 @@ fn typed(words: &[&str]) -> Option<Asked> {
             owner: owner(rest)?,
         }),
         ("break", [key]) => Asked::typed(&command::Break { key: bytes(key) }),
+        ("force_unlock", [key]) => Asked::typed(&command::ForceUnlock { key: bytes(key) }),
+        ("kick", [who]) => Asked::typed(&command::Kick { who: bytes(who) }),
         ("watch", [key]) => Asked::typed(&Watch {
             key: bytes(key),
             change: None,
@@ -185,7 +187,7 @@ fn check(read: fn(Answer) -> Result<(), Error>, answer: Answer) {
         (Err(Error::NotHeld(why)), 403) => {
             matches!(
                 why,
-                NotHeld::Expired | NotHeld::NotYours | NotHeld::NotLocked
+                NotHeld::Expired | NotHeld::Revoked | NotHeld::NotYours | NotHeld::NotLocked
             )
         }
         (Err(Error::Unavailable), 409) => true,

@@ -21,7 +21,8 @@ pub use listing::{
     put_session_entry, put_start,
 };
 pub(crate) use reply::circle_text;
-pub use reply::{Fact, Info, Reply, StateReply, Stats};
+pub use reply::{Fact, Info, NotKicked, Reply, StateReply, Stats};
 pub use request::{
-    AskedMode, BadRequest, COMMANDS, KeysAsked, KnownState, LONGEST_NAME, Owned, Request, Usage,
+    AskedMode, BadRequest, COMMANDS, KeysAsked, KnownState, LONGEST_NAME, Owned, Request,
+    SessionAsked, Usage,
 };

@@ -6,7 +6,9 @@ use std::io::Write;
 use bytes::{BufMut, BytesMut};
 
 use super::request::{BadRequest, COMMANDS, LONGEST_NAME};
-use crate::model::{Circle, Holder, Key, Limit, NotResumed, NotStored, SessionId, Token};
+use crate::model::{
+    Circle, Holder, Key, Limit, NotResumed, NotStored, SessionId, SessionNumber, Token,
+};
 
 /// The counters of `stats`: three and no more, as the PHP client breaks on a fourth.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,6 +57,8 @@ pub enum StateReply {
     NotLocked,
     /// The session held the lock until its lease ended.
     Expired,
+    /// The session held the lock until an operator took it.
+    Revoked,
     /// The fencing token of a lock.
     Token(Token),
     /// All locks are released, or the lease or the mode is set.
@@ -67,6 +71,24 @@ pub enum StateReply {
     ConnIdSet,
     /// The same, to `resume`.
     Resumed,
+    /// This session is over, and what it held is free.
+    Kicked(SessionNumber),
+}
+
+/// Why no session is ended by a `kick`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NotKicked {
+    /// There is no such session, or it is over.
+    Unknown,
+    /// It is the one that asks.
+    Own,
+    /// Several are called so.
+    Several {
+        /// The first of them.
+        first: Vec<SessionNumber>,
+        /// How many there are.
+        in_all: usize,
+    },
 }
 
 /// An answer that is true whatever happens before it is sent.
@@ -80,6 +102,8 @@ pub enum Reply<'a> {
     CannotSetConnId(NotResumed),
     /// The same, to `resume`.
     CannotResume(NotResumed),
+    /// The session asked for cannot be ended.
+    CannotKick(NotKicked),
     /// The state of a key; `None`: free.
     State(Option<(Holder, Token)>),
     /// What is asked for is done, and nothing rests on it.
@@ -132,12 +156,14 @@ impl StateReply {
             Self::NotYours => out.put_slice(b"403 not_yours\r\n"),
             Self::NotLocked => out.put_slice(b"403 not_locked\r\n"),
             Self::Expired => out.put_slice(b"403 expired\r\n"),
+            Self::Revoked => out.put_slice(b"403 revoked\r\n"),
             Self::Token(token) => put_fmt(out, format_args!("200 {token}\r\n")),
             Self::Ok => out.put_slice(b"200 OK\r\n"),
             Self::TimeoutSet => out.put_slice(b"200 timeout set\r\n"),
             Self::ConnId(id) => put_fmt(out, format_args!("200 {id}\r\n")),
             Self::ConnIdSet => out.put_slice(b"200 conn id set\r\n"),
             Self::Resumed => out.put_slice(b"200 Resumed\r\n"),
+            Self::Kicked(number) => put_fmt(out, format_args!("200 Kicked {number}\r\n")),
         }
     }
 }
@@ -162,6 +188,7 @@ impl Reply<'_> {
                 // That a session is connected is no obstacle to a `resume`.
                 NotResumed::Unknown | NotResumed::StillConnected => b"403 unknown\r\n",
             }),
+            Self::CannotKick(why) => put_not_kicked(out, why),
             Self::State(None) => out.put_slice(b"200 free\r\n"),
             Self::State(Some((holder, token))) => {
                 put_fmt(out, format_args!("200 {token} held by "));
@@ -244,6 +271,23 @@ fn put_quoted(out: &mut BytesMut, word: &[u8]) {
         }
     }
     out.put_u8(b'"');
+}
+
+fn put_not_kicked(out: &mut BytesMut, why: &NotKicked) {
+    match why {
+        NotKicked::Unknown => out.put_slice(b"403 unknown\r\n"),
+        NotKicked::Own => out.put_slice(b"403 own_session\r\n"),
+        NotKicked::Several { first, in_all } => {
+            put_fmt(out, format_args!("403 ambiguous: {in_all} sessions:"));
+            for number in first {
+                put_fmt(out, format_args!(" {number}"));
+            }
+            if *in_all > first.len() {
+                out.put_slice(b" ...");
+            }
+            out.put_slice(b"\r\n");
+        }
+    }
 }
 
 fn put_echo(out: &mut BytesMut, words: &[&[u8]]) {
@@ -436,6 +480,12 @@ mod tests {
             Reply::NotStored(NotStored::new("No\nspace")),
             Reply::Full(Limit::Locks { max: 7 }),
             Reply::Deadlock(circle(2)),
+            Reply::CannotKick(NotKicked::Unknown),
+            Reply::CannotKick(NotKicked::Own),
+            Reply::CannotKick(NotKicked::Several {
+                first: vec![SessionNumber(7)],
+                in_all: 9,
+            }),
         ];
         for reply in replies {
             let text = text(&reply);

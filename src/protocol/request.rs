@@ -40,6 +40,8 @@ commands! {
     PROMOTE: "promote" "<key> [owner]" "make a shared lock exclusive, if no other shares it";
     DEMOTE: "demote" "<key> <value> [owner]" "make an exclusive lock a shared one";
     BREAK: "break" "<key>" "free a lock that owner words hold, whoever they are";
+    FORCE_UNLOCK: "force_unlock" "<key>" "take the lock from whoever holds it";
+    KICK: "kick" "<#session|name>" "end a session, and free what it holds";
     WATCH: "watch" "<key> [<state> [seconds]]" "who holds the lock; with a state: once it is another";
     SET_TIMEOUT: "set_timeout" "<milliseconds>" "how long the locks outlive a disconnect";
     CONN_ID: "conn_id" "[id]" "this session's secret id; with an id: resume that session";
@@ -117,6 +119,16 @@ pub enum Request<'a> {
     Break {
         /// The key of the lock.
         key: &'a [u8],
+    },
+    /// Take `key` from whoever holds it.
+    ForceUnlock {
+        /// The key of the lock.
+        key: &'a [u8],
+    },
+    /// End a session.
+    Kick {
+        /// Which.
+        who: SessionAsked<'a>,
     },
     /// Ask who holds `key`.
     Watch {
@@ -196,6 +208,24 @@ pub struct Owned<'a> {
     pub owner: &'a [u8],
     /// The lease in milliseconds; 0: none. Saturates at `u64::MAX`.
     pub lease_ms: u64,
+}
+
+/// A session that a request names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SessionAsked<'a> {
+    /// The one with this number.
+    Number(SessionNumber),
+    /// The one that is called so.
+    Named(&'a [u8]),
+}
+
+impl fmt::Display for SessionAsked<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Number(number) => write!(f, "{number}"),
+            Self::Named(name) => write!(f, "{}", name.escape_ascii()),
+        }
+    }
 }
 
 /// The state of a key that a client knows of.
@@ -295,6 +325,8 @@ impl fmt::Debug for Request<'_> {
                 }
             }
             Self::Break { key } => write!(f, "break {}", key.escape_ascii()),
+            Self::ForceUnlock { key } => write!(f, "force_unlock {}", key.escape_ascii()),
+            Self::Kick { who } => write!(f, "kick {who}"),
             Self::Watch { key, wait, .. } => write!(f, "watch {} {wait:?}", key.escape_ascii()),
             Self::UnlockAll => f.write_str("unlock_all"),
             Self::SetTimeout { grace_ms } => write!(f, "set_timeout {grace_ms}"),
@@ -419,6 +451,10 @@ impl<'a> Request<'a> {
                 Ok(Self::SetMode { key, value, owner })
             }
             (b"break", [key]) => Ok(Self::Break { key }),
+            (b"force_unlock", [key]) => Ok(Self::ForceUnlock { key }),
+            (b"kick", [who]) => Ok(Self::Kick {
+                who: session_asked(who),
+            }),
             (b"watch", [key]) => Ok(Self::Watch {
                 key,
                 known: None,
@@ -509,6 +545,14 @@ fn optional<'a>(command: &'a [u8], rest: &[&'a [u8]]) -> Result<Option<&'a [u8]>
         [one] => Ok(Some(one)),
         _ => Err(usage_of(command, 0)),
     }
+}
+
+/// `#` and digits is a number, any other word a name.
+fn session_asked(word: &[u8]) -> SessionAsked<'_> {
+    let number = word.strip_prefix(b"#").and_then(parse_digits);
+    number.map_or(SessionAsked::Named(word), |number| {
+        SessionAsked::Number(SessionNumber(number))
+    })
 }
 
 /// The first bytes of a TLS client. No command begins with them, and the client waits for an answer

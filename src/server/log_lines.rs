@@ -108,6 +108,39 @@ pub(super) fn deadlock(shared: &Shared, circle: &Circle) {
     }
 }
 
+/// A session has taken a lock from one of its holders.
+pub(super) fn revoked(shared: &Shared, by: &Session, grant: &Grant) {
+    if shared.throttles.revocations.passes(shared.clock.now()) {
+        info!(
+            by = %named(shared, by.number()),
+            by_peer = peer(shared, by.number()),
+            key = %Visible(grant.key().as_bytes()),
+            holder = %holder_named(shared, grant.holder()),
+            token = grant.token().0,
+            "a lock was taken from its holder"
+        );
+    }
+}
+
+/// A session ends another one.
+pub(super) fn kicked(
+    shared: &Shared,
+    by: &Session,
+    session: SessionNumber,
+    identity: Option<&Identity>,
+) {
+    if shared.throttles.kicks.passes(shared.clock.now()) {
+        let name = identity.and_then(|identity| identity.name.as_ref());
+        info!(
+            by = %named(shared, by.number()),
+            by_peer = peer(shared, by.number()),
+            session = with_name(session, name),
+            peer = identity.map(|identity| display(identity.peer)),
+            "an operator ends a session"
+        );
+    }
+}
+
 pub(super) fn limit_reached(shared: &Shared, session: SessionNumber, limit: Limit) {
     if shared.throttles.limits.passes(shared.clock.now()) {
         let (peer, setting) = (peer(shared, session), limit.flag());
@@ -125,6 +158,14 @@ fn with_name(session: SessionNumber, name: Option<&Key>) -> String {
     match name {
         Some(name) => format!("{session} ({})", Visible(name.as_bytes())),
         None => session.to_string(),
+    }
+}
+
+/// The session by number and name, or the owner.
+fn holder_named(shared: &Shared, holder: &Holder) -> String {
+    match holder {
+        Holder::Session(session) => named(shared, *session),
+        Holder::Owner(_) => holder.to_string(),
     }
 }
 

@@ -30,7 +30,7 @@ pub(super) struct SessionGuard {
 }
 
 /// A session that is over and not yet released. If its task is torn down, the rest of its locks are
-/// released at once.
+/// released at once. Then whoever has ended the session is told.
 struct OverGuard<'a> {
     shared: &'a Shared,
     session: Session,
@@ -75,6 +75,11 @@ pub(super) async fn release_over(shared: &Shared, session: Session) {
     unlock_all(shared, &mut over.session).await;
 }
 
+/// As [`release_over`], in a task of its own.
+pub(super) async fn release_kicked(shared: Arc<Shared>, session: Session) {
+    release_over(&shared, session).await;
+}
+
 impl SessionGuard {
     pub(super) fn open(shared: &Arc<Shared>, peer: Peer) -> Self {
         let session = Some(shared.table.open(peer, shared.config.grace()));
@@ -91,6 +96,13 @@ impl SessionGuard {
         let over = match shared.table.detach(session, shared.clock.now()) {
             Detached::InGrace(grace) => return Some(grace),
             Detached::Stopping => return None,
+            Detached::Kicked(session) => {
+                if let Some(identity) = identity {
+                    let why = "an operator has ended the session";
+                    log_lines::session_ended(shared, &session, &identity, why);
+                }
+                session
+            }
             Detached::Over(session) => {
                 if let (Some(identity), true) = (identity, gone.is_not_the_clients_will()) {
                     log_lines::session_ended(shared, &session, &identity, &gone.to_string());
@@ -158,6 +170,7 @@ impl Drop for OverGuard<'_> {
                 table.changes().write(released.basis.seq());
             });
         }
+        self.shared.table.end_kicked(self.session.number());
     }
 }
 

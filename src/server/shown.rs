@@ -11,7 +11,7 @@ use crate::table::Waiter;
 const SHOWN: usize = 10;
 
 /// How many numbers a server is shown in.
-pub(crate) const NUMBERS: usize = 17;
+pub(crate) const NUMBERS: usize = 19;
 
 /// The time since the beginning of 1970, for people.
 pub(super) fn unix_now() -> Duration {
@@ -82,6 +82,8 @@ impl Shared {
             ("deadlocks", counters.deadlocks.get()),
             ("lease_ends", counters.lease_ends.get()),
             ("grace_ends", counters.grace_ends.get()),
+            ("kicks", counters.kicks.get()),
+            ("revocations", counters.revocations.get()),
             ("resumes", counters.resumes.get()),
             ("take_overs", counters.takeovers.get()),
             ("commits", commits),

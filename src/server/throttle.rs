@@ -32,6 +32,8 @@ pub(super) struct Throttles {
     pub(super) breaks: Throttle,
     /// Of these the log has no line, and so none of how many were left out.
     pub(super) deadlocks: Throttle,
+    pub(super) kicks: Throttle,
+    pub(super) revocations: Throttle,
     pub(super) limits: Throttle,
     pub(super) refusals: Throttle,
 }
@@ -44,6 +46,8 @@ impl Default for Throttles {
             resumes: Throttle::new("sessions were resumed or taken over"),
             breaks: Throttle::new("owners' locks were broken"),
             deadlocks: Throttle::new("deadlocks"),
+            kicks: Throttle::new("sessions were ended by an operator"),
+            revocations: Throttle::new("locks were taken from their holders"),
             limits: Throttle::new("requests reached a limit"),
             refusals: Throttle::new("connections were refused"),
         }
@@ -63,17 +67,28 @@ impl Throttles {
             .for_each(|throttle| throttle.report_rest());
     }
 
-    fn all(&self) -> [&Throttle; 6] {
+    fn all(&self) -> [&Throttle; 8] {
         let Self {
             lease_ends,
             session_ends,
             resumes,
             breaks,
             deadlocks: _,
+            kicks,
+            revocations,
             limits,
             refusals,
         } = self;
-        [lease_ends, session_ends, resumes, breaks, limits, refusals]
+        [
+            lease_ends,
+            session_ends,
+            resumes,
+            breaks,
+            kicks,
+            revocations,
+            limits,
+            refusals,
+        ]
     }
 }
 

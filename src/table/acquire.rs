@@ -140,7 +140,7 @@ impl LockTable {
     ) -> Result<Placed, NotStored> {
         session.assert_idle();
         self.changes.accept()?;
-        session.held.notice_losses();
+        self.notice_losses(session);
         session.held.make_room(self.is_held_by(session.number));
         let equal_values_pass = self.limits.equal_values_pass;
         let mut was_free = false;
@@ -358,11 +358,15 @@ impl LockTable {
         }
     }
 
-    /// The grant with this token that is in the session's list.
+    /// The grant with this token that is in the session's list, if the session has it still.
     pub fn listed_grant(&self, session: &Session, token: Token) -> Option<Grant> {
-        let key = session.held.key_of(token)?;
-        let holder = Holder::Session(session.number);
-        Some(Grant { holder, key, token })
+        let grant = |key: &LockKey| Grant {
+            holder: Holder::Session(session.number),
+            key: key.clone(),
+            token,
+        };
+        let mut listed = session.held.keys_of(token).map(grant);
+        listed.find(|grant| self.is_granted(grant))
     }
 
     /// Claims a place for one more lock, or returns the limit that forbids it.

@@ -41,6 +41,10 @@ pub struct Counters {
     pub lease_ends: Counter,
     /// Grace periods that ended with locks.
     pub grace_ends: Counter,
+    /// Sessions that an operator ended.
+    pub kicks: Counter,
+    /// Grants that an operator took from their holders.
+    pub revocations: Counter,
     /// Sessions that were resumed after a disconnect.
     pub resumes: Counter,
     /// Sessions that were taken over from a connection.

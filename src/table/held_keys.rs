@@ -30,7 +30,7 @@ pub(super) struct HeldKeys {
     /// The index at which tidying goes on. Half a word, as every connection has one.
     tidy_at: u32,
     /// Where the losses of the session are noted. If it is `None`, none of its locks has had a
-    /// lease.
+    /// lease, and it has not noticed that an operator took one.
     pub(super) lost: Option<Arc<LostLocks>>,
     /// Grants without a wait that are not in the counters yet, of one turn of the connection.
     pub(super) grants: u16,
@@ -100,15 +100,15 @@ impl HeldKeys {
         self.tidy(is_held);
     }
 
-    /// Some of the keys that the session holds, `most` at the most, found among the first entries.
-    /// The key of the listed grant with this token: the last one, most often. Two tokens that are
-    /// alike by chance are told apart by whoever looks at the lock.
-    pub(super) fn key_of(&self, token: Token) -> Option<LockKey> {
+    /// The keys that the listed grant with this token may have, as two tokens may have one tag by chance:
+    /// whoever looks at the locks tells them apart. The last one first, as it is most often that.
+    pub(super) fn keys_of(&self, token: Token) -> impl Iterator<Item = &LockKey> {
         let tag = Tag::from(token);
-        let at = self.tags.iter().rposition(|other| *other == tag)?;
-        self.keys.get(at).cloned()
+        let entries = self.keys.iter().zip(&self.tags).rev();
+        entries.filter_map(move |(key, other)| (*other == tag).then_some(key))
     }
 
+    /// Some of the keys that the session holds, `most` at the most, found among the first entries.
     pub(super) fn some(
         &self,
         most: usize,
@@ -208,6 +208,7 @@ mod tests {
 
     use super::*;
     use crate::model::{Mode, Peer};
+    use crate::table::lost_locks::Loss;
     use crate::table::plain::test_table;
     use crate::table::{Ending, Locked, Session, Unlocked};
 
@@ -328,7 +329,7 @@ mod tests {
             held.make_room(|key, _| number(key) < 1_000);
             held.add(key(taken), Token(taken.into()));
             if taken >= 1_000 {
-                lost.add(taken.into(), Token(taken.into()));
+                lost.add(taken.into(), Token(taken.into()), Loss::Expired);
             }
             assert!(held.keys.len() <= 3_000, "{} listed", held.keys.len());
         }
@@ -349,7 +350,8 @@ mod tests {
                 held.make_room(|_, _| true);
                 held.add(key(taken), Token(taken.into()));
             });
-            (still_held..100_000).for_each(|taken| lost.add(taken.into(), Token(taken.into())));
+            (still_held..100_000)
+                .for_each(|taken| lost.add(taken.into(), Token(taken.into()), Loss::Expired));
             let is_held = |key: &LockKey, _| number(key) < still_held;
             let before = held.listed();
             held.notice_losses();

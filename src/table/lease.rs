@@ -8,7 +8,7 @@ use tokio::sync::Notify;
 
 use super::grant::Grant;
 use super::lock_key::LockKey;
-use super::lost_locks::LostLocks;
+use super::lost_locks::{Loss, LostLocks};
 use super::shrunk;
 use crate::model::{Holder, Token};
 
@@ -111,7 +111,7 @@ impl Leases {
         let due = running.ends.get(&token).is_some_and(|end| *end <= now);
         let lease = due.then(|| running.remove(token)).flatten()?;
         if let Some(lost) = lease.lost {
-            lost.add(hash, token);
+            lost.add(hash, token, Loss::Expired);
         }
         Some(lease.since)
     }

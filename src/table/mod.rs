@@ -39,6 +39,7 @@ mod registry;
 mod release;
 #[cfg(feature = "store")]
 mod restore;
+mod revoke;
 mod session;
 mod several;
 mod signal;
@@ -49,8 +50,8 @@ mod wait_graph;
 mod waiters;
 mod watch;
 
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 pub use counters::{Counter, Counters};
@@ -58,11 +59,13 @@ pub use grant::Grant;
 pub use lease::EndedLease;
 pub use lock_key::LockKey;
 pub use outcome::{Basis, Claim, Locked, NotHeld, OneOfSeveral, Outcome, Unlocked};
-pub use registry::{Detached, Grace, Identity, Resumed, TakenOver};
+pub use registry::{Detached, Grace, Identity, Kick, Resumed, TakenOver};
 pub use release::Broken;
 #[cfg(feature = "store")]
 pub use restore::Contradiction;
+pub use revoke::Revoked;
 pub use session::Session;
+pub use several::OneIsLost;
 pub use signal::{Order, SharedSignal, Signal};
 pub use tokens::TokenClock;
 pub use wait::{Ending, Wait};
@@ -105,6 +108,9 @@ pub struct LockTable {
     /// The last change of a grant to an owner word, as a [`Seq`](crate::model::Seq).
     last_owner_change: AtomicU64,
     counters: Counters,
+    /// Held while a lock is taken from its holder, and while grants that were made one after another are
+    /// stored together: so none of these is over before it is stored.
+    revoking: Mutex<()>,
     stopping: AtomicBool,
 }
 
@@ -124,6 +130,7 @@ impl LockTable {
             changes,
             last_owner_change: AtomicU64::new(0),
             counters: Counters::default(),
+            revoking: Mutex::default(),
             stopping: AtomicBool::new(false),
         }
     }
@@ -171,7 +178,8 @@ impl LockTable {
     }
 
     /// Gives an order to the connection of a session; false if it has none at this moment.
-    pub fn order(&self, number: SessionNumber, order: Order) -> bool {
+    #[cfg(test)]
+    pub(crate) fn order(&self, number: SessionNumber, order: Order) -> bool {
         self.sessions.order(number, order)
     }
 
@@ -179,7 +187,7 @@ impl LockTable {
     pub fn open(&self, peer: Peer, grace: Duration) -> Session {
         let mut session = self.sessions.open(peer, grace);
         if self.limits.max_hold.is_some() {
-            session.held.lost = Some(Arc::default());
+            session.held.lost = self.sessions.losses_to_come(session.number);
         }
         if self.is_stopping() {
             // The stop may have given its orders before this session was registered.
@@ -256,7 +264,7 @@ impl LockTable {
     /// the resumed session needs no storing.
     pub fn resume(&self, session: &mut Session, id: SessionId, now: Instant) -> Resumed {
         session.assert_idle();
-        session.held.notice_losses();
+        self.notice_losses(session);
         let (own, stored) = (session.number, session.held.stored);
         if let Err(why) = self.sessions.resume(session, id, now) {
             return Resumed::No(why);
@@ -332,13 +340,15 @@ impl LockTable {
         if self.is_stopping() {
             return Detached::Stopping;
         }
-        session.held.notice_losses();
+        self.notice_losses(&mut session);
         // Its next connection must know of a release that is not durable yet.
         session.settled();
         let mut detached = self.sessions.detach(session, now);
         match &mut detached {
             Detached::InGrace(_) | Detached::Stopping => {}
-            Detached::Over(session) | Detached::NoRoom { session, .. } => self.store_over(session),
+            Detached::Over(session)
+            | Detached::NoRoom { session, .. }
+            | Detached::Kicked(session) => self.store_over(session),
         }
         detached
     }
@@ -356,6 +366,44 @@ impl LockTable {
         Some((session, identity))
     }
 
+    /// Ends a session, because an operator wants it to. Whoever is told to release what it holds does
+    /// so by [`LockTable::unlock_some`]; [`LockTable::until_over`] waits until that is done.
+    ///
+    /// Of a kick, a resume, a take-over and the end of a grace period, the first one has the session. A
+    /// connection that is told to let it go speaks for no other by then, and if it does so afterwards,
+    /// that other session is not over. After a stop a kicked session lives on in the store, unless its
+    /// end was stored before.
+    ///
+    /// # Errors
+    ///
+    /// If nothing can be stored at this time; then nothing has changed.
+    pub fn kick(&self, number: SessionNumber) -> Result<Kick, NotStored> {
+        self.changes.accept()?;
+        let mut kick = self.sessions.kick(number);
+        if let Kick::Over(session) = &mut kick {
+            session.held.notice_losses();
+            self.store_over(session);
+        }
+        Ok(kick)
+    }
+
+    /// Says that all is released that a session held which is over, so that nothing is left of it.
+    pub fn end_kicked(&self, number: SessionNumber) {
+        self.sessions.remove(number);
+    }
+
+    /// Returns once the session is over and its locks are free: an answer that says so rests on all
+    /// changes up to then. Cancel safe.
+    pub async fn until_over(&self, number: SessionNumber) -> Outcome<()> {
+        self.sessions.until_over(number).await;
+        Outcome::durable((), self.changes.last())
+    }
+
+    /// The sessions with this name: the first `most`, by number, and how many there are in all.
+    pub fn sessions_named(&self, name: &[u8], most: usize) -> (Vec<SessionNumber>, usize) {
+        self.sessions.named(name, most)
+    }
+
     /// Ends a session at once and releases its locks, because its task did not come to its end.
     pub fn end(&self, mut session: Session, now: Instant) {
         self.stop_waiting(&mut session, now);
@@ -366,6 +414,14 @@ impl LockTable {
         self.store_over(&mut session);
         let released = self.unlock_some(&mut session, usize::MAX, now);
         self.changes.write(released.basis.seq());
+    }
+
+    /// Takes what the session has lost since the last call off what it holds. Not under a guard.
+    fn notice_losses(&self, session: &mut Session) {
+        if session.held.lost.is_none() && session.signal.has_revocations() {
+            session.held.lost = self.sessions.losses(session.number);
+        }
+        session.held.notice_losses();
     }
 
     /// Stores a session that holds a lock and is not stored yet. Not under a guard.

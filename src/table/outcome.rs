@@ -151,6 +151,8 @@ pub enum Unlocked {
 pub enum NotHeld {
     /// The session held the lock until its lease ended.
     Expired,
+    /// The session held the lock until an operator took it.
+    Revoked,
     /// Others hold the lock.
     NotYours,
     /// Nobody holds the lock.

@@ -663,7 +663,8 @@ impl World {
             assert_eq!(session.held(), 0, "none");
             return self.end(session);
         }
-        let kept = self.table.keep_all(&mut session, claims, self.now);
+        let kept = self.table.keep_all(&mut session, &claims, self.now);
+        let kept = kept.expect("nobody takes one");
         assert_eq!((kept.value, session.held()), (Locked::Acquired, 2));
         inside.iter().for_each(enter);
         thread::yield_now();

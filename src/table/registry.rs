@@ -12,6 +12,7 @@ use tokio::sync::Notify;
 
 use super::held_keys::HeldKeys;
 use super::interleave;
+use super::lost_locks::LostLocks;
 use super::outcome::Outcome;
 use super::session::Session;
 use super::signal::{Order, SharedSignal};
@@ -34,8 +35,23 @@ pub enum Detached {
         /// How often this has happened, this time included.
         nth: usize,
     },
+    /// An operator has ended it, and what it holds is to be released; then
+    /// [`LockTable::end_kicked`](super::LockTable::end_kicked) says that nothing is left of it.
+    Kicked(Session),
     /// Nothing: the server stops, and the session lives on in the store.
     Stopping,
+}
+
+/// How an operator's order to end a session begins.
+#[derive(Debug)]
+pub enum Kick {
+    /// There is no such session, or it is over.
+    Unknown,
+    /// Its connection has the order to let it go, and releases what it holds.
+    Ordered,
+    /// It has no connection: the caller releases what it holds, and then says so by
+    /// [`LockTable::end_kicked`](super::LockTable::end_kicked).
+    Over(Session),
 }
 
 /// The answer to a request to resume a session.
@@ -80,21 +96,23 @@ pub struct Grace {
 
 #[derive(Debug)]
 struct Registered {
-    /// Boxed, because most clients want neither.
-    wanted: Option<Box<Wanted>>,
+    /// Boxed, because most sessions have nothing of it.
+    rare: Option<Box<Rare>>,
     grace: Duration,
     peer: Peer,
     presence: Presence,
 }
 
-/// What a session has only if its client wants it.
+/// What most sessions never have.
 #[derive(Debug, Default)]
-struct Wanted {
+struct Rare {
     /// Drawn when the client first asks for the session's id. Without it the session cannot be
     /// resumed.
     secret: Option<Known>,
     /// What the client calls the session.
     name: Option<Key>,
+    /// Where the losses of the session are noted: its list of keys has the same, or takes it from here.
+    lost: Option<Arc<LostLocks>>,
 }
 
 /// What is known of a session's secret.
@@ -111,6 +129,8 @@ enum Presence {
     Connected(SharedSignal),
     /// Boxed, because most sessions are connected.
     InGrace(Box<InGrace>),
+    /// An operator has ended it, and what it holds is being released.
+    Kicked,
 }
 
 #[derive(Debug)]
@@ -130,9 +150,14 @@ const TAKE_OVER_TIME: Duration = Duration::from_secs(5);
 
 /// All living sessions, by number.
 ///
-/// Invariant: a session is in here as connected exactly while a connection owns its [`Session`],
-/// and as in its grace period from the end of that connection until it is resumed or ended. During
-/// the grace period the list of its keys is in here, too.
+/// Invariants:
+///
+/// 1. A session is in here as connected exactly while a connection owns its [`Session`], and as in its
+///    grace period from the end of that connection until it is resumed or ended. During the grace
+///    period the list of its keys is in here, too.
+/// 2. From the moment that an operator ends it, it is in here as kicked until all that it held is
+///    released. Nothing brings it back from there. So of a kick, a resume and the end of a grace
+///    period, the first one wins.
 #[derive(Debug)]
 pub(super) struct Registry {
     /// Boxed, as the map may have room for twice as many entries as there are.
@@ -164,7 +189,7 @@ impl Registry {
         self.sessions.insert(
             number,
             Box::new(Registered {
-                wanted: None,
+                rare: None,
                 grace,
                 peer,
                 presence: Presence::Connected(signal.clone()),
@@ -174,6 +199,7 @@ impl Registry {
     }
 
     /// Gives an order to the session's connection; false if it has none.
+    #[cfg(test)]
     pub(super) fn order(&self, number: SessionNumber, order: Order) -> bool {
         let signal = self.sessions.get(&number).and_then(|one| one.signal());
         if let Some(signal) = &signal {
@@ -218,14 +244,14 @@ impl Registry {
 
     pub(super) fn set_name(&self, number: SessionNumber, name: Key) {
         if let Some(mut registered) = self.sessions.get_mut(&number) {
-            registered.wanted_mut().name = Some(name);
+            registered.rare_mut().name = Some(name);
         }
     }
 
     pub(super) fn set_secret(&self, number: SessionNumber, secret: Secret) -> SessionId {
         if let Some(mut registered) = self.sessions.get_mut(&number) {
             debug_assert!(registered.known().is_none(), "an id does not change");
-            registered.wanted_mut().secret = Some(Known::Secret(secret));
+            registered.rare_mut().secret = Some(Known::Secret(secret));
         }
         SessionId { number, secret }
     }
@@ -258,11 +284,16 @@ impl Registry {
     ) -> Grace {
         self.count_from(number);
         self.in_grace.fetch_add(1, Ordering::Relaxed);
+        let lost = held.lost.clone();
+        let is_rare = secret.is_some() || lost.is_some();
         let (presence, running) = begin_grace(number, grace, held, now);
         let registered = Registered {
-            wanted: secret.map(|digest| {
-                let secret = Some(Known::Digest(digest));
-                Box::new(Wanted { secret, name: None })
+            rare: is_rare.then(|| {
+                Box::new(Rare {
+                    secret: secret.map(Known::Digest),
+                    name: None,
+                    lost,
+                })
             }),
             grace,
             peer: Peer::BeforeRestart,
@@ -278,7 +309,7 @@ impl Registry {
     pub(super) fn detach(&self, session: Session, now: Instant) -> Detached {
         let Session {
             number,
-            held,
+            mut held,
             signal,
             ..
         } = session;
@@ -286,6 +317,11 @@ impl Registry {
             debug_assert!(false, "a session in use is registered");
             return Detached::Over(Session::new(number, held, signal));
         };
+        if matches!(registered.presence, Presence::Kicked) {
+            return Detached::Kicked(Session::new(number, held, signal));
+        }
+        // Else a loss that is noted from here on would be noted where the session does not look.
+        held.lost = registered.losses();
         let is_taken_over = signal.order() == Some(Order::TakenOver);
         let grace = registered.grace;
         let holds_nothing = held.count() == 0;
@@ -378,12 +414,12 @@ impl Registry {
         let registered = self.sessions.get_mut(&id.number);
         let mut registered = registered.ok_or(NotResumed::Unknown)?;
         registered.can_be_resumed(id, now)?;
-        registered.wanted_mut().secret = Some(Known::Secret(id.secret));
+        registered.rare_mut().secret = Some(Known::Secret(id.secret));
         registered.peer = peer;
         let connected = Presence::Connected(signal.clone());
         match std::mem::replace(&mut registered.presence, connected) {
             Presence::InGrace(grace) => Ok(grace),
-            Presence::Connected(_) => Err(NotResumed::StillConnected),
+            Presence::Connected(_) | Presence::Kicked => Err(NotResumed::Unknown),
         }
     }
 
@@ -404,8 +440,75 @@ impl Registry {
                 let session = Session::new(number, grace.held, SharedSignal::default());
                 Some((session, identity))
             }
-            Presence::Connected(_) => None,
+            Presence::Connected(_) | Presence::Kicked => None,
         }
+    }
+
+    /// Ends a session, wherever it is. From then on it is [kicked](Presence::Kicked), and no connection
+    /// can have it any more.
+    pub(super) fn kick(&self, number: SessionNumber) -> Kick {
+        let Some(mut registered) = self.sessions.get_mut(&number) else {
+            return Kick::Unknown;
+        };
+        match std::mem::replace(&mut registered.presence, Presence::Kicked) {
+            Presence::Connected(signal) => {
+                // Under the guard, so that the connection does not speak for another session by then.
+                signal.set(Order::Kill);
+                drop(registered);
+                signal.wake();
+                Kick::Ordered
+            }
+            Presence::InGrace(grace) => {
+                self.in_grace.fetch_sub(1, Ordering::Relaxed);
+                drop(registered);
+                // Its grace period need not be waited for any more.
+                grace.resumed.notify_one();
+                Kick::Over(Session::new(number, grace.held, SharedSignal::default()))
+            }
+            Presence::Kicked => Kick::Ordered,
+        }
+    }
+
+    /// Returns once the session is over and all that it held was released. Cancel safe.
+    pub(super) async fn until_over(&self, number: SessionNumber) {
+        self.until(number, || !self.sessions.contains_key(&number))
+            .await;
+    }
+
+    /// The first `most` sessions with this name, by number, and how many there are.
+    pub(super) fn named(&self, name: &[u8], most: usize) -> (Vec<SessionNumber>, usize) {
+        let is_it = |registered: &Registered| {
+            let own = registered.rare.as_ref().and_then(|rare| rare.name.as_ref());
+            own.is_some_and(|own| own.as_bytes() == name)
+        };
+        let named = self.sessions.iter().filter(|one| is_it(one.value()));
+        let mut numbers: Vec<_> = named.map(|one| *one.key()).collect();
+        let in_all = numbers.len();
+        numbers.sort_unstable();
+        numbers.truncate(most);
+        (numbers, in_all)
+    }
+
+    /// Where the losses of a session are noted; `None` if it is over, or none can be.
+    pub(super) fn losses(&self, number: SessionNumber) -> Option<Arc<LostLocks>> {
+        self.sessions.get(&number)?.losses()
+    }
+
+    /// As [`Registry::losses`], for a session of which some may be noted from now on.
+    pub(super) fn losses_to_come(&self, number: SessionNumber) -> Option<Arc<LostLocks>> {
+        Some(self.sessions.get_mut(&number)?.losses_to_come())
+    }
+
+    /// The same for an operator who takes a lock from the session: it will look for its losses.
+    pub(super) fn losses_by_revocation(&self, number: SessionNumber) -> Option<Arc<LostLocks>> {
+        let mut registered = self.sessions.get_mut(&number)?;
+        let lost = registered.losses_to_come();
+        match &mut registered.presence {
+            Presence::Connected(signal) => signal.note_revocation(),
+            Presence::InGrace(grace) => grace.held.lost = Some(Arc::clone(&lost)),
+            Presence::Kicked => {}
+        }
+        Some(lost)
     }
 
     pub(super) fn remove(&self, number: SessionNumber) {
@@ -438,12 +541,19 @@ impl Registry {
 
     /// Returns once this is not the signal of the session's connection any more.
     pub(super) async fn until_let_go(&self, number: SessionNumber, signal: &SharedSignal) {
+        self.until(number, || !self.is_connected_by(number, signal))
+            .await;
+    }
+
+    /// Returns once this is so; it becomes so where those are [told](Registry::tell_let_go) who wait for
+    /// the session.
+    async fn until(&self, number: SessionNumber, is_so: impl Fn() -> bool) {
         loop {
             let mut letting_go = pin!(self.let_go(number).notified());
             // From here on it is not missed.
             letting_go.as_mut().enable();
             interleave::between_guards();
-            if !self.is_connected_by(number, signal) {
+            if is_so() {
                 return;
             }
             letting_go.await;
@@ -505,20 +615,28 @@ impl Registered {
             _ if !self.knows(id.secret) => Err(NotResumed::Unknown),
             Presence::Connected(_) => Err(NotResumed::StillConnected),
             Presence::InGrace(grace) if grace.ends > now => Ok(()),
-            Presence::InGrace(_) => Err(NotResumed::Unknown),
+            Presence::InGrace(_) | Presence::Kicked => Err(NotResumed::Unknown),
         }
     }
 
     fn known(&self) -> Option<&Known> {
-        self.wanted.as_ref()?.secret.as_ref()
+        self.rare.as_ref()?.secret.as_ref()
     }
 
     fn name(&self) -> Option<Key> {
-        self.wanted.as_ref()?.name.clone()
+        self.rare.as_ref()?.name.clone()
     }
 
-    fn wanted_mut(&mut self) -> &mut Wanted {
-        self.wanted.get_or_insert_default()
+    fn losses(&self) -> Option<Arc<LostLocks>> {
+        self.rare.as_ref()?.lost.clone()
+    }
+
+    fn losses_to_come(&mut self) -> Arc<LostLocks> {
+        Arc::clone(self.rare_mut().lost.get_or_insert_default())
+    }
+
+    fn rare_mut(&mut self) -> &mut Rare {
+        self.rare.get_or_insert_default()
     }
 
     fn knows(&self, secret: Secret) -> bool {
@@ -534,6 +652,7 @@ impl Registered {
         let (held, active, grace_ends) = match &self.presence {
             Presence::Connected(signal) => (signal.held(), Some(signal.active()), None),
             Presence::InGrace(grace) => (grace.held.count(), None, Some(grace.ends)),
+            Presence::Kicked => (0, None, None),
         };
         SessionView {
             number,
@@ -549,7 +668,7 @@ impl Registered {
     fn signal(&self) -> Option<SharedSignal> {
         match &self.presence {
             Presence::Connected(signal) => Some(signal.clone()),
-            Presence::InGrace(_) => None,
+            Presence::InGrace(_) | Presence::Kicked => None,
         }
     }
 }

@@ -8,18 +8,18 @@ use super::holders::{Hold, HolderRef};
 use super::lease::EndedLease;
 use super::lock::{Lock, Passed};
 use super::lock_key::LockKey;
+use super::lost_locks::Loss;
 use super::outcome::{Basis, Claim, NotHeld, Outcome, Unlocked};
 use super::session::Session;
 use super::waiters::Waiter;
 use super::{LockTable, interleave};
 use crate::model::{Change, Holder, NotStored, Owner, Seq, Token};
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 /// The end of a grant.
-struct Release {
+pub(super) struct Release {
     token: Token,
-    seq: Seq,
+    pub(super) seq: Seq,
     passed_on: bool,
 }
 
@@ -131,7 +131,7 @@ impl LockTable {
                 session.seq = release.seq;
             }
         }
-        session.held.notice_losses();
+        self.notice_losses(session);
         Outcome::durable(session.held.listed(), session.last_change())
     }
 
@@ -139,7 +139,7 @@ impl LockTable {
     /// `most` entries and frees those of lost locks. Returns whether the list is still too long. A
     /// caller yields to other tasks between two calls, since freeing takes time, too.
     pub fn tidy_some(&self, session: &mut Session, most: usize) -> bool {
-        session.held.notice_losses();
+        self.notice_losses(session);
         if session.held.is_overlong() {
             let is_held = self.is_held_by(session.number);
             session.held.tidy_some(most, is_held);
@@ -251,18 +251,18 @@ impl LockTable {
         self.changes.accept()?;
         let lease = self.bounded(lease);
         let holder = session.or_owner(owner);
-        let losses = &mut session.held.lost;
+        if owner.is_none() && lease.is_some() && session.held.lost.is_none() {
+            session.held.lost = self.sessions.losses_to_come(session.number);
+        }
+        let losses = session.held.lost.as_ref();
         let set = |key: &LockKey, lock: &mut Lock| {
             let token = lock.make_known(holder)?.token();
-            let is_session = matches!(holder, HolderRef::Session(_));
-            let lost =
-                (is_session && lease.is_some()).then(|| Arc::clone(losses.get_or_insert_default()));
             let grant = GrantRef { holder, key, token };
             if lease.is_none() {
                 self.leases.remove(token);
             }
             let seq = self.store_grant(grant, &lock.mode(), lease);
-            *lock.grant_mut(holder)? = self.leased(grant, lost.as_ref(), lease, now);
+            *lock.grant_mut(holder)? = self.leased(grant, losses, lease, now);
             Some((seq, grant.to_grant()))
         };
         Ok(match self.locks.with(key, set).flatten() {
@@ -340,7 +340,7 @@ impl LockTable {
 
     /// Ends this very grant, if `may_end` returns true under the guard; `None` if it has ended, or does
     /// not end.
-    fn release_grant(
+    pub(super) fn release_grant(
         &self,
         grant: &Grant,
         now: Instant,
@@ -411,9 +411,21 @@ impl LockTable {
         })
     }
 
-    /// Why the holder of a grant that is over does not hold the key any more.
+    /// Why the holder of a grant that is over, without its doing, does not hold the key any more.
     pub fn why_lost(&self, grant: &Grant) -> NotHeld {
-        match self.locks.is_held(grant.key.as_bytes()) {
+        let key = grant.key.as_bytes();
+        match &grant.holder {
+            Holder::Session(number) => {
+                let lost = self.sessions.losses(*number);
+                let why = lost.and_then(|lost| lost.why(self.locks.hash(key)));
+                why.unwrap_or(Loss::Expired).into()
+            }
+            Holder::Owner(_) => self.why_not_mine(key),
+        }
+    }
+
+    fn why_not_mine(&self, key: &[u8]) -> NotHeld {
+        match self.locks.is_held(key) {
             true => NotHeld::NotYours,
             false => NotHeld::NotLocked,
         }
@@ -426,17 +438,18 @@ impl LockTable {
         key: &[u8],
     ) -> Outcome<NotHeld> {
         let lost = match holder {
-            HolderRef::Session(_) => session.held.lost.as_ref(),
-            HolderRef::Owner(_) => None,
+            HolderRef::Session(number) if session.may_lose() => self.sessions.losses(number),
+            HolderRef::Session(_) | HolderRef::Owner(_) => None,
         };
-        let why = if lost.is_some_and(|lost| lost.contains(self.locks.hash(key))) {
-            NotHeld::Expired
-        } else if self.locks.is_held(key) {
-            NotHeld::NotYours
-        } else {
-            NotHeld::NotLocked
-        };
-        Outcome::durable(why, self.last_change_of(session, holder))
+        match lost.and_then(|lost| lost.why(self.locks.hash(key))) {
+            // It was not the session that released it.
+            Some(Loss::Revoked) => Outcome::durable(NotHeld::Revoked, self.changes.last()),
+            Some(Loss::Expired) => Outcome::durable(NotHeld::Expired, session.last_change()),
+            None => {
+                let last = self.last_change_of(session, holder);
+                Outcome::durable(self.why_not_mine(key), last)
+            }
+        }
     }
 
     /// The last change that an answer about what the holder has or has not rests on. An owner's lock

@@ -83,10 +83,10 @@ impl Session {
         self.seq.max(self.held.settled)
     }
 
-    /// Whether the session may lose a lock without its doing: it has held a lock with a lease, or
-    /// all its locks have one.
+    /// Whether the session may lose, or have lost, a lock without its doing: it has held a lock with a
+    /// lease, or all its locks have one, or an operator has taken one.
     pub fn may_lose(&self) -> bool {
-        self.held.lost.is_some()
+        self.held.lost.is_some() || self.signal.has_revocations()
     }
 
     /// A request that waits is the session's only one. Asserted, since a session that takes or

@@ -1,7 +1,8 @@
 //! Several keys for one session, all or none: the grants of a request that takes one after another
 //! ([`AskedFor::SessionWithOthers`](crate::model::AskedFor::SessionWithOthers)) count when it has
 //! all of them. Until then they are neither stored nor have they leases, so that nobody but the
-//! session ends them: it gives each back ([`LockTable::give_back`]), or [keeps all](LockTable::keep_all).
+//! session ends them, or an operator: it gives each back ([`LockTable::give_back`]), or
+//! [keeps all](LockTable::keep_all).
 
 use std::time::Instant;
 
@@ -13,36 +14,62 @@ use super::session::Session;
 use super::{LockTable, interleave};
 use crate::model::Mode;
 
+/// The session has lost the grant of the claim at this place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OneIsLost(pub usize);
+
 impl LockTable {
     /// Keeps the grants that a request for several keys was made, with one change of the store. The
     /// `claims` are those of its answers.
+    ///
+    /// # Errors
+    ///
+    /// If the session has lost one of them meanwhile: then nothing is kept, and the caller gives back
+    /// what is new.
     pub fn keep_all(
         &self,
         session: &mut Session,
-        claims: Vec<Claim>,
+        claims: &[Claim],
         now: Instant,
-    ) -> Outcome<Locked> {
-        let one = |claim| match claim {
-            Claim::New(grant) => Some((grant, true)),
-            Claim::Listed(token) => Some((self.listed_grant(session, token)?, true)),
-            Claim::Again(grant) => Some((grant, false)),
-            Claim::Held(_) | Claim::Released(_) | Claim::Several(_) => None,
-        };
-        let grants = claims.into_iter().filter_map(one);
-        let all: Box<[OneOfSeveral]> = grants
-            .map(|(grant, is_new)| OneOfSeveral { grant, is_new })
-            .collect();
-        let new = || all.iter().filter(|one| one.is_new).map(|one| &one.grant);
+    ) -> Result<Outcome<Locked>, OneIsLost> {
         self.store_new(session);
+        // Whoever takes one of them from the session does so before this, or when it is stored: a grant
+        // that is stored as over and then as made would come back with the next start.
+        let revoking = interleave::lock(&self.revoking);
+        let all = self.all_held(session, claims)?;
+        let new = || all.iter().filter(|one| one.is_new).map(|one| &one.grant);
         let lease = self.limits.max_hold;
         let changes = new().map(|grant| GrantRef::from(grant).to_store(&Mode::Exclusive, lease));
         let seq = self.changes.push_all(changes);
+        drop(revoking);
         session.seq = session.seq.max(seq);
         for grant in new() {
             interleave::between_guards();
             self.begin_lease(session, grant, now);
         }
-        Outcome::claiming(Locked::Acquired, session.seq, Claim::Several(all))
+        let all = Claim::Several(all);
+        Ok(Outcome::claiming(Locked::Acquired, session.seq, all))
+    }
+
+    fn all_held(
+        &self,
+        session: &Session,
+        claims: &[Claim],
+    ) -> Result<Box<[OneOfSeveral]>, OneIsLost> {
+        let may_lose = session.may_lose();
+        let held = claims.iter().enumerate().map(|(at, claim)| {
+            let grant = match claim {
+                Claim::New(grant) | Claim::Again(grant) => Some(grant.clone()),
+                Claim::Listed(token) => self.listed_grant(session, *token),
+                Claim::Held(_) | Claim::Released(_) | Claim::Several(_) => None,
+            };
+            let grant = grant.filter(|grant| !may_lose || self.is_granted(grant));
+            Ok(OneOfSeveral {
+                grant: grant.ok_or(OneIsLost(at))?,
+                is_new: !matches!(claim, Claim::Again(_)),
+            })
+        });
+        held.collect()
     }
 
     /// Begins the longest lease that there may be, for a grant that was made without one.

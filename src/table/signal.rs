@@ -1,7 +1,7 @@
 //! How the task of a connection is told to stop or to close: it has one signal, to which it listens
 //! wherever it waits; and what the task says of itself there, for others to see.
 
-use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 
 use tokio::sync::Notify;
 
@@ -33,6 +33,8 @@ pub type SharedSignal = std::sync::Arc<Signal>;
 pub struct Signal {
     /// 0, or an [`Order`].
     order: AtomicU8,
+    /// Whether an operator has ever taken a lock from a session of this connection.
+    has_revocations: AtomicBool,
     given: Notify,
     /// What the connection last said of itself: the locks of its session, and when that was, as a stamp
     /// of the server's clock.
@@ -55,6 +57,17 @@ impl Signal {
     /// Wakes the connection after [`Signal::set`]. Not under a guard.
     pub(super) fn wake(&self) {
         self.given.notify_one();
+    }
+
+    /// Says that an operator takes a lock from the connection's session. Before the lock is taken, and
+    /// under the guard of the session's entry in the registry, so that the connection speaks for it.
+    pub(super) fn note_revocation(&self) {
+        self.has_revocations.store(true, Ordering::Release);
+    }
+
+    /// Whether an operator has taken a lock from a session for which this connection spoke.
+    pub fn has_revocations(&self) -> bool {
+        self.has_revocations.load(Ordering::Acquire)
     }
 
     /// The hardest order so far.

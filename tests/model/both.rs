@@ -14,8 +14,8 @@ use elock::model::{
 };
 use elock::store::Changes;
 use elock::table::{
-    Claim, Detached, Ending, Grant, LockTable, Locked, Order, Outcome, Resumed, Session, TakenOver,
-    TokenClock, Unlocked, Watch,
+    Claim, Detached, Ending, Grant, Kick, LockTable, Locked, NotHeld, Order, Outcome, Resumed,
+    Session, TakenOver, TokenClock, Unlocked, Watch,
 };
 
 use crate::rules::{Answer, For, Mode, Model, Request, Who};
@@ -49,6 +49,7 @@ struct Client {
 /// A request for several keys that is under way.
 struct Several {
     claims: Vec<Claim>,
+    asked: Vec<u8>,
     keys: VecDeque<u8>,
     until_ms: Option<u64>,
     /// Whether the keys are kept, if all are got.
@@ -248,6 +249,7 @@ impl Both {
             } => {
                 client.several = Some(Several {
                     claims: Vec::new(),
+                    asked: keys.clone(),
                     keys: keys.iter().copied().collect(),
                     until_ms: wait_ms.map(|wait_ms| self.model.now_ms + wait_ms),
                     keep,
@@ -263,6 +265,8 @@ impl Both {
             } => self.lease(client, key, owner, lease_ms),
             Deed::SetMode { key, owner, mode } => self.set_mode(client, key, owner, mode),
             Deed::Break { key, first, most } => self.break_some(client, key, first, most),
+            Deed::Revoke { key, most } => self.revoke_some(client, key, most),
+            Deed::Kick { nth } => self.kick(client, nth),
             Deed::UnlockAll => self.unlock_all(client),
             Deed::SetGrace { grace_ms } => self.set_grace(client, grace_ms),
             Deed::AskId => self.ask_id(client),
@@ -395,10 +399,21 @@ impl Both {
     fn keep_all(&mut self, client: &mut Client) {
         match client.several.take() {
             Some(several) if several.keep => {
+                let who = client.who(None);
+                let has_all = several.asked.iter().all(|key| self.model.holds(who, *key));
                 let (session, now) = (&mut client.session, self.now());
-                let kept = self.table.keep_all(session, several.claims, now);
-                assert_eq!(kept.value, Locked::Acquired);
-                self.model.keep_all(client.number());
+                let kept = self.table.keep_all(session, &several.claims, now);
+                assert_eq!(kept.is_ok(), has_all, "it has lost one");
+                match kept {
+                    Ok(kept) => {
+                        assert_eq!(kept.value, Locked::Acquired);
+                        self.model.keep_all(client.number());
+                    }
+                    Err(_) => {
+                        client.several = Some(several);
+                        self.give_back(client);
+                    }
+                }
             }
             several => {
                 client.several = several;
@@ -528,6 +543,70 @@ impl Both {
         self.settle_granted(&granted);
     }
 
+    /// Takes the key from so many of its holders, sessions first, in the order of their names.
+    fn revoke_some(&mut self, client: &mut Client, key: u8, most: usize) {
+        let (session, now) = (&mut client.session, self.now());
+        let answer = self
+            .table
+            .revoke_some(session, &key_bytes(key), None, most, now);
+        let Some(lock) = self.model.locks.get(&key) else {
+            let answer = answer.expect(STORED).value;
+            assert_eq!(answer.err(), Some(NotHeld::NotLocked));
+            return;
+        };
+        let expected: Vec<Who> = lock.holders.keys().copied().take(most).collect();
+        let revoked = answer.expect(STORED).value.expect("it is held");
+        let grants = revoked.grants.iter();
+        let taken: Vec<Who> = grants.map(|grant| who_is(grant.holder())).collect();
+        assert_eq!((&taken, revoked.looked_at), (&expected, expected.len()));
+        let mut granted = Vec::new();
+        for grant in revoked.grants {
+            let who = who_is(grant.holder());
+            assert_eq!(self.tokens[&(who, key)], grant.token());
+            granted.extend(self.model.revoke(who, key));
+        }
+        self.settle_granted(&granted);
+    }
+
+    /// Ends another session: its connection lets it go, or it has none.
+    fn kick(&mut self, client: &mut Client, nth: usize) {
+        let Some(number) = self.model.sessions.keys().copied().nth(nth) else {
+            return;
+        };
+        if number == client.number() {
+            return;
+        }
+        let (table, number_there) = (Arc::clone(&self.table), SessionNumber(number));
+        let session = match table.kick(number_there).expect(STORED) {
+            Kick::Unknown => panic!("#{number} is there"),
+            Kick::Over(session) => session,
+            Kick::Ordered => {
+                let at = self.place_of(number).expect("it is connected");
+                let mut kicked = self.clients[at].take().expect("it is there");
+                let order = kicked.session.signal().order();
+                assert_eq!(order, Some(Order::Kill));
+                if self.model.is_waiting(number) {
+                    self.end_wait(&mut kicked, Ending::Disconnect);
+                }
+                match table.detach(kicked.session, self.now()) {
+                    Detached::Kicked(session) => session,
+                    other => panic!("#{number} is over, and not {other:?}"),
+                }
+            }
+        };
+        let again = table.kick(number_there).expect(STORED);
+        assert!(matches!(again, Kick::Ordered), "it is not gone yet");
+        let mut session = session;
+        self.release_all(&mut session);
+        let mut over = pin!(table.until_over(number_there));
+        assert!(poll_once(over.as_mut()).is_none());
+        table.end_kicked(number_there);
+        assert!(poll_once(over.as_mut()).is_some());
+        let granted = self.model.unlock_all(number);
+        self.model.sessions.remove(&number);
+        self.settle_granted(&granted);
+    }
+
     fn unlock_all(&mut self, client: &mut Client) {
         let granted = self.model.unlock_all(client.number());
         self.release_all(&mut client.session);
@@ -627,6 +706,7 @@ impl Both {
                 assert!(!lives_on && !had_room);
                 self.release_all(&mut session);
             }
+            Detached::Kicked(_) => unreachable!("nobody kicks it"),
             Detached::Stopping => unreachable!("nothing stops"),
         }
         self.settle_granted(&granted);

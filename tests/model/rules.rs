@@ -74,7 +74,7 @@ pub struct ModelSession {
     pub asked_id: bool,
     pub grace_ends_ms: Option<u64>,
     /// Keys whose lease ended, until they are locked again.
-    lost: BTreeSet<u8>,
+    lost: BTreeMap<u8, NotHeld>,
 }
 
 #[derive(Debug)]
@@ -167,7 +167,7 @@ impl Model {
             grace_ms: 1000,
             asked_id: false,
             grace_ends_ms: None,
-            lost: BTreeSet::new(),
+            lost: BTreeMap::new(),
         };
         self.sessions.insert(number, session);
     }
@@ -418,6 +418,14 @@ impl Model {
         }
     }
 
+    /// An operator ends a hold; who is let in then.
+    pub fn revoke(&mut self, who: Who, key: u8) -> Vec<u64> {
+        if let Who::Session(number) = who {
+            self.session(number).lost.insert(key, NotHeld::Revoked);
+        }
+        self.unlock(who, key)
+    }
+
     /// Whether the hold has the mode then, and who is let in.
     pub fn set_mode(&mut self, key: u8, mode: Mode) -> (bool, Vec<u64>) {
         let lock = self.locks.get_mut(&key).expect("it is held");
@@ -434,8 +442,8 @@ impl Model {
 
     pub fn why_not_held(&self, session: u64, who: Who, key: u8) -> NotHeld {
         let is_own = who == Who::Session(session);
-        if is_own && self.sessions[&session].lost.contains(&key) {
-            return NotHeld::Expired;
+        if is_own && let Some(why) = self.sessions[&session].lost.get(&key) {
+            return *why;
         }
         match self.locks.contains_key(&key) {
             true => NotHeld::NotYours,
@@ -489,7 +497,7 @@ impl Model {
         {
             let_in.extend(self.unlock(who, key));
             if let Who::Session(number) = who {
-                self.session(number).lost.insert(key);
+                self.session(number).lost.insert(key, NotHeld::Expired);
             }
             over.push((who, key));
         }

@@ -68,6 +68,15 @@ pub enum Deed {
         /// How many at the most in this step.
         most: usize,
     },
+    Revoke {
+        key: u8,
+        /// How many at the most in this step.
+        most: usize,
+    },
+    /// Ends another session, wherever it is.
+    Kick {
+        nth: usize,
+    },
     UnlockAll,
     SetGrace {
         grace_ms: u64,
@@ -172,8 +181,9 @@ fn of_held() -> impl Strategy<Value = Deed> {
         4 => (one(), lease())
             .prop_map(|((key, owner), lease_ms)| Deed::Lease { key, owner, lease_ms }),
         4 => (one(), mode).prop_map(|((key, owner), mode)| Deed::SetMode { key, owner, mode }),
-        3 => (0..KEYS, 0..4_usize, most)
+        3 => (0..KEYS, 0..4_usize, most.clone())
             .prop_map(|(key, first, most)| Deed::Break { key, first, most }),
+        3 => (0..KEYS, most).prop_map(|(key, most)| Deed::Revoke { key, most }),
     ]
 }
 
@@ -182,6 +192,7 @@ fn of_session() -> impl Strategy<Value = Deed> {
     let nth_id = 0..8_usize;
     prop_oneof![
         1 => Just(Deed::UnlockAll),
+        1 => (0..8_usize).prop_map(|nth| Deed::Kick { nth }),
         1 => grace_ms.prop_map(|grace_ms| Deed::SetGrace { grace_ms }),
         2 => Just(Deed::AskId),
         2 => Just(Deed::Disconnect),

@@ -108,6 +108,7 @@ final class Answer
         }
         $key = '"' . addcslashes($key, "\0..\37\177") . '"';
         $happened = match ("$this->code $this->text") {
+            '403 revoked' => "an operator has taken $key",
             '403 expired' => "the lease of $key has ended",
             '403 not_yours' => "$key is held by others",
             '403 not_locked' => "$key is held by nobody",

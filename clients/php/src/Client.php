@@ -111,6 +111,30 @@ final class Client extends Holder
         return $answer->isOkOr(Answer::NOT_HELD);
     }
 
+    /**
+     * Takes a lock from whoever has it, connections and owners: theirs throws a {@see LostException} when it is used.
+     * If the connection breaks meanwhile, it is not asked for again: that could take the next one's lock.
+     *
+     * @return bool whether anyone held it
+     * @throws ConnectionException it broke, and whether the lock was taken is not known
+     */
+    public function forceUnlock(string $key): bool
+    {
+        return $this->ask(Request::forceUnlock($this->naming()->key($key)))->isOkOr(Answer::NOT_HELD);
+    }
+
+    /**
+     * Ends a session: its connection is ended, and what it holds is free.
+     *
+     * @param string $who `#` and its number, or its name
+     * @throws LostException there is none, or it is over; or several are called so, as the message says
+     * @throws ConnectionException it broke, and whether the session was ended is not known
+     */
+    public function kick(string $who): void
+    {
+        $this->ask(Request::kick($who))->orThrow();
+    }
+
     /** Who holds the key; null: nobody. */
     public function holder(string $key): ?KeyHolder
     {

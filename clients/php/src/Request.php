@@ -112,6 +112,19 @@ final class Request
         return new self("break $key->bytes", key: $key, mayBeRepeated: false);
     }
 
+    public static function forceUnlock(Word $key): self
+    {
+        // Done twice, it would take the next one's lock.
+        return new self("force_unlock $key->bytes", key: $key, mayBeRepeated: false);
+    }
+
+    /** @param string $who `#` and the session's number, or its name */
+    public static function kick(string $who): self
+    {
+        // Done twice, it could end the next session with that name.
+        return new self('kick ' . self::raw($who), mayBeRepeated: false);
+    }
+
     /**
      * @param string|null $state what is known, `free` or a token: with it the request waits for another
      * @param float $wait how long, in seconds

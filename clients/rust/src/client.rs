@@ -7,7 +7,8 @@ use crate::acquire::{Acquire, By};
 use crate::address::Servers;
 use crate::clock::Moment;
 use crate::command::{
-    Break, Command, Expire, GetInfo, GetLocks, GetSessions, Question, State, Token, Unlock, Watch,
+    Break, Command, Expire, ForceUnlock, GetInfo, GetLocks, GetSessions, Kick, Question, State,
+    Token, Unlock, Watch,
 };
 use crate::error::Error;
 use crate::keeper::Keeper;
@@ -263,6 +264,26 @@ impl Client {
     /// [`Error::NotHeld`] if a session holds it, or nobody; otherwise as for [`Client::call`].
     pub async fn break_lock(&self, key: impl Into<Vec<u8>>) -> Result<(), Error> {
         self.once(&Break { key: key.into() }).await
+    }
+
+    /// Takes a lock from whoever has it: sessions and owners, all who share it. A guard of it is lost.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotHeld`] if nobody holds it; otherwise as for [`Client::call`].
+    pub async fn force_unlock(&self, key: impl Into<Vec<u8>>) -> Result<(), Error> {
+        self.once(&ForceUnlock { key: key.into() }).await
+    }
+
+    /// Ends a session, which is named by `#` and its number, or by what it is called: its connection is
+    /// ended, and what it holds is free. Returns its number.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Refused`] if there is none, or if several are called so, or if it is the one that this
+    /// client uses for this; otherwise as for [`Client::call`].
+    pub async fn kick(&self, who: impl Into<Vec<u8>>) -> Result<u64, Error> {
+        self.once(&Kick { who: who.into() }).await
     }
 
     /// Sends what may not be sent twice: when the connection breaks, it may have been done or not.

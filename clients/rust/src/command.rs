@@ -215,6 +215,9 @@ commands_of_a_key! {
 
     /// `break`: frees a lock that only owners hold, whoever they are.
     Break "break" {} -> () = |_| Ok(());
+
+    /// `force_unlock`: takes a lock from whoever has it.
+    ForceUnlock "force_unlock" {} -> () = |_| Ok(());
 }
 
 /// What is known of a key to whoever does not hold it.
@@ -331,6 +334,15 @@ commands! {
         /// Which.
         id: SessionId => |line, id| line.word(&id.0)
     } -> () = |_| Ok(());
+
+    /// `kick`: ends a session, and frees what it holds. The answer is its number.
+    Kick "kick" {
+        /// Which: `#` and its number, or what it is called.
+        who: Vec<u8> => |line, who| line.word(who)
+    } -> u64 = |answer| {
+        let number = answer.text().strip_prefix("Kicked #").and_then(|number| number.parse().ok());
+        number.ok_or_else(|| unexpected(&answer))
+    };
 
     /// `name`: what the session is called, for people.
     Name "name" {

@@ -78,13 +78,17 @@ pub enum Loss {
     /// Its lease ended before it was renewed.
     #[error("its lease has ended")]
     LeaseEnded,
-    /// The session that held it is over: its grace period ended, or the server started without it.
+    /// The session that held it is over: its grace period ended, an operator ended it, or the server
+    /// started without it.
     #[error("the server does not know the session that held it any more")]
     SessionEnded,
     /// The connection broke, and was not there again within what was surely left of the grace
     /// period.
     #[error("the connection broke and did not come back in time")]
     NotResumed,
+    /// An operator has taken it, by `force_unlock`.
+    #[error("an operator has taken it")]
+    Revoked,
     /// Another holds it, or nobody: it was released or broken by somebody else.
     #[error("it was released by someone else")]
     Released,
@@ -102,6 +106,9 @@ pub enum NotHeld {
     /// The session held it until its lease ended.
     #[error("the lock's lease has ended")]
     Expired,
+    /// The session held it until an operator took it.
+    #[error("an operator has taken the lock")]
+    Revoked,
 }
 
 impl From<NotHeld> for Loss {
@@ -109,6 +116,7 @@ impl From<NotHeld> for Loss {
     fn from(why: NotHeld) -> Self {
         match why {
             NotHeld::Expired => Self::LeaseEnded,
+            NotHeld::Revoked => Self::Revoked,
             NotHeld::NotYours | NotHeld::NotLocked => Self::Released,
         }
     }
@@ -235,6 +243,7 @@ impl Answer {
             200 => return Ok(self),
             403 => match text.as_str() {
                 "expired" => Error::NotHeld(NotHeld::Expired),
+                "revoked" => Error::NotHeld(NotHeld::Revoked),
                 "not_yours" => Error::NotHeld(NotHeld::NotYours),
                 "not_locked" => Error::NotHeld(NotHeld::NotLocked),
                 _ => Error::Refused { code: 403, text },

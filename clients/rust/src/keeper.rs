@@ -138,7 +138,8 @@ impl Keeper {
         hold.believed_until().min(renewed)
     }
 
-    /// Hears of the server, and of the locks of owners, which anyone can release.
+    /// Hears of the server, and of the locks that nothing else is heard of: those of owners, which anyone
+    /// can release, and those without a lease, which an operator can take.
     fn beat(
         &self,
         kept: &mut Kept,
@@ -155,7 +156,8 @@ impl Keeper {
         if let Ok(batch) = Batch::one(&Echo::default()) {
             session.call(batch, deadline, drop);
         }
-        for hold in holds.iter().filter(|hold| hold.owner.is_some()) {
+        let is_unheard_of = |hold: &&Arc<Hold>| hold.owner.is_some() || hold.lease().is_none();
+        for hold in holds.iter().filter(is_unheard_of) {
             let Ok(batch) = Batch::one(&token_of(hold)) else {
                 continue;
             };

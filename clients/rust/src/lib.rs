@@ -36,6 +36,7 @@
 //! | the server restarts, with a store | stays held |
 //! | the server restarts, without one | is lost as soon as the client hears of it, at its next attempt to connect; another may have the lock by then |
 //! | the server has no room for one more session in its grace period | is lost as soon as the client is connected again |
+//! | an operator takes the lock (`force_unlock`), or ends its session (`kick`) | is lost as soon as the client asks for the lock, which it does several times within each grace period; or when the connection ends |
 //! | the process stands still for longer than the lease or the grace period; the machine sleeps | is lost, from the first moment that it goes on |
 //! | the lock has a lease | it is renewed at each third of it; so a lease has to be longer than it takes to notice a silent connection and to make another |
 //!

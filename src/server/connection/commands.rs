@@ -12,7 +12,8 @@ use crate::model::{
     Ask, AskedFor, Key, Mode, NotResumed, NotStored, Owner, SessionId, SessionNumber,
 };
 use crate::protocol::{
-    AskedMode, BadRequest, KeysAsked, KnownState, Owned, Reply, Request, StateReply, Stats,
+    AskedMode, BadRequest, KeysAsked, KnownState, Owned, Reply, Request, SessionAsked, StateReply,
+    Stats,
 };
 use crate::server::log_lines;
 use crate::server::session_guard::{SLICE, give_way, unlock_all};
@@ -40,6 +41,10 @@ pub(super) enum Pause {
     },
     UnlockAll,
     Break(Key),
+    ForceUnlock(Key),
+    Kick(SessionNumber),
+    /// The same, of the session with this name.
+    KickNamed(Key),
     SetConnId(SessionId),
     Resume(SessionId),
     Locks {
@@ -88,6 +93,15 @@ impl<S: Transport> Connection<S> {
                 return self.set_mode(key, value, owner.map(Owner::new));
             }
             Request::Break { key } => return ControlFlow::Break(Pause::Break(Key::new(key))),
+            Request::ForceUnlock { key } => {
+                return ControlFlow::Break(Pause::ForceUnlock(Key::new(key)));
+            }
+            Request::Kick { who } => {
+                return ControlFlow::Break(match who {
+                    SessionAsked::Number(number) => Pause::Kick(number),
+                    SessionAsked::Named(name) => Pause::KickNamed(Key::new(name)),
+                });
+            }
             Request::Watch { key, known, wait } => {
                 let key = Key::new(key);
                 return ControlFlow::Break(Pause::Watch { key, known, wait });
@@ -149,6 +163,9 @@ impl<S: Transport> Connection<S> {
             Pause::Watch { key, known, wait } => Box::pin(self.watch(key, known, wait)).await?,
             Pause::UnlockAll => Box::pin(self.unlock_all()).await?,
             Pause::Break(key) => Box::pin(self.break_lock(&key)).await?,
+            Pause::ForceUnlock(key) => Box::pin(self.force_unlock(&key)).await?,
+            Pause::Kick(number) => Box::pin(self.kick(number)).await?,
+            Pause::KickNamed(name) => Box::pin(self.kick_named(name)).await?,
             Pause::SetConnId(id) => Box::pin(self.set_conn_id(id)).await,
             Pause::Resume(id) => Box::pin(self.resume(id)).await?,
             Pause::Locks { which, after } => Box::pin(self.list_locks(which, after)).await?,
@@ -459,6 +476,7 @@ fn lease_of(lease_ms: u64) -> Option<Duration> {
 pub(super) fn not_held(why: NotHeld) -> StateReply {
     match why {
         NotHeld::Expired => StateReply::Expired,
+        NotHeld::Revoked => StateReply::Revoked,
         NotHeld::NotYours => StateReply::NotYours,
         NotHeld::NotLocked => StateReply::NotLocked,
     }

@@ -136,7 +136,7 @@ impl<S: Transport> Connection<S> {
     /// What `find` finds among all that there is: a million keys take a while, so only
     /// [`SEARCHES_AT_ONCE`](crate::server::SEARCHES_AT_ONCE) run at one time. What is found is small, so
     /// that a client which reads it slowly keeps nobody waiting. `None` if the request was answered.
-    async fn searched<T: Send + 'static>(
+    pub(super) async fn searched<T: Send + 'static>(
         &mut self,
         find: impl FnOnce(&Shared) -> T + Send + 'static,
     ) -> Result<Option<T>, Gone> {

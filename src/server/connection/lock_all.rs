@@ -11,7 +11,7 @@ use crate::model::{Ask, AskedFor, Key, Limit, Mode, NotStored};
 use crate::protocol::{Reply, StateReply};
 use crate::server::log_lines;
 use crate::server::transport::Transport;
-use crate::table::{Claim, Ending, Locked, Outcome};
+use crate::table::{Claim, Ending, Locked, OneIsLost, Outcome};
 
 /// Why a request for several keys gets none.
 enum Failed {
@@ -51,18 +51,26 @@ impl<S: Transport> Connection<S> {
         let failed = loop {
             let mut claims = Vec::with_capacity(keys.len());
             let failed = self.take_all(&keys, deadline, &mut claims).await;
-            let has_all = matches!(failed, Ok(None));
-            if has_all && !self.has_lost_one(&claims) {
-                let now = self.shared.clock.now();
-                let all = self.shared.table.keep_all(&mut self.session, claims, now);
-                self.answer(&StateReply::Acquired, all.basis);
-                return Ok(());
-            }
-            self.give_back_all(claims);
-            if !has_all {
+            if !matches!(failed, Ok(None)) {
+                self.give_back_all(claims);
                 break failed?;
             }
-            // The lease of a key that the session held before has ended meanwhile. It cannot come so
+            let now = self.shared.clock.now();
+            let kept = self.shared.table.keep_all(&mut self.session, &claims, now);
+            let OneIsLost(at) = match kept {
+                Ok(all) => {
+                    self.answer(&StateReply::Acquired, all.basis);
+                    return Ok(());
+                }
+                Err(lost) => lost,
+            };
+            let was_held_before = matches!(claims[at], Claim::Again(_));
+            self.give_back_all(claims);
+            if !was_held_before {
+                // An operator has taken it.
+                break Some(Failed::Refused(keys.swap_remove(at), Locked::Busy));
+            }
+            // A key that the session held before is lost, most often by its lease. It cannot come so
             // far a second time: whatever it takes now has no lease before it has all.
         };
         match failed {
@@ -111,16 +119,6 @@ impl<S: Transport> Connection<S> {
             }
         }
         Ok(None)
-    }
-
-    /// Whether the session has lost a key that it held before.
-    fn has_lost_one(&self, claims: &[Claim]) -> bool {
-        let table = &self.shared.table;
-        let is_lost = |claim: &Claim| match claim {
-            Claim::Again(grant) => !table.is_granted(grant),
-            _ => false,
-        };
-        claims.iter().any(is_lost)
     }
 
     fn give_back_all(&mut self, claims: Vec<Claim>) {

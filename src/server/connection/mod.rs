@@ -11,6 +11,7 @@ mod commands;
 mod debug;
 mod lists;
 mod lock_all;
+mod operate;
 mod pending_replies;
 mod resume;
 mod waiting;
@@ -280,7 +281,7 @@ impl<S: Transport> Connection<S> {
         // A timer that exists only while nothing goes.
         let mut timer: Option<Pin<Box<Sleep>>> = None;
         loop {
-            if self.pending.are_unsettled() {
+            if self.pending.are_unsettled(&self.session) {
                 Box::pin(self.settle_pending()).await?;
             }
             if self.output.is_empty() {

@@ -4,8 +4,8 @@
 //! - Is every change that it rests on durable? If the store fails, the reply becomes a `500`, and a
 //!   new grant is given back.
 //! - Does the holder still have the grant that the reply speaks of? Its lease may have ended
-//!   meanwhile, or another connection may have ended an owner's, and somebody else may have been told
-//!   that the lock is theirs.
+//!   meanwhile, an operator may have taken it, or another connection may have ended an owner's, and
+//!   somebody else may have been told that the lock is theirs.
 //!
 //! And if the connection breaks before the reply is sent, a new grant is given back as well, as its
 //! client was not told of it.
@@ -105,9 +105,10 @@ impl PendingReplies {
         })
     }
 
-    /// Whether any reply has to be checked before it is sent.
-    pub(super) fn are_unsettled(&self) -> bool {
-        (self.are_undurable || self.may_lose) && self.has_unchecked()
+    /// Whether any reply has to be checked before it is sent. `session` is the one for which the
+    /// connection speaks: a lock may have been taken from it since a reply was added.
+    pub(super) fn are_unsettled(&self, session: &Session) -> bool {
+        (self.are_undurable || self.may_lose || session.may_lose()) && self.has_unchecked()
     }
 
     /// Whether any reply was not checked, though it may need no check so far.
@@ -233,11 +234,12 @@ impl<S: Transport> Connection<S> {
             }
         }
         let (session, now) = (&mut *self.session, shared.clock.now());
+        let may_lose = session.may_lose();
         let durable = table.changes().durable_up_to();
         self.pending.settle(&mut self.output, |basis, output| {
             let instead = match &stored {
                 Err(why) if basis.seq() > durable => Some(undo(table, session, basis, why, now)),
-                _ => lost(table, session, basis, &released, now),
+                _ => lost(table, session, basis, &released, may_lose, now),
             };
             if let Some(instead) = &instead {
                 instead.put(output);
@@ -330,6 +332,7 @@ fn lost(
     session: &mut Session,
     basis: &mut Basis,
     released: &HashSet<Token>,
+    may_lose: bool,
     now: std::time::Instant,
 ) -> Option<Instead> {
     let is_lost = |grant: &Grant| !table.is_granted(grant) && !released.contains(&grant.token());
@@ -337,15 +340,18 @@ fn lost(
         Some(Claim::New(grant) | Claim::Again(grant)) if is_lost(grant) => {
             Instead::Free(Reply::Unavailable)
         }
-        Some(Claim::Held(grant)) if is_lost(grant) => Instead::State(match grant.holder() {
-            Holder::Session(_) => StateReply::Expired,
-            Holder::Owner(_) => not_held(table.why_lost(grant)),
-        }),
+        Some(Claim::Held(grant)) if is_lost(grant) => {
+            Instead::State(not_held(table.why_lost(grant)))
+        }
+        Some(Claim::Listed(token)) if may_lose => {
+            let is_there =
+                released.contains(token) || table.listed_grant(session, *token).is_some();
+            return (!is_there).then_some(Instead::Free(Reply::Unavailable));
+        }
         Some(Claim::Several(all)) => {
             let lost = all.iter().find(|one| is_lost(&one.grant))?;
             Instead::Free(Reply::NotAll(Key::new(lost.grant.key().as_bytes())))
         }
-        // A listed grant cannot be lost.
         _ => return None,
     };
     if let Some(claim @ Claim::Several(_)) = basis.take_claim() {

@@ -214,7 +214,7 @@ pub(crate) fn missing(hold: &Hold, answer: Answer) -> Result<Option<Loss>, Answe
                 false => Loss::Released,
             }))
         }
-        Err(Error::NotHeld(NotHeld::Expired)) => Ok(Some(Loss::LeaseEnded)),
+        Err(Error::NotHeld(why)) => Ok(Some(why.into())),
         Err(_) => Err(told),
     }
 }

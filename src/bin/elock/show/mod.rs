@@ -1,5 +1,5 @@
 //! What a person asks a server: `status`, `locks`, `sessions`, `who`, `graph`, `watch`; and what an
-//! operator tells it: `break`, `unlock`.
+//! operator tells it: `break`, `unlock`, `force-unlock`, `kick`.
 
 pub(crate) mod ask;
 mod clock;
@@ -46,6 +46,10 @@ pub enum ShowCommand {
     Break(release::BreakArgs),
     /// Release the lock of an owner word
     Unlock(release::UnlockArgs),
+    /// Take a lock from whoever holds it
+    ForceUnlock(release::ForceUnlockArgs),
+    /// End a session, and free what it holds
+    Kick(release::KickArgs),
 }
 
 /// Runs one.
@@ -61,6 +65,8 @@ pub fn run(command: ShowCommand, server: &ServerArgs) -> ExitCode {
             ShowCommand::Watch(args) => follow::run(args, servers).await,
             ShowCommand::Break(args) => release::run_break(args, servers).await,
             ShowCommand::Unlock(args) => release::run_unlock(args, servers).await,
+            ShowCommand::ForceUnlock(args) => release::run_force_unlock(args, servers).await,
+            ShowCommand::Kick(args) => release::run_kick(args, servers).await,
         }
     })
 }

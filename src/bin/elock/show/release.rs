@@ -1,11 +1,11 @@
-//! `elock break` and `elock unlock`: what an operator frees.
+//! `elock break`, `unlock`, `force-unlock` and `kick`: what an operator frees.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::process::ExitCode;
 
 use clap::Args;
-use elock_client::command::{Break, Unlock};
+use elock_client::command::{Break, ForceUnlock, Kick, Unlock};
 use elock_client::{Error, NotHeld, Servers};
 
 use super::ask::connect;
@@ -41,6 +41,29 @@ pub struct UnlockArgs {
     owner: OsString,
 }
 
+/// The flags of `force-unlock`.
+#[derive(Debug, Args)]
+#[command(after_help = format!(
+    "Whoever held the lock is told so when it asks for it: 403 revoked.\n\n{}\n\n\
+     Exit codes: 0 it was taken, 65 nobody holds it, 69 no server.",
+    key::NOTATION
+))]
+pub struct ForceUnlockArgs {
+    /// The lock's key
+    key: OsString,
+}
+
+/// The flags of `kick`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "The session's connection is ended, its locks pass on, and nobody can resume it.\n\n\
+        Exit codes: 0 it is over, 65 there is none, or several are called so, 69 no server."
+)]
+pub struct KickArgs {
+    /// Its number, or its name
+    session: OsString,
+}
+
 /// Frees a lock that only owners hold.
 pub async fn run_break(args: BreakArgs, servers: &Servers) -> Result<ExitCode, Failure> {
     let (mut connection, _) = connect(servers).await?;
@@ -64,6 +87,40 @@ pub async fn run_unlock(args: UnlockArgs, servers: &Servers) -> Result<ExitCode,
     done(connection.call(&command).await, &key, |key| {
         format!("{key}: {}", NotHeld::NotYours)
     })
+}
+
+/// Takes a lock from whoever has it.
+pub async fn run_force_unlock(
+    args: ForceUnlockArgs,
+    servers: &Servers,
+) -> Result<ExitCode, Failure> {
+    let (mut connection, _) = connect(servers).await?;
+    let key = key::given(&args.key);
+    let command = ForceUnlock { key: key.clone() };
+    done(connection.call(&command).await, &key, |key| {
+        format!("{key}: {}", NotHeld::NotYours)
+    })
+}
+
+/// Ends a session.
+pub async fn run_kick(args: KickArgs, servers: &Servers) -> Result<ExitCode, Failure> {
+    let (mut connection, _) = connect(servers).await?;
+    let mut who = args.session.into_vec();
+    if who.iter().all(u8::is_ascii_digit) {
+        // To a shell, what begins with a `#` is a comment.
+        who.insert(0, b'#');
+    }
+    let shown = key::shown(&who);
+    let why = match connection.call(&Kick { who }).await {
+        Ok(_) => return Ok(ExitCode::SUCCESS),
+        Err(Error::Refused { code: 403, text }) => text,
+        Err(error) => return Err(error.into()),
+    };
+    exit::say(&match why.strip_prefix("ambiguous: ") {
+        Some(sessions) => format!("{shown}: {sessions}; name one by its number"),
+        None => format!("{shown}: there is no such session, or it is over"),
+    });
+    Ok(ExitCode::from(exit::REFUSED))
 }
 
 /// `not_yours`: what is said if others hold it.
