@@ -5,8 +5,10 @@
 //! what the server is doing.
 
 mod api;
+mod guard;
 mod health;
 mod listener;
+mod loaded;
 mod page;
 mod routes;
 mod seats;
@@ -21,6 +23,8 @@ use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::{error, info};
 
+use guard::Guard;
+
 use crate::config::Config;
 use crate::server::{self, Listener, ServerHandle};
 pub(crate) use seats::SEATS;
@@ -33,6 +37,7 @@ const LAST_ANSWERS: Duration = Duration::from_secs(1);
 struct Admin {
     /// Set when the server serves: before that, its store is being read.
     server: Arc<OnceLock<ServerHandle>>,
+    guard: Arc<Guard>,
 }
 
 /// The running HTTP side of a server. It begins to end when this is dropped.
@@ -49,16 +54,20 @@ pub(crate) struct Running {
 /// # Errors
 ///
 /// When the system gives no thread, or what a thread needs.
-pub(crate) fn start(listeners: Vec<Listener>, _config: &Config) -> io::Result<Option<Running>> {
+pub(crate) fn start(listeners: Vec<Listener>, config: &Config) -> io::Result<Option<Running>> {
     if listeners.is_empty() {
         return Ok(None);
     }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    let (stop, server) = (CancellationToken::new(), Arc::default());
+    let admin = Admin {
+        server: Arc::default(),
+        guard: Arc::new(Guard::new(config)),
+    };
     let (end, ended) = oneshot::channel();
-    let (stopped, admin) = (stop.clone(), Admin { server });
+    let stop = CancellationToken::new();
+    let stopped = stop.clone();
     let running = Running {
         server: Arc::clone(&admin.server),
         stop: stop.drop_guard(),

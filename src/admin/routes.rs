@@ -2,35 +2,42 @@
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
+use axum::http::StatusCode;
+use axum::middleware::from_fn_with_state;
 use axum::routing::get;
 
-use super::{Admin, api, health, page};
+use super::{Admin, api, guard, health, page};
 
-/// The longest body of a request, in bytes: a key of the longest line that can be set is not sent here.
+/// The longest body of a request, in bytes.
 const MAX_BODY: usize = 16 * 1024;
 
 pub(super) fn router(admin: Admin) -> Router {
+    let may_read = from_fn_with_state(admin.clone(), guard::may_read);
+    let may_act = from_fn_with_state(admin.clone(), guard::may_act);
     Router::new()
         .merge(open())
-        .merge(reading())
-        .merge(acting())
+        .merge(reading().layer(may_read))
+        .merge(acting().layer(may_act))
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .with_state(admin)
 }
 
 /// What everyone may ask who reaches the port.
 fn open() -> Router<Admin> {
-    Router::new().route("/healthz", get(health::live))
+    Router::new()
+        .route("/healthz", get(health::live))
+        .route("/readyz", get(health::ready))
 }
 
-/// What whoever may read may ask.
+/// What shows something. Here is also what is nowhere, so that a stranger does not learn what is.
 fn reading() -> Router<Admin> {
     Router::new()
         .route("/", get(page::show))
         .merge(api::reading())
+        .fallback(async || (StatusCode::NOT_FOUND, "no such page\n"))
 }
 
-/// What acts, for whoever is an admin.
+/// What changes something.
 fn acting() -> Router<Admin> {
-    Router::new()
+    api::acting()
 }

@@ -4,8 +4,10 @@ use std::sync::Arc;
 
 use super::Shared;
 use super::history::History;
+use super::readiness::{self, NotReady};
 
-/// A running server, as far as the admin listener may see it and act on it. Clones reach the same one.
+/// A running server, as far as operators may see it and act on it. Clones reach the same one. All
+/// questions may be asked from any thread.
 #[derive(Debug, Clone)]
 pub(crate) struct ServerHandle {
     pub(super) shared: Arc<Shared>,
@@ -20,5 +22,10 @@ impl ServerHandle {
         shared.tasks.spawn(keeping);
         let shared = Arc::clone(shared);
         Self { shared, history }
+    }
+
+    /// All reasons why the server is not ready for more clients; none if it is.
+    pub(crate) fn not_ready(&self) -> Vec<NotReady> {
+        readiness::reasons(&self.shared)
     }
 }

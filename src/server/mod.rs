@@ -23,6 +23,8 @@ mod log_lines;
 mod open_files;
 #[cfg(feature = "admin")]
 mod overview;
+#[cfg(feature = "admin")]
+mod readiness;
 mod reload;
 mod session_guard;
 mod shown;
@@ -54,6 +56,8 @@ pub(crate) use overview::{Contended, ListingFailed, Part};
 pub use listener::{AddressUnavailable, BindError, Listener, bind};
 #[cfg(feature = "admin")]
 pub(crate) use listener::{Socket, addresses};
+#[cfg(feature = "admin")]
+pub(crate) use readiness::NotReady;
 
 use crate::config::Config;
 use crate::model::NotStored;

@@ -192,6 +192,11 @@ impl Changes {
     pub fn refusal(&self) -> Option<NotStored> {
         self.0.as_ref()?.refusal()
     }
+
+    /// For how long a commit has been under way that takes far too long; `None` if none does.
+    pub fn overdue(&self) -> Option<Duration> {
+        self.0.as_ref()?.under_way.overdue(OVERDUE)
+    }
 }
 
 impl Writer {

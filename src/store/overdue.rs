@@ -48,6 +48,12 @@ impl UnderWay {
         state.is_reported
     }
 
+    /// How long the commit that is under way has taken, if that is `overdue` or more.
+    pub(super) fn overdue(&self, overdue: Duration) -> Option<Duration> {
+        let took = self.state().since?.elapsed();
+        (took >= overdue).then_some(took)
+    }
+
     /// Notes that no commit will follow, and ends the watcher.
     pub(super) fn finish(&self) {
         self.state().is_over = true;

@@ -1,0 +1,35 @@
+//! Whether the server can do its work for whoever comes next. Every state in which it cannot is named here
+//! and nowhere else.
+
+use std::time::Duration;
+
+use super::Shared;
+use crate::model::NotStored;
+
+/// Why a client that comes now would not be served as it should be.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum NotReady {
+    /// There is no table yet.
+    #[error("loading: locks and sessions are being read from the store")]
+    Loading,
+    /// Nothing is granted any more.
+    #[error("stopping: nothing is granted any more")]
+    Stopping,
+    /// Changes are refused.
+    #[error("nothing can be stored: {0}")]
+    NotStored(NotStored),
+    /// Changes wait.
+    #[error("nothing is stored: a commit has been under way for {} s", .0.as_secs())]
+    CommitOverdue(Duration),
+}
+
+/// All reasons why a server that has loaded is not ready; none if it is.
+pub(super) fn reasons(shared: &Shared) -> Vec<NotReady> {
+    let changes = shared.table.changes();
+    let reasons = [
+        shared.stop.is_cancelled().then_some(NotReady::Stopping),
+        changes.refusal().map(NotReady::NotStored),
+        changes.overdue().map(NotReady::CommitOverdue),
+    ];
+    reasons.into_iter().flatten().collect()
+}
