@@ -21,8 +21,7 @@ pub enum Holder {
 
 impl Holder {
     /// The session, if it is one.
-    #[cfg(feature = "admin")]
-    pub(crate) fn session(&self) -> Option<SessionNumber> {
+    pub fn session(&self) -> Option<SessionNumber> {
         match self {
             Self::Session(number) => Some(*number),
             Self::Owner(_) => None,

@@ -29,6 +29,10 @@ pub(crate) enum EventKind {
     SessionEnd,
     /// An owner's lock was broken.
     Break,
+    /// An operator ended a session.
+    Kick,
+    /// An operator took a lock from one of its holders.
+    Revocation,
 }
 
 /// An event, as far as there is something to say of it.
@@ -107,11 +111,13 @@ struct Kept {
 #[cfg(feature = "admin")]
 impl EventKind {
     /// In the order of their values.
-    const ALL: [Self; 4] = [
+    const ALL: [Self; 6] = [
         Self::Deadlock,
         Self::LeaseEnd,
         Self::SessionEnd,
         Self::Break,
+        Self::Kick,
+        Self::Revocation,
     ];
 
     /// What programs call it.
@@ -121,6 +127,8 @@ impl EventKind {
             Self::LeaseEnd => "lease_end",
             Self::SessionEnd => "session_end",
             Self::Break => "break",
+            Self::Kick => "kick",
+            Self::Revocation => "revocation",
         }
     }
 }

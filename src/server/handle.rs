@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use tokio::runtime::Handle;
+
 use super::Shared;
 use super::history::History;
 use super::readiness::{self, NotReady};
@@ -12,6 +14,8 @@ use super::readiness::{self, NotReady};
 pub(crate) struct ServerHandle {
     pub(super) shared: Arc<Shared>,
     pub(super) history: Arc<History>,
+    /// That of the server itself, for tasks that go on without whoever began them.
+    pub(super) runtime: Handle,
 }
 
 impl ServerHandle {
@@ -21,7 +25,12 @@ impl ServerHandle {
         let keeping = Arc::clone(&history).keep(Arc::clone(shared), shared.stop.clone());
         shared.tasks.spawn(keeping);
         let shared = Arc::clone(shared);
-        Self { shared, history }
+        let runtime = Handle::current();
+        Self {
+            shared,
+            history,
+            runtime,
+        }
     }
 
     /// All reasons why the server is not ready for more clients; none if it is.

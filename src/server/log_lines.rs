@@ -83,11 +83,7 @@ pub(super) fn broken(shared: &Shared, by: &Session, grant: &Grant) {
             owner: grant.holder().owner().cloned(),
             key: Some(Key::new(grant.key().as_bytes())),
             token: Some(grant.token()),
-            text: format!(
-                "broken by {} from {}",
-                named(shared, by.number()),
-                peer(shared, by.number())
-            ),
+            text: format!("broken {}", by_whom(shared, by)),
             ..Event::of(EventKind::Break)
         });
     }
@@ -119,6 +115,16 @@ pub(super) fn revoked(shared: &Shared, by: &Session, grant: &Grant) {
             token = grant.token().0,
             "a lock was taken from its holder"
         );
+        let session = grant.holder().session();
+        shared.note(|| Event {
+            session,
+            name: session.and_then(|one| shared.table.name(one)),
+            owner: grant.holder().owner().cloned(),
+            key: Some(Key::new(grant.key().as_bytes())),
+            token: Some(grant.token()),
+            text: format!("taken from its holder {}", by_whom(shared, by)),
+            ..Event::of(EventKind::Revocation)
+        });
     }
 }
 
@@ -138,6 +144,13 @@ pub(super) fn kicked(
             peer = identity.map(|identity| display(identity.peer)),
             "an operator ends a session"
         );
+        let from = identity.map_or_else(String::new, |identity| format!("from {}, ", identity.peer));
+        shared.note(|| Event {
+            session: Some(session),
+            name: name.cloned(),
+            text: format!("{from}ended {}", by_whom(shared, by)),
+            ..Event::of(EventKind::Kick)
+        });
     }
 }
 
@@ -147,6 +160,12 @@ pub(super) fn limit_reached(shared: &Shared, session: SessionNumber, limit: Limi
         let session = named(shared, session);
         info!(%session, peer, setting, "a limit is reached: {limit}");
     }
+}
+
+/// `by #24 (web-3:cron) at 10.0.0.5:40312`
+fn by_whom(shared: &Shared, by: &Session) -> String {
+    let (named, peer) = (named(shared, by.number()), peer(shared, by.number()));
+    format!("by {named} at {peer}")
 }
 
 /// `#24`, or `#24 (web-3:cron)` if the session has a name.

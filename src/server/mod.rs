@@ -3,6 +3,8 @@
 //! One task serves one connection: it alone reads from, writes to and waits for its client. When
 //! the connection ends, a small task waits for the end of the session's grace period.
 
+#[cfg(feature = "admin")]
+mod acts;
 mod admission;
 mod clock;
 mod connection;
@@ -45,6 +47,8 @@ use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use tracing::{info, warn};
 
 pub use control::Control;
+#[cfg(feature = "admin")]
+pub(crate) use acts::NotDone;
 #[cfg(feature = "admin")]
 pub(crate) use events::Noted;
 #[cfg(feature = "admin")]

@@ -3,13 +3,14 @@
 //! Members have the names that they have in the protocol. Answers are bounded whatever there is; lists go
 //! on by the word or number in `next`, sent as `after`.
 
+mod orders;
 mod parameters;
 mod questions;
 
 use axum::Router;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 
 use super::Admin;
 use crate::protocol::Object;
@@ -25,6 +26,14 @@ pub(super) fn reading() -> Router<Admin> {
         .route("/api/events", get(questions::events))
         .route("/api/history", get(questions::history))
         .route("/api/rights", get(questions::rights))
+}
+
+/// Orders, for whoever may act.
+pub(super) fn acting() -> Router<Admin> {
+    Router::new()
+        .route("/api/kick", post(orders::kick))
+        .route("/api/force_unlock", post(orders::force_unlock))
+        .route("/api/break", post(orders::break_lock))
 }
 
 /// A JSON object as an answer, which nobody may keep.

@@ -34,7 +34,8 @@ function say(text) {
   say.timer = setTimeout(() => said.replaceChildren(), SAID_MS);
 }
 
-function askToKick(session, after) {
+/** `instance` is that of the server of which the session's number is. */
+function askToKick(session, instance, after) {
   const name = session.name === undefined ? `#${session.session}` : `#${session.session} ${short(session.name, 60)}`;
   const holds = session.locks === 0
     ? ["It holds no lock."]
@@ -44,7 +45,7 @@ function askToKick(session, after) {
     text: [`From ${inert(session.peer)}. Its connection is closed, and its id is good for nothing any more.`, ...holds],
     yes: `End #${session.session}`,
     act: async () => {
-      await order("kick", { session: session.session });
+      await order("kick", { session: session.session, instance });
       after();
       return `Session ${name} was ended.`;
     },

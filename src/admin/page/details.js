@@ -1,8 +1,8 @@
 // One lock or session in full, as it is now.
 
 class Details {
-  constructor({ rights, open, looked }) {
-    Object.assign(this, { rights, open, looked });
+  constructor({ rights, instance, open, looked }) {
+    Object.assign(this, { rights, instance, open, looked });
     this.element = byId("details");
   }
 
@@ -80,6 +80,7 @@ class Details {
   async session(number) {
     const { sessions } = await ask("sessions", { session: number });
     const [one] = sessions;
+    const instance = this.instance();
     const title = make("h2", { tabindex: -1 }, `Session #${number}`, one?.name === undefined ? "" : " ", one?.name === undefined ? "" : word(one.name));
     if (!one) return [title, make("p", {}, "This session is over.")];
     const facts = [
@@ -94,7 +95,7 @@ class Details {
       facts.push(["waits for", make("button", { type: "button", class: "plain", click: () => this.open(key) }, word(one.waits_for))]);
       facts.push(["waits", `since ${span(one.waited_ms)}, gives up in ${span(one.left_ms)}`]);
     }
-    const kick = make("button", { type: "button", class: "grave", click: () => askToKick(one, () => this.looked()) }, "End this session …");
+    const kick = make("button", { type: "button", class: "grave", click: () => askToKick(one, instance, () => this.looked()) }, "End this session …");
     return [title, pairs(facts), this.rights().admin ? make("div", { class: "acts" }, kick) : hint()];
   }
 

@@ -55,7 +55,7 @@ const EVENTS = {
   session_end: { title: "session ended", tag: "heed" },
   break: { title: "broken", tag: "" },
   kick: { title: "kicked", tag: "" },
-  force_unlock: { title: "forced", tag: "" },
+  revocation: { title: "taken away", tag: "" },
 };
 
 /** Of which kinds the server has counters. */

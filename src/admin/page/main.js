@@ -11,7 +11,7 @@ const state = {
 };
 
 const open = (what) => details.choose(what);
-const details = new Details({ rights: () => state.rights, open, looked: () => looker.soon() });
+const details = new Details({ rights: () => state.rights, instance: () => state.info.instance, open, looked: () => looker.soon() });
 const lists = [new WaitList(open), new EventList(open), new SessionList(open), new LockList(open)];
 const charts = CHARTS.map((plan) => new Chart(plan));
 let [shown] = lists;

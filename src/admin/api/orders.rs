@@ -1,0 +1,96 @@
+//! What may be ordered.
+
+use axum::extract::rejection::JsonRejection;
+use axum::extract::{Extension, State};
+use axum::http::StatusCode;
+use axum::Json;
+use serde::Deserialize;
+
+use super::{Answer, Problem};
+use crate::admin::Admin;
+use crate::model::{Key, Peer, SessionNumber, Token};
+use crate::protocol::{Object, unescape};
+use crate::server::NotDone;
+
+/// A session by its number, and the run of the server that it is of.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Session {
+    session: u64,
+    instance: Option<String>,
+}
+
+/// A key, in which `\xNN` stands for a byte; and the last token that was seen: who holds the lock by a
+/// later one keeps it.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Lock {
+    key: String,
+    token: Option<u64>,
+}
+
+impl Lock {
+    fn key(&self) -> Key {
+        Key::new(&unescape(self.key.as_bytes()))
+    }
+}
+
+type Order<T> = Result<Json<T>, JsonRejection>;
+
+/// Ends a session.
+pub(super) async fn kick(
+    State(admin): State<Admin>,
+    Extension(peer): Extension<Peer>,
+    order: Order<Session>,
+) -> Result<Answer, Problem> {
+    let Json(Session { session, instance }) = order?;
+    let act = admin.serving()?.act(peer);
+    act.kick(SessionNumber(session), instance.as_deref()).await?;
+    Ok(done())
+}
+
+/// Takes a lock from whoever holds it.
+pub(super) async fn force_unlock(
+    State(admin): State<Admin>,
+    Extension(peer): Extension<Peer>,
+    order: Order<Lock>,
+) -> Result<Answer, Problem> {
+    let Json(lock) = order?;
+    let act = admin.serving()?.act(peer);
+    act.force_unlock(&lock.key(), lock.token.map(Token)).await?;
+    Ok(done())
+}
+
+/// Frees a lock that only owners hold.
+pub(super) async fn break_lock(
+    State(admin): State<Admin>,
+    Extension(peer): Extension<Peer>,
+    order: Order<Lock>,
+) -> Result<Answer, Problem> {
+    let Json(lock) = order?;
+    let act = admin.serving()?.act(peer);
+    act.break_lock(&lock.key(), lock.token.map(Token)).await?;
+    Ok(done())
+}
+
+fn done() -> Answer {
+    Answer(Object::new().raw("done", true))
+}
+
+impl From<JsonRejection> for Problem {
+    fn from(rejection: JsonRejection) -> Self {
+        Self::new(rejection.status(), rejection.body_text())
+    }
+}
+
+impl From<NotDone> for Problem {
+    fn from(why: NotDone) -> Self {
+        let status = match why {
+            NotDone::NoSession | NotDone::NotLocked => StatusCode::NOT_FOUND,
+            NotDone::NotOwners | NotDone::OtherRun => StatusCode::CONFLICT,
+            NotDone::NotStored(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            NotDone::Stopping => StatusCode::SERVICE_UNAVAILABLE,
+        };
+        Self::new(status, why.to_string())
+    }
+}
