@@ -9,7 +9,7 @@
 //! 4. [`protocol`] turns the answer into bytes, and [`server`] writes them.
 //!
 //! The state that must survive a restart goes from the table to the [`store`], and the answer waits
-//! for it. All modules share the values of [`model`]. [`config`] holds the settings, and [`check`]
+//! for it. All modules share the values of [`model`], and count by [`count`]. [`config`] holds the settings, and [`check`]
 //! is the health check. [`log`] and [`signals`] connect the program to its surroundings.
 //! `protocol.md` is the protocol's norm.
 //!
@@ -23,6 +23,8 @@
 mod admin;
 pub mod check;
 pub mod config;
+#[doc(hidden)]
+pub mod count;
 mod environment;
 pub mod log;
 #[doc(hidden)]

@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use elock::model::{Limits, Peer};
+use elock::model::{Limits, Peer, Token};
 use elock::store::Changes;
 use elock::table::{LockTable, Session, TokenClock};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -269,7 +269,9 @@ pub fn table() -> LockTable {
         max_hold: None,
         equal_values_pass: false,
     };
-    LockTable::new(limits, TokenClock::default(), Changes::default())
+    // It knows the time, as a server's does: a release tells how long the lock was held.
+    let tokens = TokenClock::from(Instant::now(), Token(1));
+    LockTable::new(limits, tokens, Changes::default())
 }
 
 pub fn open(table: &LockTable) -> Session {

@@ -9,6 +9,7 @@ mod guard;
 mod health;
 mod listener;
 mod loaded;
+mod metrics;
 mod page;
 mod routes;
 mod seats;
@@ -24,6 +25,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::{error, info};
 
 use guard::Guard;
+use metrics::LastContention;
 
 use crate::config::Config;
 use crate::server::{self, Listener, ServerHandle};
@@ -38,6 +40,7 @@ struct Admin {
     /// Set when the server serves: before that, its store is being read.
     server: Arc<OnceLock<ServerHandle>>,
     guard: Arc<Guard>,
+    contention: Arc<LastContention>,
 }
 
 /// The running HTTP side of a server. It begins to end when this is dropped.
@@ -64,6 +67,7 @@ pub(crate) fn start(listeners: Vec<Listener>, config: &Config) -> io::Result<Opt
     let admin = Admin {
         server: Arc::default(),
         guard: Arc::new(Guard::new(config)),
+        contention: Arc::default(),
     };
     let (end, ended) = oneshot::channel();
     let stop = CancellationToken::new();

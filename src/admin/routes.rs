@@ -6,7 +6,7 @@ use axum::http::StatusCode;
 use axum::middleware::from_fn_with_state;
 use axum::routing::get;
 
-use super::{Admin, api, guard, health, page};
+use super::{Admin, api, guard, health, metrics, page};
 
 /// The longest body of a request, in bytes.
 const MAX_BODY: usize = 16 * 1024;
@@ -34,6 +34,7 @@ fn reading() -> Router<Admin> {
     Router::new()
         .route("/", get(page::show))
         .merge(api::reading())
+        .route("/metrics", get(metrics::metrics))
         .fallback(async || (StatusCode::NOT_FOUND, "no such page\n"))
 }
 

@@ -6,6 +6,7 @@ mod find;
 mod framing;
 mod json;
 mod listing;
+mod refusal;
 mod reply;
 mod request;
 
@@ -20,6 +21,7 @@ pub use listing::{
     put_end, put_lock, put_lock_entry, put_next_key, put_next_session, put_request, put_session,
     put_session_entry, put_start,
 };
+pub use refusal::Refusal;
 pub(crate) use reply::circle_text;
 pub use reply::{Fact, Info, NotKicked, Reply, StateReply, Stats};
 pub use request::{

@@ -96,8 +96,15 @@ pub enum NotKicked {
 pub enum Reply<'a> {
     /// The session does not hold the lock, and will not by this request.
     Unavailable,
+    /// The same, after a wait.
+    TimedOut,
     /// This key of several cannot be had.
-    NotAll(Key),
+    NotAll {
+        /// The key.
+        key: Key,
+        /// Whether the request waited for it.
+        waited: bool,
+    },
     /// The session asked for cannot be resumed: the answer to `conn_id`.
     CannotSetConnId(NotResumed),
     /// The same, to `resume`.
@@ -172,8 +179,8 @@ impl Reply<'_> {
     /// Appends the reply's lines to `out`.
     pub fn put(&self, out: &mut BytesMut) {
         match self {
-            Self::Unavailable => out.put_slice(b"409 Unavailable\r\n"),
-            Self::NotAll(key) => {
+            Self::Unavailable | Self::TimedOut => out.put_slice(b"409 Unavailable\r\n"),
+            Self::NotAll { key, .. } => {
                 out.put_slice(b"409 Unavailable: ");
                 put_shortened(out, key.as_bytes());
                 out.put_slice(b"\r\n");

@@ -68,6 +68,13 @@ impl Places {
         }
     }
 
+    /// How many connections there are, and how many there may be.
+    #[cfg(feature = "admin")]
+    pub(super) fn taken(&self) -> (usize, usize) {
+        let max = self.max_connections;
+        (max - self.connections.available_permits(), max)
+    }
+
     fn take(&self) -> Option<OwnedSemaphorePermit> {
         Arc::clone(&self.connections).try_acquire_owned().ok()
     }
@@ -173,7 +180,9 @@ impl Door {
             info!(%peer, max, "refused: too many connections");
         }
         let mut answer = BytesMut::new();
-        Reply::TooManyConnections { max }.put(&mut answer);
+        let reply = Reply::TooManyConnections { max };
+        self.shared.refusals.count(reply.refusal());
+        reply.put(&mut answer);
         // A new connection has room for these few bytes; if it takes none, it is being closed
         // anyway.
         let written = stream.try_write(&answer);

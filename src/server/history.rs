@@ -8,7 +8,8 @@ use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use super::Shared;
-use super::shown::{NUMBERS, unix_now};
+use super::figures::{self, Figures, NUMBERS};
+use super::shown::unix_now;
 
 /// How often the numbers are read.
 const EVERY: Duration = Duration::from_secs(10);
@@ -21,7 +22,7 @@ const KEPT: usize = 360;
 pub(crate) struct Sample {
     /// Since the beginning of 1970.
     pub(crate) at: Duration,
-    /// In the order of [`Shared::numbers`].
+    /// In the order of [`figures::numbers`].
     pub(crate) numbers: [u64; NUMBERS],
 }
 
@@ -39,7 +40,7 @@ impl History {
                 ticks.tick().await;
                 self.add(Sample {
                     at: unix_now(),
-                    numbers: shared.numbers().map(|(_, number)| number),
+                    numbers: figures::numbers(&shared, Figures::of(&shared)).map(|(_, one)| one),
                 });
             }
         };
@@ -77,7 +78,8 @@ mod tests {
         let keeping = tokio::spawn(keeping);
         tokio::time::sleep(Duration::from_secs(35)).await;
         assert_eq!(history.samples().len(), 4);
-        let names = server.shared.numbers().map(|(name, _)| name);
+        let shared = &server.shared;
+        let names = figures::numbers(shared, Figures::of(shared)).map(|(name, _)| name);
         assert_eq!(names[2], "locks");
         let mut client = server.connect();
         client.ask("lock k", "200 Acquired").await;

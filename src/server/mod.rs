@@ -12,6 +12,7 @@ mod control;
 mod entropy;
 mod events;
 mod expiry;
+mod figures;
 #[cfg(feature = "admin")]
 mod handle;
 mod handover_spin;
@@ -27,6 +28,7 @@ mod open_files;
 mod overview;
 #[cfg(feature = "admin")]
 mod readiness;
+mod refusal_counts;
 mod reload;
 mod session_guard;
 mod shown;
@@ -71,6 +73,7 @@ use admission::Places;
 use clock::Clock;
 use entropy::Entropy;
 use handover_spin::HandoverSpin;
+use refusal_counts::RefusalCounts;
 use throttle::Throttles;
 
 /// The time that the store has for its last commit when the time of a stop is over.
@@ -91,6 +94,7 @@ struct Shared {
     entropy: Entropy,
     handover_spin: HandoverSpin,
     throttles: Throttles,
+    refusals: RefusalCounts,
     places: Places,
     debugs: Arc<Semaphore>,
     searches: Arc<Semaphore>,
@@ -116,6 +120,7 @@ impl Shared {
             entropy,
             handover_spin: HandoverSpin::default(),
             throttles: Throttles::default(),
+            refusals: RefusalCounts::default(),
             places: Places::new(&config),
             debugs: Arc::new(Semaphore::new(DEBUGS_AT_ONCE)),
             searches: Arc::new(Semaphore::new(SEARCHES_AT_ONCE)),

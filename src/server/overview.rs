@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::Shared;
 use super::events::Noted;
+use super::figures;
 use super::handle::ServerHandle;
 use super::history::Sample;
 use super::shown::unix_now;
@@ -65,7 +66,7 @@ pub(crate) struct Contended {
 impl ServerHandle {
     /// The server in facts and numbers.
     pub(crate) fn info(&self) -> Info {
-        self.shared.info()
+        figures::info(&self.shared)
     }
 
     /// The time by which what is shown here is meant.
@@ -142,7 +143,7 @@ impl ServerHandle {
 
     /// The names of the numbers, and what they were in the last hour.
     pub(crate) fn history(&self) -> (Vec<&'static str>, Vec<Sample>) {
-        let names = self.shared.numbers().map(|(name, _)| name);
+        let names = figures::numbers(&self.shared, self.figures()).map(|(name, _)| name);
         (names.to_vec(), self.history.samples())
     }
 

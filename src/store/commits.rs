@@ -24,6 +24,7 @@ use tracing::{error, info, warn};
 
 use super::overdue::{OVERDUE, UnderWay};
 use super::{Batch, Storage};
+use crate::count::{Counter, Durations, Histogram};
 use crate::model::{Change, NotStored, Seq};
 
 /// How long a store that has just failed is not tried again, at first and at most.
@@ -54,6 +55,10 @@ struct Queue {
     /// The number of the last commit; `u64::MAX` as long as that is not known.
     last: AtomicU64,
     under_way: UnderWay,
+    /// How long commits took that changed something, also those that failed.
+    times: Histogram,
+    /// Commits that failed.
+    failures: Counter,
     /// How many bytes the storage took after the last commit.
     bytes: AtomicU64,
     /// Whether the last commit failed.
@@ -193,6 +198,13 @@ impl Changes {
         self.0.as_ref()?.refusal()
     }
 
+    /// How long commits took that changed something, also those that failed; and how many failed.
+    pub fn commit_times(&self) -> (Durations, u64) {
+        let times = |queue: &Queue| (queue.times.durations(), queue.failures.get());
+        let none = || (Histogram::default().durations(), 0);
+        self.0.as_deref().map_or_else(none, times)
+    }
+
     /// For how long a commit has been under way that takes far too long; `None` if none does.
     pub fn overdue(&self) -> Option<Duration> {
         self.0.as_ref()?.under_way.overdue(OVERDUE)
@@ -233,6 +245,8 @@ impl Queue {
             durable: AtomicU64::new(0),
             last: AtomicU64::new(u64::MAX),
             under_way: UnderWay::default(),
+            times: Histogram::default(),
+            failures: Counter::default(),
             bytes: AtomicU64::new(0),
             failing: AtomicBool::new(false),
             reason: Mutex::new(NotStored::new("")),
@@ -338,6 +352,9 @@ impl Queue {
             self.under_way.begin(begun);
             let outcome = commit(&mut storage, &batch);
             let (was_reported, took) = (self.under_way.end(), begun.elapsed());
+            if !batch.is_empty() {
+                self.times.add(took);
+            }
             if was_reported {
                 warn!("the commit is over, after {} s", took.as_secs());
             }
@@ -351,6 +368,7 @@ impl Queue {
                     self.done(taken.seq).notify_waiters();
                 }
                 Err(reason) => {
+                    self.failures.add(1);
                     *lock(&self.reason) = reason;
                     self.failing.store(true, Ordering::Release);
                     // Waiting for the next commit ends as well, as that is not tried for a while.

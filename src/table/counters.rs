@@ -1,28 +1,8 @@
 //! What has happened since the start, counted.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use crate::count::{Counter, Histogram};
 
-/// A count of events, alone in its line of the processor's cache, so that threads which count
-/// different events do not slow each other.
-#[derive(Debug, Default)]
-#[repr(align(64))]
-pub struct Counter(AtomicU64);
-
-impl Counter {
-    /// Counts so many more.
-    pub fn add(&self, events: u64) {
-        if events > 0 {
-            self.0.fetch_add(events, Ordering::Relaxed);
-        }
-    }
-
-    /// The count so far.
-    pub fn get(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
-}
-
-/// The counters that `info` shows, from the start of the server on.
+/// What the table and those who use it count, from the start of the server on.
 #[derive(Debug, Default)]
 pub struct Counters {
     /// Connections that were served.
@@ -31,12 +11,6 @@ pub struct Counters {
     pub grants: Counter,
     /// Grants to requests that waited.
     pub handovers: Counter,
-    /// Requests for a lock that were refused because others hold it.
-    pub refusals: Counter,
-    /// Those of them that had waited.
-    pub timeouts: Counter,
-    /// Requests that were refused because their wait would have been a deadlock.
-    pub deadlocks: Counter,
     /// Leases that ended with their locks.
     pub lease_ends: Counter,
     /// Grace periods that ended with locks.
@@ -49,4 +23,10 @@ pub struct Counters {
     pub resumes: Counter,
     /// Sessions that were taken over from a connection.
     pub takeovers: Counter,
+    /// How long requests waited that were granted their lock.
+    pub granted_waits: Histogram,
+    /// How long requests waited that were not, whether their time was over or they left.
+    pub other_waits: Histogram,
+    /// How long grants lasted, from the moment when their token was given; if that is known.
+    pub holds: Histogram,
 }

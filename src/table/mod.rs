@@ -19,6 +19,7 @@
 
 mod acquire;
 mod change_mode;
+mod contention;
 mod counters;
 mod grant;
 mod held_keys;
@@ -54,7 +55,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-pub use counters::{Counter, Counters};
+pub use contention::Contention;
+pub use counters::Counters;
 pub use grant::Grant;
 pub use lease::EndedLease;
 pub use lock_key::LockKey;
@@ -147,6 +149,7 @@ impl LockTable {
     pub fn note(&self, session: &mut Session, active: u32) {
         let grants = std::mem::take(&mut session.held.grants);
         self.counters.grants.add(grants.into());
+        self.counters.holds.add_rest(&mut session.holds);
         session.signal.note(session.held(), active);
     }
 

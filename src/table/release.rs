@@ -13,6 +13,7 @@ use super::outcome::{Basis, Claim, NotHeld, Outcome, Unlocked};
 use super::session::Session;
 use super::waiters::Waiter;
 use super::{LockTable, interleave};
+use crate::count::Batch;
 use crate::model::{Change, Holder, NotStored, Owner, Seq, Token};
 use std::sync::atomic::Ordering;
 
@@ -49,7 +50,7 @@ impl LockTable {
         session.assert_idle();
         self.changes.accept()?;
         let holder = session.or_owner(owner);
-        let Some(release) = self.release(holder, key, now) else {
+        let Some(release) = self.release(holder, key, now, &mut session.holds) else {
             let why = self.why_not_held(session, holder, key);
             return Ok(why.map(Unlocked::NotHeld));
         };
@@ -108,7 +109,8 @@ impl LockTable {
         let looked_at = grants.len();
         grants.retain(|grant| {
             interleave::between_guards();
-            let Some(release) = self.release_grant(grant, now, |_| true) else {
+            let holds = &mut session.holds;
+            let Some(release) = self.release_grant(grant, now, holds, |_| true) else {
                 return false;
             };
             session.seq = session.seq.max(release.seq);
@@ -126,11 +128,14 @@ impl LockTable {
         session.assert_idle();
         for key in session.held.take_some(most) {
             let holder = HolderRef::Session(session.number);
-            if let Some(release) = self.release(holder, key.as_bytes(), now) {
+            let holds = &mut session.holds;
+            if let Some(release) = self.release(holder, key.as_bytes(), now, holds) {
                 session.held.uncount(1);
                 session.seq = release.seq;
             }
         }
+        // Its session may be over, and have no more turns.
+        self.counters.holds.add_rest(&mut session.holds);
         self.notice_losses(session);
         Outcome::durable(session.held.listed(), session.last_change())
     }
@@ -172,7 +177,10 @@ impl LockTable {
         now: Instant,
         may_end: impl FnOnce(&Lock) -> bool,
     ) {
-        let Some(release) = self.release_grant(grant, now, may_end) else {
+        let released = self.release_grant(grant, now, &mut session.holds, may_end);
+        // The connection may be over, and have no more turns.
+        self.counters.holds.add_rest(&mut session.holds);
+        let Some(release) = released else {
             return;
         };
         if grant.holder == Holder::Session(session.number) {
@@ -286,7 +294,7 @@ impl LockTable {
         if self.is_stopping() {
             return (0, Vec::new());
         }
-        let due = self.leases.due(now, most);
+        let (due, mut holds) = (self.leases.due(now, most), Batch::default());
         let ended = due.iter().filter_map(|over| {
             if self.is_stopping() {
                 return None;
@@ -300,7 +308,8 @@ impl LockTable {
                 }
                 since.is_some()
             };
-            self.release_if((&over.holder).into(), over.key.as_bytes(), now, is_over)?;
+            let holder = (&over.holder).into();
+            self.release_if(holder, over.key.as_bytes(), now, &mut holds, is_over)?;
             Some(EndedLease {
                 holder: over.holder.clone(),
                 key: over.key.clone(),
@@ -309,6 +318,7 @@ impl LockTable {
             })
         });
         let ended = ended.collect();
+        self.counters.holds.add_rest(&mut holds);
         (due.len(), ended)
     }
 
@@ -334,8 +344,14 @@ impl LockTable {
 
     /// Takes the holder off the lock's holders; `None` if it is not among them, perhaps because its
     /// lease has ended.
-    fn release(&self, holder: HolderRef<'_>, key: &[u8], now: Instant) -> Option<Release> {
-        self.release_if(holder, key, now, |_, word| self.unlease(*word))
+    fn release(
+        &self,
+        holder: HolderRef<'_>,
+        key: &[u8],
+        now: Instant,
+        holds: &mut Batch,
+    ) -> Option<Release> {
+        self.release_if(holder, key, now, holds, |_, word| self.unlease(*word))
     }
 
     /// Ends this very grant, if `may_end` returns true under the guard; `None` if it has ended, or does
@@ -344,12 +360,14 @@ impl LockTable {
         &self,
         grant: &Grant,
         now: Instant,
+        holds: &mut Batch,
         may_end: impl FnOnce(&Lock) -> bool,
     ) -> Option<Release> {
         let is_it = |lock: &Lock, word: &GrantWord| {
             word.token() == grant.token && may_end(lock) && self.unlease(*word)
         };
-        self.release_if((&grant.holder).into(), grant.key.as_bytes(), now, is_it)
+        let holder = (&grant.holder).into();
+        self.release_if(holder, grant.key.as_bytes(), now, holds, is_it)
     }
 
     /// Removes the lease of a released grant, if it has one. Always true, as an answer to
@@ -364,12 +382,13 @@ impl LockTable {
     /// The one place where a grant ends: if the holder has the key and `ends` returns true.
     /// `ends` is called under the guard, and has removed the grant's lease when it returns true.
     /// The next waiters have the lock in the same step; while the server stops they are refused
-    /// instead.
+    /// instead. How long the grant lasted is added to `holds`.
     fn release_if(
         &self,
         holder: HolderRef<'_>,
         key: &[u8],
         now: Instant,
+        holds: &mut Batch,
         ends: impl FnOnce(&Lock, &GrantWord) -> bool,
     ) -> Option<Release> {
         let mut granted = Vec::new();
@@ -399,6 +418,9 @@ impl LockTable {
         });
         let (token, seq) = released?;
         self.claims.fetch_sub(1, Ordering::Relaxed);
+        if let Some(held) = self.tokens.age(token, now) {
+            self.counters.holds.add_later(holds, held);
+        }
         self.wake_all(&granted);
         if is_shown {
             self.watches.changed(self.locks.hash(key));

@@ -16,6 +16,7 @@ use super::lost_locks::Loss;
 use super::outcome::{NotHeld, Outcome};
 use super::session::Session;
 use super::{LockTable, interleave};
+use crate::count::Batch;
 use crate::model::{Holder, NotStored, Seq, Token};
 
 /// A part of the grants of a key that was taken from their holders.
@@ -70,7 +71,7 @@ impl LockTable {
         let looked_at = grants.len();
         grants.retain(|grant| {
             interleave::between_guards();
-            let revoked = self.revoke(grant, now);
+            let revoked = self.revoke(grant, now, &mut session.holds);
             session.seq = session.seq.max(revoked.unwrap_or_default());
             revoked.is_some()
         });
@@ -84,7 +85,7 @@ impl LockTable {
     }
 
     /// Ends this very grant, unless it has ended, and returns the change that this is.
-    fn revoke(&self, grant: &Grant, now: Instant) -> Option<Seq> {
+    fn revoke(&self, grant: &Grant, now: Instant, holds: &mut Batch) -> Option<Seq> {
         let _revoking = interleave::lock(&self.revoking);
         let lost = match grant.holder {
             Holder::Session(number) => self.sessions.losses_by_revocation(number),
@@ -92,7 +93,7 @@ impl LockTable {
         };
         interleave::between_guards();
         let hash = self.locks.hash(grant.key.as_bytes());
-        let release = self.release_grant(grant, now, |_| {
+        let release = self.release_grant(grant, now, holds, |_| {
             if let Some(lost) = lost {
                 lost.add(hash, grant.token, Loss::Revoked);
             }

@@ -11,6 +11,7 @@ use super::held_keys::HeldKeys;
 use super::holders::HolderRef;
 use super::signal::SharedSignal;
 use super::waiters::Waiter;
+use crate::count::Batch;
 use crate::model::{Owner, Seq, SessionNumber};
 
 /// The running half of a session. Must end in [`LockTable::detach`](super::LockTable::detach) or
@@ -26,6 +27,8 @@ pub struct Session {
     pub(super) seq: Seq,
     /// How the session's connection is reached.
     pub(super) signal: SharedSignal,
+    /// How long grants lasted that it released in this turn.
+    pub(super) holds: Batch,
 }
 
 impl Session {
@@ -36,6 +39,7 @@ impl Session {
             waiting: None,
             seq: Seq::default(),
             signal,
+            holds: Batch::default(),
         }
     }
 

@@ -1,6 +1,7 @@
 //! The state as it is shown: nothing here changes anything.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::lock::Lock;
@@ -16,6 +17,12 @@ impl LockTable {
     /// How many keys are held.
     pub fn held(&self) -> usize {
         self.locks.len()
+    }
+
+    /// How many grants and waiting requests there are together, which is what
+    /// [`Limits::locks`](crate::model::Limits::locks) bounds.
+    pub fn claims(&self) -> usize {
+        self.claims.load(Ordering::Relaxed)
     }
 
     /// How many sessions there are in all, and how many of them have a connection.

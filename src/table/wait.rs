@@ -184,10 +184,13 @@ impl LockTable {
         interleave::lock(&self.waits).remove(session.number);
         let has_left = let_in.is_some();
         self.wake_all(&let_in.unwrap_or_default());
+        let waited = now.saturating_duration_since(waiter.since());
         if has_left || !waiter.is_granted() {
+            self.counters.other_waits.add(waited);
             assert!(ending != Ending::Granted, "a granted waiter cannot leave");
             return Outcome::free(Locked::Busy);
         }
+        self.counters.granted_waits.add(waited);
         let (grant, seq) = waiter.grant();
         let (holder, key) = ((&grant.holder).into(), grant.key.clone());
         let claim = self.keep(session, holder, key, grant.token, seq);

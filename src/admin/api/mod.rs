@@ -14,7 +14,7 @@ use axum::routing::{get, post};
 
 use super::Admin;
 use crate::protocol::Object;
-use crate::server::{ListingFailed, ServerHandle};
+use crate::server::ListingFailed;
 
 /// Questions, for whoever may read.
 pub(super) fn reading() -> Router<Admin> {
@@ -80,16 +80,5 @@ impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let error = Object::new().text("error", &self.text);
         (self.status, Answer(error)).into_response()
-    }
-}
-
-impl Admin {
-    /// The server, once it serves.
-    fn serving(&self) -> Result<&ServerHandle, Problem> {
-        let loading = || {
-            let text = "the server is reading its store";
-            Problem::new(StatusCode::SERVICE_UNAVAILABLE, text)
-        };
-        self.server.get().ok_or_else(loading)
     }
 }

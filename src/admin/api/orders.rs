@@ -1,13 +1,13 @@
 //! What may be ordered.
 
 use axum::extract::rejection::JsonRejection;
-use axum::extract::{Extension, State};
+use axum::extract::Extension;
 use axum::http::StatusCode;
 use axum::Json;
 use serde::Deserialize;
 
 use super::{Answer, Problem};
-use crate::admin::Admin;
+use crate::admin::loaded::Loaded;
 use crate::model::{Key, Peer, SessionNumber, Token};
 use crate::protocol::{Object, unescape};
 use crate::server::NotDone;
@@ -39,36 +39,36 @@ type Order<T> = Result<Json<T>, JsonRejection>;
 
 /// Ends a session.
 pub(super) async fn kick(
-    State(admin): State<Admin>,
+    Loaded(server): Loaded,
     Extension(peer): Extension<Peer>,
     order: Order<Session>,
 ) -> Result<Answer, Problem> {
     let Json(Session { session, instance }) = order?;
-    let act = admin.serving()?.act(peer);
+    let act = server.act(peer);
     act.kick(SessionNumber(session), instance.as_deref()).await?;
     Ok(done())
 }
 
 /// Takes a lock from whoever holds it.
 pub(super) async fn force_unlock(
-    State(admin): State<Admin>,
+    Loaded(server): Loaded,
     Extension(peer): Extension<Peer>,
     order: Order<Lock>,
 ) -> Result<Answer, Problem> {
     let Json(lock) = order?;
-    let act = admin.serving()?.act(peer);
+    let act = server.act(peer);
     act.force_unlock(&lock.key(), lock.token.map(Token)).await?;
     Ok(done())
 }
 
 /// Frees a lock that only owners hold.
 pub(super) async fn break_lock(
-    State(admin): State<Admin>,
+    Loaded(server): Loaded,
     Extension(peer): Extension<Peer>,
     order: Order<Lock>,
 ) -> Result<Answer, Problem> {
     let Json(lock) = order?;
-    let act = admin.serving()?.act(peer);
+    let act = server.act(peer);
     act.break_lock(&lock.key(), lock.token.map(Token)).await?;
     Ok(done())
 }

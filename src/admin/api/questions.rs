@@ -2,37 +2,44 @@
 
 use std::time::Instant;
 
-use axum::extract::State;
-
 use super::parameters::Parameters;
 use super::{Answer, Problem};
-use crate::admin::Admin;
-use crate::model::{Key, LockEntry, SessionEntry, SessionNumber};
+use crate::admin::loaded::Loaded;
+use crate::model::{Key, SessionEntry, SessionNumber};
 use crate::protocol::{Fact, Object, lock_object, session_object, word_of};
 use crate::server::{Contended, Noted, Part};
 
-/// `info`, and the wall clock's time, by which others are to be understood.
+/// `info`; the wall clock's time, by which other times are to be understood; why the server is not ready
+/// for more clients; and its bounds, with what of them is taken.
 pub(super) async fn info(
-    State(admin): State<Admin>,
+    Loaded(server): Loaded,
     parameters: Parameters,
 ) -> Result<Answer, Problem> {
     parameters.end()?;
-    let server = admin.serving()?;
     let object = Object::new().raw("now_ms", server.unix_now().as_millis());
     let facts = server.info().0.into_iter();
     let object = facts.fold(object, |object, (name, fact)| match fact {
         Fact::Number(number) => object.raw(name, number),
         Fact::Text(text) => object.text(name, &text),
     });
-    Ok(Answer(object))
+    let reasons = server.not_ready();
+    let reasons = reasons.iter().map(|why| Object::new().text("text", &why.to_string()));
+    let limits = server.limits();
+    let limits = limits.iter().map(|limited| {
+        Object::new()
+            .text("what", limited.what)
+            .raw("used", limited.used)
+            .raw("limit", limited.limit)
+    });
+    Ok(Answer(object.list("not_ready", reasons).list("limits", limits)))
 }
 
 /// `locks`: with `prefix`, `after` and `limit`, or just the `key`.
 pub(super) async fn locks(
-    State(admin): State<Admin>,
+    Loaded(server): Loaded,
     mut parameters: Parameters,
 ) -> Result<Answer, Problem> {
-    let (server, limit) = (admin.serving()?, parameters.limit()?);
+    let limit = parameters.limit()?;
     let prefix = parameters.word("prefix");
     let after = parameters.word("after");
     let key = parameters.word("key");
@@ -59,10 +66,10 @@ pub(super) async fn locks(
 
 /// `sessions`: with `after` and `limit`, or just the `session`.
 pub(super) async fn sessions(
-    State(admin): State<Admin>,
+    Loaded(server): Loaded,
     mut parameters: Parameters,
 ) -> Result<Answer, Problem> {
-    let (server, limit) = (admin.serving()?, parameters.limit()?);
+    let limit = parameters.limit()?;
     let after = parameters.session("after")?;
     let session = parameters.session("session")?;
     parameters.end()?;
@@ -86,10 +93,10 @@ pub(super) async fn sessions(
 /// The keys for which most requests wait, with `prefix` and `limit`; and `beyond` these, what their
 /// holders wait for, so that whoever is told sees all chains to their ends.
 pub(super) async fn waits(
-    State(admin): State<Admin>,
+    Loaded(server): Loaded,
     mut parameters: Parameters,
 ) -> Result<Answer, Problem> {
-    let (server, limit) = (admin.serving()?, parameters.limit()?);
+    let limit = parameters.limit()?;
     let prefix = parameters.word("prefix").unwrap_or_default();
     parameters.end()?;
     let waits = server.waits(prefix, limit).await?;
@@ -105,10 +112,10 @@ pub(super) async fn waits(
 
 /// Deadlocks and lost locks: the last ones of each kind, with numbers above `after`.
 pub(super) async fn events(
-    State(admin): State<Admin>,
+    Loaded(server): Loaded,
     mut parameters: Parameters,
 ) -> Result<Answer, Problem> {
-    let (server, after) = (admin.serving()?, parameters.number("after")?);
+    let after = parameters.number("after")?;
     parameters.end()?;
     let (events, last) = server.events(after.unwrap_or(0));
     let object = Object::new()
@@ -119,11 +126,11 @@ pub(super) async fn events(
 
 /// What the numbers of `info` were in the last hour.
 pub(super) async fn history(
-    State(admin): State<Admin>,
+    Loaded(server): Loaded,
     parameters: Parameters,
 ) -> Result<Answer, Problem> {
     parameters.end()?;
-    let (names, samples) = admin.serving()?.history();
+    let (names, samples) = server.history();
     let samples = samples.iter().map(|sample| {
         let object = Object::new().raw("at_ms", sample.at.as_millis());
         let numbers = names.iter().zip(sample.numbers);

@@ -1,6 +1,9 @@
 // What is wrong, the worst first.
 
 const LONG_WAIT_MS = 60_000;
+/** From which part of a limit on it is near. */
+const NEAR = 0.8;
+const LIMITS = { connections: "Connections are", locks: "Locks are", grace_sessions: "Sessions in their grace periods are" };
 
 /** `showEvents` shows the list of what happened. */
 function problems({ info, waits, graph, samples, events, filter }, showEvents) {
@@ -8,10 +11,14 @@ function problems({ info, waits, graph, samples, events, filter }, showEvents) {
   const add = (kind, title, ...text) => found.push(make("p", { class: `problem ${kind}` }, make("strong", {}, title), ...text));
   const show = () => make("button", { type: "button", class: "plain", click: showEvents }, "show");
   if (info.storing !== "yes") {
-    add("wrong", "Nothing can be stored.", make("span", {}, inert(String(info.storing))),
+    add("wrong", "Nothing can be stored.", make("span", {}, inert(info.storing)),
       "Changes are answered 500. The server tries again every second; a restart does not help. Look at the disk of the data directory.");
+  } else {
+    for (const { text } of info.not_ready) add("wrong", "Not ready.", inert(text));
   }
-  if (info.draining === "yes" || info.draining === 1) add("heed", "Draining.", "No new locks are granted: the server is about to stop.");
+  for (const { what, used, limit } of info.limits) {
+    if (used >= NEAR * limit) add("heed", `${LIMITS[what] ?? what} near the limit:`, `${count(used)} of ${count(limit)}.`);
+  }
   const deadlocks = samples.growth("deadlocks", HOUR_MS);
   if (deadlocks > 0) {
     const last = events.find((one) => one.kind === "deadlock");

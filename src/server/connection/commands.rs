@@ -15,6 +15,7 @@ use crate::protocol::{
     AskedMode, BadRequest, KeysAsked, KnownState, Owned, Reply, Request, SessionAsked, StateReply,
     Stats,
 };
+use crate::server::figures;
 use crate::server::log_lines;
 use crate::server::session_guard::{SLICE, give_way, unlock_all};
 use crate::server::transport::Transport;
@@ -120,7 +121,7 @@ impl<S: Transport> Connection<S> {
                 self.shared.table.set_name(&self.session, Key::new(name));
                 return self.free(&Reply::Done);
             }
-            Request::Info => return self.free(&Reply::Info(self.shared.info())),
+            Request::Info => return self.free(&Reply::Info(figures::info(&self.shared))),
             Request::Locks { which, after } => {
                 return ControlFlow::Break(Pause::Locks { which, after });
             }
@@ -234,10 +235,8 @@ impl<S: Transport> Connection<S> {
 
     /// Answers a request that got no lock; by `unavailable`, if others hold it.
     pub(super) fn refuse_lock(&mut self, refused: Locked, unavailable: Reply<'_>) {
-        let counters = self.shared.table.counters();
         let reply = match refused {
             Locked::Deadlock(circle) => {
-                counters.deadlocks.add(1);
                 log_lines::deadlock(&self.shared, &circle);
                 Reply::Deadlock(circle)
             }
@@ -246,10 +245,7 @@ impl<S: Transport> Connection<S> {
                 Reply::Full(limit)
             }
             Locked::Stopping => Reply::ShuttingDown,
-            _ => {
-                counters.refusals.add(1);
-                unavailable
-            }
+            _ => unavailable,
         };
         self.reply(&reply);
     }

@@ -74,8 +74,12 @@ impl<S: Transport> Connection<S> {
             // far a second time: whatever it takes now has no lease before it has all.
         };
         match failed {
-            Some(Failed::Refused(key, why)) => self.refuse_lock(why, Reply::NotAll(key)),
-            Some(Failed::Waited(key, why)) => self.refuse_waited(why, Reply::NotAll(key)),
+            Some(Failed::Refused(key, why)) => {
+                self.refuse_lock(why, Reply::NotAll { key, waited: false });
+            }
+            Some(Failed::Waited(key, why)) => {
+                self.refuse_waited(why, Reply::NotAll { key, waited: true });
+            }
             Some(Failed::NotStored(why)) => self.reply(&Reply::NotStored(why)),
             None => {}
         }

@@ -237,11 +237,13 @@ impl<S: Transport> Connection<S> {
 
     /// Appends a reply that stays true until it is sent.
     fn reply(&mut self, reply: &Reply<'_>) {
+        self.shared.refusals.count(reply.refusal());
         reply.put(&mut self.output);
     }
 
     /// Appends a reply that is sent only if its basis is true then.
     fn answer(&mut self, reply: &StateReply, basis: Basis) {
+        self.shared.refusals.count(reply.refusal());
         let start = self.output.len();
         reply.put(&mut self.output);
         let durable = self.shared.table.changes().durable_up_to();

@@ -22,7 +22,7 @@ use bytes::BytesMut;
 use super::commands::not_held;
 use super::{Connection, Gone};
 use crate::model::{Holder, Key, NotStored, Seq, Token};
-use crate::protocol::{Reply, StateReply};
+use crate::protocol::{Refusal, Reply, StateReply};
 use crate::server::transport::Transport;
 use crate::table::{Basis, Claim, Grant, LockTable, Session};
 
@@ -242,6 +242,7 @@ impl<S: Transport> Connection<S> {
                 _ => lost(table, session, basis, &released, may_lose, now),
             };
             if let Some(instead) = &instead {
+                shared.refusals.count(instead.refusal());
                 instead.put(output);
             }
             instead.is_some()
@@ -278,6 +279,13 @@ enum Instead {
 }
 
 impl Instead {
+    fn refusal(&self) -> Option<Refusal> {
+        match self {
+            Self::Free(reply) => reply.refusal(),
+            Self::State(reply) => reply.refusal(),
+        }
+    }
+
     fn put(&self, output: &mut BytesMut) {
         match self {
             Self::Free(reply) => reply.put(output),
@@ -350,7 +358,8 @@ fn lost(
         }
         Some(Claim::Several(all)) => {
             let lost = all.iter().find(|one| is_lost(&one.grant))?;
-            Instead::Free(Reply::NotAll(Key::new(lost.grant.key().as_bytes())))
+            let key = Key::new(lost.grant.key().as_bytes());
+            Instead::Free(Reply::NotAll { key, waited: false })
         }
         _ => return None,
     };

@@ -46,7 +46,7 @@ impl<S: Transport> Connection<S> {
     pub(super) async fn wait_for_lock(&mut self, deadline: Instant) -> Result<(), Gone> {
         match self.until_granted(deadline).await? {
             Waited::Granted(outcome) => self.answer_lock(outcome),
-            Waited::Not(why) => self.refuse_waited(why, Reply::Unavailable),
+            Waited::Not(why) => self.refuse_waited(why, Reply::TimedOut),
         }
         Ok(())
     }
@@ -58,8 +58,7 @@ impl<S: Transport> Connection<S> {
             Ending::Overrun => self.refuse_overrun(),
             // A `409`: a circle would have been found before the wait.
             Ending::Granted | Ending::Deadline | Ending::Disconnect => {
-                self.shared.table.counters().timeouts.add(1);
-                self.refuse_lock(Locked::Busy, unavailable);
+                self.reply(&unavailable);
             }
         }
     }

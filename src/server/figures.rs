@@ -1,0 +1,139 @@
+//! The server in numbers, as `info` and the metrics show it.
+
+use std::time::Duration;
+
+use super::Shared;
+use crate::model::NotStored;
+use crate::protocol::{Fact, Info, Refusal};
+
+/// How many numbers `info` has that are levels or counters.
+pub(crate) const NUMBERS: usize = 19;
+
+/// What there is at this time, and what has happened since the start. The numbers are read one after the
+/// other, while the server goes on.
+#[derive(Debug)]
+pub(crate) struct Figures {
+    pub(crate) sessions: u64,
+    pub(crate) connected_sessions: u64,
+    pub(crate) locks: u64,
+    pub(crate) waiters: u64,
+    pub(crate) watchers: u64,
+    /// Connections since the start.
+    pub(crate) connections: u64,
+    /// All grants, with the hand-overs.
+    pub(crate) grants: u64,
+    pub(crate) hand_overs: u64,
+    pub(crate) lease_ends: u64,
+    pub(crate) grace_ends: u64,
+    pub(crate) kicks: u64,
+    pub(crate) revocations: u64,
+    pub(crate) resumes: u64,
+    pub(crate) take_overs: u64,
+    pub(crate) commits: u64,
+    pub(crate) store_bytes: u64,
+    /// `disk` or `memory`.
+    pub(crate) store: &'static str,
+    /// Why no change can be made at this time.
+    pub(crate) not_storing: Option<NotStored>,
+}
+
+impl Figures {
+    pub(super) fn of(shared: &Shared) -> Self {
+        let (table, counters) = (&shared.table, shared.table.counters());
+        let (sessions, connected_sessions) = table.session_counts();
+        let (commits, store_bytes) = table.changes().commits_and_bytes();
+        let hand_overs = counters.handovers.get();
+        Self {
+            sessions: sessions as u64,
+            connected_sessions: connected_sessions as u64,
+            locks: table.held() as u64,
+            waiters: table.waiting() as u64,
+            watchers: table.watching() as u64,
+            connections: counters.connections.get(),
+            grants: counters.grants.get() + hand_overs,
+            hand_overs,
+            lease_ends: counters.lease_ends.get(),
+            grace_ends: counters.grace_ends.get(),
+            kicks: counters.kicks.get(),
+            revocations: counters.revocations.get(),
+            resumes: counters.resumes.get(),
+            take_overs: counters.takeovers.get(),
+            commits,
+            store_bytes,
+            store: match table.changes().are_kept() {
+                true => "disk",
+                false => "memory",
+            },
+            not_storing: table.changes().refusal(),
+        }
+    }
+}
+
+/// The answer to `info`.
+pub(super) fn info(shared: &Shared) -> Info {
+    let figures = Figures::of(shared);
+    let max_hold = shared.table.max_hold().unwrap_or(Duration::ZERO);
+    let not_storing = figures.not_storing.as_ref();
+    let storing = not_storing.map_or_else(|| "yes".to_owned(), |reason| reason.to_string());
+    let facts = [
+        ("version", Fact::Text(env!("CARGO_PKG_VERSION").to_owned())),
+        ("instance", Fact::Text(format!("{:032x}", shared.instance))),
+        (
+            "uptime_seconds",
+            Fact::Number(shared.start.elapsed().as_secs()),
+        ),
+        ("store", Fact::Text(figures.store.to_owned())),
+        ("storing", Fact::Text(storing)),
+        ("max_hold_ms", Fact::Number(max_hold.as_millis() as u64)),
+    ];
+    let numbers = numbers(shared, figures);
+    let numbers = numbers.map(|(name, number)| (name, Fact::Number(number)));
+    Info(facts.into_iter().chain(numbers).collect())
+}
+
+/// The levels and counters of `info`, by their names there.
+pub(super) fn numbers(shared: &Shared, figures: Figures) -> [(&'static str, u64); NUMBERS] {
+    let Figures {
+        sessions,
+        connected_sessions,
+        locks,
+        waiters,
+        watchers,
+        connections,
+        grants,
+        hand_overs,
+        lease_ends,
+        grace_ends,
+        kicks,
+        revocations,
+        resumes,
+        take_overs,
+        commits,
+        store_bytes,
+        store: _,
+        not_storing: _,
+    } = figures;
+    let refusals = |kind| shared.refusals.get(kind);
+    let timeouts = refusals(Refusal::Timeout);
+    [
+        ("sessions", sessions),
+        ("connected_sessions", connected_sessions),
+        ("locks", locks),
+        ("waiters", waiters),
+        ("watchers", watchers),
+        ("connections", connections),
+        ("grants", grants),
+        ("hand_overs", hand_overs),
+        ("refusals", refusals(Refusal::Unavailable) + timeouts),
+        ("timeouts", timeouts),
+        ("deadlocks", refusals(Refusal::Deadlock)),
+        ("lease_ends", lease_ends),
+        ("grace_ends", grace_ends),
+        ("kicks", kicks),
+        ("revocations", revocations),
+        ("resumes", resumes),
+        ("take_overs", take_overs),
+        ("commits", commits),
+        ("store_bytes", store_bytes),
+    ]
+}
