@@ -10,13 +10,11 @@ mod refusal;
 mod reply;
 mod request;
 
+pub use framing::{Framing, Line, Lines};
 #[cfg(feature = "admin")]
 pub(crate) use json::{Object, base64};
 #[cfg(feature = "admin")]
 pub(crate) use listing::{lock_object, session_object, word_of};
-#[cfg(feature = "admin")]
-pub(crate) use request::unescape;
-pub use framing::{Framing, Line, Lines};
 pub use listing::{
     put_end, put_lock, put_lock_entry, put_next_key, put_next_session, put_request, put_session,
     put_session_entry, put_start,
@@ -24,6 +22,8 @@ pub use listing::{
 pub use refusal::Refusal;
 pub(crate) use reply::circle_text;
 pub use reply::{Fact, Info, NotKicked, Reply, StateReply, Stats};
+#[cfg(feature = "admin")]
+pub(crate) use request::unescape;
 pub use request::{
     AskedMode, BadRequest, COMMANDS, KeysAsked, KnownState, LONGEST_NAME, Owned, Request,
     SessionAsked, Usage,

@@ -79,7 +79,9 @@ impl Act {
         }
         shared.table.counters().kicks.add(1);
         log_lines::kicked(shared, &self.session, number, identity.as_ref());
-        let over = shared.stop.run_until_cancelled(shared.table.until_over(number));
+        let over = shared
+            .stop
+            .run_until_cancelled(shared.table.until_over(number));
         let over = over.await.ok_or(NotDone::Stopping)?;
         Ok(shared.table.changes().durable(over.basis.seq()).await?)
     }

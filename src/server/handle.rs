@@ -44,7 +44,7 @@ pub(crate) struct Limited {
 impl ServerHandle {
     /// Reads the server's numbers from here on.
     pub(super) fn new(shared: &Arc<Shared>) -> Self {
-        let history = Arc::new(History::default());
+        let history = Arc::new(History::of(shared));
         let keeping = Arc::clone(&history).keep(Arc::clone(shared), shared.stop.clone());
         shared.tasks.spawn(keeping);
         let shared = Arc::clone(shared);

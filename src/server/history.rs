@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use tokio_util::sync::CancellationToken;
 
 use super::Shared;
@@ -27,21 +27,23 @@ pub(crate) struct Sample {
 }
 
 /// The last readings, the oldest first.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct History(Mutex<VecDeque<Sample>>);
 
 impl History {
+    /// Begins with the numbers as they are.
+    pub(super) fn of(shared: &Shared) -> Self {
+        Self(Mutex::new(VecDeque::from([sample(shared)])))
+    }
+
     /// Reads the numbers again and again, until `stop`.
     pub(super) async fn keep(self: Arc<Self>, shared: Arc<Shared>, stop: CancellationToken) {
-        let mut ticks = interval(EVERY);
+        let mut ticks = interval_at(Instant::now() + EVERY, EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let keep = async {
             loop {
                 ticks.tick().await;
-                self.add(Sample {
-                    at: unix_now(),
-                    numbers: figures::numbers(&shared, Figures::of(&shared)).map(|(_, one)| one),
-                });
+                self.add(sample(&shared));
             }
         };
         stop.run_until_cancelled(keep).await;
@@ -65,6 +67,14 @@ impl History {
     }
 }
 
+fn sample(shared: &Shared) -> Sample {
+    let numbers = figures::numbers(shared, Figures::of(shared));
+    Sample {
+        at: unix_now(),
+        numbers: numbers.map(|(_, number)| number),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -73,7 +83,10 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_hour_is_kept_and_no_more() {
         let server = Server::start();
-        let (history, stop) = (Arc::new(History::default()), CancellationToken::new());
+        let (history, stop) = (
+            Arc::new(History::of(&server.shared)),
+            CancellationToken::new(),
+        );
         let keeping = Arc::clone(&history).keep(Arc::clone(&server.shared), stop.clone());
         let keeping = tokio::spawn(keeping);
         tokio::time::sleep(Duration::from_secs(35)).await;

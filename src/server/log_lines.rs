@@ -144,7 +144,8 @@ pub(super) fn kicked(
             peer = identity.map(|identity| display(identity.peer)),
             "an operator ends a session"
         );
-        let from = identity.map_or_else(String::new, |identity| format!("from {}, ", identity.peer));
+        let from =
+            identity.map_or_else(String::new, |identity| format!("from {}, ", identity.peer));
         shared.note(|| Event {
             session: Some(session),
             name: name.cloned(),

@@ -48,20 +48,20 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use tracing::{info, warn};
 
-pub use control::Control;
 #[cfg(feature = "admin")]
 pub(crate) use acts::NotDone;
+pub use control::Control;
 #[cfg(feature = "admin")]
 pub(crate) use events::Noted;
 #[cfg(feature = "admin")]
 pub(crate) use handle::ServerHandle;
 #[cfg(feature = "admin")]
 pub use listener::bind_admin;
-#[cfg(feature = "admin")]
-pub(crate) use overview::{Contended, ListingFailed, Part};
 pub use listener::{AddressUnavailable, BindError, Listener, bind};
 #[cfg(feature = "admin")]
 pub(crate) use listener::{Socket, addresses};
+#[cfg(feature = "admin")]
+pub(crate) use overview::{Contended, ListingFailed, Part};
 #[cfg(feature = "admin")]
 pub(crate) use readiness::NotReady;
 

@@ -102,7 +102,9 @@ impl ServerHandle {
             let mut keys = table.keys_after(&prefix, after.as_deref(), most + 1);
             let has_more = keys.len() > most;
             keys.truncate(most);
-            let entries = keys.iter().filter_map(|key| shared.lock_entry(key.as_bytes()));
+            let entries = keys
+                .iter()
+                .filter_map(|key| shared.lock_entry(key.as_bytes()));
             let entries = entries.collect();
             let last = keys.last().filter(|_| has_more);
             let next = last.map(|last| Key::new(last.as_bytes()));
@@ -186,7 +188,10 @@ fn waits(shared: &Shared, prefix: &[u8], most: usize) -> Waits {
     }
     let asked = queues.iter().filter(|(key, _)| key.starts_with(prefix));
     let mut asked: Vec<(&[u8], &Queue)> = asked.map(|(key, queue)| (*key, queue)).collect();
-    let (requests, keys) = (asked.iter().map(|(_, queue)| queue.waiting).sum(), asked.len());
+    let (requests, keys) = (
+        asked.iter().map(|(_, queue)| queue.waiting).sum(),
+        asked.len(),
+    );
     asked.sort_unstable_by_key(|(key, queue)| (std::cmp::Reverse(queue.waiting), *key));
     asked.truncate(most);
     let now = shared.clock.now();
@@ -197,14 +202,20 @@ fn waits(shared: &Shared, prefix: &[u8], most: usize) -> Waits {
         })
     };
     let mut seen: HashSet<&[u8]> = asked.iter().map(|(key, _)| *key).collect();
-    let locks = asked.iter().filter_map(|(key, queue)| contended(key, &queue.first));
+    let locks = asked
+        .iter()
+        .filter_map(|(key, queue)| contended(key, &queue.first));
     let locks: Vec<_> = locks.collect();
     let (mut beyond, mut holders) = (Vec::new(), HashSet::new());
     let mut requests_of_holders = Vec::new();
     let mut place = 0;
     // Follows holders to what they wait for, which may add to what is followed.
     while let Some(one) = locks.get(place).or_else(|| beyond.get(place - locks.len())) {
-        let waiting = one.lock.holders.iter().filter_map(|one| one.holder.session());
+        let waiting = one
+            .lock
+            .holders
+            .iter()
+            .filter_map(|one| one.holder.session());
         let waiting: Vec<_> = waiting.filter_map(|one| by_session.get(&one)).collect();
         for waiter in waiting {
             if !holders.insert(waiter.session()) {
@@ -213,7 +224,11 @@ fn waits(shared: &Shared, prefix: &[u8], most: usize) -> Waits {
             requests_of_holders.extend(shared.session_entry(waiter.session()));
             let key = waiter.key().as_bytes();
             if beyond.len() < BEYOND && seen.insert(key) {
-                beyond.extend(queues.get(key).and_then(|queue| contended(key, &queue.first)));
+                beyond.extend(
+                    queues
+                        .get(key)
+                        .and_then(|queue| contended(key, &queue.first)),
+                );
             }
         }
         place += 1;

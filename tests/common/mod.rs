@@ -4,12 +4,16 @@
 //! patience below only bounds how long a failing test hangs.
 #![allow(dead_code, reason = "each test program uses its own part")]
 
+#[cfg(feature = "admin")]
+pub mod browser;
 pub mod failing_disk;
 pub mod history;
 pub mod process;
 #[cfg(feature = "cli")]
 pub mod proxy;
 pub mod transcript;
+#[cfg(feature = "admin")]
+pub mod web;
 
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -27,6 +31,8 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 /// A server in a thread of this process. Stops when dropped.
 pub struct Server {
     pub address: SocketAddr,
+    /// Where it serves HTTP, if `config.admin` names an address.
+    pub admin: Option<SocketAddr>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -58,9 +64,15 @@ impl Server {
                 .expect("a runtime");
             runtime.block_on(async {
                 let listeners = server::bind(&[local]).await.expect("a free port");
-                started
-                    .send(listeners[0].tcp_address().expect("TCP"))
-                    .expect("the test listens");
+                #[cfg(feature = "admin")]
+                let listeners = {
+                    let admin = server::bind_admin(&config.admin).await;
+                    let admin = admin.expect("a free port");
+                    listeners.into_iter().chain(admin).collect::<Vec<_>>()
+                };
+                let addresses = listeners.iter().map(|one| one.tcp_address().expect("TCP"));
+                let addresses = addresses.collect::<Vec<_>>();
+                started.send(addresses).expect("the test listens");
                 let shutdown = async {
                     let _ = stopped.await;
                 };
@@ -69,9 +81,10 @@ impl Server {
                     .expect("the server runs");
             });
         });
-        let address = address.recv().expect("the server starts");
+        let addresses = address.recv().expect("the server starts");
         Self {
-            address,
+            address: addresses[0],
+            admin: addresses.get(1).copied(),
             stop: Some(stop),
             thread: Some(thread),
         }

@@ -1,9 +1,9 @@
 //! What may be ordered.
 
-use axum::extract::rejection::JsonRejection;
-use axum::extract::Extension;
-use axum::http::StatusCode;
 use axum::Json;
+use axum::extract::Extension;
+use axum::extract::rejection::JsonRejection;
+use axum::http::StatusCode;
 use serde::Deserialize;
 
 use super::{Answer, Problem};
@@ -45,7 +45,8 @@ pub(super) async fn kick(
 ) -> Result<Answer, Problem> {
     let Json(Session { session, instance }) = order?;
     let act = server.act(peer);
-    act.kick(SessionNumber(session), instance.as_deref()).await?;
+    act.kick(SessionNumber(session), instance.as_deref())
+        .await?;
     Ok(done())
 }
 

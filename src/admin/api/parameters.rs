@@ -62,10 +62,14 @@ impl Parameters {
     /// How many entries are asked for.
     pub(super) fn limit(&mut self) -> Result<usize, Problem> {
         let limit = self.number("limit")?;
-        let limit = limit.map_or(USUAL_LIMIT, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
+        let limit = limit.map_or(USUAL_LIMIT, |limit| {
+            usize::try_from(limit).unwrap_or(usize::MAX)
+        });
         match limit {
             1..=LONGEST => Ok(limit),
-            _ => Err(Problem::bad(format!("\"limit\" must be from 1 to {LONGEST}"))),
+            _ => Err(Problem::bad(format!(
+                "\"limit\" must be from 1 to {LONGEST}"
+            ))),
         }
     }
 
@@ -73,7 +77,9 @@ impl Parameters {
     pub(super) fn end(self) -> Result<(), Problem> {
         match self.0.first() {
             None => Ok(()),
-            Some((name, _)) => Err(Problem::bad(format!("there is no parameter \"{name}\" here"))),
+            Some((name, _)) => Err(Problem::bad(format!(
+                "there is no parameter \"{name}\" here"
+            ))),
         }
     }
 

@@ -23,7 +23,9 @@ pub(super) async fn info(
         Fact::Text(text) => object.text(name, &text),
     });
     let reasons = server.not_ready();
-    let reasons = reasons.iter().map(|why| Object::new().text("text", &why.to_string()));
+    let reasons = reasons
+        .iter()
+        .map(|why| Object::new().text("text", &why.to_string()));
     let limits = server.limits();
     let limits = limits.iter().map(|limited| {
         Object::new()
@@ -31,7 +33,9 @@ pub(super) async fn info(
             .raw("used", limited.used)
             .raw("limit", limited.limit)
     });
-    Ok(Answer(object.list("not_ready", reasons).list("limits", limits)))
+    Ok(Answer(
+        object.list("not_ready", reasons).list("limits", limits),
+    ))
 }
 
 /// `locks`: with `prefix`, `after` and `limit`, or just the `key`.
@@ -171,4 +175,3 @@ fn event_object(noted: &Noted) -> Object {
         .optional("held_ms", event.held.map(|held| held.as_millis()))
         .text("text", &event.text)
 }
-
