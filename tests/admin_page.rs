@@ -139,7 +139,8 @@ fn whatever_clients_say_is_shown_as_text() {
         waiter.send([b"lock ", word, b" 600"].concat());
         clients.extend([holder, waiter]);
     }
-    server.until_waiting(words.len());
+    // What `debug` shows of them is no text.
+    while server.asked("/api/waits")["requests_in_all"] != json!(words.len()) {}
     open(&browser, &server);
     for key in ["1", "2", "3", "4"] {
         browser.press(&[key]);

@@ -221,6 +221,11 @@ const SHORTCUTS = {
   ArrowUp: () => stepInto(-1),
 };
 
+function goTo(place) {
+  choose(place);
+  rowsShown().element.focus();
+}
+
 /** From anywhere into the list that is shown. */
 function stepInto(step) {
   rowsShown().element.focus();
@@ -231,7 +236,7 @@ document.addEventListener("keydown", (event) => {
   if (event.altKey || event.ctrlKey || event.metaKey || document.querySelector("dialog[open]")) return;
   if (event.key === "Escape") return escape();
   if (event.target.closest("input, .graph")) return;
-  const act = /^[1-4]$/.test(event.key) ? () => choose(Number(event.key) - 1) : SHORTCUTS[event.key];
+  const act = /^[1-4]$/.test(event.key) ? () => goTo(Number(event.key) - 1) : SHORTCUTS[event.key];
   if (!act || (event.key.startsWith("Arrow") && event.target !== document.body)) return;
   event.preventDefault();
   act();
