@@ -247,6 +247,7 @@ fn waits_are_told_along_their_chains() {
     );
     assert_eq!(waits["locks"][0]["key"], json!("y"));
     assert_eq!(waits["beyond"][0]["key"], json!("x"));
+    assert_eq!(waits["longest"][0]["key"], json!("x"), "of all");
 }
 
 #[test]

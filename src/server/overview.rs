@@ -47,6 +47,8 @@ pub(crate) struct Waits {
     /// How many requests wait for keys that were asked for, and for how many keys.
     pub(crate) requests: usize,
     pub(crate) keys: usize,
+    /// The lock for which somebody has waited longest, whatever was asked for.
+    pub(crate) longest: Option<Contended>,
     /// The keys for which most wait, those first.
     pub(crate) locks: Vec<Contended>,
     /// The keys for which holders of these wait, and holders of those, and so on.
@@ -201,6 +203,8 @@ fn waits(shared: &Shared, prefix: &[u8], most: usize) -> Waits {
             longest: now.saturating_duration_since(first.since()),
         })
     };
+    let longest = waiters.first();
+    let longest = longest.and_then(|first| contended(first.key().as_bytes(), first));
     let mut seen: HashSet<&[u8]> = asked.iter().map(|(key, _)| *key).collect();
     let locks = asked
         .iter()
@@ -236,6 +240,7 @@ fn waits(shared: &Shared, prefix: &[u8], most: usize) -> Waits {
     Waits {
         requests,
         keys,
+        longest,
         locks,
         beyond,
         requests_of_holders,

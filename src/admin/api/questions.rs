@@ -94,8 +94,8 @@ pub(super) async fn sessions(
     Ok(Answer(object.optional("next", next)))
 }
 
-/// The keys for which most requests wait, with `prefix` and `limit`; and `beyond` these, what their
-/// holders wait for, so that whoever is told sees all chains to their ends.
+/// The keys for which most requests wait, with `prefix` and `limit`; `beyond` these, what their holders wait
+/// for, so that whoever is told sees all chains to their ends; and of all keys, the `longest` wait.
 pub(super) async fn waits(
     Loaded(server): Loaded,
     mut parameters: Parameters,
@@ -108,6 +108,7 @@ pub(super) async fn waits(
     let object = Object::new()
         .raw("requests_in_all", waits.requests)
         .raw("keys_in_all", waits.keys)
+        .list("longest", waits.longest.iter().map(contended_object))
         .list("locks", waits.locks.iter().map(contended_object))
         .list("beyond", waits.beyond.iter().map(contended_object))
         .list("waiting_holders", holders);

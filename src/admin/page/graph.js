@@ -10,8 +10,9 @@ const partyId = (one) => (one.owner === undefined ? `s ${one.session}` : `o ${on
 
 /** The nodes, by their ids; each has `below`, the ids of those that wait for it. */
 class WaitGraph {
-  constructor({ locks, beyond, waiting_holders: holders }) {
+  constructor({ locks, beyond, waiting_holders: holders, keys_in_all: keys }) {
     this.nodes = new Map();
+    this.isWhole = keys <= Math.min(locks.length, MOST_LOCKS);
     this.left = Math.max(0, locks.length - MOST_LOCKS);
     const drawn = [...locks.slice(0, MOST_LOCKS), ...beyond];
     const waits = new Map();
@@ -148,7 +149,9 @@ function box(node, open) {
     transform: `translate(${node.column * BOX.across} ${node.row * BOX.down})`, ...acts,
   },
     draw("rect", { width: BOX.width, height: BOX.height, rx: kind === "lock" ? 17 : 4 }),
-    draw("text", { x: 10, y: 14 }, title), draw("text", { class: "sub", x: 10, y: 28 }, sub));
+    // A drawing in the drawing, which cuts what is wider than the box.
+    draw("svg", { x: 10, width: BOX.width - 16, height: BOX.height },
+      draw("text", { y: 14 }, title), draw("text", { class: "sub", y: 28 }, sub)));
 }
 
 function textOf(node) {

@@ -27,25 +27,21 @@ function problems({ info, waits, graph, samples, events, filter }, showEvents) {
   const lost = ["lease_ends", "grace_ends"].map((name) => samples.growth(name, HOUR_MS));
   if (lost[0] > 0) add("heed", `${several(lost[0], "lock")} lost by the end of a lease`, "in the last hour.", show());
   if (lost[1] > 0) add("heed", `${several(lost[1], "session")} with locks lost by the end of a grace period`, "in the last hour.", show());
-  const longest = longestWait(waits);
+  const [longest] = waits?.longest ?? [];
   if (longest && longest.longest_ms >= LONG_WAIT_MS) {
     const [holder] = longest.holders;
     add("heed", `Somebody has waited for ${span(longest.longest_ms)}`, make("span", {}, "for ", word(longest.key, 80),
-      ...(holder ? [", held by ", party(holder), ` for ${span(holder.held_ms)}`] : []), "."), ...inFront(graph));
+      ...(holder ? [", held by ", party(holder), ` for ${span(holder.held_ms)}`] : []), "."), ...(filter ? [] : inFront(graph)));
   }
   if (found.length > 0) return found;
-  const calm = longest ? `The longest wait is ${span(longest.longest_ms)}.` : filter ? "" : "Nobody waits.";
+  const calm = longest ? `The longest wait is ${span(longest.longest_ms)}.` : "Nobody waits.";
   add("well", "Nothing is wrong.", `No deadlock, and no lock lost, in ${info.uptime_seconds < 3600 ? `the ${span(info.uptime_seconds * 1000)} since the start` : "the last hour"}. ${calm}`);
   return found;
 }
 
 function inFront(graph) {
   const front = graph?.front();
-  return front ? [make("span", {}, party(front.party), ` holds up ${several(front.weight, "request")}.`)] : [];
-}
-
-function longestWait(waits) {
-  return waits?.locks.reduce((one, other) => (one && one.longest_ms >= other.longest_ms ? one : other), undefined);
+  return front ? [make("span", {}, party(front.party), ` holds up ${graph.isWhole ? "" : "at least "}${several(front.weight, "request")}.`)] : [];
 }
 
 function figures({ info, samples }) {
