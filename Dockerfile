@@ -1,7 +1,12 @@
 # Builds elockd and elock and puts them, alone, on an image that has a C library and no shell.
 #
 #   docker build -t elockd .
-#   docker run -d --name elockd --restart unless-stopped -p 127.0.0.1:11400:11400 -v elockd:/data elockd
+#   docker run -d --name elockd --restart unless-stopped -p 127.0.0.1:11400:11400 -v elockd:/data \
+#     -v ./password:/password:ro -e ELOCK_PASSWORD_FILE=/password elockd
+#
+# It listens on all addresses of the container, and so does not start without a password, users
+# (ELOCK_AUTH_FILE), or the word that everybody may come in (-e ELOCK_ALLOW_ANONYMOUS=true). User 65532
+# must be able to read the file.
 #
 # Settings are -e ELOCK_…, before the image's name; -e ELOCK_DATA_DIR= keeps all in memory. The server
 # is process 1 and stops at once on SIGTERM.

@@ -8,11 +8,14 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use clap::builder::BoolishValueParser;
 #[cfg(feature = "store")]
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::error::{Error, ErrorKind};
 use clap::{CommandFactory, FromArgMatches, Parser, ValueEnum};
 
+#[cfg(feature = "auth")]
+use crate::access::{Files, Trust};
 use crate::environment;
 use crate::log::{LogFilter, LogFormat};
 use crate::model::Limits;
@@ -21,10 +24,11 @@ use crate::model::Limits;
 pub const PORT: u16 = 11400;
 
 const AFTER_HELP: &str = "\
-By default only this machine can connect, because there is no password: whoever can connect can
-take and watch every lock. To serve a trusted network, name the address to listen on, for example
-  elockd --listen 0.0.0.0:11400
-  elockd --listen 10.0.0.5:11400 --listen unix:/run/elockd/elockd.sock
+By default only this machine can connect, and whoever can connect can take and watch every lock. To
+serve others, name the address to listen on, and who may come in, for example
+  elockd --listen 0.0.0.0:11400 --auth-file /etc/elockd/users.toml
+  elockd --listen 10.0.0.5:11400 --listen unix:/run/elockd/elockd.sock --password-file /etc/elockd/password
+`elockd hash-password` reads a password and prints its hash, for the file of users.
 Every flag can also be given as the environment variable shown with it; an empty one is not set.
 
 Try it: start elockd, then `telnet 127.0.0.1 11400` and type `help`.";
@@ -53,6 +57,38 @@ pub struct Config {
         value_delimiter = ','
     )]
     pub admin: Vec<Address>,
+
+    /// The password of the user `admin`, who may see and do everything over HTTP: the first line of
+    /// this file. The users of --auth-file may what their rights say
+    #[cfg(all(feature = "admin", feature = "auth"))]
+    #[arg(long, env = "ELOCK_ADMIN_PASSWORD_FILE", value_name = "FILE")]
+    pub admin_password_file: Option<PathBuf>,
+
+    /// The users who may connect, each with a password, rights and prefixes of keys; read again at
+    /// SIGHUP (default: whoever connects may do everything)
+    #[cfg(feature = "auth")]
+    #[arg(long, env = "ELOCK_AUTH_FILE", value_name = "FILE")]
+    pub auth_file: Option<PathBuf>,
+
+    /// One password, with which one may do everything: the first line of this file
+    #[cfg(feature = "auth")]
+    #[arg(long, env = "ELOCK_PASSWORD_FILE", value_name = "FILE")]
+    pub password_file: Option<PathBuf>,
+
+    /// Connections from NETWORK, or those of unix sockets (`unix=USER`), are USER's without a
+    /// password: for clients that cannot send one; repeat it for more
+    #[cfg(feature = "auth")]
+    #[arg(
+        long,
+        env = "ELOCK_TRUST",
+        value_name = "NETWORK=USER",
+        value_delimiter = ','
+    )]
+    pub trust: Vec<Trust>,
+
+    /// Listen on addresses that other machines reach although nobody is asked for a password
+    #[arg(long, env = "ELOCK_ALLOW_ANONYMOUS", value_parser = BoolishValueParser::new())]
+    pub allow_anonymous: bool,
 
     /// Answer as another server where the two differ and code may rely on it
     #[arg(
@@ -258,14 +294,43 @@ impl Config {
             let message = format!("{grace} is above {max_grace}");
             return Err(command.error(ErrorKind::ValueValidation, message));
         }
-        #[cfg(not(feature = "store"))]
-        if std::env::var_os("ELOCK_DATA_DIR").is_some_and(|path| !path.is_empty()) {
-            // The user wants locks to survive a restart, so the server must not go on in memory
-            // alone.
-            let message = "ELOCK_DATA_DIR is set, and this elockd was built without a store";
+        #[cfg(feature = "auth")]
+        if !(config.trust.is_empty() || config.users().are_given()) {
+            let message =
+                "--trust names users, and there is neither --auth-file nor --password-file";
             return Err(command.error(ErrorKind::ValueValidation, message));
         }
+        // Whoever wants locks to survive a restart, or nobody but users, must not get less.
+        for (variable, lacks) in [
+            #[cfg(not(feature = "store"))]
+            ("ELOCK_DATA_DIR", "a store"),
+            #[cfg(not(feature = "auth"))]
+            ("ELOCK_AUTH_FILE", "users"),
+            #[cfg(not(feature = "auth"))]
+            ("ELOCK_PASSWORD_FILE", "users"),
+        ] as [(&str, &str); _]
+        {
+            if std::env::var_os(variable).is_some_and(|value| !value.is_empty()) {
+                let message =
+                    format!("{variable} is set, and this elockd was built without {lacks}");
+                return Err(command.error(ErrorKind::ValueValidation, message));
+            }
+        }
         Ok(config)
+    }
+
+    /// Where the users stand.
+    #[cfg(feature = "auth")]
+    pub(crate) fn users(&self) -> Files {
+        Files {
+            users: self.auth_file.clone(),
+            password: self.password_file.clone(),
+            trust: self.trust.clone(),
+            #[cfg(feature = "admin")]
+            admin: self.admin_password_file.clone(),
+            #[cfg(not(feature = "admin"))]
+            admin: None,
+        }
     }
 
     /// The addresses that `--check` asks; `None` if the program shall serve.

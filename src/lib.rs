@@ -9,16 +9,19 @@
 //! 4. [`protocol`] turns the answer into bytes, and [`server`] writes them.
 //!
 //! The state that must survive a restart goes from the table to the [`store`], and the answer waits
-//! for it. All modules share the values of [`model`], and count by [`count`]. [`config`] holds the settings, and [`check`]
-//! is the health check. [`log`] and [`signals`] connect the program to its surroundings.
+//! for it. All modules share the values of [`model`], and count by [`count`]. [`access`] says who may
+//! do what. [`config`] holds the settings, and [`check`] is the health check. [`log`] and [`signals`]
+//! connect the program to its surroundings.
 //! `protocol.md` is the protocol's norm.
 //!
-//! The program uses `config`, `check`, `log`, `signals`, `systemd` and [`server`]. The other
+//! The program uses `config`, `check`, `log`, `signals`, `systemd`, [`server`], and what hashes
+//! passwords. The other
 //! modules are public for the tests and benchmarks alone, and may change with every version.
 
 #![forbid(unsafe_code)]
 #![warn(missing_docs, unreachable_pub)]
 
+pub mod access;
 #[cfg(feature = "admin")]
 mod admin;
 pub mod check;
@@ -29,6 +32,8 @@ mod environment;
 pub mod log;
 #[doc(hidden)]
 pub mod model;
+#[cfg(feature = "auth")]
+pub mod password_prompt;
 #[doc(hidden)]
 pub mod protocol;
 pub mod server;

@@ -60,6 +60,7 @@ fn start_on_a_port(name: impl Fn(u16) -> Vec<String>) -> Process {
             .flat_map(|address| ["--listen".to_owned(), address]);
         let mut child = Command::new(ELOCKD)
             .args(flags)
+            .arg("--allow-anonymous")
             .stderr(Stdio::piped())
             .spawn()
             .expect("it starts");

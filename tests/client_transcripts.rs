@@ -214,7 +214,8 @@ impl Speaker for Library {
             lines: VecDeque::new(),
         };
         Speaker::send(&mut library, "echo");
-        assert_eq!(Speaker::read(&mut library), "200 []");
+        let answer = Speaker::read(&mut library);
+        assert!(["200 []", "401 auth required"].contains(&&*answer));
         library
     }
 

@@ -62,11 +62,11 @@ fn an_empty_variable_is_not_set_whichever_it_is() {
 #[test]
 fn a_bad_variable_is_named_whichever_it_is() {
     for variable in variables() {
+        let name = variable.to_string_lossy();
         // Every path is good, and whether something is there is not known before it is opened.
-        if variable == "ELOCK_DATA_DIR" {
+        if ["ELOCK_DATA_DIR", "ELOCK_AUTH_FILE", "ELOCK_PASSWORD_FILE"].contains(&&*name) {
             continue;
         }
-        let name = variable.to_string_lossy();
         for bad in [&b"=no="[..], &b"\xff"[..]] {
             let stderr = refusal(check_with(&variable, OsStr::from_bytes(bad)));
             assert!(

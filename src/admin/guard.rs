@@ -10,16 +10,22 @@
 //! - Where a request that acts comes from. It must come from a page of ours, or from no page at all.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use axum::extract::{Request, State};
-use axum::http::header::{HOST, ORIGIN};
+use axum::http::header::{AUTHORIZATION, HOST, ORIGIN, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::uri::Authority;
 use axum::http::{HeaderMap, HeaderName, StatusCode, Uri};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 
 use super::Admin;
+use crate::access::User;
 use crate::config::{Address, Config};
+use crate::model::Peer;
+use crate::server::{NotLetIn, NotReady, ServerHandle};
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
@@ -31,8 +37,11 @@ pub(super) struct Guard {
 }
 
 /// Why a request is refused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Refused {
+    /// Nobody can be asked who may come in.
+    #[error(transparent)]
+    Loading(NotReady),
     /// The request's `Host` is a name that may be a stranger's.
     #[error(
         "without a password this server answers only to localhost, to IP addresses and to the names in \
@@ -42,33 +51,103 @@ pub(super) enum Refused {
     /// A page of another server sends the request.
     #[error("requests that act must not come from another server's page")]
     ForeignOrigin,
+    /// The request does not say who it is from.
+    #[error("this server asks for a user and a password")]
+    NoPassword,
+    /// The request says so, and it is not true, or cannot be looked at now.
+    #[error(transparent)]
+    NotLetIn(NotLetIn),
+    /// It is true, and not enough.
+    #[error("this user may not do that")]
+    NotAllowed,
 }
 
 impl IntoResponse for Refused {
     fn into_response(self) -> Response {
-        (StatusCode::FORBIDDEN, format!("{self}\n")).into_response()
+        let status = match self {
+            Self::Loading(_) | Self::NotLetIn(NotLetIn::Busy) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::ForeignName | Self::ForeignOrigin | Self::NotAllowed => StatusCode::FORBIDDEN,
+            Self::NoPassword | Self::NotLetIn(NotLetIn::Wrong) => StatusCode::UNAUTHORIZED,
+        };
+        let text = format!("{self}\n");
+        match status {
+            StatusCode::UNAUTHORIZED => {
+                let ask = [(
+                    WWW_AUTHENTICATE,
+                    "Basic realm=\"elockd\", charset=\"UTF-8\"",
+                )];
+                (status, ask, text).into_response()
+            }
+            StatusCode::SERVICE_UNAVAILABLE => (status, [(RETRY_AFTER, "1")], text).into_response(),
+            _ => (status, text).into_response(),
+        }
     }
 }
 
-/// The layer before everything that shows something.
+/// The layer before everything that shows something. Behind it a handler finds the [`User`] among the
+/// request's extensions.
 pub(super) async fn may_read(
     State(admin): State<Admin>,
-    request: Request,
+    mut request: Request,
     next: Next,
 ) -> Result<Response, Refused> {
-    admin.guard.check_name(request.headers())?;
+    let user = admin.user_of(request.headers(), peer_of(&request)).await?;
+    if !user.may_read() {
+        return Err(Refused::NotAllowed);
+    }
+    request.extensions_mut().insert(user);
     Ok(next.run(request).await)
 }
 
-/// The layer before everything that changes something.
+/// The layer before everything that changes something. Behind it, as behind [`may_read`], is a user; a
+/// user who may name only some keys may act on no others.
 pub(super) async fn may_act(
     State(admin): State<Admin>,
-    request: Request,
+    mut request: Request,
     next: Next,
 ) -> Result<Response, Refused> {
-    admin.guard.check_name(request.headers())?;
     check_origin(request.headers())?;
+    let user = admin.user_of(request.headers(), peer_of(&request)).await?;
+    if !user.may_admin() {
+        return Err(Refused::NotAllowed);
+    }
+    request.extensions_mut().insert(user);
     Ok(next.run(request).await)
+}
+
+impl Admin {
+    /// Who makes the request. A password that is right is enough; without one, who may come in so.
+    async fn user_of(&self, headers: &HeaderMap, peer: Peer) -> Result<Arc<User>, Refused> {
+        let server = self.server.get();
+        let server: &ServerHandle = server.ok_or(Refused::Loading(NotReady::Loading))?;
+        // Where nobody is asked, a password proves nothing: a stranger's page can send one, too.
+        let said = headers.get(AUTHORIZATION);
+        if let Some(said) = said.filter(|_| server.asks_operators()) {
+            let (name, password) = name_and_password(said.as_bytes()).ok_or(Refused::NoPassword)?;
+            let verified = server.verify_operator(&name, &password, peer).await;
+            return verified.map_err(Refused::NotLetIn);
+        }
+        self.guard.check_name(headers)?;
+        let user = server.operator_at_the_door(peer);
+        user.ok_or(Refused::NoPassword)
+    }
+}
+
+/// Where a request comes from, which its connection has told.
+fn peer_of(request: &Request) -> Peer {
+    let peer = request.extensions().get().copied();
+    peer.unwrap_or(Peer::BeforeRestart)
+}
+
+/// Those of HTTP's scheme `Basic`.
+fn name_and_password(said: &[u8]) -> Option<(Vec<u8>, Vec<u8>)> {
+    let (scheme, both) = said.split_at_checked("Basic ".len())?;
+    if !scheme.eq_ignore_ascii_case(b"Basic ") {
+        return None;
+    }
+    let both = STANDARD.decode(both.trim_ascii()).ok()?;
+    let colon = both.iter().position(|byte| *byte == b':')?;
+    Some((both[..colon].to_vec(), both[colon + 1..].to_vec()))
 }
 
 impl Guard {
@@ -166,6 +245,25 @@ mod tests {
         let two = headers(&[(HOST, "localhost"), (HOST, "evil.example")]);
         assert_eq!(guard.check_name(&two), Err(Refused::ForeignName));
         assert_eq!(guard.check_name(&headers(&[])), Err(Refused::ForeignName));
+    }
+
+    #[test]
+    fn a_name_and_a_password_are_those_of_the_basic_scheme() {
+        let both = |name: &[u8], password: &[u8]| Some((name.to_vec(), password.to_vec()));
+        let said = name_and_password;
+        assert_eq!(said(b"Basic YTpi"), both(b"a", b"b"));
+        assert_eq!(said(b"basic  YTpiOmM= "), both(b"a", b"b:c"));
+        assert_eq!(said(b"Basic Og=="), both(b"", b""));
+        for bad in [
+            "",
+            "Basic",
+            "Basic ",
+            "Basic YQ==",
+            "Basic !",
+            "Bearer YTpi",
+        ] {
+            assert_eq!(said(bad.as_bytes()), None, "{bad}");
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! One request, because then a connection that has nothing to ask has no reason to be there, and each has
 //! an end that is known when it begins. Whoever asks every few seconds loses nothing by it.
 
+use std::convert::Infallible;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -45,21 +46,29 @@ pub(super) async fn serve_all(listeners: Vec<Listener>, router: Router, stop: Ca
     let (connections, seats) = (TaskTracker::new(), Arc::new(Seats::default()));
     let doors = TaskTracker::new();
     for listener in listeners {
-        let (router, seats, connections) =
-            (router.clone(), Arc::clone(&seats), connections.clone());
-        doors.spawn(stop.clone().run_until_cancelled_owned(async move {
-            loop {
-                let (stream, peer) = accept(&listener.socket).await;
-                let seat = seats.take().await;
-                connections.spawn(serve(stream, peer, seat, router.clone()));
-            }
-        }));
+        let (router, connections) = (router.clone(), connections.clone());
+        let door = accept_all(listener, Arc::clone(&seats), router, connections);
+        doors.spawn(stop.clone().run_until_cancelled_owned(door));
     }
     doors.close();
     doors.wait().await;
     connections.close();
     // What is not answered by now is not answered.
     let _ = timeout(LAST_ANSWERS, connections.wait()).await;
+}
+
+/// Serves the connections of one listener.
+async fn accept_all(
+    listener: Listener,
+    seats: Arc<Seats>,
+    router: Router,
+    connections: TaskTracker,
+) -> Infallible {
+    loop {
+        let (stream, peer) = accept(&listener.socket).await;
+        let seat = seats.take().await;
+        connections.spawn(serve(stream, peer, seat, router.clone()));
+    }
 }
 
 async fn accept(socket: &Socket) -> (impl AsyncRead + AsyncWrite + Unpin + use<>, Peer) {
@@ -91,9 +100,10 @@ async fn serve(
     router: Router,
 ) {
     let served = async {
-        answer(&mut stream, peer, &seat, router).await?;
-        close(&mut stream).await?;
-        Ok::<_, Box<dyn std::error::Error>>(())
+        if let Err(error) = answer(&mut stream, peer, &seat, router).await {
+            debug!(%peer, "a bad request of HTTP: {error}");
+        }
+        close(&mut stream).await
     };
     tokio::select! {
         served = timeout(CONNECTION_TIME, served) => match served {
@@ -140,4 +150,177 @@ async fn close(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> io::Result
         Ok(())
     };
     timeout(LINGER, drain).await.unwrap_or(Ok(()))
+}
+
+/// Over in-memory pipes, on a clock that stands still until every task waits for it: so every time below
+/// is exact.
+#[cfg(test)]
+mod tests {
+    use axum::body::Bytes;
+    use axum::extract::DefaultBodyLimit;
+    use axum::routing::{get, post};
+    use tokio::io::DuplexStream;
+    use tokio::task::JoinHandle;
+    use tokio::time::Instant;
+
+    use super::super::seats::SEATS;
+    use super::*;
+
+    const HEAD: &str = "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
+
+    /// Answers more than a pipe of eight bytes holds.
+    fn router() -> Router {
+        Router::new().route("/", get(async || "x".repeat(1000)))
+    }
+
+    async fn connect(seats: &Arc<Seats>, router: Router) -> (DuplexStream, JoinHandle<()>) {
+        connect_by(8, seats, router).await
+    }
+
+    /// By a pipe of so many bytes.
+    async fn connect_by(
+        pipe_bytes: usize,
+        seats: &Arc<Seats>,
+        router: Router,
+    ) -> (DuplexStream, JoinHandle<()>) {
+        let (ours, theirs) = tokio::io::duplex(pipe_bytes);
+        let seat = seats.take().await;
+        let task = tokio::spawn(serve(ours, Peer::Unix(None), seat, router));
+        (theirs, task)
+    }
+
+    async fn ends_after(expected: Duration, task: JoinHandle<()>) {
+        let begin = Instant::now();
+        task.await.expect("no panic");
+        let took = begin.elapsed();
+        assert!(
+            took >= expected && took <= expected + Duration::from_millis(50),
+            "{took:?}"
+        );
+    }
+
+    async fn read_all(stream: &mut DuplexStream) -> String {
+        let mut text = String::new();
+        stream.read_to_string(&mut text).await.expect("text");
+        text
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_head_that_comes_too_slowly_ends_its_connection() {
+        let seats = Arc::default();
+        let (client, task) = connect(&seats, router()).await;
+        let (mut reader, mut writer) = tokio::io::split(client);
+        let slowly = tokio::spawn(async move {
+            for byte in HEAD.as_bytes() {
+                sleep(Duration::from_secs(1)).await;
+                if writer.write_all(&[*byte]).await.is_err() {
+                    break;
+                }
+            }
+        });
+        let mut nothing = Vec::new();
+        let read = tokio::spawn(async move { reader.read_to_end(&mut nothing).await });
+        ends_after(HEAD_TIME + LINGER, task).await;
+        slowly.await.expect("no panic");
+        read.await.expect("no panic").expect("an end");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_that_is_read_too_slowly_ends_its_connection() {
+        let seats = Arc::default();
+        let (mut client, task) = connect(&seats, router()).await;
+        client.write_all(HEAD.as_bytes()).await.expect("it reads");
+        ends_after(CONNECTION_TIME, task).await;
+        assert!(read_all(&mut client).await.len() < 1000);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_answers_once() {
+        let seats = Arc::default();
+        let (mut client, _task) = connect(&seats, router()).await;
+        let twice = HEAD.repeat(2);
+        let (mut reader, mut writer) = tokio::io::split(&mut client);
+        let sent = async { writer.write_all(twice.as_bytes()).await };
+        let mut text = String::new();
+        let (_, read) = tokio::join!(sent, reader.read_to_string(&mut text));
+        read.expect("text");
+        assert_eq!(text.matches("HTTP/1.1 200").count(), 1, "{text}");
+        assert!(text.contains("connection: close"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_is_silent_gives_way_and_whoever_asks_does_not() {
+        let seats = Arc::default();
+        let (mut asks, asking) = connect(&seats, router()).await;
+        asks.write_all(HEAD.as_bytes()).await.expect("it reads");
+        let mut byte = [0];
+        asks.read_exact(&mut byte).await.expect("it is answered");
+        let mut silent = Vec::new();
+        for _ in 0..2 * SEATS {
+            silent.push(connect(&seats, router()).await);
+        }
+        let (mut probe, probing) = connect(&seats, router()).await;
+        let (mut reader, mut writer) = tokio::io::split(&mut probe);
+        let mut text = String::new();
+        let sent = async { writer.write_all(HEAD.as_bytes()).await };
+        let (_, read) = tokio::join!(sent, reader.read_to_string(&mut text));
+        read.expect("text");
+        assert!(text.starts_with("HTTP/1.1 200"), "{text}");
+        drop(probe);
+        probing.await.expect("no panic");
+        // Those who came first left first.
+        let left = silent.iter().take_while(|(_, task)| task.is_finished());
+        assert!((SEATS..=SEATS + 3).contains(&left.count()));
+        assert!(!asking.is_finished());
+        assert!(read_all(&mut asks).await.ends_with('x'));
+    }
+
+    /// Otherwise seats would run out.
+    #[tokio::test(start_paused = true)]
+    async fn seats_of_connections_that_are_over_are_free() {
+        let seats = Arc::default();
+        for _ in 0..3 * SEATS {
+            let (client, task) = connect(&seats, router()).await;
+            drop(client);
+            task.await.expect("no panic");
+        }
+        let begin = Instant::now();
+        let all: Vec<_> = (0..SEATS).map(|_| connect(&seats, router())).collect();
+        for one in all {
+            one.await;
+        }
+        assert_eq!(begin.elapsed(), Duration::ZERO);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_above_the_limit_is_refused() {
+        let seats = Arc::default();
+        let echo = post(async |body: Bytes| body.len().to_string());
+        let router = Router::new()
+            .route("/", echo)
+            .layer(DefaultBodyLimit::max(100));
+        for (length, status) in [(100, "200"), (101, "413")] {
+            for framing in ["length", "chunks"] {
+                let body = "x".repeat(length);
+                let (header, body) = match framing {
+                    "length" => (format!("Content-Length: {length}"), body),
+                    _ => {
+                        let chunk = format!("{length:x}\r\n{body}\r\n0\r\n\r\n");
+                        ("Transfer-Encoding: chunked".to_owned(), chunk)
+                    }
+                };
+                let request = format!("POST / HTTP/1.1\r\nHost: a\r\n{header}\r\n\r\n{body}");
+                let (mut client, _task) = connect_by(4096, &seats, router.clone()).await;
+                let (mut reader, mut writer) = tokio::io::split(&mut client);
+                let sent = async { writer.write_all(request.as_bytes()).await };
+                let mut text = String::new();
+                let (_, read) = tokio::join!(sent, reader.read_to_string(&mut text));
+                read.expect("text");
+                assert!(
+                    text.starts_with(&format!("HTTP/1.1 {status}")),
+                    "{framing}: {text}"
+                );
+            }
+        }
+    }
 }

@@ -16,7 +16,7 @@ mod seats;
 
 use std::io;
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
@@ -41,6 +41,8 @@ struct Admin {
     server: Arc<OnceLock<ServerHandle>>,
     guard: Arc<Guard>,
     contention: Arc<LastContention>,
+    /// When the server started, since the beginning of 1970.
+    started: Duration,
 }
 
 /// The running HTTP side of a server. It begins to end when this is dropped.
@@ -68,6 +70,9 @@ pub(crate) fn start(listeners: Vec<Listener>, config: &Config) -> io::Result<Opt
         server: Arc::default(),
         guard: Arc::new(Guard::new(config)),
         contention: Arc::default(),
+        started: SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default(),
     };
     let (end, ended) = oneshot::channel();
     let stop = CancellationToken::new();
@@ -108,5 +113,101 @@ impl Running {
         drop(self.stop);
         // Either way it is over: nothing here must be kept.
         let _ = timeout_at(deadline.min(Instant::now() + LAST_ANSWERS), self.ended).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpStream;
+
+    use super::*;
+    use crate::server::bind_admin;
+    use crate::server::harness::Server;
+
+    async fn get(at: SocketAddr, path: &str) -> String {
+        let mut stream = TcpStream::connect(at).await.expect("it accepts");
+        let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        stream
+            .write_all(request.as_bytes())
+            .await
+            .expect("it reads");
+        let mut text = String::new();
+        stream.read_to_string(&mut text).await.expect("an answer");
+        text
+    }
+
+    #[track_caller]
+    fn assert_is(answer: &str, status: u16, text: &str) {
+        assert!(
+            answer.starts_with(&format!("HTTP/1.1 {status} ")),
+            "{answer}"
+        );
+        assert!(answer.contains(text), "{answer}");
+    }
+
+    /// From before the store is read until the server has stopped.
+    #[tokio::test]
+    async fn a_server_says_at_each_stage_whether_it_is_ready_and_why_not() {
+        let local = ["127.0.0.1:0".parse().expect("an address")];
+        let listeners = bind_admin(&local).await.expect("a port");
+        let at = listeners[0].tcp_address().expect("TCP");
+        let running = start(listeners, &Config::default()).expect("a thread");
+        let running = running.expect("there is a listener");
+        assert_is(&get(at, "/healthz").await, 200, "ok");
+        assert_is(&get(at, "/readyz").await, 503, "loading: ");
+        assert_is(&get(at, "/metrics").await, 503, "loading: ");
+        let (server, fake, writer) = Server::start_stored();
+        running.serves(ServerHandle::new(&server.shared));
+        assert_is(&get(at, "/readyz").await, 200, "ready");
+        assert_is(&get(at, "/metrics").await, 200, "elock_ready 1\n");
+        fake.state().is_broken = true;
+        let mut client = server.connect();
+        client.ask("lock k", "500 Not stored: no space").await;
+        assert_is(
+            &get(at, "/readyz").await,
+            503,
+            "nothing can be stored: no space",
+        );
+        assert_is(&get(at, "/metrics").await, 200, "elock_ready 0\n");
+        fake.state().is_broken = false;
+        server.shared.begin_stop();
+        let answer = get(at, "/readyz").await;
+        assert_is(&answer, 503, "stopping: ");
+        assert_is(&get(at, "/healthz").await, 200, "ok");
+        running.end(Instant::now() + 2 * LAST_ANSWERS).await;
+        assert!(TcpStream::connect(at).await.is_err(), "it is closed");
+        server.stop().await;
+        assert_eq!(writer.finish(), Ok(()));
+    }
+
+    #[tokio::test]
+    async fn a_request_that_is_being_answered_when_the_server_ends_is_answered() {
+        let (begin, begun) = oneshot::channel();
+        let (go, may_go) = oneshot::channel();
+        let gate = Arc::new(std::sync::Mutex::new(Some((begin, may_go))));
+        let slow = axum::routing::get(move || {
+            let gate = gate.lock().expect("whole").take();
+            async {
+                let (begin, may_go) = gate.expect("one request");
+                begin.send(()).expect("the test waits");
+                may_go.await.expect("the test goes on");
+                "done"
+            }
+        });
+        let router = axum::Router::new().route("/", slow);
+        let local = ["127.0.0.1:0".parse().expect("an address")];
+        let listeners = bind_admin(&local).await.expect("a port");
+        let at = listeners[0].tcp_address().expect("TCP");
+        let stop = CancellationToken::new();
+        let serving = tokio::spawn(listener::serve_all(listeners, router, stop.clone()));
+        let asking = tokio::spawn(get(at, "/"));
+        begun.await.expect("it is asked");
+        stop.cancel();
+        go.send(()).expect("it waits");
+        assert_is(&asking.await.expect("no panic"), 200, "done");
+        serving.await.expect("no panic");
     }
 }

@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
-use std::io;
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use elock::check::check;
@@ -15,6 +15,10 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 fn main() -> ExitCode {
+    #[cfg(feature = "auth")]
+    if let Some(exit_code) = hash_password() {
+        return exit_code;
+    }
     let config = Config::from_args();
     if let Some(addresses) = config.to_check() {
         return match check(&addresses) {
@@ -41,10 +45,37 @@ fn main() -> ExitCode {
     }
 }
 
+/// `elockd hash-password`: prints the hash of the password on standard input. `None` if something else
+/// is asked for. A password is no argument, as every user of a machine sees those.
+#[cfg(feature = "auth")]
+fn hash_password() -> Option<ExitCode> {
+    let mut arguments = std::env::args_os().skip(1);
+    if arguments.next()? != "hash-password" {
+        return None;
+    }
+    if arguments.next().is_some() {
+        let usage = "usage: elockd hash-password, with the password on standard input";
+        fail(usage);
+        return Some(ExitCode::from(2));
+    }
+    let hash = elock::password_prompt::read_password()
+        .map_err(|error| format!("cannot read a password: {error}"))
+        .and_then(|password| {
+            elock::access::hash_password(&password).map_err(|error| error.to_string())
+        });
+    Some(match hash {
+        Ok(hash) => match writeln!(io::stdout(), "{hash}") {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => fail(&error.to_string()),
+        },
+        Err(error) => fail(&error),
+    })
+}
+
 /// Reports an error from before there is a log.
 fn fail(message: &str) -> ExitCode {
     // Standard error may be closed; then the exit code has to do.
-    let _ = io::Write::write_all(&mut io::stderr(), format!("elockd: {message}\n").as_bytes());
+    let _ = writeln!(io::stderr(), "elockd: {message}");
     ExitCode::FAILURE
 }
 
@@ -63,6 +94,7 @@ impl ServeError {
     fn exit_code(&self) -> ExitCode {
         match self {
             Self::Bind(error) if error.is_bad_setting() => ExitCode::from(2),
+            Self::Run(error) if error.is_bad_setting() => ExitCode::from(2),
             #[cfg(feature = "store")]
             Self::Run(server::RunError::Store(error)) if error.is_final() => ExitCode::from(3),
             _ => ExitCode::FAILURE,

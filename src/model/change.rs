@@ -51,6 +51,8 @@ pub struct StoredSession {
     pub grace: Duration,
     /// Its secret, if it has one. The store keeps only its digest.
     pub secret: Option<Secret>,
+    /// The user whom it belongs to, if users are told apart.
+    pub user: Option<Key>,
 }
 
 /// The state that a store has kept.
@@ -76,6 +78,8 @@ pub struct RestoredSession {
     pub grace: Duration,
     /// The digest of its secret, if it had one.
     pub secret: Option<SecretDigest>,
+    /// The user whom it belongs to, if it has one.
+    pub user: Option<Key>,
 }
 
 /// Why a change is not durable, in a few words.

@@ -29,6 +29,16 @@ impl Circle {
         &self.0
     }
 
+    /// The same circle for eyes that may see only some keys: `...` in place of the others.
+    pub fn showing(mut self, may_see: impl Fn(&[u8]) -> bool) -> Self {
+        for step in &mut self.0 {
+            if !may_see(step.key.as_bytes()) {
+                step.key = Key::new(b"...");
+            }
+        }
+        self
+    }
+
     /// The session that would close the circle by its request.
     pub fn requester(&self) -> SessionNumber {
         self.0.first().map_or(SessionNumber(0), |step| step.waiter)

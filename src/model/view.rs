@@ -21,6 +21,8 @@ pub struct SessionView {
     pub grace_ends: Option<Instant>,
     /// What its client calls it.
     pub name: Option<Key>,
+    /// The user whom it belongs to.
+    pub user: Option<Key>,
     /// How many locks it holds, as of its connection's last turn.
     pub held: usize,
     /// When its connection last had a turn, as a stamp of the server's clock; `None` if it has no

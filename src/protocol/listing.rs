@@ -35,9 +35,11 @@ pub fn put_session(out: &mut BytesMut, view: &SessionView, now: Instant) {
         let left_ms = end.saturating_duration_since(now).as_millis();
         put_fmt(out, format_args!(",\"disposeInMs\":{left_ms}"));
     }
-    if let Some(name) = &view.name {
-        let name = Object::new().bytes("name", name.as_bytes()).end();
-        put_fmt(out, format_args!(",{}", &name[1..name.len() - 1]));
+    for (member, text) in [("name", &view.name), ("user", &view.user)] {
+        if let Some(text) = text {
+            let object = Object::new().bytes(member, text.as_bytes()).end();
+            put_fmt(out, format_args!(",{}", &object[1..object.len() - 1]));
+        }
     }
     out.put_slice(b"}\r\n");
 }
@@ -144,6 +146,10 @@ pub(crate) fn session_object(entry: &SessionEntry, now: Instant) -> Object {
     let left = view
         .grace_ends
         .map(|end| end.saturating_duration_since(now));
+    let object = match &view.user {
+        Some(user) => object.bytes("user", user.as_bytes()),
+        None => object,
+    };
     let mut object = object
         .text("peer", &view.peer.to_string())
         .raw("connected", view.grace_ends.is_none())

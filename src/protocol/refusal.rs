@@ -37,6 +37,11 @@ refusals! {
     Revoked: "revoked" "An operator has taken the lock.";
     NotKicked: "not_kicked" "There is no such session to end.";
     NotResumed: "not_resumed" "The session cannot be resumed.";
+    HoldsLocks: "holds_locks" "The session holds locks, and cannot become another.";
+    AuthRequired: "auth_required" "Whoever asks has not said who it is.";
+    WrongPassword: "wrong_password" "Nobody has that name and password.";
+    TooManyPasswords: "too_many_passwords" "Too many passwords wait for being looked at.";
+    NotAllowed: "not_allowed" "The user may not do that, or not with that key.";
     MaxLocks: "max_locks" "There are too many locks.";
     MaxSessionLocks: "max_session_locks" "The session has too many locks.";
     MaxKeyWaiters: "max_key_waiters" "Too many requests wait for the key.";
@@ -89,11 +94,15 @@ impl Reply<'_> {
             Self::Unavailable | Self::NotAll { waited: false, .. } => Refusal::Unavailable,
             Self::TimedOut | Self::NotAll { waited: true, .. } => Refusal::Timeout,
             Self::CannotSetConnId(why) | Self::CannotResume(why) => match why {
-                NotResumed::Unknown | NotResumed::StillConnected | NotResumed::HoldsLocks => {
-                    Refusal::NotResumed
-                }
+                NotResumed::Unknown | NotResumed::StillConnected => Refusal::NotResumed,
+                NotResumed::HoldsLocks => Refusal::HoldsLocks,
             },
             Self::CannotKick(_) => Refusal::NotKicked,
+            Self::AuthRequired => Refusal::AuthRequired,
+            Self::WrongPassword => Refusal::WrongPassword,
+            Self::TooManyPasswords => Refusal::TooManyPasswords,
+            Self::NotAllowed => Refusal::NotAllowed,
+            Self::HoldsLocks => Refusal::HoldsLocks,
             Self::Deadlock(_) => Refusal::Deadlock,
             Self::Bad(bad) => bad.refusal(),
             Self::LineTooLong { .. } => Refusal::LineTooLong,

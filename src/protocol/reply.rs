@@ -148,6 +148,16 @@ pub enum Reply<'a> {
         /// The limit in bytes.
         max_bytes: usize,
     },
+    /// Whoever asks has not said who it is.
+    AuthRequired,
+    /// Nobody has that name and password.
+    WrongPassword,
+    /// Too many passwords wait for being looked at.
+    TooManyPasswords,
+    /// The user may not do that, or not with that key.
+    NotAllowed,
+    /// The session holds a lock, and belongs to another user.
+    HoldsLocks,
     /// The server itself failed; the text says at what.
     Failed(&'static str),
     /// The changes of the request could not be made durable.
@@ -230,6 +240,11 @@ impl Reply<'_> {
                     format_args!("507 Too much sent ahead: at most {max_bytes} bytes\r\n"),
                 );
             }
+            Self::AuthRequired => out.put_slice(b"401 auth required\r\n"),
+            Self::WrongPassword => out.put_slice(b"401 wrong user or password\r\n"),
+            Self::TooManyPasswords => out.put_slice(b"503 Too many passwords to check\r\n"),
+            Self::NotAllowed => out.put_slice(b"403 not_allowed\r\n"),
+            Self::HoldsLocks => out.put_slice(b"403 holds_locks\r\n"),
             Self::Failed(what) => put_fmt(out, format_args!("500 {what}\r\n")),
             Self::NotStored(why) => put_fmt(out, format_args!("500 Not stored: {why}\r\n")),
         }

@@ -27,6 +27,7 @@ macro_rules! commands {
 }
 
 commands! {
+    AUTH: "auth" "[user] <password>" "say who you are, where the server asks for it";
     LOCK: "lock" "<key> [seconds]" "take the lock, waiting that long if another has it";
     LOCK_OWNED: "lock" "<key> <seconds> <owner> <milliseconds>" "take it for an owner word, for that long; 0: no limit";
     LOCK_VALUE: "lock_value" "<key> <value> [seconds]" "share the lock with all who give the same value";
@@ -63,6 +64,13 @@ pub const LONGEST_NAME: usize = 128;
 /// One parsed command. Keys, values, owners and ids are any bytes but space and LF.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Request<'a> {
+    /// Say who one is.
+    Auth {
+        /// `None`: the user whom a password alone stands for.
+        user: Option<&'a [u8]>,
+        /// A secret.
+        password: &'a [u8],
+    },
     /// Take `key`.
     Lock {
         /// The key of the lock.
@@ -270,7 +278,8 @@ pub enum BadRequest<'a> {
     },
 }
 
-/// The request's command and key, for the log; without the ids of sessions, which are secret.
+/// The request's command and key, for the log; without passwords and the ids of sessions, which are
+/// secret, and without the user of a password: many a password was typed in its place.
 impl fmt::Debug for Request<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let owner_of = |owner: &Option<&[u8]>| match owner {
@@ -278,6 +287,7 @@ impl fmt::Debug for Request<'_> {
             None => String::new(),
         };
         match self {
+            Self::Auth { .. } => f.write_str("auth (a password)"),
             Self::Lock {
                 key,
                 mode,
@@ -413,6 +423,14 @@ impl<'a> Request<'a> {
             (_, [_, version]) if is_http_version(version) && !takes_any_word_second(command) => {
                 Err(BadRequest::Foreign("HTTP"))
             }
+            (b"auth", [password]) => Ok(Self::Auth {
+                user: None,
+                password,
+            }),
+            (b"auth", [user, password]) => Ok(Self::Auth {
+                user: Some(user),
+                password,
+            }),
             (b"lock", [key, how @ ..]) => Self::lock(command, key, Ok(AskedMode::Exclusive), how),
             (b"lock_value", [key, value, how @ ..]) => {
                 Self::lock(command, key, Ok(AskedMode::Shared(value)), how)
@@ -594,7 +612,14 @@ fn is_http_version(word: &[u8]) -> bool {
 fn takes_any_word_second(command: &[u8]) -> bool {
     matches!(
         command,
-        b"lock_value" | b"lock_all" | b"expire" | b"demote" | b"locks" | b"echo" | b"quit"
+        b"auth"
+            | b"lock_value"
+            | b"lock_all"
+            | b"expire"
+            | b"demote"
+            | b"locks"
+            | b"echo"
+            | b"quit"
     )
 }
 

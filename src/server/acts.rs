@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::handle::ServerHandle;
 use super::log_lines;
 use super::session_guard::{SLICE, SessionGuard, give_way, release_kicked};
+use crate::access::User;
 use crate::model::{Key, NotStored, Peer, SessionNumber, Token};
 use crate::table::{Kick, NotHeld, Outcome, Session};
 
@@ -22,8 +23,8 @@ pub(crate) enum NotDone {
     /// The number is that of another run of the server, whose sessions are others.
     #[error("the server was started anew meanwhile, and its sessions are others")]
     OtherRun,
-    /// Nobody holds the lock.
-    #[error("nobody holds this lock")]
+    /// Nobody holds the lock by a token that was meant.
+    #[error("nobody holds this lock, or only somebody who got it later")]
     NotLocked,
     /// Only what owners hold can be broken.
     #[error("a session holds this lock, and not only owners")]
@@ -40,18 +41,23 @@ pub(crate) enum NotDone {
 pub(crate) struct Act {
     server: ServerHandle,
     session: SessionGuard,
+    user: Arc<User>,
 }
 
 /// How many grants were looked at in a slice, or why there is nothing to end.
 type Slice = Result<Outcome<Result<usize, NotHeld>>, NotStored>;
 
 impl ServerHandle {
-    /// Begins an act of whoever asks from there.
-    pub(crate) fn act(&self, peer: Peer) -> Act {
-        let session = SessionGuard::open(&self.shared, peer);
+    /// Begins an act of this user, who asks from there.
+    pub(crate) fn act(&self, peer: Peer, user: Arc<User>) -> Act {
+        let session = SessionGuard::open(&self.shared, peer, Some(&user));
         self.shared.table.set_name(&session, Key::new(NAME));
         let server = self.clone();
-        Act { server, session }
+        Act {
+            server,
+            session,
+            user,
+        }
     }
 }
 
@@ -66,6 +72,9 @@ impl Act {
         let shared = &self.server.shared;
         if run.is_some_and(|run| run != format!("{:032x}", shared.instance)) {
             return Err(NotDone::OtherRun);
+        }
+        if shared.session_entry(number, &self.user).is_none() {
+            return Err(NotDone::NoSession);
         }
         let identity = shared.table.identity(number);
         match shared.table.kick(number)? {
@@ -92,6 +101,7 @@ impl Act {
         key: &Key,
         mut last: Option<Token>,
     ) -> Result<(), NotDone> {
+        self.check(key)?;
         let shared = Arc::clone(&self.server.shared);
         self.in_slices(|session| {
             let (table, now) = (&shared.table, shared.clock.now());
@@ -110,6 +120,7 @@ impl Act {
 
     /// Frees a lock that only owners hold by tokens up to `last`, or by any.
     pub(crate) async fn break_lock(self, key: &Key, last: Option<Token>) -> Result<(), NotDone> {
+        self.check(key)?;
         let shared = Arc::clone(&self.server.shared);
         let last = last.unwrap_or_else(|| shared.table.last_token());
         self.in_slices(|session| {
@@ -124,6 +135,12 @@ impl Act {
             }))
         })
         .await
+    }
+
+    /// A lock that the user must not see is not there.
+    fn check(&self, key: &Key) -> Result<(), NotDone> {
+        let is_there = self.user.allows(key.as_bytes());
+        is_there.then_some(()).ok_or(NotDone::NotLocked)
     }
 
     /// Goes on as long as a slice was full, as very many may hold one key, and returns when what was done

@@ -162,8 +162,9 @@ impl Door {
         match self.shared.places.take() {
             Some(place) => {
                 let shared = Arc::clone(&self.shared);
+                let user = shared.desk.at_the_door(peer);
                 let tasks = &self.shared.tasks;
-                tasks.spawn(connection::serve(stream, peer, shared, place));
+                tasks.spawn(connection::serve(stream, (peer, user), shared, place));
             }
             None => self.refuse(stream, peer),
         }

@@ -7,7 +7,7 @@ use crate::model::NotStored;
 use crate::protocol::{Fact, Info, Refusal};
 
 /// How many numbers `info` has that are levels or counters.
-pub(crate) const NUMBERS: usize = 19;
+pub(crate) const NUMBERS: usize = 21;
 
 /// What there is at this time, and what has happened since the start. The numbers are read one after the
 /// other, while the server goes on.
@@ -133,6 +133,8 @@ pub(super) fn numbers(shared: &Shared, figures: Figures) -> [(&'static str, u64)
         ("revocations", revocations),
         ("resumes", resumes),
         ("take_overs", take_overs),
+        ("wrong_passwords", refusals(Refusal::WrongPassword)),
+        ("not_allowed", refusals(Refusal::NotAllowed)),
         ("commits", commits),
         ("store_bytes", store_bytes),
     ]

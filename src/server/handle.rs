@@ -5,11 +5,16 @@ use std::sync::Arc;
 use tokio::runtime::Handle;
 
 use super::Shared;
+use super::desk::{NotLetIn, ip_of};
 use super::figures::Figures;
 use super::history::History;
+use super::log_lines;
 use super::readiness::{self, NotReady};
 use super::refusal_counts::RefusalCounts;
+use crate::access::User;
 use crate::count::Durations;
+use crate::model::Peer;
+use crate::protocol::Refusal;
 use crate::table::Contention;
 
 /// A running server, as far as operators may see it and act on it. Clones reach the same one. All
@@ -43,7 +48,7 @@ pub(crate) struct Limited {
 
 impl ServerHandle {
     /// Reads the server's numbers from here on.
-    pub(super) fn new(shared: &Arc<Shared>) -> Self {
+    pub(crate) fn new(shared: &Arc<Shared>) -> Self {
         let history = Arc::new(History::of(shared));
         let keeping = Arc::clone(&history).keep(Arc::clone(shared), shared.stop.clone());
         shared.tasks.spawn(keeping);
@@ -54,6 +59,41 @@ impl ServerHandle {
             history,
             runtime,
         }
+    }
+
+    /// Whether operators are asked who they are.
+    pub(crate) fn asks_operators(&self) -> bool {
+        self.shared.desk.asks_operators()
+    }
+
+    /// As whom an operator comes in who says no password; `None` if that is nobody.
+    pub(crate) fn operator_at_the_door(&self, peer: Peer) -> Option<Arc<User>> {
+        self.shared.desk.operator_at_the_door(peer)
+    }
+
+    /// The user whom this name and password stand for. Wrong ones are slowed down and counted.
+    ///
+    /// # Errors
+    ///
+    /// If nobody is let in by that.
+    pub(crate) async fn verify_operator(
+        &self,
+        name: &[u8],
+        password: &[u8],
+        peer: Peer,
+    ) -> Result<Arc<User>, NotLetIn> {
+        let shared = &self.shared;
+        let verified = shared.desk.verify_operator(name, password, ip_of(peer));
+        let verified = verified.await;
+        shared.refusals.count(match &verified {
+            Ok(_) => None,
+            Err(NotLetIn::Wrong) => Some(Refusal::WrongPassword),
+            Err(NotLetIn::Busy) => Some(Refusal::TooManyPasswords),
+        });
+        if let Err(NotLetIn::Wrong) = verified {
+            log_lines::wrong_operator(shared, peer, name);
+        }
+        verified
     }
 
     /// All reasons why the server is not ready for more clients; none if it is.

@@ -11,6 +11,7 @@ use tokio::task::JoinHandle;
 use super::Shared;
 use super::clock::Clock;
 use super::connection::serve;
+use super::desk::Desk;
 use super::expiry::end_leases;
 use crate::config::Config;
 use crate::model::Peer;
@@ -18,22 +19,22 @@ use crate::store::fake::Fake;
 use crate::store::{Changes, Writer};
 use crate::table::{LockTable, TokenClock};
 
-pub(super) struct Server {
-    pub(super) shared: Arc<Shared>,
+pub(crate) struct Server {
+    pub(crate) shared: Arc<Shared>,
     tasks: RefCell<Vec<JoinHandle<()>>>,
 }
 
-pub(super) struct Client {
-    pub(super) answers: Lines<BufReader<ReadHalf<DuplexStream>>>,
-    pub(super) requests: WriteHalf<DuplexStream>,
+pub(crate) struct Client {
+    pub(crate) answers: Lines<BufReader<ReadHalf<DuplexStream>>>,
+    pub(crate) requests: WriteHalf<DuplexStream>,
 }
 
 impl Server {
-    pub(super) fn start() -> Self {
+    pub(crate) fn start() -> Self {
         Self::start_with(|_| {})
     }
 
-    pub(super) fn start_with(change: impl FnOnce(&mut Config)) -> Self {
+    pub(crate) fn start_with(change: impl FnOnce(&mut Config)) -> Self {
         let mut config = Config::default();
         change(&mut config);
         let table = LockTable::new(config.limits(), TokenClock::default(), Changes::default());
@@ -41,11 +42,11 @@ impl Server {
     }
 
     /// With a store that the test can make fail.
-    pub(super) fn start_stored() -> (Self, Fake, Writer) {
+    pub(crate) fn start_stored() -> (Self, Fake, Writer) {
         Self::start_stored_with(|_| {})
     }
 
-    pub(super) fn start_stored_with(change: impl FnOnce(&mut Config)) -> (Self, Fake, Writer) {
+    pub(crate) fn start_stored_with(change: impl FnOnce(&mut Config)) -> (Self, Fake, Writer) {
         let (mut config, fake) = (Config::default(), Fake::default());
         change(&mut config);
         let (changes, writer) = Changes::to(fake.clone()).expect("a thread");
@@ -55,21 +56,24 @@ impl Server {
 
     fn start_on(config: Config, table: LockTable) -> Self {
         let clock = Clock::default();
-        let shared = Arc::new(Shared::new(config, table, clock).expect("randomness"));
+        let desk = Desk::of(&config).expect("good files");
+        let shared = Arc::new(Shared::new(config, table, clock, desk).expect("randomness"));
         let leases = tokio::spawn(end_leases(Arc::clone(&shared), shared.stop.clone()));
         let tasks = RefCell::new(vec![leases]);
         Self { shared, tasks }
     }
 
-    pub(super) fn connect(&self) -> Client {
+    pub(crate) fn connect(&self) -> Client {
         self.connect_by(8)
     }
 
     /// Connects by a pipe of so many bytes, which may bring several lines at once.
-    pub(super) fn connect_by(&self, pipe_bytes: usize) -> Client {
+    pub(crate) fn connect_by(&self, pipe_bytes: usize) -> Client {
         let (ours, theirs) = tokio::io::duplex(pipe_bytes);
         let shared = Arc::clone(&self.shared);
-        let task = tokio::spawn(serve(ours, Peer::Unix(None), shared, ()));
+        let peer = Peer::Unix(None);
+        let user = shared.desk.at_the_door(peer);
+        let task = tokio::spawn(serve(ours, (peer, user), shared, ()));
         self.tasks.borrow_mut().push(task);
         let (answers, requests) = split(theirs);
         Client {
@@ -78,13 +82,13 @@ impl Server {
         }
     }
 
-    pub(super) async fn until_waiting(&self, requests: usize) {
+    pub(crate) async fn until_waiting(&self, requests: usize) {
         while self.shared.table.waiters().len() != requests {
             tokio::task::yield_now().await;
         }
     }
 
-    pub(super) async fn stop(self) {
+    pub(crate) async fn stop(self) {
         self.shared.begin_stop();
         for task in self.tasks.into_inner() {
             task.await.expect("no task panics");
@@ -93,7 +97,7 @@ impl Server {
 }
 
 impl Client {
-    pub(super) async fn send(&mut self, line: &str) {
+    pub(crate) async fn send(&mut self, line: &str) {
         let line = format!("{line}\n");
         self.requests
             .write_all(line.as_bytes())
@@ -101,20 +105,20 @@ impl Client {
             .expect("the connection stands");
     }
 
-    pub(super) async fn expect(&mut self, answer: &str) {
+    pub(crate) async fn expect(&mut self, answer: &str) {
         assert_eq!(
             self.answers.next_line().await.expect("a line").as_deref(),
             Some(answer)
         );
     }
 
-    pub(super) async fn id(&mut self) -> String {
+    pub(crate) async fn id(&mut self) -> String {
         self.send("conn_id").await;
         self.text().await
     }
 
     /// The number in the next answer.
-    pub(super) async fn number(&mut self) -> u64 {
+    pub(crate) async fn number(&mut self) -> u64 {
         self.text().await.parse().expect("a number")
     }
 
@@ -124,7 +128,7 @@ impl Client {
         answer.strip_prefix("200 ").expect("granted").to_owned()
     }
 
-    pub(super) async fn ask(&mut self, line: &str, answer: &str) {
+    pub(crate) async fn ask(&mut self, line: &str, answer: &str) {
         self.send(line).await;
         self.expect(answer).await;
     }

@@ -1,10 +1,12 @@
 //! What the log says of locks that were taken from a session, and of what else an operator asks for
 //! afterwards. A crowd of such lines is [counted](super::throttle) instead.
 
-use tracing::info;
+use tracing::{info, warn};
 
 use super::Shared;
 use super::events::{Event, EventKind};
+#[cfg(feature = "admin")]
+use crate::model::Peer;
 use crate::model::{Circle, Holder, Key, Limit, SessionNumber, Visible};
 use crate::protocol::circle_text;
 use crate::table::{EndedLease, Grant, Identity, Session};
@@ -167,6 +169,35 @@ pub(super) fn limit_reached(shared: &Shared, session: SessionNumber, limit: Limi
 fn by_whom(shared: &Shared, by: &Session) -> String {
     let (named, peer) = (named(shared, by.number()), peer(shared, by.number()));
     format!("by {named} at {peer}")
+}
+
+/// Somebody is not let in. A name that no user has is not shown, as it may be a password in the wrong
+/// place.
+pub(super) fn wrong_password(shared: &Shared, session: SessionNumber, name: Option<&[u8]>) {
+    if shared.throttles.wrong_passwords.passes(shared.clock.now()) {
+        let is_user = |name: &[u8]| shared.desk.user_by_name(name).is_some();
+        let (peer, user) = (peer(shared, session), user_named(name, is_user));
+        warn!(%session, peer, user, "a wrong name or password");
+    }
+}
+
+/// The same, over HTTP.
+#[cfg(feature = "admin")]
+pub(super) fn wrong_operator(shared: &Shared, peer: Peer, name: &[u8]) {
+    if shared.throttles.wrong_passwords.passes(shared.clock.now()) {
+        let user = user_named(Some(name), |name| shared.desk.is_operator(name));
+        warn!(%peer, user, "a wrong name or password over HTTP");
+    }
+}
+
+/// The name if there is such a user: otherwise it may be a password in the wrong place.
+fn user_named(name: Option<&[u8]>, is_user: impl Fn(&[u8]) -> bool) -> String {
+    let known = name.filter(|name| is_user(name));
+    match (name, known) {
+        (None, _) => "none named".to_owned(),
+        (_, Some(name)) => Visible(name).to_string(),
+        (Some(_), None) => "unknown".to_owned(),
+    }
 }
 
 /// `#24`, or `#24 (web-3:cron)` if the session has a name.

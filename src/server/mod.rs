@@ -9,6 +9,7 @@ mod admission;
 mod clock;
 mod connection;
 mod control;
+mod desk;
 mod entropy;
 mod events;
 mod expiry;
@@ -17,7 +18,7 @@ mod figures;
 mod handle;
 mod handover_spin;
 #[cfg(test)]
-mod harness;
+pub(crate) mod harness;
 #[cfg(feature = "admin")]
 mod history;
 mod listener;
@@ -26,6 +27,8 @@ mod log_lines;
 mod open_files;
 #[cfg(feature = "admin")]
 mod overview;
+#[cfg(feature = "auth")]
+mod passwords;
 #[cfg(feature = "admin")]
 mod readiness;
 mod refusal_counts;
@@ -52,6 +55,8 @@ use tracing::{info, warn};
 pub(crate) use acts::NotDone;
 pub use control::Control;
 #[cfg(feature = "admin")]
+pub(crate) use desk::NotLetIn;
+#[cfg(feature = "admin")]
 pub(crate) use events::Noted;
 #[cfg(feature = "admin")]
 pub(crate) use handle::ServerHandle;
@@ -65,12 +70,18 @@ pub(crate) use overview::{Contended, ListingFailed, Part};
 #[cfg(feature = "admin")]
 pub(crate) use readiness::NotReady;
 
+#[cfg(feature = "auth")]
+use crate::access::FileError;
+use crate::access::{OpenDoor, Way, refuse_open_doors};
+#[cfg(feature = "admin")]
+use crate::config::Address;
 use crate::config::Config;
 use crate::model::NotStored;
 use crate::store::Writer;
 use crate::table::LockTable;
 use admission::Places;
 use clock::Clock;
+use desk::Desk;
 use entropy::Entropy;
 use handover_spin::HandoverSpin;
 use refusal_counts::RefusalCounts;
@@ -87,11 +98,12 @@ const SEARCHES_AT_ONCE: usize = 2;
 
 /// The state that all tasks of a server share.
 #[derive(Debug)]
-struct Shared {
+pub(crate) struct Shared {
     table: LockTable,
     clock: Clock,
     config: Config,
     entropy: Entropy,
+    desk: Desk,
     handover_spin: HandoverSpin,
     throttles: Throttles,
     refusals: RefusalCounts,
@@ -111,13 +123,14 @@ struct Shared {
 }
 
 impl Shared {
-    fn new(config: Config, table: LockTable, clock: Clock) -> io::Result<Self> {
+    fn new(config: Config, table: LockTable, clock: Clock, desk: Desk) -> io::Result<Self> {
         let entropy = Entropy::open()?;
         Ok(Self {
             table,
             clock,
             instance: entropy.secret()?.0,
             entropy,
+            desk,
             handover_spin: HandoverSpin::default(),
             throttles: Throttles::default(),
             refusals: RefusalCounts::default(),
@@ -134,7 +147,7 @@ impl Shared {
     }
 
     /// Begins the stop: from here on nothing is granted, and all tasks are told.
-    fn begin_stop(&self) {
+    pub(crate) fn begin_stop(&self) {
         self.table.stop();
         self.stop.cancel();
     }
@@ -155,6 +168,22 @@ pub enum RunError {
     /// The system gives no random numbers, threads or the like.
     #[error("cannot start: {0}")]
     System(#[from] io::Error),
+    /// The files of users are no good.
+    #[cfg(feature = "auth")]
+    #[error(transparent)]
+    Users(#[from] FileError),
+    /// Whoever can reach an address would get in.
+    #[error(transparent)]
+    OpenDoor(#[from] OpenDoor),
+    /// Whoever can reach an address of the admin listener would see everything.
+    #[cfg(feature = "admin")]
+    #[error(
+        "--admin {0} can be reached from other machines, and whoever reaches it would see every lock. \
+         Either give a password (--admin-password-file FILE, or users by --auth-file FILE), or show \
+         all to this machine alone (--admin 127.0.0.1:11480 or unix:PATH), or say that everybody may \
+         come in (--allow-anonymous)"
+    )]
+    OpenAdmin(Address),
     /// The store cannot be used.
     #[cfg(feature = "store")]
     #[error(transparent)]
@@ -162,6 +191,20 @@ pub enum RunError {
     /// The last changes are not on disk. No client was told that they are.
     #[error("the last changes could not be stored: {0}")]
     NotStored(#[from] NotStored),
+}
+
+impl RunError {
+    /// True if a setting, or what it names, has to be changed, so that trying again does not help.
+    pub fn is_bad_setting(&self) -> bool {
+        match self {
+            #[cfg(feature = "auth")]
+            Self::Users(_) => true,
+            Self::OpenDoor(_) => true,
+            #[cfg(feature = "admin")]
+            Self::OpenAdmin(_) => true,
+            _ => false,
+        }
+    }
 }
 
 /// Serves on `listeners` until `shutdown` is ready, does meanwhile what `control` says, and then stops: no connection is accepted any
@@ -185,12 +228,22 @@ pub async fn run(
 ) -> Result<(), RunError> {
     let shutdown_time = config.shutdown_time();
     #[cfg(feature = "admin")]
-    let (for_admin, listeners) = listeners.into_iter().partition(Listener::is_for_admin);
+    let (for_admin, listeners): (Vec<_>, Vec<_>) =
+        listeners.into_iter().partition(Listener::is_for_admin);
+    let clock = Clock::default();
+    let desk = Desk::of(&config)?;
+    refuse_open_doors(ways(&listeners), desk.asks(), config.allow_anonymous)?;
+    #[cfg(feature = "admin")]
+    refuse_open_doors(
+        ways(&for_admin),
+        desk.asks_operators(),
+        config.allow_anonymous,
+    )
+    .map_err(|OpenDoor(address)| RunError::OpenAdmin(address))?;
     #[cfg(feature = "admin")]
     let admin = crate::admin::start(for_admin, &config)?;
-    let clock = Clock::default();
     let (table, graces, writer) = start::start(&config, &clock)?;
-    let shared = Arc::new(Shared::new(config, table, clock)?);
+    let shared = Arc::new(Shared::new(config, table, clock, desk)?);
     let stop_at_end = StopAtEnd(Arc::clone(&shared));
     let (tasks, stop) = (&shared.tasks, &shared.stop);
     tasks.spawn(expiry::end_leases(Arc::clone(&shared), stop.clone()));
@@ -200,7 +253,11 @@ pub async fn run(
         let report = || timed.throttles.report(timed.clock.now());
         clock::keep_time(&timed.clock, report).await;
     }));
-    tasks.spawn(reload::whenever_asked(control, stop.clone()));
+    tasks.spawn(reload::whenever_asked(
+        Arc::clone(&shared),
+        control,
+        stop.clone(),
+    ));
     tasks.spawn(handover_spin::keep_awake(Arc::clone(&shared), stop.clone()));
     for grace in graces {
         tasks.spawn(expiry::end_grace_period(
@@ -214,12 +271,12 @@ pub async fn run(
         env!("CARGO_PKG_VERSION"),
         listener::addresses(&listeners)
     );
-    for listener in listeners {
-        tasks.spawn(admission::serve(listener, Arc::clone(&shared)));
-    }
     #[cfg(feature = "admin")]
     if let Some(admin) = &admin {
         admin.serves(ServerHandle::new(&shared));
+    }
+    for listener in listeners {
+        tasks.spawn(admission::serve(listener, Arc::clone(&shared)));
     }
     shutdown.await;
     let (sessions, connections) = shared.table.session_counts();
@@ -244,6 +301,14 @@ pub async fn run(
         Some(writer) => Ok(finish(writer, deadline.max(Instant::now() + LAST_COMMIT)).await?),
         None => Ok(()),
     }
+}
+
+/// The ways into the server by these listeners.
+fn ways(listeners: &[Listener]) -> impl Iterator<Item = Way<'_>> {
+    listeners.iter().map(|listener| Way {
+        address: listener.address(),
+        asks_for_certificate: false,
+    })
 }
 
 async fn finish(writer: Writer, deadline: Instant) -> Result<(), NotStored> {

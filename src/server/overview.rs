@@ -6,11 +6,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Shared;
-use super::events::Noted;
+use super::events::{EventKind, Noted};
 use super::figures;
 use super::handle::ServerHandle;
 use super::history::Sample;
 use super::shown::unix_now;
+use crate::access::User;
 use crate::model::{Key, LockEntry, SessionEntry, SessionNumber};
 use crate::protocol::Info;
 use crate::table::Waiter;
@@ -81,27 +82,30 @@ impl ServerHandle {
         unix_now()
     }
 
-    /// The lock of this very key, if it is held.
-    pub(crate) fn lock(&self, key: &[u8]) -> Option<LockEntry> {
-        self.shared.lock_entry(key)
+    /// The lock of this very key, if it is held and there for the user who asks.
+    pub(crate) fn lock(&self, key: &[u8], asks: &User) -> Option<LockEntry> {
+        let seen = asks.allows(key).then_some(key);
+        seen.and_then(|key| self.shared.lock_entry(key))
     }
 
-    /// One session, unless it is over.
-    pub(crate) fn session(&self, number: SessionNumber) -> Option<SessionEntry> {
-        self.shared.session_entry(number)
+    /// One session, unless it is over or not there for the user who asks.
+    pub(crate) fn session(&self, number: SessionNumber, asks: &User) -> Option<SessionEntry> {
+        self.shared.session_entry(number, asks)
     }
 
     /// The first `most` locks whose keys begin with `prefix` and stand behind `after`, in the order of
-    /// their keys.
+    /// their keys, of those that are there for the user who asks.
     pub(crate) async fn locks(
         &self,
         prefix: Vec<u8>,
         after: Option<Vec<u8>>,
         most: usize,
+        asks: Arc<User>,
     ) -> Result<Part<LockEntry, Key>, ListingFailed> {
         let find = move |shared: &Shared| {
             let table = &shared.table;
-            let mut keys = table.keys_after(&prefix, after.as_deref(), most + 1);
+            let may_see = |key: &[u8]| asks.allows(key);
+            let mut keys = table.keys_after(&prefix, after.as_deref(), most + 1, may_see);
             let has_more = keys.len() > most;
             keys.truncate(most);
             let entries = keys
@@ -120,13 +124,14 @@ impl ServerHandle {
         &self,
         after: SessionNumber,
         most: usize,
+        asks: Arc<User>,
     ) -> Result<Part<SessionEntry, SessionNumber>, ListingFailed> {
         let find = move |shared: &Shared| {
             let mut numbers = shared.table.sessions_after(after, most + 1);
             let has_more = numbers.len() > most;
             numbers.truncate(most);
-            let entries = numbers.iter().filter_map(|one| shared.session_entry(*one));
-            let entries = entries.collect();
+            let entries = numbers.iter().map(|one| shared.session_entry(*one, &asks));
+            let entries = entries.flatten().collect();
             let next = numbers.last().filter(|_| has_more).copied();
             Part { entries, next }
         };
@@ -135,14 +140,27 @@ impl ServerHandle {
 
     /// The `most` keys with `prefix` for which most requests wait, and what it takes to see who waits for
     /// whom. Costs what waits, and not what is held.
-    pub(crate) async fn waits(&self, prefix: Vec<u8>, most: usize) -> Result<Waits, ListingFailed> {
-        self.searched(move |shared| waits(shared, &prefix, most))
+    pub(crate) async fn waits(
+        &self,
+        prefix: Vec<u8>,
+        most: usize,
+        asks: Arc<User>,
+    ) -> Result<Waits, ListingFailed> {
+        self.searched(move |shared| waits(shared, &prefix, most, &asks))
             .await
     }
 
-    /// The events with numbers above `after`, and the number of the last one.
-    pub(crate) fn events(&self, after: u64) -> (Vec<Noted>, u64) {
-        self.shared.events.after(after)
+    /// The events with numbers above `after` that are there for the user who asks, and the number of the
+    /// last one. Whoever may not see all keys is told of single locks only: other events name several.
+    pub(crate) fn events(&self, after: u64, asks: &User) -> (Vec<Noted>, u64) {
+        let sees_all = asks.sees_sessions_of(None);
+        let (mut events, last) = self.shared.events.after(after);
+        events.retain(|Noted { event, .. }| {
+            let is_of_one_key = event.kind != EventKind::Deadlock;
+            let key = event.key.as_ref().filter(|_| is_of_one_key);
+            sees_all || key.is_some_and(|key| asks.allows(key.as_bytes()))
+        });
+        (events, last)
     }
 
     /// The names of the numbers, and what they were in the last hour.
@@ -174,8 +192,9 @@ struct Queue {
     first: Arc<Waiter>,
 }
 
-fn waits(shared: &Shared, prefix: &[u8], most: usize) -> Waits {
-    let waiters = shared.table.waiters();
+fn waits(shared: &Shared, prefix: &[u8], most: usize, asks: &User) -> Waits {
+    let mut waiters = shared.table.waiters();
+    waiters.retain(|waiter| asks.allows(waiter.key().as_bytes()));
     let mut queues: HashMap<&[u8], Queue> = HashMap::new();
     let mut by_session = HashMap::new();
     // In the order in which they came, so that the first of each key is the one that waits longest.
@@ -225,7 +244,7 @@ fn waits(shared: &Shared, prefix: &[u8], most: usize) -> Waits {
             if !holders.insert(waiter.session()) {
                 continue;
             }
-            requests_of_holders.extend(shared.session_entry(waiter.session()));
+            requests_of_holders.extend(shared.session_entry(waiter.session(), asks));
             let key = waiter.key().as_bytes();
             if beyond.len() < BEYOND && seen.insert(key) {
                 beyond.extend(

@@ -11,6 +11,7 @@ use tracing::{error, warn};
 use super::Shared;
 use super::connection::Gone;
 use super::log_lines;
+use crate::access::User;
 use crate::model::{Peer, Seq};
 use crate::table::{Basis, Detached, Grace, LockTable, Session};
 
@@ -81,9 +82,13 @@ pub(super) async fn release_kicked(shared: Arc<Shared>, session: Session) {
 }
 
 impl SessionGuard {
-    pub(super) fn open(shared: &Arc<Shared>, peer: Peer) -> Self {
-        let session = Some(shared.table.open(peer, shared.config.grace()));
-        let shared = Arc::clone(shared);
+    /// `user` is whom the session belongs to, if the connection has said so.
+    pub(super) fn open(shared: &Arc<Shared>, peer: Peer, user: Option<&User>) -> Self {
+        let mut session = shared.table.open(peer, shared.config.grace());
+        if let Some(name) = user.and_then(User::name) {
+            shared.table.set_user(&mut session, name.clone());
+        }
+        let (shared, session) = (Arc::clone(shared), Some(session));
         Self { shared, session }
     }
 

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::Shared;
+use crate::access::User;
 use crate::model::{Key, LockEntry, SessionEntry, SessionNumber, WaitsFor};
 use crate::table::Waiter;
 
@@ -22,9 +23,14 @@ impl Shared {
         self.table.lock_entry(key, SHOWN, now)
     }
 
-    /// A session as it is now, unless it is over.
-    pub(super) fn session_entry(&self, number: SessionNumber) -> Option<SessionEntry> {
+    /// A session as it is now, unless it is over, or not there for the user who asks.
+    pub(super) fn session_entry(&self, number: SessionNumber, asks: &User) -> Option<SessionEntry> {
         let (view, waiter) = self.table.session_view(number)?;
+        if !asks.sees_sessions_of(view.user.as_ref()) {
+            return None;
+        }
+        // A reload may have narrowed what the user may see since the wait began.
+        let waiter = waiter.filter(|waiter| asks.allows(waiter.key().as_bytes()));
         let now = self.clock.now();
         Some(SessionEntry {
             idle: view.active.map(|active| self.clock.since(active)),

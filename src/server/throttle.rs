@@ -36,6 +36,7 @@ pub(super) struct Throttles {
     pub(super) revocations: Throttle,
     pub(super) limits: Throttle,
     pub(super) refusals: Throttle,
+    pub(super) wrong_passwords: Throttle,
 }
 
 impl Default for Throttles {
@@ -50,6 +51,7 @@ impl Default for Throttles {
             revocations: Throttle::new("locks were taken from their holders"),
             limits: Throttle::new("requests reached a limit"),
             refusals: Throttle::new("connections were refused"),
+            wrong_passwords: Throttle::new("names or passwords were wrong"),
         }
     }
 }
@@ -67,7 +69,7 @@ impl Throttles {
             .for_each(|throttle| throttle.report_rest());
     }
 
-    fn all(&self) -> [&Throttle; 8] {
+    fn all(&self) -> [&Throttle; 9] {
         let Self {
             lease_ends,
             session_ends,
@@ -78,6 +80,7 @@ impl Throttles {
             revocations,
             limits,
             refusals,
+            wrong_passwords,
         } = self;
         [
             lease_ends,
@@ -88,6 +91,7 @@ impl Throttles {
             revocations,
             limits,
             refusals,
+            wrong_passwords,
         ]
     }
 }

@@ -48,6 +48,7 @@ impl Fake {
                         number: *number,
                         grace: session.grace,
                         secret: session.secret.map(digest),
+                        user: session.user.clone(),
                     })
                 })
                 .collect(),

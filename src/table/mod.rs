@@ -261,8 +261,9 @@ impl LockTable {
     /// Resumes the session in its grace period that has this id: from then on `session` stands for
     /// it, with its number, its locks and its grace period. Nothing changes for the session's own id.
     ///
-    /// Refused, with nothing changed, if no session has this id, if it is connected, if its grace
-    /// period is over at `now`, or if `session` itself holds locks. Of several connections that
+    /// Refused, with nothing changed, if no session has this id, if it belongs to another user than
+    /// `session` does, if it is connected, if its grace period is over at `now`, or if `session` itself
+    /// holds locks. Of several connections that
     /// resume one session at once, one succeeds. Possible also while nothing can be stored, because
     /// the resumed session needs no storing.
     pub fn resume(&self, session: &mut Session, id: SessionId, now: Instant) -> Resumed {
@@ -311,7 +312,7 @@ impl LockTable {
                 Resumed::Yes(outcome) => return TakenOver::AfterDisconnect(outcome),
             }
             interleave::between_guards();
-            if let Some(old) = self.sessions.order_to_let_go(id) {
+            if let Some(old) = self.sessions.order_to_let_go(id, session) {
                 was_connected = true;
                 interleave::between_guards();
                 self.sessions.until_let_go(id.number, &old).await;
@@ -327,6 +328,20 @@ impl LockTable {
     /// What the session is called.
     pub fn name(&self, number: SessionNumber) -> Option<Key> {
         self.sessions.name(number)
+    }
+
+    /// The user whom the session belongs to; `None` in a server that asks nobody who it is.
+    pub fn user(&self, number: SessionNumber) -> Option<Key> {
+        self.sessions.user(number)
+    }
+
+    /// Gives the session to a user: only a connection of the same user resumes it. An answer that says
+    /// so need not wait until that is stored: what the session has does not change by it.
+    pub fn set_user(&self, session: &mut Session, user: Key) {
+        self.sessions.set_user(session.number, user);
+        if session.held.stored {
+            self.store(session);
+        }
     }
 
     /// Sets what the session is called, for people to see.

@@ -19,7 +19,7 @@ use super::signal::{Order, SharedSignal};
 use crate::model::StoredSession;
 use crate::model::{Key, NotResumed, Peer, Secret, SessionId, SessionNumber, SessionView};
 #[cfg(feature = "store")]
-use crate::model::{SecretDigest, digest};
+use crate::model::{RestoredSession, SecretDigest, digest};
 
 /// What became of a session when its connection ended.
 #[derive(Debug)]
@@ -81,6 +81,8 @@ pub struct Identity {
     pub peer: Peer,
     /// What its client calls it.
     pub name: Option<Key>,
+    /// The user whom it belongs to.
+    pub user: Option<Key>,
 }
 
 /// A running grace period.
@@ -113,6 +115,9 @@ struct Rare {
     name: Option<Key>,
     /// Where the losses of the session are noted: its list of keys has the same, or takes it from here.
     lost: Option<Arc<LostLocks>>,
+    /// The user whom it belongs to. None in a server that asks nobody, and in a session from a run
+    /// when it did not.
+    user: Option<Key>,
 }
 
 /// What is known of a session's secret.
@@ -248,6 +253,16 @@ impl Registry {
         }
     }
 
+    pub(super) fn user(&self, number: SessionNumber) -> Option<Key> {
+        self.sessions.get(&number)?.user().cloned()
+    }
+
+    pub(super) fn set_user(&self, number: SessionNumber, user: Key) {
+        if let Some(mut registered) = self.sessions.get_mut(&number) {
+            registered.rare_mut().user = Some(user);
+        }
+    }
+
     pub(super) fn set_secret(&self, number: SessionNumber, secret: Secret) -> SessionId {
         if let Some(mut registered) = self.sessions.get_mut(&number) {
             debug_assert!(registered.known().is_none(), "an id does not change");
@@ -263,6 +278,7 @@ impl Registry {
         registered.map_or_else(StoredSession::default, |registered| StoredSession {
             grace: registered.grace,
             secret: registered.known().and_then(Known::secret),
+            user: registered.user().cloned(),
         })
     }
 
@@ -274,25 +290,25 @@ impl Registry {
 
     /// Adds a session that a store has kept. Its grace period begins.
     #[cfg(feature = "store")]
-    pub(super) fn restore(
-        &self,
-        number: SessionNumber,
-        secret: Option<SecretDigest>,
-        grace: Duration,
-        held: HeldKeys,
-        now: Instant,
-    ) -> Grace {
+    pub(super) fn restore(&self, session: RestoredSession, held: HeldKeys, now: Instant) -> Grace {
+        let RestoredSession {
+            number,
+            grace,
+            secret,
+            user,
+        } = session;
         self.count_from(number);
         self.in_grace.fetch_add(1, Ordering::Relaxed);
         let lost = held.lost.clone();
         let is_rare = secret.is_some() || lost.is_some();
         let (presence, running) = begin_grace(number, grace, held, now);
         let registered = Registered {
-            rare: is_rare.then(|| {
+            rare: (is_rare || user.is_some()).then(|| {
                 Box::new(Rare {
                     secret: secret.map(Known::Digest),
                     name: None,
                     lost,
+                    user,
                 })
             }),
             grace,
@@ -383,8 +399,9 @@ impl Registry {
             let is_own = registered.is_some_and(|registered| registered.knows(id.secret));
             return is_own.then_some(()).ok_or(NotResumed::Unknown);
         }
+        let user = self.user(session.number);
         let registered = self.sessions.get(&id.number).ok_or(NotResumed::Unknown)?;
-        registered.can_be_resumed(id, now)?;
+        registered.can_be_resumed(id, user.as_ref(), now)?;
         drop(registered);
         interleave::between_guards();
         if session.held() > 0 {
@@ -394,7 +411,7 @@ impl Registry {
             debug_assert!(false, "a session in use is registered");
             return Err(NotResumed::Unknown);
         };
-        let grace = self.reattach(id, peer, &session.signal, now)?;
+        let grace = self.reattach(id, (peer, user), &session.signal, now)?;
         self.in_grace.fetch_sub(1, Ordering::Relaxed);
         grace.resumed.notify_one();
         interleave::between_guards();
@@ -407,14 +424,16 @@ impl Registry {
     fn reattach(
         &self,
         id: SessionId,
-        peer: Peer,
+        (peer, user): (Peer, Option<Key>),
         signal: &SharedSignal,
         now: Instant,
     ) -> Result<Box<InGrace>, NotResumed> {
         let registered = self.sessions.get_mut(&id.number);
         let mut registered = registered.ok_or(NotResumed::Unknown)?;
-        registered.can_be_resumed(id, now)?;
-        registered.rare_mut().secret = Some(Known::Secret(id.secret));
+        registered.can_be_resumed(id, user.as_ref(), now)?;
+        let rare = registered.rare_mut();
+        rare.secret = Some(Known::Secret(id.secret));
+        rare.user = user.or(rare.user.take());
         registered.peer = peer;
         let connected = Presence::Connected(signal.clone());
         match std::mem::replace(&mut registered.presence, connected) {
@@ -518,12 +537,13 @@ impl Registry {
     }
 
     /// Orders the connection of the session with this id to let it go, and returns how it is reached;
-    /// `None` if it has none, or if no session has the id.
-    pub(super) fn order_to_let_go(&self, id: SessionId) -> Option<SharedSignal> {
+    /// `None` if it has none, or if the user of `session` can resume no session with the id.
+    pub(super) fn order_to_let_go(&self, id: SessionId, session: &Session) -> Option<SharedSignal> {
+        let user = self.user(session.number);
         let registered = self.sessions.get(&id.number)?;
         let signal = registered
             .signal()
-            .filter(|_| registered.knows(id.secret))?;
+            .filter(|_| registered.is_meant(id, user.as_ref()))?;
         // Under the guard, so that the connection does not speak for another session by then.
         signal.set(Order::TakenOver);
         drop(registered);
@@ -610,9 +630,14 @@ fn begin_grace(
 }
 
 impl Registered {
-    fn can_be_resumed(&self, id: SessionId, now: Instant) -> Result<(), NotResumed> {
+    fn can_be_resumed(
+        &self,
+        id: SessionId,
+        user: Option<&Key>,
+        now: Instant,
+    ) -> Result<(), NotResumed> {
         match &self.presence {
-            _ if !self.knows(id.secret) => Err(NotResumed::Unknown),
+            _ if !self.is_meant(id, user) => Err(NotResumed::Unknown),
             Presence::Connected(_) => Err(NotResumed::StillConnected),
             Presence::InGrace(grace) if grace.ends > now => Ok(()),
             Presence::InGrace(_) | Presence::Kicked => Err(NotResumed::Unknown),
@@ -621,6 +646,16 @@ impl Registered {
 
     fn known(&self) -> Option<&Known> {
         self.rare.as_ref()?.secret.as_ref()
+    }
+
+    fn user(&self) -> Option<&Key> {
+        self.rare.as_ref()?.user.as_ref()
+    }
+
+    /// Whether this is its id, and `user` may have it: no other than its own, if that is known.
+    fn is_meant(&self, id: SessionId, user: Option<&Key>) -> bool {
+        let mut both = self.user().zip(user).into_iter();
+        self.knows(id.secret) && both.all(|(own, asks)| own == asks)
     }
 
     fn name(&self) -> Option<Key> {
@@ -644,8 +679,11 @@ impl Registered {
     }
 
     fn identity(&self) -> Identity {
-        let (peer, name) = (self.peer, self.name());
-        Identity { peer, name }
+        Identity {
+            peer: self.peer,
+            name: self.name(),
+            user: self.user().cloned(),
+        }
     }
 
     fn view(&self, number: SessionNumber) -> SessionView {
@@ -657,6 +695,7 @@ impl Registered {
         SessionView {
             number,
             name: self.name(),
+            user: self.user().cloned(),
             grace: self.grace,
             peer: self.peer,
             grace_ends,

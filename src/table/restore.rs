@@ -94,12 +94,7 @@ impl LockTable {
             self.changes.write(over);
             return None;
         }
-        let RestoredSession {
-            number,
-            grace,
-            secret,
-        } = session;
-        Some(self.sessions.restore(number, secret, grace, held, now))
+        Some(self.sessions.restore(session, held, now))
     }
 
     /// Restores a grant; `held` is the list of its session.
@@ -179,6 +174,7 @@ mod tests {
                 number: SessionNumber(7),
                 grace: second,
                 secret: Some(digest(Secret(5))),
+                user: None,
             }],
             ..Restored::default()
         };

@@ -44,11 +44,17 @@ impl LockTable {
         keys
     }
 
-    /// The keys held that begin with `prefix` and stand behind `after`, in order, the first `most` of
-    /// them. Locks one shard at a time; costs a word for each that it returns.
-    pub fn keys_after(&self, prefix: &[u8], after: Option<&[u8]>, most: usize) -> Vec<LockKey> {
+    /// The keys held that begin with `prefix`, stand behind `after` and `may_be_seen`, in order, the
+    /// first `most` of them. Locks one shard at a time; costs a word for each that it returns.
+    pub fn keys_after(
+        &self,
+        prefix: &[u8],
+        after: Option<&[u8]>,
+        most: usize,
+        may_be_seen: impl Fn(&[u8]) -> bool,
+    ) -> Vec<LockKey> {
         self.locks.first_keys(most, |key| {
-            key.starts_with(prefix) && after.is_none_or(|after| key > after)
+            key.starts_with(prefix) && after.is_none_or(|after| key > after) && may_be_seen(key)
         })
     }
 

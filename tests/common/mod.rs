@@ -8,6 +8,8 @@
 pub mod browser;
 pub mod failing_disk;
 pub mod history;
+#[cfg(feature = "admin")]
+pub mod http;
 pub mod process;
 #[cfg(feature = "cli")]
 pub mod proxy;
@@ -31,7 +33,8 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 /// A server in a thread of this process. Stops when dropped.
 pub struct Server {
     pub address: SocketAddr,
-    /// Where it serves HTTP, if `config.admin` names an address.
+    /// Where HTTP is served, if the settings name an address for it.
+    #[cfg(feature = "admin")]
     pub admin: Option<SocketAddr>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
@@ -67,12 +70,13 @@ impl Server {
                 #[cfg(feature = "admin")]
                 let listeners = {
                     let admin = server::bind_admin(&config.admin).await;
-                    let admin = admin.expect("a free port");
+                    let admin = admin.expect("a free port").into_iter();
                     listeners.into_iter().chain(admin).collect::<Vec<_>>()
                 };
-                let addresses = listeners.iter().map(|one| one.tcp_address().expect("TCP"));
-                let addresses = addresses.collect::<Vec<_>>();
-                started.send(addresses).expect("the test listens");
+                let addresses = listeners.iter().map(server::Listener::tcp_address);
+                started
+                    .send(addresses.map(|address| address.expect("TCP")).collect())
+                    .expect("the test listens");
                 let shutdown = async {
                     let _ = stopped.await;
                 };
@@ -81,9 +85,10 @@ impl Server {
                     .expect("the server runs");
             });
         });
-        let addresses = address.recv().expect("the server starts");
+        let addresses: Vec<SocketAddr> = address.recv().expect("the server starts");
         Self {
             address: addresses[0],
+            #[cfg(feature = "admin")]
             admin: addresses.get(1).copied(),
             stop: Some(stop),
             thread: Some(thread),
@@ -94,7 +99,11 @@ impl Server {
     /// these calls.
     pub fn connect(&self) -> Client {
         let mut client = Client::connect(self.address);
-        client.ask("echo", "200 []");
+        client.send("echo");
+        let answer = client.read();
+        // The latter to a stranger.
+        let is_there = ["200 []", "401 auth required"].contains(&&*answer);
+        assert!(is_there, "{answer}");
         client
     }
 

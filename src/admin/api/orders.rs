@@ -2,11 +2,14 @@
 
 use axum::Json;
 use axum::extract::Extension;
+use std::sync::Arc;
+
 use axum::extract::rejection::JsonRejection;
 use axum::http::StatusCode;
 use serde::Deserialize;
 
 use super::{Answer, Problem};
+use crate::access::User;
 use crate::admin::loaded::Loaded;
 use crate::model::{Key, Peer, SessionNumber, Token};
 use crate::protocol::{Object, unescape};
@@ -41,10 +44,11 @@ type Order<T> = Result<Json<T>, JsonRejection>;
 pub(super) async fn kick(
     Loaded(server): Loaded,
     Extension(peer): Extension<Peer>,
+    Extension(user): Extension<Arc<User>>,
     order: Order<Session>,
 ) -> Result<Answer, Problem> {
     let Json(Session { session, instance }) = order?;
-    let act = server.act(peer);
+    let act = server.act(peer, user);
     act.kick(SessionNumber(session), instance.as_deref())
         .await?;
     Ok(done())
@@ -54,10 +58,11 @@ pub(super) async fn kick(
 pub(super) async fn force_unlock(
     Loaded(server): Loaded,
     Extension(peer): Extension<Peer>,
+    Extension(user): Extension<Arc<User>>,
     order: Order<Lock>,
 ) -> Result<Answer, Problem> {
     let Json(lock) = order?;
-    let act = server.act(peer);
+    let act = server.act(peer, user);
     act.force_unlock(&lock.key(), lock.token.map(Token)).await?;
     Ok(done())
 }
@@ -66,10 +71,11 @@ pub(super) async fn force_unlock(
 pub(super) async fn break_lock(
     Loaded(server): Loaded,
     Extension(peer): Extension<Peer>,
+    Extension(user): Extension<Arc<User>>,
     order: Order<Lock>,
 ) -> Result<Answer, Problem> {
     let Json(lock) = order?;
-    let act = server.act(peer);
+    let act = server.act(peer, user);
     act.break_lock(&lock.key(), lock.token.map(Token)).await?;
     Ok(done())
 }

@@ -1,9 +1,13 @@
 //! What may be asked.
 
+use std::sync::Arc;
 use std::time::Instant;
+
+use axum::extract::Extension;
 
 use super::parameters::Parameters;
 use super::{Answer, Problem};
+use crate::access::User;
 use crate::admin::loaded::Loaded;
 use crate::model::{Key, SessionEntry, SessionNumber};
 use crate::protocol::{Fact, Object, lock_object, session_object, word_of};
@@ -41,6 +45,7 @@ pub(super) async fn info(
 /// `locks`: with `prefix`, `after` and `limit`, or just the `key`.
 pub(super) async fn locks(
     Loaded(server): Loaded,
+    Extension(user): Extension<Arc<User>>,
     mut parameters: Parameters,
 ) -> Result<Answer, Problem> {
     let limit = parameters.limit()?;
@@ -54,10 +59,10 @@ pub(super) async fn locks(
                 "a \"key\" goes with no \"prefix\" and no \"after\"".to_owned(),
             ));
         }
-        Some(key) => Part::one(server.lock(&key)),
+        Some(key) => Part::one(server.lock(&key, &user)),
         None => {
             let prefix = prefix.unwrap_or_default();
-            server.locks(prefix, after, limit).await?
+            server.locks(prefix, after, limit, user).await?
         }
     };
     let locks = part.entries.iter().map(lock_object);
@@ -71,6 +76,7 @@ pub(super) async fn locks(
 /// `sessions`: with `after` and `limit`, or just the `session`.
 pub(super) async fn sessions(
     Loaded(server): Loaded,
+    Extension(user): Extension<Arc<User>>,
     mut parameters: Parameters,
 ) -> Result<Answer, Problem> {
     let limit = parameters.limit()?;
@@ -82,10 +88,10 @@ pub(super) async fn sessions(
             let text = "a \"session\" goes with no \"after\"";
             return Err(Problem::bad(text.to_owned()));
         }
-        Some(number) => Part::one(server.session(number)),
+        Some(number) => Part::one(server.session(number, &user)),
         None => {
             let after = after.unwrap_or(SessionNumber(0));
-            server.sessions(after, limit).await?
+            server.sessions(after, limit, user).await?
         }
     };
     let now = server.now();
@@ -98,12 +104,13 @@ pub(super) async fn sessions(
 /// for, so that whoever is told sees all chains to their ends; and of all keys, the `longest` wait.
 pub(super) async fn waits(
     Loaded(server): Loaded,
+    Extension(user): Extension<Arc<User>>,
     mut parameters: Parameters,
 ) -> Result<Answer, Problem> {
     let limit = parameters.limit()?;
     let prefix = parameters.word("prefix").unwrap_or_default();
     parameters.end()?;
-    let waits = server.waits(prefix, limit).await?;
+    let waits = server.waits(prefix, limit, user).await?;
     let holders = session_objects(&waits.requests_of_holders, server.now());
     let object = Object::new()
         .raw("requests_in_all", waits.requests)
@@ -118,11 +125,12 @@ pub(super) async fn waits(
 /// Deadlocks and lost locks: the last ones of each kind, with numbers above `after`.
 pub(super) async fn events(
     Loaded(server): Loaded,
+    Extension(user): Extension<Arc<User>>,
     mut parameters: Parameters,
 ) -> Result<Answer, Problem> {
     let after = parameters.number("after")?;
     parameters.end()?;
-    let (events, last) = server.events(after.unwrap_or(0));
+    let (events, last) = server.events(after.unwrap_or(0), &user);
     let object = Object::new()
         .list("events", events.iter().map(event_object))
         .raw("last", last);
@@ -144,10 +152,19 @@ pub(super) async fn history(
     Ok(Answer(Object::new().list("samples", samples)))
 }
 
-/// What the one who asks may do.
-pub(super) async fn rights(parameters: Parameters) -> Result<Answer, Problem> {
+/// Who asks, and what that user may do.
+pub(super) async fn rights(
+    Extension(user): Extension<Arc<User>>,
+    parameters: Parameters,
+) -> Result<Answer, Problem> {
     parameters.end()?;
-    Ok(Answer(Object::new().raw("read", true).raw("admin", true)))
+    let object = Object::new();
+    let object = match user.name() {
+        Some(name) => object.bytes("user", name.as_bytes()),
+        None => object,
+    };
+    let object = object.raw("read", user.may_read());
+    Ok(Answer(object.raw("admin", user.may_admin())))
 }
 
 fn session_objects(entries: &[SessionEntry], now: Instant) -> impl Iterator<Item = Object> {

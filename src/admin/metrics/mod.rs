@@ -68,7 +68,11 @@ pub(super) async fn metrics(
 ) -> impl IntoResponse {
     let contention = admin.contention.of(&server);
     let mut registry = Registry::default();
-    registry.register_collector(Box::new(Scrape { server, contention }));
+    registry.register_collector(Box::new(Scrape {
+        server,
+        contention,
+        started: admin.started,
+    }));
     let mut text = String::new();
     match prometheus_text::encode(&mut text, &registry) {
         Ok(()) => (
@@ -90,6 +94,8 @@ pub(super) async fn metrics(
 struct Scrape {
     server: ServerHandle,
     contention: Contention,
+    /// Since the beginning of 1970.
+    started: Duration,
 }
 
 impl Collector for Scrape {
@@ -100,6 +106,11 @@ impl Collector for Scrape {
         self.times(&mut families)?;
         self.limits(&mut families)?;
         build(&mut families)?;
+        families.gauge(
+            "process_start_time_seconds",
+            "When the server started, in seconds since the beginning of 1970.",
+            self.started.as_secs_f64(),
+        )?;
         process::process(&mut families)
     }
 }

@@ -12,11 +12,7 @@ const TICKS_A_SECOND: f64 = 100.0;
 const KIB: f64 = 1024.0;
 
 pub(super) fn process(families: &mut Families<'_>) -> fmt::Result {
-    let (status, limits, stat) = (
-        read("/proc/self/status"),
-        read("/proc/self/limits"),
-        read("/proc/self/stat"),
-    );
+    let (status, limits) = (read("/proc/self/status"), read("/proc/self/limits"));
     let gauges = [
         (
             "process_resident_memory_bytes",
@@ -35,18 +31,13 @@ pub(super) fn process(families: &mut Families<'_>) -> fmt::Result {
             "The limit of open file descriptors.",
             number(&limits, "Max open files"),
         ),
-        (
-            "process_start_time_seconds",
-            "When the process started, in seconds since the beginning of 1970.",
-            start_time(&stat),
-        ),
     ];
     for (name, help, value) in gauges {
         if let Some(value) = value {
             families.gauge(name, help, value)?;
         }
     }
-    match cpu_seconds(&stat) {
+    match cpu_seconds(&read("/proc/self/stat")) {
         Some(seconds) => families.counter(
             "process_cpu_seconds",
             "Processor time, of the program and of the kernel for it.",
@@ -93,12 +84,6 @@ fn cpu_seconds(stat: &str) -> Option<f64> {
     Some((field(stat, USER)? + field(stat, KERNEL)?) / TICKS_A_SECOND)
 }
 
-fn start_time(stat: &str) -> Option<f64> {
-    const START: usize = 22;
-    let boot = number(&read("/proc/stat"), "btime")?;
-    Some(boot + field(stat, START)? / TICKS_A_SECOND)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -130,6 +115,6 @@ mod tests {
         registry.register_collector(Box::new(Process));
         prometheus_client::encoding::prometheus_text::encode(&mut text, &registry).expect("text");
         let samples: Vec<_> = text.lines().filter(|line| !line.starts_with('#')).collect();
-        assert_eq!(samples.len(), 7, "{text}");
+        assert_eq!(samples.len(), 6, "{text}");
     }
 }

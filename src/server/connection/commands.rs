@@ -23,6 +23,10 @@ use crate::table::{Locked, NotHeld, Outcome, Unlocked};
 
 /// What must be done before the connection's next line is looked at.
 pub(super) enum Pause {
+    Auth {
+        name: Option<Vec<u8>>,
+        password: Vec<u8>,
+    },
     /// Other tasks get their turn.
     Turn,
     /// The answers so far are sent, as there are enough of them.
@@ -66,6 +70,10 @@ impl<S: Transport> Connection<S> {
     pub(super) fn run(&mut self, request: Request<'_>) -> ControlFlow<Pause> {
         trace!(session = %self.session.number(), ?request);
         let answer = match request {
+            Request::Auth { user, password } => {
+                let (name, password) = (user.map(<[u8]>::to_vec), password.to_vec());
+                return ControlFlow::Break(Pause::Auth { name, password });
+            }
             Request::Lock {
                 key,
                 mode: AskedMode::Exclusive,
@@ -158,6 +166,7 @@ impl<S: Transport> Connection<S> {
             Pause::Turn => tokio::task::yield_now().await,
             // The caller flushes after every pause.
             Pause::Flush => {}
+            Pause::Auth { name, password } => Box::pin(self.auth(name, password)).await?,
             Pause::Wait { deadline } => self.wait_for_lock(deadline).await?,
             // Boxed, so that what most pauses are, a wait, is small.
             Pause::LockAll { keys, wait } => Box::pin(self.lock_all(keys, wait)).await?,
@@ -238,7 +247,7 @@ impl<S: Transport> Connection<S> {
         let reply = match refused {
             Locked::Deadlock(circle) => {
                 log_lines::deadlock(&self.shared, &circle);
-                Reply::Deadlock(circle)
+                Reply::Deadlock(circle.showing(|key| self.may_see(key)))
             }
             Locked::Full(limit) => {
                 log_lines::limit_reached(&self.shared, self.session.number(), limit);

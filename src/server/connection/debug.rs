@@ -42,12 +42,16 @@ impl<S: Transport> Connection<S> {
         let now = self.shared.clock.now();
         put_start(&mut self.output, "DEBUG");
         for view in &sessions {
-            put_session(&mut self.output, view, now);
+            if self.may_see_session_of(view.user.as_ref()) {
+                put_session(&mut self.output, view, now);
+            }
             self.give_way().await?;
         }
         for key in &keys {
             let key = key.as_bytes();
-            if let Some(view) = self.shared.table.lock_view(key, SHOWN_HOLDERS) {
+            if self.may_see(key)
+                && let Some(view) = self.shared.table.lock_view(key, SHOWN_HOLDERS)
+            {
                 put_lock(&mut self.output, key, &view);
             }
             self.give_way().await?;
@@ -55,7 +59,9 @@ impl<S: Transport> Connection<S> {
         for waiter in waiters.iter().filter(|waiter| waiter.is_waiting()) {
             let waited = now.saturating_duration_since(waiter.since());
             let (session, key) = (waiter.session(), waiter.key().as_bytes());
-            put_request(&mut self.output, session, key, waiter.ask(), waited);
+            if self.may_see(key) {
+                put_request(&mut self.output, session, key, waiter.ask(), waited);
+            }
             self.give_way().await?;
         }
         put_end(&mut self.output);

@@ -69,9 +69,11 @@ impl<S: Transport> Connection<S> {
                 return Ok(());
             }
         };
+        let user = self.user.clone();
         let find = move |shared: &Shared| {
+            let may_see = |key: &[u8]| user.as_ref().is_some_and(|user| user.allows(key));
             let table = &shared.table;
-            table.keys_after(&prefix, after.as_deref(), PAGE + 1)
+            table.keys_after(&prefix, after.as_deref(), PAGE + 1, may_see)
         };
         let Some(mut keys) = self.searched(find).await? else {
             return Ok(());
@@ -100,8 +102,11 @@ impl<S: Transport> Connection<S> {
         put_end(&mut self.output);
     }
 
-    /// The key's line, if it is held.
+    /// The key's line, if it is held and there for the user.
     fn put_lock(&mut self, key: &[u8]) {
+        if !self.may_see(key) {
+            return;
+        }
         if let Some(entry) = self.shared.lock_entry(key) {
             put_lock_entry(&mut self.output, &entry);
         }
@@ -118,7 +123,11 @@ impl<S: Transport> Connection<S> {
         self.within_its_time(async move |connection| {
             put_start(&mut connection.output, "SESSIONS");
             for number in &numbers {
-                if let Some(entry) = connection.shared.session_entry(*number) {
+                let entry = connection
+                    .user
+                    .as_ref()
+                    .and_then(|user| connection.shared.session_entry(*number, user));
+                if let Some(entry) = entry {
                     let now = connection.shared.clock.now();
                     put_session_entry(&mut connection.output, &entry, now);
                 }

@@ -7,6 +7,7 @@
 //!
 //! Generic over the stream, so that TCP, unix sockets and in-memory pipes share the code.
 
+mod auth;
 mod commands;
 mod debug;
 mod lists;
@@ -37,6 +38,7 @@ use super::expiry;
 use super::log_lines;
 use super::session_guard::{SLICE, SessionGuard, tidy};
 use super::transport::Transport;
+use crate::access::User;
 use crate::model::Peer;
 use crate::protocol::{BadRequest, Framing, Line, Lines, Reply, Request, StateReply};
 use crate::table::{Basis, Order};
@@ -68,6 +70,8 @@ pub(super) enum Gone {
     Quit(Reply<'static>),
     #[error("the client speaks another protocol")]
     Foreign,
+    #[error("the client knows no password")]
+    NotLetIn,
     #[error("the client sends nothing more")]
     InputEnded,
     #[error("the connection failed: {0}")]
@@ -105,6 +109,8 @@ impl From<Order> for Gone {
 pub(super) struct Connection<S> {
     shared: Arc<Shared>,
     session: SessionGuard,
+    /// Who speaks here; `None`: a stranger, who has to say so first.
+    user: Option<Arc<User>>,
     output: BytesMut,
     /// The replies in `output` that may have to be replaced before they are sent.
     pending: PendingReplies,
@@ -115,21 +121,25 @@ pub(super) struct Connection<S> {
     lines_left: u32,
     /// The time when the connection's turn began.
     now: std::time::Instant,
+    /// How many wrong passwords the client has sent.
+    wrong_passwords: u8,
+    /// Since when a stranger has been one, as a stamp of the server's clock.
+    stranger_since: u32,
     /// The client has ended its input. Lines that were read are answered, but no request waits any
     /// more, since the client may not learn of a grant.
     input_ended: bool,
 }
 
-/// Serves one client until its connection ends, gives `slot` back, and leaves the session to its
+/// Serves one client, who comes from there as that user, until its connection ends, gives `slot` back, and leaves the session to its
 /// grace period. The session begins with the call, everything else with the first poll.
 pub(super) fn serve<S: Transport, P>(
     stream: S,
-    peer: Peer,
+    (peer, user): (Peer, Option<Arc<User>>),
     shared: Arc<Shared>,
     slot: P,
 ) -> impl Future<Output = ()> {
     shared.table.counters().connections.add(1);
-    let mut connection = Connection::new(stream, peer, shared);
+    let mut connection = Connection::new(stream, peer, user, shared);
     debug!(%peer, session = %connection.session.number(), "connected");
     // Not an `async fn`, as its future would keep room for the arguments beside the connection.
     async move {
@@ -144,9 +154,10 @@ pub(super) fn serve<S: Transport, P>(
 }
 
 impl<S: Transport> Connection<S> {
-    fn new(stream: S, peer: Peer, shared: Arc<Shared>) -> Self {
+    fn new(stream: S, peer: Peer, user: Option<Arc<User>>, shared: Arc<Shared>) -> Self {
         Self {
-            session: SessionGuard::open(&shared, peer),
+            session: SessionGuard::open(&shared, peer, user.as_deref()),
+            user,
             output: BytesMut::new(),
             pending: PendingReplies::default(),
             stream,
@@ -154,6 +165,8 @@ impl<S: Transport> Connection<S> {
             framing: Framing::new(shared.config.max_line as usize),
             lines_left: LINES_A_TURN,
             now: shared.clock.now(),
+            wrong_passwords: 0,
+            stranger_since: shared.clock.stamp(shared.clock.now()),
             input_ended: false,
             shared,
         }
@@ -178,7 +191,10 @@ impl<S: Transport> Connection<S> {
                 {
                     Box::pin(tidy(&self.shared, &mut self.session)).await;
                 }
-                self.read().await?;
+                match self.user {
+                    Some(_) => self.read().await?,
+                    None => Box::pin(self.read_from_stranger()).await?,
+                }
                 continue;
             };
             Box::pin(self.pause(pause)).await?;
@@ -190,6 +206,7 @@ impl<S: Transport> Connection<S> {
     fn take_turn(&mut self) -> ControlFlow<Pause> {
         self.now = self.shared.clock.now();
         self.shared.table.begin_turn(self.now);
+        self.renew_user();
         let answered = self.answer_lines();
         let active = self.shared.clock.stamp(self.now);
         self.shared.table.note(&mut self.session, active);
@@ -218,7 +235,10 @@ impl<S: Transport> Connection<S> {
             self.lines_left = self.lines_left.saturating_sub(1);
             match line {
                 Line::Text(text) => match Request::parse(text) {
-                    Ok(request) => self.run(request)?,
+                    Ok(request) => match self.refusal_of(&request) {
+                        None => self.run(request)?,
+                        Some(refusal) => self.reply(&refusal),
+                    },
                     Err(bad) => self.refuse(bad)?,
                 },
                 Line::TooLong {
@@ -341,7 +361,7 @@ impl<S: Transport> Connection<S> {
     async fn say_goodbye(&mut self, gone: Gone) {
         match gone {
             Gone::Quit(last_answer) => last_answer.put(&mut self.output),
-            Gone::Foreign | Gone::Stopping => {}
+            Gone::Foreign | Gone::NotLetIn | Gone::Stopping => {}
             _ => return,
         }
         let unsent_timeout = self.shared.config.unsent_timeout();
@@ -774,7 +794,9 @@ mod tests {
         let server = Server::start();
         let (ours, theirs) = tokio::io::duplex(64);
         let shared = Arc::clone(&server.shared);
-        let task = tokio::spawn(serve(ours, Peer::Unix(None), shared, ()));
+        let peer = Peer::Unix(None);
+        let user = shared.desk.at_the_door(peer);
+        let task = tokio::spawn(serve(ours, (peer, user), shared, ()));
         let (answers, requests) = split(theirs);
         let mut a = Client {
             answers: BufReader::new(answers).lines(),

@@ -168,6 +168,7 @@ mod tests {
                 number: *number,
                 grace: session.grace,
                 secret: session.secret.map(digest),
+                user: session.user,
             }
         });
         let tokens_go_on = expected
@@ -182,12 +183,13 @@ mod tests {
             && restored.sessions.iter().cloned().eq(sessions)
     }
 
+    fn bytes(dice: &mut Dice) -> Key {
+        let length = dice.below(40);
+        let bytes: Vec<u8> = (0..length).map(|_| dice.below(256) as u8).collect();
+        Key::new(&bytes)
+    }
+
     fn grant(dice: &mut Dice) -> StoredGrant {
-        let bytes = |dice: &mut Dice| {
-            let length = dice.below(40);
-            let bytes: Vec<u8> = (0..length).map(|_| dice.below(256) as u8).collect();
-            Key::new(&bytes)
-        };
         StoredGrant {
             holder: match dice.below(2) {
                 0 => Holder::Session(SessionNumber(dice.below(5))),
@@ -215,6 +217,7 @@ mod tests {
                     StoredSession {
                         grace: Duration::from_millis(dice.below(1 << 40)),
                         secret: (dice.below(2) == 0).then(|| Secret(dice.below(u64::MAX).into())),
+                        user: (dice.below(2) == 0).then(|| bytes(dice)),
                     },
                 ),
                 2..5 => Change::Released(Token(1 + dice.below(1 + *next_token))),

@@ -31,12 +31,17 @@ type GrantRow<'a> = (
 /// A row of formats 1 and 2: key, value, session, milliseconds of the lease.
 type OldGrantRow = (&'static [u8], Option<&'static [u8]>, u64, Option<u64>);
 
-/// Milliseconds of the grace period, digest of the secret.
-type SessionRow = (u64, Option<&'static SecretDigest>);
+/// Milliseconds of the grace period, digest of the secret, user.
+type SessionRow<'a> = (u64, Option<&'a SecretDigest>, Option<&'a [u8]>);
+
+/// A row of formats 1 to 3: milliseconds of the grace period, digest of the secret.
+type OldSessionRow = (u64, Option<&'static SecretDigest>);
 
 const GRANTS: TableDefinition<'_, u64, GrantRow<'static>> = TableDefinition::new("grants");
 const OLD_GRANTS: TableDefinition<'_, u64, OldGrantRow> = TableDefinition::new("holds");
-const SESSIONS: TableDefinition<'_, u64, SessionRow> = TableDefinition::new("sessions");
+const SESSIONS: TableDefinition<'_, u64, SessionRow<'static>> =
+    TableDefinition::new("sessions of users");
+const OLD_SESSIONS: TableDefinition<'_, u64, OldSessionRow> = TableDefinition::new("sessions");
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 
 /// The row of [`GRANTS`] with the number of the last commit in the place of the session. No token
@@ -64,7 +69,8 @@ const SESSION_BLOCK: u64 = 1000;
 pub(super) type Migration = fn(&WriteTransaction) -> Result<(), redb::Error>;
 
 /// All steps. The format of this program is their number plus one.
-pub(super) const MIGRATIONS: &[Migration] = &[commits_are_counted, grants_have_owners];
+pub(super) const MIGRATIONS: &[Migration] =
+    &[commits_are_counted, grants_have_owners, sessions_have_users];
 
 /// A store without the row [`LAST_COMMIT`] is at commit 0, so there is nothing to do. The step is
 /// there because earlier programs would take the row for a lock.
@@ -84,6 +90,20 @@ fn grants_have_owners(transaction: &WriteTransaction) -> Result<(), redb::Error>
     }
     drop(old_grants);
     transaction.delete_table(OLD_GRANTS)?;
+    Ok(())
+}
+
+/// Sessions may belong to users. Those that there are belong to whoever has their ids.
+fn sessions_have_users(transaction: &WriteTransaction) -> Result<(), redb::Error> {
+    let mut sessions = transaction.open_table(SESSIONS)?;
+    let old_sessions = transaction.open_table(OLD_SESSIONS)?;
+    for row in old_sessions.iter()? {
+        let (number, old) = row?;
+        let (grace_ms, digest) = old.value();
+        sessions.insert(number.value(), (grace_ms, digest, None))?;
+    }
+    drop(old_sessions);
+    transaction.delete_table(OLD_SESSIONS)?;
     Ok(())
 }
 
@@ -231,7 +251,8 @@ fn write_sessions(transaction: &WriteTransaction, batch: &Batch) -> Result<(), r
         match session {
             Some(session) => {
                 let digest = session.secret.map(digest);
-                let row = (millis(session.grace), digest.as_ref());
+                let user = session.user.as_ref().map(Key::as_bytes);
+                let row = (millis(session.grace), digest.as_ref(), user);
                 drop(sessions.insert(number.0, row)?);
             }
             None => drop(sessions.remove(number.0)?),
@@ -295,11 +316,12 @@ pub(super) fn read(database: &Database) -> Result<Restored, Unusable> {
     }
     for row in transaction.open_table(SESSIONS)?.iter()? {
         let (number, session) = row?;
-        let (grace_ms, digest) = session.value();
+        let (grace_ms, digest, user) = session.value();
         restored.sessions.push(RestoredSession {
             number: SessionNumber(number.value()),
             grace: Duration::from_millis(grace_ms),
             secret: digest.copied(),
+            user: user.map(Key::new),
         });
     }
     Ok(restored)
@@ -313,4 +335,41 @@ fn read_reserved(transaction: &ReadTransaction) -> Result<Reserved, Unusable> {
         tokens: number(TOKENS)?,
         session_numbers: number(SESSION_NUMBERS)?,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use redb::backends::InMemoryBackend;
+
+    use super::*;
+
+    #[test]
+    fn the_sessions_of_an_older_store_belong_to_nobody() {
+        let backend = InMemoryBackend::new();
+        let database = Database::builder()
+            .create_with_backend(backend)
+            .expect("a database");
+        let transaction = database.begin_write().expect("it works");
+        let mut sessions = transaction.open_table(OLD_SESSIONS).expect("a table");
+        sessions
+            .insert(7, (30_000, Some(&[5; 32])))
+            .expect("it works");
+        sessions.insert(8, (0, None)).expect("it works");
+        drop(sessions);
+        drop(transaction.open_table(GRANTS).expect("a table"));
+        let mut meta = transaction.open_table(META).expect("a table");
+        meta.insert(FORMAT, 3).expect("it works");
+        drop(meta);
+        transaction.commit().expect("it works");
+        migrate(&database, MIGRATIONS).expect("it is known");
+        let session = |number, grace_ms, secret| RestoredSession {
+            number: SessionNumber(number),
+            grace: Duration::from_millis(grace_ms),
+            secret,
+            user: None,
+        };
+        let restored = read(&database).expect("it reads").sessions;
+        let expected = [session(7, 30_000, Some([5; 32])), session(8, 0, None)];
+        assert_eq!(restored, expected);
+    }
 }
