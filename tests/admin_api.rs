@@ -420,14 +420,14 @@ fn each_user_sees_and_does_what_it_may() {
             body,
         )
     };
-    assert_eq!(server.get("/").status, 401);
-    assert_eq!(server.get("/api/info").status, 401);
     let connect = |user: &str| {
         let mut client = Client::connect(server.address);
         client.ask(format!("auth {user} {user}-secret"), "200 OK");
         client
     };
     let [mut web, mut shop, mut other] = ["web", "shop", "shop"].map(connect);
+    assert_eq!(server.get("/").status, 401);
+    assert_eq!(server.get("/api/info").status, 401);
     web.ask("lock web:1", "200 Acquired");
     web.ask("lock common:1", "200 Acquired");
     shop.ask("lock shop:1", "200 Acquired");

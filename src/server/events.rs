@@ -137,9 +137,9 @@ impl EventKind {
 impl Events {
     fn note(&self, at: Duration, mut event: Event) {
         if event.text.len() > LONGEST_TEXT {
-            event
-                .text
-                .truncate(event.text.floor_char_boundary(LONGEST_TEXT));
+            let mut ends = (0..=LONGEST_TEXT).rev();
+            let end = ends.find(|end| event.text.is_char_boundary(*end));
+            event.text.truncate(end.unwrap_or_default());
             event.text.push_str("...");
         }
         let mut kept = self.kept();
@@ -178,7 +178,7 @@ mod tests {
     fn a_crowd_of_one_kind_leaves_the_others_their_room() {
         let events = Events::default();
         let note = |kind| events.note(Duration::ZERO, Event::of(kind));
-        EventKind::ALL.map(note);
+        EventKind::ALL.into_iter().for_each(note);
         for _ in 0..3 * KEPT {
             note(EventKind::LeaseEnd);
         }
