@@ -105,7 +105,7 @@ class Looker {
 
   lost(error) {
     const since = state.lastLook ? `What is shown is from ${state.lastLook.toTimeString().slice(0, 8)}.` : "Nothing was seen yet.";
-    linkIs("lost", "no answer");
+    linkIs("lost", state.lastLook ? `no answer since ${state.lastLook.toTimeString().slice(0, 8)}` : "no answer");
     const text = `${why(error)}. ${since} Trying again every ${this.pause() / 1000} s.`;
     const lost = make("p", { class: "problem wrong", id: "lost" }, make("strong", {}, "No answer from elockd:"), inert(text));
     byId("lost")?.remove();
@@ -223,7 +223,7 @@ const SHORTCUTS = {
 
 function goTo(place) {
   choose(place);
-  rowsShown().element.focus();
+  rowsShown().element.focus({ preventScroll: true });
 }
 
 /** From anywhere into the list that is shown. */

@@ -8,7 +8,11 @@ const LIMITS = { connections: "Connections are", locks: "Locks are", grace_sessi
 /** `showEvents` shows the list of what happened. */
 function problems({ info, waits, graph, samples, events, filter }, showEvents) {
   const found = [];
-  const add = (kind, title, ...text) => found.push(make("p", { class: `problem ${kind}` }, make("strong", {}, title), ...text));
+  const add = (kind, title, ...text) => {
+    const problem = make("p", { class: `problem ${kind}` }, make("strong", {}, title), ...text);
+    const place = kind === "wrong" ? found.findLastIndex((one) => one.classList.contains("wrong")) + 1 : found.length;
+    found.splice(place, 0, problem);
+  };
   const show = () => make("button", { type: "button", class: "plain", click: showEvents }, "show");
   if (info.storing !== "yes") {
     add("wrong", "Nothing can be stored.", make("span", {}, inert(info.storing)),
