@@ -70,7 +70,7 @@ pub struct Config {
     #[arg(long, env = "ELOCK_AUTH_FILE", value_name = "FILE")]
     pub auth_file: Option<PathBuf>,
 
-    /// One password, with which one may do everything: the first line of this file
+    /// One password, with which one may do everything: what stands in this file
     #[cfg(feature = "auth")]
     #[arg(long, env = "ELOCK_PASSWORD_FILE", value_name = "FILE")]
     pub password_file: Option<PathBuf>,
@@ -295,7 +295,7 @@ impl Config {
             return Err(command.error(ErrorKind::ValueValidation, message));
         }
         #[cfg(feature = "auth")]
-        if !(config.trust.is_empty() || config.users().are_given()) {
+        if !config.trust.is_empty() && !config.has_users() {
             let message =
                 "--trust names users, and there is neither --auth-file nor --password-file";
             return Err(command.error(ErrorKind::ValueValidation, message));
@@ -317,6 +317,24 @@ impl Config {
             }
         }
         Ok(config)
+    }
+
+    /// Whether anybody is asked who it is.
+    pub(crate) fn has_users(&self) -> bool {
+        #[cfg(feature = "auth")]
+        let has_users = self.users().are_given();
+        #[cfg(not(feature = "auth"))]
+        let has_users = false;
+        has_users
+    }
+
+    /// Whether operators are asked who they are: by the users, or by a password of their own.
+    pub(crate) fn has_operators(&self) -> bool {
+        #[cfg(all(feature = "admin", feature = "auth"))]
+        if self.admin_password_file.is_some() {
+            return true;
+        }
+        self.has_users()
     }
 
     /// Where the users stand.

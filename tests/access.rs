@@ -84,12 +84,10 @@ fn a_user_of_no_name_and_the_name_of_another_and_half_a_password_are_as_wrong() 
     ] {
         server.connect().ask(line, WRONG);
     }
+    server.connect().ask("auth", "400 Usage: auth <password>");
     server
         .connect()
-        .ask("auth", "400 Usage: auth [user] <password>");
-    server
-        .connect()
-        .ask("auth web web-secret x", "400 Usage: auth [user] <password>");
+        .ask("auth web web-secret x", "400 Usage: auth <user> <password>");
 }
 
 #[test]
@@ -544,7 +542,7 @@ fn no_password_is_in_the_log_however_it_comes() {
     client.ask("atuh web four-secret", "400 Unknown command: \"atuh\"");
     client.ask(
         "auth web five-secret more",
-        "400 Usage: auth [user] <password>",
+        "400 Usage: auth <user> <password>",
     );
     process.signal("TERM");
     assert_eq!(process.exit_code(), Some(0));

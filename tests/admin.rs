@@ -4,16 +4,17 @@
 mod common;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::io::{Read, Write};
+use std::io::{BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::Instant;
 
 #[cfg(feature = "store")]
 use common::failing_disk::{FailingDisk, Fault};
-use common::http::{self, get, get_as, get_from, request};
+use common::http::{self, Answer, get, get_as, get_from, request};
 use common::process::{ELOCKD, Process, run};
-use common::{Client, Server};
+use common::{Client, PATIENCE, Server, listening_or_refusal};
 use elock::config::Config;
 use elock::protocol::Refusal;
 
@@ -27,9 +28,17 @@ fn start_with(change: impl FnOnce(&mut Config)) -> (Server, SocketAddr) {
         change(config);
     });
     let admin = server.admin.expect("it serves HTTP");
-    // It says so from before it has loaded.
-    while get(admin, "/readyz").status != 200 {}
+    // It answers from before it has loaded.
+    until_ready(|| get(admin, "/readyz"));
     (server, admin)
+}
+
+#[track_caller]
+fn until_ready(ask: impl Fn() -> Answer) {
+    let begin = Instant::now();
+    while ask().status != 200 {
+        assert!(begin.elapsed() < PATIENCE, "it does not become ready");
+    }
 }
 
 /// What a scrape says: the value of each series, by its name and labels.
@@ -429,7 +438,8 @@ fn a_server_that_can_store_nothing_is_not_ready_and_says_why() {
     assert!(scrape.value("elock_store_bytes") > 0.0);
     disk.works();
     process.until_logged("the store works again");
-    assert_eq!(get_from(&socket, "/readyz").status, 200);
+    // It says so a moment before it is so.
+    until_ready(|| get_from(&socket, "/readyz"));
     // A disk that hangs makes no error.
     disk.fails(Fault::Hang, 0);
     a.send("lock m");
@@ -462,10 +472,16 @@ fn a_stop_waits_for_no_scraper_that_says_nothing() {
 
 #[test]
 fn an_address_that_others_reach_is_refused_without_a_password() {
-    let refused = run(&["--listen", "127.0.0.1:0", "--admin", "0.0.0.0:0"]);
-    assert_eq!(refused.status.code(), Some(2));
-    let said = String::from_utf8_lossy(&refused.stderr);
+    let mut command = Command::new(ELOCKD);
+    command.args(["--listen", "127.0.0.1:0", "--admin", "0.0.0.0:0"]);
+    let mut refused = command.stderr(Stdio::piped()).spawn().expect("it starts");
+    let mut log = BufReader::new(refused.stderr.take().expect("piped"));
+    let said = listening_or_refusal(&mut log);
+    if said.contains("listening") {
+        refused.kill().expect("it runs");
+    }
     assert!(said.contains("--admin-password-file"), "{said}");
+    assert_eq!(refused.wait().expect("it ends").code(), Some(2));
     let meant = Process::start(&["--admin", "0.0.0.0:0", "--allow-anonymous"]);
     meant.connect().ask("lock k", "200 Acquired");
     #[cfg(feature = "auth")]

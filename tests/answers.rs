@@ -261,6 +261,8 @@ fn help_lists_every_command() {
         "set_timeout",
         "conn_id",
         "resume",
+        "auth",
+        "auth",
         "name",
         "info",
         "locks",

@@ -140,6 +140,14 @@ fn typed(words: &[&str]) -> Option<Asked> {
                 change: Some((known, seconds(wait)?)),
             })
         }
+        ("auth", [password]) => Asked::typed(&command::Auth {
+            user: None,
+            password: bytes(password),
+        }),
+        ("auth", [user, password]) => Asked::typed(&command::Auth {
+            user: Some(bytes(user)),
+            password: bytes(password),
+        }),
         ("name", [word]) => Asked::typed(&command::Name { name: bytes(word) }),
         ("set_timeout", [ms]) => Asked::typed(&command::SetTimeout {
             grace: milliseconds(ms)?,

@@ -36,6 +36,8 @@ fn the_file_of_settings_shows_each_with_its_default() {
             "ELOCK_LISTEN" => Some("127.0.0.1:11400,[::1]:11400".into()),
             // The unit's.
             "ELOCK_DATA_DIR" => Some("/var/lib/elockd".into()),
+            // A switch has no default that the library tells.
+            "ELOCK_ALLOW_ANONYMOUS" => Some("false".into()),
             _ => argument
                 .get_default_values()
                 .first()

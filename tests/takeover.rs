@@ -659,7 +659,8 @@ fn a_client_that_vanished_without_a_word_is_taken_over_at_once() {
         eprintln!("SKIPPED: a client in a network namespace needs root, `ip` and `bash`");
         return;
     };
-    let server = Server::start_at(&format!("{}:0", namespace.near), |_| {});
+    let open = |config: &mut elock::config::Config| config.allow_anonymous = true;
+    let server = Server::start_at(&format!("{}:0", namespace.near), open);
     let (mut holder, mut new) = (server.connect(), server.connect());
     holder.ask("lock waited 0", "200 Acquired");
     let lines = "conn_id\\nlock k\\nlock waited 3600\\n";

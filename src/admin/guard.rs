@@ -268,7 +268,7 @@ mod tests {
 
     #[test]
     fn a_request_that_acts_comes_from_our_page_or_from_none() {
-        let host = (HOST, "localhost:11480");
+        let host = [(HOST, "localhost:11480")];
         let ours: [&[_]; 4] = [
             &[],
             &[
@@ -279,7 +279,7 @@ mod tests {
             &[(ORIGIN, "http://localhost:11480")],
         ];
         for lines in ours {
-            let lines = headers(&[&[host.clone()], lines].concat());
+            let lines = headers(&[&host, lines].concat());
             assert_eq!(check_origin(&lines), Ok(()), "{lines:?}");
         }
         let foreign: [&[_]; 6] = [
@@ -294,7 +294,7 @@ mod tests {
             &[(ORIGIN, "")],
         ];
         for lines in foreign {
-            let lines = headers(&[&[host.clone()], lines].concat());
+            let lines = headers(&[&host, lines].concat());
             assert_eq!(
                 check_origin(&lines),
                 Err(Refused::ForeignOrigin),

@@ -29,6 +29,7 @@ use metrics::LastContention;
 
 use crate::config::Config;
 use crate::server::{self, Listener, ServerHandle};
+#[cfg(feature = "fd-limit")]
 pub(crate) use seats::SEATS;
 
 /// How long requests that are being answered have at the end.

@@ -27,7 +27,6 @@ macro_rules! commands {
 }
 
 commands! {
-    AUTH: "auth" "[user] <password>" "say who you are, where the server asks for it";
     LOCK: "lock" "<key> [seconds]" "take the lock, waiting that long if another has it";
     LOCK_OWNED: "lock" "<key> <seconds> <owner> <milliseconds>" "take it for an owner word, for that long; 0: no limit";
     LOCK_VALUE: "lock_value" "<key> <value> [seconds]" "share the lock with all who give the same value";
@@ -47,6 +46,8 @@ commands! {
     SET_TIMEOUT: "set_timeout" "<milliseconds>" "how long the locks outlive a disconnect";
     CONN_ID: "conn_id" "[id]" "this session's secret id; with an id: resume that session";
     RESUME: "resume" "<id>" "take that session over, also from another connection";
+    AUTH: "auth" "<password>" "say who you are, if the server asks for a password";
+    AUTH_USER: "auth" "<user> <password>" "say so by the name of a user";
     NAME: "name" "<word>" "what this session is called, for people to see";
     INFO: "info" "" "the server, and what has happened, in numbers";
     LOCKS: "locks" "[prefix [after]]" "the locks whose keys begin so, or all (*), or one (=key)";

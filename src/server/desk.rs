@@ -76,11 +76,6 @@ impl Desk {
         })
     }
 
-    /// Whether anybody is asked who it is.
-    pub(super) fn asks(&self) -> bool {
-        self.users().anybody_at_all().is_none()
-    }
-
     /// As whom a new connection comes in; `None`: as a stranger, who has to say who it is.
     pub(super) fn at_the_door(&self, peer: Peer) -> Option<Arc<User>> {
         self.users().at_the_door(ip_of(peer))
@@ -159,12 +154,6 @@ impl Desk {
         // After the users, so that whoever sees it finds them.
         self.revision.store(users.revision(), Ordering::Release);
         Ok(users)
-    }
-
-    /// Whether any setting names a file that can be read again.
-    #[cfg(feature = "auth")]
-    pub(super) fn has_files(&self) -> bool {
-        self.files.are_given() || self.files.admin.is_some()
     }
 
     /// Nothing is half done where a holder could panic.

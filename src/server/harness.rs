@@ -11,7 +11,6 @@ use tokio::task::JoinHandle;
 use super::Shared;
 use super::clock::Clock;
 use super::connection::serve;
-use super::desk::Desk;
 use super::expiry::end_leases;
 use crate::config::Config;
 use crate::model::Peer;
@@ -56,8 +55,7 @@ impl Server {
 
     fn start_on(config: Config, table: LockTable) -> Self {
         let clock = Clock::default();
-        let desk = Desk::of(&config).expect("good files");
-        let shared = Arc::new(Shared::new(config, table, clock, desk).expect("randomness"));
+        let shared = Arc::new(Shared::new(config, table, clock).expect("randomness"));
         let leases = tokio::spawn(end_leases(Arc::clone(&shared), shared.stop.clone()));
         let tasks = RefCell::new(vec![leases]);
         Self { shared, tasks }

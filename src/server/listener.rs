@@ -32,6 +32,7 @@ pub struct Listener {
     _file: Option<SocketFile>,
     pub(crate) socket: Socket,
     address: Address,
+    #[cfg_attr(not(feature = "admin"), expect(dead_code))]
     serves: Serves,
 }
 

@@ -123,14 +123,14 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    fn new(config: Config, table: LockTable, clock: Clock, desk: Desk) -> io::Result<Self> {
+    fn new(config: Config, table: LockTable, clock: Clock) -> Result<Self, RunError> {
         let entropy = Entropy::open()?;
         Ok(Self {
             table,
             clock,
             instance: entropy.secret()?.0,
             entropy,
-            desk,
+            desk: Desk::of(&config)?,
             handover_spin: HandoverSpin::default(),
             throttles: Throttles::default(),
             refusals: RefusalCounts::default(),
@@ -231,19 +231,18 @@ pub async fn run(
     let (for_admin, listeners): (Vec<_>, Vec<_>) =
         listeners.into_iter().partition(Listener::is_for_admin);
     let clock = Clock::default();
-    let desk = Desk::of(&config)?;
-    refuse_open_doors(ways(&listeners), desk.asks(), config.allow_anonymous)?;
+    refuse_open_doors(ways(&listeners), config.has_users(), config.allow_anonymous)?;
     #[cfg(feature = "admin")]
     refuse_open_doors(
         ways(&for_admin),
-        desk.asks_operators(),
+        config.has_operators(),
         config.allow_anonymous,
     )
     .map_err(|OpenDoor(address)| RunError::OpenAdmin(address))?;
     #[cfg(feature = "admin")]
     let admin = crate::admin::start(for_admin, &config)?;
     let (table, graces, writer) = start::start(&config, &clock)?;
-    let shared = Arc::new(Shared::new(config, table, clock, desk)?);
+    let shared = Arc::new(Shared::new(config, table, clock)?);
     let stop_at_end = StopAtEnd(Arc::clone(&shared));
     let (tasks, stop) = (&shared.tasks, &shared.stop);
     tasks.spawn(expiry::end_leases(Arc::clone(&shared), stop.clone()));
@@ -253,11 +252,7 @@ pub async fn run(
         let report = || timed.throttles.report(timed.clock.now());
         clock::keep_time(&timed.clock, report).await;
     }));
-    tasks.spawn(reload::whenever_asked(
-        Arc::clone(&shared),
-        control,
-        stop.clone(),
-    ));
+    tasks.spawn(reload::whenever_asked(control, Arc::clone(&shared)));
     tasks.spawn(handover_spin::keep_awake(Arc::clone(&shared), stop.clone()));
     for grace in graces {
         tasks.spawn(expiry::end_grace_period(

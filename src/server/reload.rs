@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use tokio_util::sync::CancellationToken;
 #[cfg(feature = "auth")]
 use tracing::error;
 use tracing::info;
@@ -10,40 +9,38 @@ use tracing::info;
 use super::Shared;
 use super::control::Control;
 
-/// Reloads whenever `control` asks for it, until `stop`.
-pub(super) async fn whenever_asked(shared: Arc<Shared>, control: Control, stop: CancellationToken) {
+/// Reloads whenever `control` asks for it, until the server stops.
+pub(super) async fn whenever_asked(control: Control, shared: Arc<Shared>) {
     let reload = async {
         loop {
             control.reload_asked().await;
-            if !reload_users(&shared).await {
-                info!("reloaded nothing, as no setting names a file");
-            }
+            reload(&shared).await;
         }
     };
     tokio::select! {
-        () = stop.cancelled() => {}
+        () = shared.stop.cancelled() => {}
         () = reload => {}
     }
 }
 
-/// False if there are no files of users.
-#[cfg(not(feature = "auth"))]
-async fn reload_users(_: &Arc<Shared>) -> bool {
-    false
+/// Each says itself what came of it. What cannot be read stays as it was.
+async fn reload(shared: &Arc<Shared>) {
+    let has_files = shared.config.has_operators();
+    #[cfg(feature = "auth")]
+    if has_files {
+        reload_users(shared).await;
+    }
+    if !has_files {
+        info!("reloaded nothing, as no setting names a file");
+    }
 }
 
-/// False if there are no files of users. Those that are no good leave all as it is, and the log says
-/// so.
 #[cfg(feature = "auth")]
-async fn reload_users(shared: &Arc<Shared>) -> bool {
-    if !shared.desk.has_files() {
-        return false;
-    }
-    let at = Arc::clone(shared);
-    match tokio::task::spawn_blocking(move || at.desk.reload()).await {
+async fn reload_users(shared: &Arc<Shared>) {
+    let shared = Arc::clone(shared);
+    match tokio::task::spawn_blocking(move || shared.desk.reload()).await {
         Ok(Ok(users)) => info!(users = users.count(), "reloaded the users"),
         Ok(Err(wrong)) => error!("the users stay as they are: {wrong}"),
         Err(failure) => error!("the users stay as they are: {failure}"),
     }
-    true
 }

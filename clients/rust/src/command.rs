@@ -43,6 +43,35 @@ pub trait Command {
 /// it is sent: so it may be sent by one that others use, too.
 pub trait Question: Command {}
 
+/// `auth`: says who comes. [`Servers`](crate::Servers) have it said on each connection, before anything
+/// else.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Auth {
+    /// The user, where there are several.
+    pub user: Option<Vec<u8>>,
+    /// What nobody else knows.
+    pub password: Vec<u8>,
+}
+
+impl std::fmt::Debug for Auth {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Auth").finish_non_exhaustive()
+    }
+}
+
+impl Command for Auth {
+    type Output = ();
+
+    fn line(&self) -> Result<Line, BadWord> {
+        let line = Line::new("auth").optional(self.user.as_ref())?;
+        line.word(&self.password)?.end()
+    }
+
+    fn read(_: Answer) -> Result<(), Error> {
+        Ok(())
+    }
+}
+
 /// How a lock is held.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub enum Mode {

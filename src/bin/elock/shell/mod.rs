@@ -40,8 +40,8 @@ used; `:close b` ends it. So waiting and deadlocks can be tried in one terminal:
 From what is no terminal, lines are run one by one, each when the one before it is answered or waits; at \
 the end, all answers are waited for.
 
-Lines are kept in elock/history below $XDG_STATE_HOME or ~/.local/state, but for those with a session's \
-secret id.
+Lines are kept in elock/history below $XDG_STATE_HOME or ~/.local/state, but for those with a password or a \
+session's secret id.
 
 Exit codes: 0, or 69 if there is no server, or (from a script) a connection broke.")]
 pub struct ShellArgs {}

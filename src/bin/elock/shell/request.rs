@@ -60,7 +60,7 @@ pub fn deadline(line: &[u8]) -> Duration {
     }
 }
 
-/// Whether it holds a session's id, by which anyone can take the session over.
+/// Whether it holds a password, or a session's id, by which anyone can take the session over.
 pub fn has_secret(line: &[u8]) -> bool {
     let mut words = words(line);
     let first = words.next();
@@ -69,7 +69,7 @@ pub fn has_secret(line: &[u8]) -> bool {
         Some(word) if word.starts_with(b":") => words.next(),
         word => word,
     };
-    matches!(command, Some(b"conn_id" | b"resume")) && words.next().is_some()
+    matches!(command, Some(b"auth" | b"conn_id" | b"resume")) && words.next().is_some()
 }
 
 #[cfg(test)]
@@ -99,8 +99,10 @@ mod tests {
     }
 
     #[test]
-    fn an_id_is_a_secret_however_it_is_typed() {
+    fn an_id_and_a_password_are_secrets_however_they_are_typed() {
         for line in [
+            "auth x",
+            ":b  auth web x",
             "resume 1-ab",
             " conn_id  1-ab",
             ":b resume 1-ab",
