@@ -1149,7 +1149,8 @@ impl World {
             .several
             .take()
             .map_or(Vec::new(), |several| several.claims);
-        let kept = self.table.keep_all(&mut client.session, claims, now);
+        let kept = self.table.keep_all(&mut client.session, &claims, now);
+        let kept = kept.expect("nobody takes one");
         assert_eq!(kept.value, Locked::Acquired);
         for lock in &mut self.locks {
             let of_it = lock.holds.iter_mut().filter(|hold| hold.taker == session);

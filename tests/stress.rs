@@ -436,7 +436,8 @@ impl<'a> Actor<'a> {
         }
         let (table, now) = (&self.arena.table, Instant::now());
         if claims.len() == keys.len() {
-            let kept = table.keep_all(&mut self.session, claims, now);
+            let kept = table.keep_all(&mut self.session, &claims, now);
+            let kept = kept.expect("nobody takes one");
             assert_eq!(kept.value, Locked::Acquired);
             let (held, word) = (Held::Alone, None);
             keys.iter()
