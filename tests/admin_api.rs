@@ -431,11 +431,12 @@ fn each_user_sees_and_does_what_it_may() {
     web.ask("lock web:1", "200 Acquired");
     web.ask("lock common:1", "200 Acquired");
     shop.ask("lock shop:1", "200 Acquired");
-    other.send("lock common:1 60");
-    shop.send("lock shop:1\nlock common:1 60");
-    shop.expect("200 Acquired");
     let waits = |user: &str| send(user, "GET", "/api/waits", "").json();
-    while waits("ops")["requests_in_all"] != json!(2) {}
+    let until_waiting = |count: u64| while waits("ops")["requests_in_all"] != json!(count) {};
+    other.send("lock common:1 60");
+    until_waiting(1);
+    shop.send("lock common:1 60");
+    until_waiting(2);
     let keys = |user: &str| {
         let locks = send(user, "GET", "/api/locks", "").json();
         let locks = locks["locks"].as_array().expect("a list").clone();

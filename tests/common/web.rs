@@ -98,9 +98,12 @@ fn whole(mut chunks: &str) -> String {
 impl Server {
     /// A server that serves HTTP, too.
     pub fn start_with_admin() -> Self {
-        Self::start_with(|config| {
+        let server = Self::start_with(|config| {
             config.admin = vec!["127.0.0.1:0".parse().expect("an address")];
-        })
+        });
+        // It answers before it has loaded.
+        while server.get("/readyz").status != 200 {}
+        server
     }
 
     /// Asks by `GET`.

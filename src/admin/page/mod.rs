@@ -90,20 +90,15 @@ mod tests {
             assert_eq!(html.matches(alone).count(), 1, "{alone}");
         }
         assert!(!SCRIPT.contains("<!--"));
-        for outside in [
+        let own = html.replace("http://www.w3.org/2000/svg", "");
+        for foreign in [
             "http://",
             "https://",
-            "//",
             "innerHTML",
             "insertAdjacent",
             "eval(",
         ] {
-            let lines = html
-                .lines()
-                .filter(|line| !line.trim_start().starts_with("//"));
-            let code: String = lines.collect();
-            let known = code.replace("http://www.w3.org/2000/svg", "");
-            assert!(!known.contains(outside), "{outside}");
+            assert!(!own.contains(foreign), "{foreign}");
         }
     }
 }
