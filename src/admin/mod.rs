@@ -4,11 +4,13 @@
 //! it is there from before the store is read until the last connection has ended: whoever asks is told
 //! what the server is doing.
 
+mod api;
 mod guard;
 mod health;
 mod listener;
 mod loaded;
 mod metrics;
+mod page;
 mod routes;
 mod seats;
 

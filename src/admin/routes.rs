@@ -6,7 +6,7 @@ use axum::http::StatusCode;
 use axum::middleware::from_fn_with_state;
 use axum::routing::get;
 
-use super::{Admin, guard, health, metrics};
+use super::{Admin, api, guard, health, metrics, page};
 
 /// The longest body of a request, in bytes.
 const MAX_BODY: usize = 16 * 1024;
@@ -32,11 +32,13 @@ fn open() -> Router<Admin> {
 /// What shows something. Here is also what is nowhere, so that a stranger does not learn what is.
 fn reading() -> Router<Admin> {
     Router::new()
+        .route("/", get(page::show))
+        .merge(api::reading())
         .route("/metrics", get(metrics::metrics))
         .fallback(async || (StatusCode::NOT_FOUND, "no such page\n"))
 }
 
 /// What changes something.
 fn acting() -> Router<Admin> {
-    Router::new()
+    api::acting()
 }

@@ -20,6 +20,22 @@ pub enum Holder {
 }
 
 impl Holder {
+    /// The session, if it is one.
+    pub fn session(&self) -> Option<SessionNumber> {
+        match self {
+            Self::Session(number) => Some(*number),
+            Self::Owner(_) => None,
+        }
+    }
+
+    /// The owner, if it is one.
+    pub fn owner(&self) -> Option<&Owner> {
+        match self {
+            Self::Session(_) => None,
+            Self::Owner(owner) => Some(owner),
+        }
+    }
+
     /// Whether it is a session.
     pub fn is_session(&self) -> bool {
         matches!(self, Self::Session(_))

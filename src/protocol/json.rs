@@ -6,15 +6,15 @@ use crate::model::Visible;
 
 /// A JSON object that is being written.
 #[derive(Debug)]
-pub(super) struct Object(String);
+pub(crate) struct Object(String);
 
 impl Object {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self("{".to_owned())
     }
 
     /// A member whose value is JSON already, such as a number.
-    pub(super) fn raw(mut self, name: &str, value: impl std::fmt::Display) -> Self {
+    pub(crate) fn raw(mut self, name: &str, value: impl std::fmt::Display) -> Self {
         self.begin(name);
         // Writing to a string cannot fail.
         let _ = write!(self.0, "{value}");
@@ -22,14 +22,14 @@ impl Object {
     }
 
     /// As [`Object::raw`], if there is a value.
-    pub(super) fn optional(self, name: &str, value: Option<impl std::fmt::Display>) -> Self {
+    pub(crate) fn optional(self, name: &str, value: Option<impl std::fmt::Display>) -> Self {
         match value {
             Some(value) => self.raw(name, value),
             None => self,
         }
     }
 
-    pub(super) fn text(mut self, name: &str, text: &str) -> Self {
+    pub(crate) fn text(mut self, name: &str, text: &str) -> Self {
         self.begin(name);
         put_string(&mut self.0, text);
         self
@@ -37,7 +37,7 @@ impl Object {
 
     /// A client's bytes: as [visible](Visible) text, and, where that is not the bytes themselves, also
     /// in base64 as `NAME_base64`.
-    pub(super) fn bytes(self, name: &str, bytes: &[u8]) -> Self {
+    pub(crate) fn bytes(self, name: &str, bytes: &[u8]) -> Self {
         let visible = Visible(bytes).to_string();
         let is_exact = visible.as_bytes() == bytes;
         let object = self.text(name, &visible);
@@ -47,7 +47,7 @@ impl Object {
         }
     }
 
-    pub(super) fn list(mut self, name: &str, objects: impl Iterator<Item = Self>) -> Self {
+    pub(crate) fn list(mut self, name: &str, objects: impl Iterator<Item = Self>) -> Self {
         self.begin(name);
         self.0.push('[');
         for (index, object) in objects.enumerate() {
@@ -60,7 +60,7 @@ impl Object {
         self
     }
 
-    pub(super) fn end(mut self) -> String {
+    pub(crate) fn end(mut self) -> String {
         self.0.push('}');
         self.0
     }
@@ -74,14 +74,16 @@ impl Object {
     }
 }
 
-/// Writes text without control characters, but for which JSON has quotes and backslashes.
+/// Writes text between quotes.
 fn put_string(out: &mut String, text: &str) {
     out.push('"');
     for character in text.chars() {
-        if matches!(character, '"' | '\\') {
-            out.push('\\');
+        match character {
+            '"' | '\\' => out.extend(['\\', character]),
+            // Writing to a string cannot fail.
+            '\0'..' ' => drop(write!(out, "\\u{:04x}", u32::from(character))),
+            _ => out.push(character),
         }
-        out.push(character);
     }
     out.push('"');
 }
@@ -89,7 +91,7 @@ fn put_string(out: &mut String, text: &str) {
 const BASE64: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
 /// RFC 4648, section 4.
-fn base64(bytes: &[u8]) -> String {
+pub(crate) fn base64(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
     for group in bytes.chunks(3) {
         let byte = |at: usize| u32::from(group.get(at).copied().unwrap_or(0));
@@ -130,6 +132,8 @@ mod tests {
     fn what_is_shown_otherwise_than_it_is_comes_in_base64_too() {
         let shown = |bytes: &[u8]| Object::new().bytes("key", bytes).end();
         assert_eq!(shown(b"a\"\\"), r#"{"key":"a\"\\"}"#);
+        let text = Object::new().text("t", "a\n\u{1b}").end();
+        assert_eq!(text, r#"{"t":"a\u000a\u001b"}"#);
         assert_eq!(
             shown(b"a\r\xff"),
             r#"{"key":"a\\x0D\\xFF","key_base64":"YQ3/"}"#

@@ -88,6 +88,11 @@ pub fn put_request(
 
 /// `LOCK` and a JSON object, for `locks`.
 pub fn put_lock_entry(out: &mut BytesMut, entry: &LockEntry) {
+    put_fmt(out, format_args!("LOCK {}\r\n", lock_object(entry).end()));
+}
+
+/// A lock as a JSON object.
+pub(crate) fn lock_object(entry: &LockEntry) -> Object {
     let object = put_mode(
         Object::new().bytes("key", entry.key.as_bytes()),
         &entry.mode,
@@ -117,16 +122,21 @@ pub fn put_lock_entry(out: &mut BytesMut, entry: &LockEntry) {
             .raw("waited_ms", one.waited.as_millis())
             .raw("left_ms", one.left.as_millis())
     });
-    let object = object
+    object
         .list("holders", holders)
         .raw("holders_in_all", entry.holders_in_all)
         .list("waiting", waiting)
-        .raw("waiting_in_all", entry.waiters);
-    put_fmt(out, format_args!("LOCK {}\r\n", object.end()));
+        .raw("waiting_in_all", entry.waiters)
 }
 
 /// `SESSION` and a JSON object, for `sessions`. Never shows the session's secret.
 pub fn put_session_entry(out: &mut BytesMut, entry: &SessionEntry, now: Instant) {
+    let object = session_object(entry, now);
+    put_fmt(out, format_args!("SESSION {}\r\n", object.end()));
+}
+
+/// A session as a JSON object.
+pub(crate) fn session_object(entry: &SessionEntry, now: Instant) -> Object {
     let view = &entry.view;
     let object = put_holder(
         Object::new(),
@@ -153,22 +163,24 @@ pub fn put_session_entry(out: &mut BytesMut, entry: &SessionEntry, now: Instant)
             .raw("waited_ms", waits_for.waited.as_millis())
             .raw("left_ms", waits_for.left.as_millis());
     }
-    put_fmt(out, format_args!("SESSION {}\r\n", object.end()));
+    object
 }
 
 /// `NEXT WORD`: more would follow behind this key. In the word stands `\xNN` for what is not shown,
 /// and for a backslash, so that it can be sent again as it is.
 pub fn put_next_key(out: &mut BytesMut, key: &[u8]) {
+    put_fmt(out, format_args!("NEXT {}\r\n", word_of(key)));
+}
+
+/// A key as a word that names it when it is sent.
+pub(crate) fn word_of(key: &[u8]) -> String {
     let visible =
         key.split_inclusive(|&byte| byte == b'\\')
             .map(|part| match part.strip_suffix(b"\\") {
                 Some(part) => format!("{}\\x5C", Visible(part)),
                 None => Visible(part).to_string(),
             });
-    put_fmt(
-        out,
-        format_args!("NEXT {}\r\n", visible.collect::<String>()),
-    );
+    visible.collect()
 }
 
 /// `NEXT NUMBER`: more sessions would follow behind this one.

@@ -11,12 +11,19 @@ mod reply;
 mod request;
 
 pub use framing::{Framing, Line, Lines};
+#[cfg(feature = "admin")]
+pub(crate) use json::{Object, base64};
+#[cfg(feature = "admin")]
+pub(crate) use listing::{lock_object, session_object, word_of};
 pub use listing::{
     put_end, put_lock, put_lock_entry, put_next_key, put_next_session, put_request, put_session,
     put_session_entry, put_start,
 };
 pub use refusal::Refusal;
-pub use reply::{Info, NotKicked, Reply, StateReply, Stats};
+pub(crate) use reply::circle_text;
+pub use reply::{Fact, Info, NotKicked, Reply, StateReply, Stats};
+#[cfg(feature = "admin")]
+pub(crate) use request::unescape;
 pub use request::{
     AskedMode, BadRequest, COMMANDS, KeysAsked, KnownState, LONGEST_NAME, Owned, Request,
     SessionAsked, Usage,

@@ -1,5 +1,6 @@
 //! Replies to bytes. Every line ends in CRLF; clients decide by the code alone.
 
+use std::fmt;
 use std::io::Write;
 
 use bytes::{BufMut, BytesMut};
@@ -22,7 +23,25 @@ pub struct Stats {
 
 /// The lines of `info`: names and values, in their order. A reader skips a name that it does not know.
 #[derive(Debug)]
-pub struct Info(pub Vec<(&'static str, String)>);
+pub struct Info(pub Vec<(&'static str, Fact)>);
+
+/// A value of `info`.
+#[derive(Debug)]
+pub enum Fact {
+    /// A level, or a counter since the start.
+    Number(u64),
+    /// What is no number, without control characters.
+    Text(String),
+}
+
+impl fmt::Display for Fact {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Number(number) => number.fmt(f),
+            Self::Text(text) => f.write_str(text),
+        }
+    }
+}
 
 /// An answer that says what a session has, or has not any more. It is true only together with what
 /// it rests on, so it is a type of its own, which cannot be sent without.
@@ -433,6 +452,18 @@ fn put_shortened(out: &mut BytesMut, key: &[u8]) {
 
 fn put_deadlock(out: &mut BytesMut, circle: &Circle) {
     out.put_slice(b"423 Deadlock: ");
+    put_circle(out, circle);
+    out.put_slice(b"\r\n");
+}
+
+/// A circle as a client is told of it.
+pub(crate) fn circle_text(circle: &Circle) -> String {
+    let mut out = BytesMut::new();
+    put_circle(&mut out, circle);
+    String::from_utf8_lossy(&out).into_owned()
+}
+
+fn put_circle(out: &mut BytesMut, circle: &Circle) {
     let left_out = circle.left_out();
     for (index, step) in circle.steps().iter().enumerate() {
         if left_out > 0 && index == Circle::END {
@@ -442,7 +473,7 @@ fn put_deadlock(out: &mut BytesMut, circle: &Circle) {
         put_shortened(out, step.key.as_bytes());
         out.put_slice(b" = ");
     }
-    put_fmt(out, format_args!("{}\r\n", circle.requester()));
+    put_fmt(out, format_args!("{}", circle.requester()));
 }
 
 #[cfg(test)]

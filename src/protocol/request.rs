@@ -699,7 +699,7 @@ fn parse_state(word: &[u8]) -> Result<KnownState, BadRequest<'_>> {
 }
 
 /// A word in which `\xNN` stands for a byte.
-fn unescape(word: &[u8]) -> Vec<u8> {
+pub(crate) fn unescape(word: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(word.len());
     let mut rest = word;
     while let Some((&first, behind)) = rest.split_first() {

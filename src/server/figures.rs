@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use super::Shared;
 use crate::model::NotStored;
-use crate::protocol::{Info, Refusal};
+use crate::protocol::{Fact, Info, Refusal};
+
+/// How many numbers `info` has that are levels or counters.
+pub(crate) const NUMBERS: usize = 22;
 
 /// What there is at this time, and what has happened since the start. The numbers are read one after the
 /// other, while the server goes on.
@@ -75,6 +78,31 @@ impl Figures {
 
 /// The answer to `info`.
 pub(super) fn info(shared: &Shared) -> Info {
+    let figures = Figures::of(shared);
+    let max_hold = shared.table.max_hold().unwrap_or(Duration::ZERO);
+    let not_storing = figures.not_storing.as_ref();
+    let storing = not_storing.map_or_else(|| "yes".to_owned(), |reason| reason.to_string());
+    let draining = figures.drain_left;
+    let draining = draining.map_or_else(|| "no".to_owned(), |left| left.as_millis().to_string());
+    let facts = [
+        ("version", Fact::Text(env!("CARGO_PKG_VERSION").to_owned())),
+        ("instance", Fact::Text(format!("{:032x}", shared.instance))),
+        (
+            "uptime_seconds",
+            Fact::Number(shared.start.elapsed().as_secs()),
+        ),
+        ("store", Fact::Text(figures.store.to_owned())),
+        ("storing", Fact::Text(storing)),
+        ("draining", Fact::Text(draining)),
+        ("max_hold_ms", Fact::Number(max_hold.as_millis() as u64)),
+    ];
+    let numbers = numbers(shared, figures);
+    let numbers = numbers.map(|(name, number)| (name, Fact::Number(number)));
+    Info(facts.into_iter().chain(numbers).collect())
+}
+
+/// The levels and counters of `info`, by their names there.
+pub(super) fn numbers(shared: &Shared, figures: Figures) -> [(&'static str, u64); NUMBERS] {
     let Figures {
         sessions,
         connected_sessions,
@@ -93,28 +121,13 @@ pub(super) fn info(shared: &Shared) -> Info {
         take_overs,
         commits,
         store_bytes,
-        store,
-        not_storing,
-        drain_left,
-    } = Figures::of(shared);
-    let max_hold = shared.table.max_hold().unwrap_or(Duration::ZERO);
-    let storing = not_storing.map_or_else(|| "yes".to_owned(), |reason| reason.to_string());
-    let draining = drain_left.map_or_else(|| "no".to_owned(), |left| left.as_millis().to_string());
-    let mut lines = vec![
-        ("version", env!("CARGO_PKG_VERSION").to_owned()),
-        ("instance", format!("{:032x}", shared.instance)),
-        (
-            "uptime_seconds",
-            shared.start.elapsed().as_secs().to_string(),
-        ),
-        ("store", store.to_owned()),
-        ("storing", storing),
-        ("draining", draining),
-        ("max_hold_ms", max_hold.as_millis().to_string()),
-    ];
+        store: _,
+        not_storing: _,
+        drain_left: _,
+    } = figures;
     let refusals = |kind| shared.refusals.get(kind);
     let timeouts = refusals(Refusal::Timeout);
-    let numbers = [
+    [
         ("sessions", sessions),
         ("connected_sessions", connected_sessions),
         ("locks", locks),
@@ -137,7 +150,5 @@ pub(super) fn info(shared: &Shared) -> Info {
         ("not_allowed", refusals(Refusal::NotAllowed)),
         ("commits", commits),
         ("store_bytes", store_bytes),
-    ];
-    lines.extend(numbers.map(|(name, number)| (name, number.to_string())));
-    Info(lines)
+    ]
 }

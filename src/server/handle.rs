@@ -2,10 +2,13 @@
 
 use std::sync::Arc;
 
+use tokio::runtime::Handle;
+
 use super::Shared;
 use super::arrival::ip_of;
 use super::desk::NotLetIn;
 use super::figures::Figures;
+use super::history::History;
 use super::log_lines;
 use super::readiness::{self, NotReady};
 use super::refusal_counts::RefusalCounts;
@@ -19,7 +22,10 @@ use crate::table::Contention;
 /// questions may be asked from any thread.
 #[derive(Debug, Clone)]
 pub(crate) struct ServerHandle {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) history: Arc<History>,
+    /// That of the server itself, for tasks that go on without whoever began them.
+    pub(super) runtime: Handle,
 }
 
 /// How long things took since the start.
@@ -42,9 +48,18 @@ pub(crate) struct Limited {
 }
 
 impl ServerHandle {
+    /// Reads the server's numbers from here on.
     pub(crate) fn new(shared: &Arc<Shared>) -> Self {
+        let history = Arc::new(History::of(shared));
+        let keeping = Arc::clone(&history).keep(Arc::clone(shared), shared.stop.clone());
+        shared.tasks.spawn(keeping);
         let shared = Arc::clone(shared);
-        Self { shared }
+        let runtime = Handle::current();
+        Self {
+            shared,
+            history,
+            runtime,
+        }
     }
 
     /// Whether operators are asked who they are.

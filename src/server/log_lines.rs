@@ -4,8 +4,10 @@
 use tracing::{info, warn};
 
 use super::Shared;
-use crate::model::{Holder, Key, Limit, Peer, SessionNumber, Visible};
-use crate::table::{EndedLease, Event, Grant, Identity, Session};
+use super::events::{Event, EventKind};
+use crate::model::{Circle, Holder, Key, Limit, Peer, SessionNumber, Visible};
+use crate::protocol::circle_text;
+use crate::table::{self, EndedLease, Grant, Identity, Session};
 
 /// How many keys a line names.
 const NAMED_KEYS: usize = 3;
@@ -25,6 +27,16 @@ pub(super) fn lease_ended(shared: &Shared, lease: &EndedLease) {
             held_ms = lease.held.as_millis() as u64,
             "a lease ended, and its lock with it"
         );
+        shared.note(|| Event {
+            session,
+            name: session.and_then(|one| shared.table.name(one)),
+            owner: owner.and_then(Holder::owner).cloned(),
+            key: Some(Key::new(lease.key.as_bytes())),
+            token: Some(lease.token),
+            held: Some(lease.held),
+            text: "its lease ended, and the lock with it".to_owned(),
+            ..Event::of(EventKind::LeaseEnd)
+        });
     }
 }
 
@@ -33,11 +45,15 @@ pub(super) fn session_ended(shared: &Shared, session: &Session, identity: &Ident
     let locks = session.held();
     if locks > 0 && shared.throttles.session_ends.passes(shared.clock.now()) {
         let keys = keys(shared, session);
-        let (peer, session) = (
-            identity.peer,
-            with_name(session.number(), identity.name.as_ref()),
-        );
-        info!(%session, %peer, locks, keys, "{why}, and its session's locks are released");
+        let peer = identity.peer;
+        let named = with_name(session.number(), identity.name.as_ref());
+        info!(session = named, %peer, locks, keys, "{why}, and its session's locks are released");
+        shared.note(|| Event {
+            session: Some(session.number()),
+            name: identity.name.clone(),
+            text: format!("{why}; from {peer}; it held {locks}: {keys}"),
+            ..Event::of(EventKind::SessionEnd)
+        });
     }
 }
 
@@ -63,6 +79,28 @@ pub(super) fn broken(shared: &Shared, by: &Session, grant: &Grant) {
             token = grant.token().0,
             "an owner's lock was broken"
         );
+        shared.note(|| Event {
+            owner: grant.holder().owner().cloned(),
+            key: Some(Key::new(grant.key().as_bytes())),
+            token: Some(grant.token()),
+            text: format!("broken {}", by_whom(shared, by)),
+            ..Event::of(EventKind::Break)
+        });
+    }
+}
+
+/// A request was refused because its wait would never have ended. Its client is told why; the log has no
+/// line.
+pub(super) fn deadlock(shared: &Shared, circle: &Circle) {
+    if shared.throttles.deadlocks.passes(shared.clock.now()) {
+        let first = circle.steps().first();
+        shared.note(|| Event {
+            session: Some(circle.requester()),
+            name: shared.table.name(circle.requester()),
+            key: first.map(|step| step.key.clone()),
+            text: circle_text(circle),
+            ..Event::of(EventKind::Deadlock)
+        });
     }
 }
 
@@ -77,6 +115,16 @@ pub(super) fn revoked(shared: &Shared, by: &Session, grant: &Grant) {
             token = grant.token().0,
             "a lock was taken from its holder"
         );
+        let session = grant.holder().session();
+        shared.note(|| Event {
+            session,
+            name: session.and_then(|one| shared.table.name(one)),
+            owner: grant.holder().owner().cloned(),
+            key: Some(Key::new(grant.key().as_bytes())),
+            token: Some(grant.token()),
+            text: format!("taken from its holder {}", by_whom(shared, by)),
+            ..Event::of(EventKind::Revocation)
+        });
     }
 }
 
@@ -96,6 +144,14 @@ pub(super) fn kicked(
             peer = identity.map(|identity| display(identity.peer)),
             "an operator ends a session"
         );
+        let from =
+            identity.map_or_else(String::new, |identity| format!("from {}, ", identity.peer));
+        shared.note(|| Event {
+            session: Some(session),
+            name: name.cloned(),
+            text: format!("{from}ended {}", by_whom(shared, by)),
+            ..Event::of(EventKind::Kick)
+        });
     }
 }
 
@@ -107,12 +163,18 @@ pub(super) fn limit_reached(shared: &Shared, session: SessionNumber, limit: Limi
     }
 }
 
+/// `by #24 (web-3:cron) at 10.0.0.5:40312`
+fn by_whom(shared: &Shared, by: &Session) -> String {
+    let (named, peer) = (named(shared, by.number()), peer(shared, by.number()));
+    format!("by {named} at {peer}")
+}
+
 /// Somebody is not let in. A name that no user has is not shown, as it may be a password in the wrong
 /// place.
 pub(super) fn wrong_password(shared: &Shared, session: SessionNumber, name: Option<&[u8]>) {
     let peer = shared.table.peer(session);
     let known = name.filter(|name| shared.desk.user_by_name(name).is_some());
-    shared.table.trail().tell(|| Event::AuthFailed {
+    shared.table.trail().tell(|| table::Event::AuthFailed {
         peer: peer.unwrap_or(Peer::BeforeRestart),
         user: known.map(Key::new),
         why: "wrong user or password",
@@ -127,7 +189,7 @@ pub(super) fn wrong_password(shared: &Shared, session: SessionNumber, name: Opti
 #[cfg(feature = "admin")]
 pub(super) fn wrong_operator(shared: &Shared, peer: Peer, name: &[u8]) {
     let known = Some(name).filter(|name| shared.desk.is_operator(name));
-    shared.table.trail().tell(|| Event::AuthFailed {
+    shared.table.trail().tell(|| table::Event::AuthFailed {
         peer,
         user: known.map(Key::new),
         why: "wrong user or password over HTTP",

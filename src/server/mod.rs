@@ -3,6 +3,8 @@
 //! One task serves one connection: it alone reads from, writes to and waits for its client. When
 //! the connection ends, a small task waits for the end of the session's grace period.
 
+#[cfg(feature = "admin")]
+mod acts;
 mod admission;
 mod arrival;
 mod audit;
@@ -12,6 +14,7 @@ mod control;
 mod desk;
 mod drain;
 mod entropy;
+mod events;
 mod expiry;
 mod figures;
 #[cfg(feature = "admin")]
@@ -19,12 +22,16 @@ mod handle;
 mod handover_spin;
 #[cfg(test)]
 pub(crate) mod harness;
+#[cfg(feature = "admin")]
+mod history;
 mod inherited;
 mod listener;
 mod log_lines;
 mod looker;
 #[cfg(feature = "fd-limit")]
 mod open_files;
+#[cfg(feature = "admin")]
+mod overview;
 #[cfg(feature = "auth")]
 mod passwords;
 #[cfg(feature = "admin")]
@@ -32,6 +39,7 @@ mod readiness;
 mod refusal_counts;
 mod reload;
 mod session_guard;
+mod shown;
 mod socket_file;
 mod start;
 mod throttle;
@@ -51,9 +59,13 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use tracing::{info, warn};
 
+#[cfg(feature = "admin")]
+pub(crate) use acts::NotDone;
 pub use control::Control;
 #[cfg(feature = "admin")]
 pub(crate) use desk::NotLetIn;
+#[cfg(feature = "admin")]
+pub(crate) use events::Noted;
 #[cfg(feature = "admin")]
 pub(crate) use handle::ServerHandle;
 pub use inherited::{InheritError, Inherited, InheritedSockets};
@@ -62,6 +74,8 @@ pub use listener::bind_admin;
 pub use listener::{AddressUnavailable, BindError, Listener, bind, bind_beside};
 #[cfg(feature = "admin")]
 pub(crate) use listener::{Socket, addresses};
+#[cfg(feature = "admin")]
+pub(crate) use overview::{Contended, ListingFailed, Part};
 #[cfg(feature = "admin")]
 pub(crate) use readiness::NotReady;
 #[cfg(feature = "tls")]
@@ -113,6 +127,8 @@ pub(crate) struct Shared {
     /// Where there is a certificate.
     #[cfg(feature = "tls")]
     tls: Option<tls::Tls>,
+    #[cfg(feature = "admin")]
+    events: events::Events,
     start: Instant,
     /// Tells this run of a server from all others.
     instance: u128,
@@ -141,6 +157,8 @@ impl Shared {
             searches: Arc::new(Semaphore::new(SEARCHES_AT_ONCE)),
             #[cfg(feature = "tls")]
             tls: tls::Tls::start(&config)?,
+            #[cfg(feature = "admin")]
+            events: events::Events::default(),
             start: Instant::now(),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),

@@ -4,6 +4,8 @@
 //! patience below only bounds how long a failing test hangs.
 #![allow(dead_code, reason = "each test program uses its own part")]
 
+#[cfg(feature = "admin")]
+pub mod browser;
 pub mod failing_disk;
 pub mod history;
 #[cfg(feature = "admin")]
@@ -14,6 +16,8 @@ pub mod proxy;
 #[cfg(feature = "tls")]
 pub mod tls;
 pub mod transcript;
+#[cfg(feature = "admin")]
+pub mod web;
 
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};

@@ -255,6 +255,7 @@ impl<S: Transport> Connection<S> {
                     session: self.session.number(),
                     circle: Reply::Deadlock(circle.clone()).text(),
                 });
+                log_lines::deadlock(&self.shared, &circle);
                 Reply::Deadlock(circle.showing(|key| self.may_see(key)))
             }
             Locked::Full(limit) => {

@@ -1,7 +1,7 @@
-//! `locks`, `sessions` and `info`: what there is, in answers that are bounded whatever there is.
+//! `locks` and `sessions`: what there is, in answers that are bounded whatever there is.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
@@ -9,7 +9,7 @@ use tracing::error;
 
 use super::waiting::Interrupted;
 use super::{Connection, Gone, LINES_A_TURN};
-use crate::model::{Key, SessionEntry, SessionNumber, WaitsFor};
+use crate::model::SessionNumber;
 use crate::protocol::{
     KeysAsked, Reply, put_end, put_lock_entry, put_next_key, put_next_session, put_session_entry,
     put_start,
@@ -22,9 +22,6 @@ pub(super) const LISTING_TIME: Duration = Duration::from_secs(300);
 
 /// How many locks or sessions one answer shows.
 const PAGE: usize = 1000;
-
-/// How many holders and how many waiters of one key are shown; more are only counted.
-const SHOWN: usize = 10;
 
 impl<S: Transport> Connection<S> {
     /// One of the `turns`, for which others may have to wait; `None` if the request was answered instead.
@@ -110,9 +107,7 @@ impl<S: Transport> Connection<S> {
         if !self.may_see(key) {
             return;
         }
-        let unix = SystemTime::now().duration_since(UNIX_EPOCH);
-        let now = (self.shared.clock.now(), unix.unwrap_or_default());
-        if let Some(entry) = self.shared.table.lock_entry(key, SHOWN, now) {
+        if let Some(entry) = self.shared.lock_entry(key) {
             put_lock_entry(&mut self.output, &entry);
         }
     }
@@ -128,7 +123,11 @@ impl<S: Transport> Connection<S> {
         self.within_its_time(async move |connection| {
             put_start(&mut connection.output, "SESSIONS");
             for number in &numbers {
-                if let Some(entry) = connection.session_entry(*number) {
+                let entry = connection
+                    .user
+                    .as_ref()
+                    .and_then(|user| connection.shared.session_entry(*number, user));
+                if let Some(entry) = entry {
                     let now = connection.shared.clock.now();
                     put_session_entry(&mut connection.output, &entry, now);
                 }
@@ -141,26 +140,6 @@ impl<S: Transport> Connection<S> {
             Ok(())
         })
         .await
-    }
-
-    /// The session, if it is there for the user.
-    fn session_entry(&self, number: SessionNumber) -> Option<SessionEntry> {
-        let (view, waiter) = self.shared.table.session_view(number)?;
-        if !self.may_see_session_of(view.user.as_ref()) {
-            return None;
-        }
-        // A reload may have narrowed what the user may see since the wait began.
-        let waiter = waiter.filter(|waiter| self.may_see(waiter.key().as_bytes()));
-        let now = self.shared.clock.now();
-        Some(SessionEntry {
-            idle: view.active.map(|active| self.shared.clock.since(active)),
-            view,
-            waits_for: waiter.map(|waiter| WaitsFor {
-                key: Key::new(waiter.key().as_bytes()),
-                waited: now.saturating_duration_since(waiter.since()),
-                left: waiter.until().saturating_duration_since(now),
-            }),
-        })
     }
 
     /// What `find` finds among all that there is: a million keys take a while, so only
