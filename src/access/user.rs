@@ -109,7 +109,7 @@ impl User {
         self.name.as_ref()
     }
 
-    /// The reading of the files that this user is of: see [`Users`](super::Users).
+    /// The reading of the files that this user is of: see `Users`.
     pub fn revision(&self) -> u64 {
         self.revision
     }
