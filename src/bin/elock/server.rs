@@ -42,7 +42,7 @@ pub struct ServerFlags {
         long,
         global = true,
         hide_env_values = true,
-        env = "ELOCK_PASSWORD_FILE",
+        env = "ELOCK_CLIENT_PASSWORD_FILE",
         value_name = "FILE"
     )]
     password_file: Option<OsString>,
@@ -161,7 +161,7 @@ impl ServerFlags {
     fn variables(&self, server: &str) -> Vec<(&'static str, OsString)> {
         let files = [
             ("ELOCK_USER", &self.user),
-            ("ELOCK_PASSWORD_FILE", &self.password_file),
+            ("ELOCK_CLIENT_PASSWORD_FILE", &self.password_file),
             ("ELOCK_CA", &self.ca),
             ("ELOCK_CLIENT_CERT", &self.client_cert),
             ("ELOCK_CLIENT_KEY", &self.client_key),
