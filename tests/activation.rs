@@ -128,9 +128,29 @@ fn what_is_no_listening_socket_is_said_and_exit_code_two() {
 
 #[test]
 fn a_socket_for_a_port_that_this_server_lacks_is_said_and_exit_code_two() {
-    for name in ["tls", "admin"] {
-        let refused = refusal(port(), name);
-        let expected = format!("cannot use the socket named {name} from systemd");
-        assert!(refused.contains(&expected), "{refused}");
-    }
+    let refused = refusal(port(), "tls");
+    assert!(
+        refused.contains("cannot use the socket named tls from systemd"),
+        "{refused}"
+    );
+}
+
+#[cfg(feature = "admin")]
+#[test]
+fn a_socket_named_admin_is_for_operators() {
+    let (clients, admin) = (port(), port());
+    let sockets = [fd_of(&clients), fd_of(&admin)];
+    let process = Process::spawn(&mut activated(sockets, "elockd.socket:admin"));
+    let mut client = process.connect();
+    client.ask("lock k", "200 Acquired");
+    let mut operator =
+        TcpStream::connect(admin.local_addr().expect("an address")).expect("it listens");
+    operator
+        .write_all(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        .expect("it reads");
+    let mut answer = String::new();
+    BufReader::new(operator)
+        .read_line(&mut answer)
+        .expect("an answer");
+    assert_eq!(answer, "HTTP/1.1 200 OK\r\n");
 }

@@ -9,6 +9,8 @@ use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+#[cfg(feature = "systemd")]
+use common::process::activated;
 use common::process::{ELOCKD, Process, run};
 use common::tls::{Authority, Pair, TlsClient};
 use common::transcript::transcripts;
@@ -432,4 +434,23 @@ fn the_check_takes_a_server_that_asks_for_certificates_for_well() {
     });
     let address = format!("tls://{}", encrypted.address());
     assert_eq!(run(&["--check", &address]).status.code(), Some(0));
+}
+
+/// As long as the settings name its address, too, for which the certificate is.
+#[cfg(feature = "systemd")]
+#[test]
+fn a_socket_from_systemd_that_is_named_tls_speaks_it() {
+    let authority = Authority::new();
+    let pair = authority.server("server");
+    let port = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = port.local_addr().expect("an address");
+    let mut command = activated([port.into()], "tls");
+    command
+        .args(["--tls-listen", &address.to_string(), "--tls-cert"])
+        .arg(&pair.cert)
+        .arg("--tls-key")
+        .arg(&pair.key);
+    let _process = Process::spawn(&mut command);
+    let mut client = TlsClient::connect(address, &authority.trusted(None));
+    client.ask("lock k", "200 Acquired");
 }
