@@ -401,6 +401,7 @@ fn orders_are_whole_and_come_from_no_other_page() {
 }
 
 /// A user of few keys sees no others, nor whose they are; and only an admin acts.
+#[cfg(feature = "auth")]
 #[test]
 fn each_user_sees_and_does_what_it_may() {
     let server = Server::start_with(|config| {

@@ -159,15 +159,14 @@ async fn bind(config: &Config, inherited: Inherited) -> Result<Vec<Listener>, Se
         tls,
         admin,
     } = inherited;
-    let mut open = clients.listen()?;
     #[cfg(feature = "tls")]
-    if config.tls_cert.is_some() {
-        open.extend(tls.listen()?.into_iter().map(Listener::with_tls));
-    } else {
-        tls.none_named("tls")?;
-    }
+    let tls = match config.tls_cert {
+        Some(_) => tls.listen()?.into_iter().map(Listener::with_tls).collect(),
+        None => tls.none_named("tls").map(|()| Vec::new())?,
+    };
     #[cfg(not(feature = "tls"))]
-    tls.none_named("tls")?;
+    let tls = tls.none_named("tls").map(|()| Vec::new())?;
+    let open = [clients.listen()?, tls].into_iter().flatten().collect();
     let listeners = server::bind_beside(open, &config.addresses()).await?;
     #[cfg(feature = "admin")]
     let listeners = {

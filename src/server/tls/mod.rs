@@ -1,6 +1,6 @@
 //! TLS: who this server is, and which clients it lets in.
 //!
-//! A connection's own task makes the [handshake](handshake), before its session begins. What comes of
+//! A connection's own task makes the [handshake], before its session begins. What comes of
 //! the files of the settings is kept here and replaced as a whole at a reload: connections that stand
 //! are not touched, and handshakes that have begun go on with what they began with.
 
