@@ -10,11 +10,15 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
+#[cfg(feature = "auth")]
+use common::Client;
 #[cfg(feature = "store")]
 use common::failing_disk::{FailingDisk, Fault};
-use common::http::{self, Answer, get, get_as, get_from, request};
+#[cfg(feature = "auth")]
+use common::http::get_as;
+use common::http::{self, Answer, get, get_from, request};
 use common::process::{ELOCKD, Process, run};
-use common::{Client, PATIENCE, Server, listening_or_refusal};
+use common::{PATIENCE, Server, listening_or_refusal};
 use elock::config::Config;
 use elock::protocol::Refusal;
 
