@@ -1,9 +1,9 @@
 //! Taking a lock, or a place in its queue.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use super::claims::ClaimFor;
 use super::grant::{Grant, GrantRef, GrantWord};
 use super::holders::{Admission, Hold, HolderRef, holder_of};
 use super::lock::Lock;
@@ -194,7 +194,7 @@ impl LockTable {
         if self.is_stopping() {
             return Placed::Stopping;
         }
-        if let Some(full) = self.claim_for_holder(session, ask) {
+        if let Some(full) = self.claim_for_holder(session, ask, ClaimFor::NewKey) {
             return Placed::Full(full);
         }
         let (holder, key) = (holder_of(ask, session.number), free.key().clone());
@@ -217,7 +217,7 @@ impl LockTable {
         if self.is_stopping() {
             return Placed::Stopping;
         }
-        if let Some(full) = self.claim_for_holder(session, ask) {
+        if let Some(full) = self.claim_for_holder(session, ask, ClaimFor::HeldKey) {
             return Placed::Full(full);
         }
         let holder = holder_of(ask, session.number);
@@ -366,20 +366,13 @@ impl LockTable {
     }
 
     /// Claims a place for one more lock, or returns the limit that forbids it.
-    fn claim_for_holder(&self, session: &Session, ask: &Ask) -> Option<Limit> {
+    fn claim_for_holder(&self, session: &Session, ask: &Ask, what: ClaimFor) -> Option<Limit> {
         let max = self.limits.locks_per_session;
         if !ask.is_owned() && session.held() >= max {
             return Some(Limit::LocksPerSession { max });
         }
         let max = self.limits.locks;
-        let one_more = |count: usize| (count < max).then_some(count + 1);
-        match self
-            .claims
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more)
-        {
-            Ok(_) => None,
-            Err(_) => Some(Limit::Locks { max }),
-        }
+        (!self.claims.claim(what, max)).then_some(Limit::Locks { max })
     }
 
     /// `None` if one more request of the session may wait for this lock, and is counted then.
@@ -388,6 +381,6 @@ impl LockTable {
         if lock.waiters() >= max {
             return Some(Limit::WaitersPerKey { max });
         }
-        self.claim_for_holder(session, ask)
+        self.claim_for_holder(session, ask, ClaimFor::HeldKey)
     }
 }

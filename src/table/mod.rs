@@ -19,6 +19,7 @@
 
 mod acquire;
 mod change_mode;
+mod claims;
 mod counters;
 mod grant;
 mod held_keys;
@@ -49,7 +50,7 @@ mod wait_graph;
 mod waiters;
 mod watch;
 
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -69,6 +70,7 @@ pub use wait::{Ending, Wait};
 pub use waiters::Waiter;
 pub use watch::{Watch, Watcher};
 
+use claims::Claims;
 use held_keys::Tag;
 use holders::HolderRef;
 use lease::Leases;
@@ -91,9 +93,8 @@ use crate::store::Changes;
 #[derive(Debug)]
 pub struct LockTable {
     locks: Locks,
-    /// The number of grants and of waiting requests together; never above the limit. A grant to a
-    /// waiter leaves it as it is: the request's claim becomes the grant's.
-    claims: AtomicUsize,
+    /// A grant to a waiter leaves it as it is: the request's claim becomes the grant's.
+    claims: Claims,
     sessions: Registry,
     waits: Mutex<WaitGraph>,
     leases: Leases,
@@ -113,7 +114,7 @@ impl LockTable {
     pub fn new(limits: Limits, tokens: TokenClock, changes: Changes) -> Self {
         Self {
             locks: Locks::default(),
-            claims: AtomicUsize::new(0),
+            claims: Claims::default(),
             sessions: Registry::new(limits.sessions_in_grace),
             waits: Mutex::default(),
             leases: Leases::default(),

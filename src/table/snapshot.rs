@@ -15,7 +15,7 @@ use crate::model::{
 impl LockTable {
     /// How many keys are held.
     pub fn held(&self) -> usize {
-        self.locks.len()
+        self.claims.keys()
     }
 
     /// How many sessions there are in all, and how many of them have a connection.
