@@ -22,6 +22,7 @@ mod socket_file;
 mod start;
 mod throttle;
 mod transport;
+mod turns;
 
 use std::future::Future;
 use std::io;
@@ -46,6 +47,7 @@ use clock::Clock;
 use entropy::Entropy;
 use handover_spin::HandoverSpin;
 use throttle::Throttles;
+use turns::Turns;
 
 /// The time that the store has for its last commit when the time of a stop is over.
 const LAST_COMMIT: Duration = Duration::from_secs(1);
@@ -53,8 +55,9 @@ const LAST_COMMIT: Duration = Duration::from_secs(1);
 /// How many `debug`s run at one time.
 const DEBUGS_AT_ONCE: usize = 8;
 
-/// How many searches for what `locks` and `sessions` show run at one time.
-const SEARCHES_AT_ONCE: usize = 2;
+/// How many searches for what `locks`, `sessions` and `debug` show run at one time: they share the
+/// processor with the workers, on threads of their own.
+const SEARCHES_AT_ONCE: usize = 1;
 
 /// The state that all tasks of a server share.
 #[derive(Debug)]
@@ -65,6 +68,7 @@ struct Shared {
     entropy: Entropy,
     handover_spin: HandoverSpin,
     throttles: Throttles,
+    turns: Turns,
     places: Places,
     debugs: Arc<Semaphore>,
     searches: Arc<Semaphore>,
@@ -88,6 +92,7 @@ impl Shared {
             entropy,
             handover_spin: HandoverSpin::default(),
             throttles: Throttles::default(),
+            turns: Turns::default(),
             places: Places::new(config.max_connections as usize),
             debugs: Arc::new(Semaphore::new(DEBUGS_AT_ONCE)),
             searches: Arc::new(Semaphore::new(SEARCHES_AT_ONCE)),
@@ -163,6 +168,7 @@ pub async fn run(
     }));
     tasks.spawn(reload::whenever_asked(control, stop.clone()));
     tasks.spawn(handover_spin::keep_awake(Arc::clone(&shared), stop.clone()));
+    tasks.spawn(turns::keep_pace(Arc::clone(&shared), stop.clone()));
     for grace in graces {
         tasks.spawn(expiry::end_grace_period(
             Arc::clone(&shared),

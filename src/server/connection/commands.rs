@@ -21,8 +21,10 @@ use crate::table::{Locked, NotHeld, Outcome, Unlocked};
 
 /// What must be done before the connection's next line is looked at.
 pub(super) enum Pause {
-    /// Other tasks get their turn.
+    /// Tasks that are ready get their turn.
     Turn,
+    /// The connection's turn is over.
+    TurnOver,
     /// The answers so far are sent, as there are enough of them.
     Flush,
     /// The request waits for a lock, no longer than this.
@@ -141,6 +143,7 @@ impl<S: Transport> Connection<S> {
     pub(super) async fn pause(&mut self, pause: Pause) -> Result<(), Gone> {
         match pause {
             Pause::Turn => tokio::task::yield_now().await,
+            Pause::TurnOver => self.give_turn().await,
             // The caller flushes after every pause.
             Pause::Flush => {}
             Pause::Wait { deadline } => self.wait_for_lock(deadline).await?,
