@@ -48,7 +48,7 @@ const BYTE_NS: u32 = 3;
 const LARGE: usize = 1024;
 
 /// A shorter turn is not worth telling from another.
-const SHORT_NS: u64 = 20_000;
+const SHORT_NS: u64 = 10_000;
 
 /// What one connection has used. Small, as there are as many as connections.
 #[derive(Debug, Default)]
