@@ -23,7 +23,7 @@ pub enum Protocol {
 }
 
 impl Protocol {
-    fn put_lock(self, key: &str, wait: &str, out: &mut Vec<u8>) {
+    pub fn put_lock(self, key: &str, wait: &str, out: &mut Vec<u8>) {
         let line = match self {
             Self::ELock => format!("lock {key}{wait}\n"),
             Self::Redis => format!(
@@ -35,7 +35,7 @@ impl Protocol {
         out.extend_from_slice(line.as_bytes());
     }
 
-    fn put_unlock(self, key: &str, out: &mut Vec<u8>) {
+    pub fn put_unlock(self, key: &str, out: &mut Vec<u8>) {
         let line = match self {
             Self::ELock => format!("unlock {key}\n"),
             Self::Redis => format!("*2\r\n$3\r\nDEL\r\n${}\r\n{key}\r\n", key.len()),
@@ -163,13 +163,22 @@ impl Server {
         Duration::from_millis((ticks(11) + ticks(12)) * 10)
     }
 
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Memory that it has resident.
     pub fn memory(&self) -> u64 {
-        let statm = std::fs::read_to_string(format!("/proc/{}/statm", self.child.id()));
-        let pages = statm.expect("it runs");
-        let resident = pages.split(' ').nth(1).expect("a field");
-        resident.parse::<u64>().expect("a number") * 4096
+        resident(self.pid())
     }
+}
+
+/// Memory that a process has resident.
+pub fn resident(pid: u32) -> u64 {
+    let statm = std::fs::read_to_string(format!("/proc/{pid}/statm"));
+    let pages = statm.expect("it runs");
+    let resident = pages.split(' ').nth(1).expect("a field");
+    resident.parse::<u64>().expect("a number") * 4096
 }
 
 impl Drop for Server {

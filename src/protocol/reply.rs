@@ -277,13 +277,17 @@ pub(super) fn put_fmt(out: &mut BytesMut, text: std::fmt::Arguments<'_>) {
 /// Writes a client's bytes into a line that a person may read in a terminal: control characters
 /// become `\xNN`, all other bytes stay as they are, so that UTF-8 remains readable.
 pub(super) fn put_visible(out: &mut BytesMut, bytes: &[u8]) {
-    for &byte in bytes {
-        if byte.is_ascii_control() {
-            put_fmt(out, format_args!("\\x{byte:02X}"));
-        } else {
-            out.put_u8(byte);
-        }
+    const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
+    let digit = |four_bits: u8| DIGITS[usize::from(four_bits & 15)];
+    let mut rest = bytes;
+    while let Some(at) = rest.iter().position(u8::is_ascii_control) {
+        let byte = rest[at];
+        out.put_slice(&rest[..at]);
+        // Without the formatter, since a line may have thousands of them.
+        out.put_slice(&[b'\\', b'x', digit(byte >> 4), digit(byte)]);
+        rest = &rest[at + 1..];
     }
+    out.put_slice(rest);
 }
 
 /// Writes `#24` or `@owner`.
@@ -434,18 +438,22 @@ fn put_bad(out: &mut BytesMut, bad: BadRequest<'_>) {
         ),
     };
     out.put_slice(before.as_bytes());
-    put_quoted(out, word);
+    // So that a client gets no more back than it sent, and a bad line costs no more than a good one.
+    put_quoted(out, word.get(..SHOWN_WORD).unwrap_or(word));
+    if word.len() > SHOWN_WORD {
+        out.put_slice(b"...");
+    }
     out.put_slice(after.as_bytes());
 }
 
-/// A key in a circle that is longer than this many bytes is shown by its beginning, so that the line stays
-/// short.
-const SHOWN_KEY: usize = 128;
+/// A key, or another word of a line, that is longer than this many bytes is shown by its beginning, so that
+/// the line stays short.
+const SHOWN_WORD: usize = 128;
 
 /// Writes a key, or the beginning of a long one.
 fn put_shortened(out: &mut BytesMut, key: &[u8]) {
-    put_visible(out, key.get(..SHOWN_KEY).unwrap_or(key));
-    if key.len() > SHOWN_KEY {
+    put_visible(out, key.get(..SHOWN_WORD).unwrap_or(key));
+    if key.len() > SHOWN_WORD {
         out.put_slice(b"...");
     }
 }
@@ -480,6 +488,22 @@ fn put_circle(out: &mut BytesMut, circle: &Circle) {
 mod tests {
     use super::*;
     use crate::model::{SessionNumber, Step};
+
+    /// A line of control characters would otherwise come back four times as long as it was.
+    #[test]
+    fn what_a_bad_line_says_is_repeated_up_to_a_length() {
+        let long = [1; 4096];
+        let shown = "\\x01".repeat(SHOWN_WORD);
+        for (word, expected) in [
+            (&long[..], format!("\"{shown}\"...")),
+            (&long[..SHOWN_WORD], format!("\"{shown}\"")),
+        ] {
+            let answer = text(&Reply::Bad(BadRequest::Unknown(word)));
+            assert_eq!(answer, format!("400 Unknown command: {expected}\r\n"));
+            let answer = text(&Reply::Bad(BadRequest::Seconds(word)));
+            assert!(answer.starts_with(&format!("400 Bad timeout: {expected} is not")));
+        }
+    }
 
     fn text(reply: &Reply<'_>) -> String {
         let mut out = BytesMut::new();

@@ -110,6 +110,8 @@ pub(super) async fn serve(listener: Listener, shared: Arc<Shared>) {
     let accept_all = async {
         loop {
             door.admit_next(&listener.socket).await;
+            // A new connection costs more than most requests, and thousands may come at once.
+            tokio::task::yield_now().await;
         }
     };
     tokio::select! {

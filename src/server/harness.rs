@@ -12,6 +12,7 @@ use super::Shared;
 use super::clock::Clock;
 use super::connection::serve;
 use super::expiry::end_leases;
+use super::turns::keep_pace;
 use crate::config::Config;
 use crate::model::Peer;
 use crate::store::fake::Fake;
@@ -57,7 +58,8 @@ impl Server {
         let clock = Clock::default();
         let shared = Arc::new(Shared::new(config, table, clock).expect("randomness"));
         let leases = tokio::spawn(end_leases(Arc::clone(&shared), shared.stop.clone()));
-        let tasks = RefCell::new(vec![leases]);
+        let pace = tokio::spawn(keep_pace(Arc::clone(&shared), shared.stop.clone()));
+        let tasks = RefCell::new(vec![leases, pace]);
         Self { shared, tasks }
     }
 

@@ -46,6 +46,7 @@ mod throttle;
 #[cfg(feature = "tls")]
 mod tls;
 mod transport;
+mod turns;
 mod upkeep;
 
 use std::future::Future;
@@ -99,6 +100,7 @@ use entropy::Entropy;
 use handover_spin::HandoverSpin;
 use refusal_counts::RefusalCounts;
 use throttle::Throttles;
+use turns::Turns;
 
 /// The time that the store has for its last commit when the time of a stop is over.
 const LAST_COMMIT: Duration = Duration::from_secs(1);
@@ -106,8 +108,9 @@ const LAST_COMMIT: Duration = Duration::from_secs(1);
 /// How many `debug`s run at one time.
 const DEBUGS_AT_ONCE: usize = 8;
 
-/// How many searches for what `locks` and `sessions` show run at one time.
-const SEARCHES_AT_ONCE: usize = 2;
+/// How many searches for what `locks`, `sessions` and `debug` show run at one time: they share the
+/// processor with the workers, on threads of their own.
+const SEARCHES_AT_ONCE: usize = 1;
 
 /// The state that all tasks of a server share.
 #[derive(Debug)]
@@ -120,6 +123,7 @@ pub(crate) struct Shared {
     handover_spin: HandoverSpin,
     throttles: Throttles,
     refusals: RefusalCounts,
+    turns: Turns,
     places: Places,
     drain: Drain,
     debugs: Arc<Semaphore>,
@@ -151,6 +155,7 @@ impl Shared {
             handover_spin: HandoverSpin::default(),
             throttles: Throttles::default(),
             refusals: RefusalCounts::default(),
+            turns: Turns::default(),
             places: Places::new(&config),
             drain: Drain::default(),
             debugs: Arc::new(Semaphore::new(DEBUGS_AT_ONCE)),
@@ -292,6 +297,7 @@ pub async fn run(
     tasks.spawn(tls::watch_certificates(Arc::clone(&shared)));
     tasks.spawn(drain::see_to(Arc::clone(&shared), control, stop.clone()));
     tasks.spawn(handover_spin::keep_awake(Arc::clone(&shared), stop.clone()));
+    tasks.spawn(turns::keep_pace(Arc::clone(&shared), stop.clone()));
     for grace in graces {
         tasks.spawn(expiry::end_grace_period(
             Arc::clone(&shared),

@@ -1,9 +1,9 @@
 //! Taking a lock, or a place in its queue.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use super::claims::ClaimFor;
 use super::grant::{Grant, GrantRef, GrantWord};
 use super::holders::{Admission, Hold, HolderRef, holder_of};
 use super::lock::Lock;
@@ -205,7 +205,7 @@ impl LockTable {
         if let Some(turned_away) = self.turned_away(ask) {
             return turned_away;
         }
-        if let Some(full) = self.claim_for_holder(session, ask) {
+        if let Some(full) = self.claim_for_holder(session, ask, ClaimFor::NewKey) {
             return Placed::Full(full);
         }
         let (holder, key) = (holder_of(ask, session.number), free.key().clone());
@@ -228,7 +228,7 @@ impl LockTable {
         if let Some(turned_away) = self.turned_away(ask) {
             return turned_away;
         }
-        if let Some(full) = self.claim_for_holder(session, ask) {
+        if let Some(full) = self.claim_for_holder(session, ask, ClaimFor::HeldKey) {
             return Placed::Full(full);
         }
         let holder = holder_of(ask, session.number);
@@ -396,7 +396,7 @@ impl LockTable {
     }
 
     /// Claims a place for one more lock, or returns the limit that forbids it.
-    fn claim_for_holder(&self, session: &Session, ask: &Ask) -> Option<Limit> {
+    fn claim_for_holder(&self, session: &Session, ask: &Ask, what: ClaimFor) -> Option<Limit> {
         let max = self.limits.locks_per_session;
         if !ask.is_owned() && session.held() >= max {
             return Some(Limit::LocksPerSession { max });
@@ -407,14 +407,7 @@ impl LockTable {
             return Some(Limit::Account(exhausted));
         }
         let max = self.limits.locks;
-        let one_more = |count: usize| (count < max).then_some(count + 1);
-        match self
-            .claims
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more)
-        {
-            Ok(_) => None,
-            Err(_) => Some(Limit::Locks { max }),
-        }
+        (!self.claims.claim(what, max)).then_some(Limit::Locks { max })
     }
 
     /// `None` if one more request of the session may wait for this lock, and is counted then.
@@ -428,7 +421,7 @@ impl LockTable {
         {
             return Some(Limit::Account(exhausted));
         }
-        let full = self.claim_for_holder(session, ask);
+        let full = self.claim_for_holder(session, ask, ClaimFor::HeldKey);
         if full.is_some() {
             session.end_wait();
         }

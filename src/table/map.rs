@@ -131,6 +131,8 @@ impl Locks {
         self.keys.contains_key(key)
     }
 
+    /// How many keys there are, by a walk over the shards.
+    #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.keys.len()
     }

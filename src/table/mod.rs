@@ -20,6 +20,7 @@
 
 mod acquire;
 mod change_mode;
+mod claims;
 mod contention;
 mod counters;
 mod grant;
@@ -58,7 +59,7 @@ mod wait_graph;
 mod waiters;
 mod watch;
 
-use std::sync::atomic::{AtomicU64, AtomicUsize};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -84,6 +85,7 @@ pub use wait::{Ending, Wait};
 pub use waiters::Waiter;
 pub use watch::{Watch, Watcher};
 
+use claims::Claims;
 use held_keys::Tag;
 use holders::HolderRef;
 use lease::Leases;
@@ -112,9 +114,8 @@ const FIRST_LOOK_STEPS: usize = 1_000;
 #[derive(Debug)]
 pub struct LockTable {
     locks: Locks,
-    /// The number of grants and of waiting requests together; never above the limit. A grant to a
-    /// waiter leaves it as it is: the request's claim becomes the grant's.
-    claims: AtomicUsize,
+    /// A grant to a waiter leaves it as it is: the request's claim becomes the grant's.
+    claims: Claims,
     sessions: Registry,
     waits: Mutex<WaitGraph>,
     first_look_steps: usize,
@@ -143,7 +144,7 @@ impl LockTable {
     pub fn new(limits: Limits, tokens: TokenClock, changes: Changes) -> Self {
         Self {
             locks: Locks::default(),
-            claims: AtomicUsize::new(0),
+            claims: Claims::default(),
             sessions: Registry::new(limits.sessions_in_grace),
             waits: Mutex::default(),
             first_look_steps: FIRST_LOOK_STEPS,

@@ -169,6 +169,8 @@ pub(super) struct Registry {
     /// Boxed, as the map may have room for twice as many entries as there are.
     sessions: DashMap<SessionNumber, Box<Registered>, RandomState>,
     last_number: AtomicU64,
+    /// How many there are: to ask the map is a walk over its shards.
+    in_all: AtomicUsize,
     in_grace: AtomicUsize,
     /// Sessions that found no room for their grace period.
     turned_away: AtomicUsize,
@@ -182,6 +184,7 @@ impl Registry {
         Self {
             sessions: DashMap::default(),
             last_number: AtomicU64::new(0),
+            in_all: AtomicUsize::new(0),
             in_grace: AtomicUsize::new(0),
             turned_away: AtomicUsize::new(0),
             max_in_grace,
@@ -192,6 +195,7 @@ impl Registry {
     pub(super) fn open(&self, peer: Peer, grace: Duration) -> Session {
         let number = SessionNumber(self.last_number.fetch_add(1, Ordering::Relaxed) + 1);
         let signal = SharedSignal::default();
+        self.in_all.fetch_add(1, Ordering::Relaxed);
         self.sessions.insert(
             number,
             Box::new(Registered {
@@ -316,6 +320,7 @@ impl Registry {
             peer: Peer::BeforeRestart,
             presence,
         };
+        self.in_all.fetch_add(1, Ordering::Relaxed);
         self.sessions.insert(number, Box::new(registered));
         running
     }
@@ -463,6 +468,7 @@ impl Registry {
         let (number, registered) = self
             .sessions
             .remove_if(&number, |_, registered| registered.presence.is_over_at(now))?;
+        self.in_all.fetch_sub(1, Ordering::Relaxed);
         self.in_grace.fetch_sub(1, Ordering::Relaxed);
         let identity = registered.identity();
         match registered.presence {
@@ -549,7 +555,9 @@ impl Registry {
     }
 
     pub(super) fn remove(&self, number: SessionNumber) {
-        self.sessions.remove(&number);
+        if self.sessions.remove(&number).is_some() {
+            self.in_all.fetch_sub(1, Ordering::Relaxed);
+        }
         interleave::between_guards();
         self.tell_let_go(number);
     }
@@ -616,7 +624,7 @@ impl Registry {
     pub(super) fn counts(&self) -> (usize, usize) {
         // The two are not read at one moment, so the difference may fall below zero.
         let in_grace = self.in_grace.load(Ordering::Relaxed);
-        let all = self.sessions.len();
+        let all = self.in_all.load(Ordering::Relaxed);
         (all, all.saturating_sub(in_grace))
     }
 

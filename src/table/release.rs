@@ -3,6 +3,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::claims::ClaimFor;
 use super::grant::{Grant, GrantRef, GrantWord};
 use super::holders::{Hold, HolderRef};
 use super::lease::EndedLease;
@@ -406,6 +407,7 @@ impl LockTable {
     ) -> Option<Release> {
         let mut granted = Vec::new();
         let (mut released, mut is_shown) = (None, false);
+        let mut claim = ClaimFor::HeldKey;
         self.locks.remove_if(key, |key, lock| {
             let Some(word) = lock.grant_of(holder).filter(|word| ends(lock, word)) else {
                 return false;
@@ -422,12 +424,14 @@ impl LockTable {
                 && lock.first_granted().1 == token;
             released = Some((token, seq));
             if self.is_stopping() {
-                self.claims
-                    .fetch_sub(lock.refuse_waiters(), Ordering::Relaxed);
+                self.claims.leave(lock.refuse_waiters());
             }
             let grant = |next: &Waiter| self.grant_to_waiter(next, key, now);
             match lock.release(holder, grant) {
-                Passed::Free => true,
+                Passed::Free => {
+                    claim = ClaimFor::NewKey;
+                    true
+                }
                 Passed::Held(waiters) => {
                     granted = waiters;
                     false
@@ -435,7 +439,7 @@ impl LockTable {
             }
         });
         let (token, seq) = released?;
-        self.claims.fetch_sub(1, Ordering::Relaxed);
+        self.claims.release(claim);
         if let Some(held) = self.tokens.age(token, now) {
             self.counters.holds.add_later(holds, held);
         }

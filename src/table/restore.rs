@@ -1,10 +1,10 @@
 //! The table, made from what a store has kept.
 
 use std::collections::HashMap;
-use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use super::LockTable;
+use super::claims::ClaimFor;
 use super::grant::GrantRef;
 use super::held_keys::HeldKeys;
 use super::holders::Hold;
@@ -118,7 +118,6 @@ impl LockTable {
             token,
         };
         let word = self.leased(grant, lost, lease, now);
-        self.claims.fetch_add(1, Ordering::Relaxed);
         let taker = match &holder {
             Holder::Session(session) => *session,
             // Nobody stands for it.
@@ -128,10 +127,12 @@ impl LockTable {
         let key = self.locks.at(key, |place| match place {
             Place::Free(free) => {
                 let key = free.key().clone();
+                self.claims.restore(ClaimFor::NewKey);
                 free.fill(Lock::new((&holder).into(), &mode, hold));
                 Ok(key)
             }
             Place::Held(key, lock) => {
+                self.claims.restore(ClaimFor::HeldKey);
                 let first = lock.holders().map(|(first, _)| first).next();
                 match lock.restore(holder.clone(), &mode, hold) {
                     true => Ok(key.clone()),

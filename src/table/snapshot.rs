@@ -1,7 +1,6 @@
 //! The state as it is shown: nothing here changes anything.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::lock::Lock;
@@ -16,13 +15,13 @@ use crate::model::{
 impl LockTable {
     /// How many keys are held.
     pub fn held(&self) -> usize {
-        self.locks.len()
+        self.claims.keys()
     }
 
     /// How many grants and waiting requests there are together, which is what
     /// [`Limits::locks`](crate::model::Limits::locks) bounds.
     pub fn claims(&self) -> usize {
-        self.claims.load(Ordering::Relaxed)
+        self.claims.in_all()
     }
 
     /// How many sessions there are in all, and how many of them have a connection.

@@ -234,7 +234,7 @@ impl LockTable {
         // connection's task, and the lock stays with its holders.
         assert!(!waiter.is_waiting(), "a waiter waits for a held lock");
         let let_in = let_in?;
-        self.claims.fetch_sub(1, Ordering::Relaxed);
+        self.claims.leave(1);
         Some(let_in)
     }
 

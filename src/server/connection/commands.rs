@@ -27,8 +27,10 @@ pub(super) enum Pause {
         name: Option<Vec<u8>>,
         password: Vec<u8>,
     },
-    /// Other tasks get their turn.
+    /// Tasks that are ready get their turn.
     Turn,
+    /// The connection's turn is over.
+    TurnOver,
     /// The answers so far are sent, as there are enough of them.
     Flush,
     /// The request waits for a lock, no longer than this.
@@ -169,6 +171,7 @@ impl<S: Transport> Connection<S> {
     pub(super) async fn pause(&mut self, pause: Pause) -> Result<(), Gone> {
         match pause {
             Pause::Turn => tokio::task::yield_now().await,
+            Pause::TurnOver => self.give_turn().await,
             // The caller flushes after every pause.
             Pause::Flush => {}
             Pause::Auth { name, password } => Box::pin(self.auth(name, password)).await?,

@@ -2,9 +2,6 @@
 
 use std::sync::Arc;
 
-use tokio::time::timeout;
-
-use super::lists::LISTING_TIME;
 use super::{Connection, Gone};
 use crate::protocol::{put_end, put_lock, put_request, put_session, put_start};
 use crate::server::Shared;
@@ -25,9 +22,8 @@ impl<S: Transport> Connection<S> {
         let Some(_turn) = self.turn(turns).await? else {
             return Ok(());
         };
-        timeout(LISTING_TIME, self.write_debug())
+        self.within_its_time(async |connection| connection.write_debug().await)
             .await
-            .unwrap_or(Err(Gone::TooSlow))
     }
 
     async fn write_debug(&mut self) -> Result<(), Gone> {
@@ -36,9 +32,10 @@ impl<S: Transport> Connection<S> {
             let table = &shared.table;
             (table.session_views(), table.keys(), table.waiters())
         };
-        let Some((sessions, keys, waiters)) = self.found(find).await else {
+        let Some((sessions, keys, waiters)) = self.searched(find).await? else {
             return Ok(());
         };
+        self.now = self.shared.clock.now();
         let now = self.shared.clock.now();
         put_start(&mut self.output, "DEBUG");
         for view in &sessions {

@@ -1,14 +1,14 @@
 //! `locks` and `sessions`: what there is, in answers that are bounded whatever there is.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 use tracing::error;
 
 use super::waiting::Interrupted;
-use super::{Connection, Gone, LINES_A_TURN};
+use super::{Connection, Gone};
 use crate::model::SessionNumber;
 use crate::protocol::{
     KeysAsked, Reply, put_end, put_lock_entry, put_next_key, put_next_session, put_session_entry,
@@ -49,11 +49,18 @@ impl<S: Transport> Connection<S> {
     /// turn in between.
     pub(super) async fn give_way(&mut self) -> Result<(), Gone> {
         self.lines_left = self.lines_left.saturating_sub(1);
-        if self.lines_left == 0 {
-            self.lines_left = LINES_A_TURN;
-            tokio::task::yield_now().await;
+        if self.is_turn_over() {
+            self.account.use_up(self.since_now());
+            self.give_turn().await;
+            self.now = self.shared.clock.now();
         }
-        self.flush_if_full().await
+        if self.is_output_full() {
+            // The time in which the client does not read is not the connection's.
+            self.account.use_up(self.since_now());
+            self.flush().await?;
+            self.now = self.shared.clock.now();
+        }
+        Ok(())
     }
 
     /// The first locks, in the order of their keys, each as it is when its line is written.
@@ -157,23 +164,31 @@ impl<S: Transport> Connection<S> {
     }
 
     /// Writes a listing, for which its client has a limited time.
-    async fn within_its_time(
+    pub(super) async fn within_its_time(
         &mut self,
         write: impl AsyncFnOnce(&mut Self) -> Result<(), Gone>,
     ) -> Result<(), Gone> {
-        timeout(LISTING_TIME, write(self))
-            .await
-            .unwrap_or(Err(Gone::TooSlow))
+        self.now = self.shared.clock.now();
+        let written = timeout(LISTING_TIME, write(self)).await;
+        self.account.use_up(self.since_now());
+        written.unwrap_or(Err(Gone::TooSlow))
     }
 
     /// Runs `find` on a thread of its own; `None` if it fails, and the request is answered.
-    pub(super) async fn found<T: Send + 'static>(
+    async fn found<T: Send + 'static>(
         &mut self,
         find: impl FnOnce(&Shared) -> T + Send + 'static,
     ) -> Option<T> {
         let shared = Arc::clone(&self.shared);
-        match tokio::task::spawn_blocking(move || find(&shared)).await {
-            Ok(found) => Some(found),
+        let find = move || {
+            let begin = Instant::now();
+            (find(&shared), begin.elapsed())
+        };
+        match tokio::task::spawn_blocking(find).await {
+            Ok((found, took)) => {
+                self.account.use_up(took);
+                Some(found)
+            }
             Err(failure) => {
                 error!("a listing failed: {failure}");
                 self.reply(&Reply::Failed("The listing failed"));

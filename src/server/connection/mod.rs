@@ -39,6 +39,7 @@ use super::expiry;
 use super::log_lines;
 use super::session_guard::{SLICE, SessionGuard, tidy};
 use super::transport::Transport;
+use super::turns::Account;
 use crate::access::User;
 use crate::protocol::{BadRequest, Framing, Line, Lines, Reply, Request, StateReply};
 use crate::table::{Basis, Order};
@@ -48,9 +49,13 @@ use pending_replies::PendingReplies;
 /// How much is read at once.
 const READ_SIZE: usize = 8 * 1024;
 
-/// How many lines of one client are answered before other tasks get their turn, however the lines
-/// come.
-const LINES_A_TURN: u32 = 128;
+/// How many lines of one client are answered in one turn at the most, however they come. Most often its
+/// time is over first.
+const LINES_A_TURN: u32 = 512;
+
+/// After how many lines a turn's time is looked at: often enough for lines of which each costs a few
+/// microseconds, and so seldom that the look costs nothing.
+const LINES_A_LOOK: u32 = 16;
 
 /// An empty buffer of this size or above is freed: a smaller one is enough for a client that sends
 /// one command at a time.
@@ -117,9 +122,11 @@ pub(super) struct Connection<S> {
     stream: S,
     input: BytesMut,
     framing: Framing,
-    /// How many more lines are answered before other tasks get their turn.
+    /// How many more lines are answered in this turn.
     lines_left: u32,
-    /// The time when the connection's turn began.
+    /// What the connection has used of the time that there is for all.
+    account: Account,
+    /// The time when the connection's turn began, or went on after a pause.
     now: std::time::Instant,
     /// What the connection counts for, if its address or its user has bounds.
     places: Option<Box<Places>>,
@@ -171,6 +178,7 @@ impl<S: Transport> Connection<S> {
             input: BytesMut::new(),
             framing: Framing::new(shared.config.max_line as usize),
             lines_left: LINES_A_TURN,
+            account: Account::default(),
             now: shared.clock.now(),
             wrong_passwords: 0,
             stranger_since: shared.clock.stamp(shared.clock.now()),
@@ -201,14 +209,41 @@ impl<S: Transport> Connection<S> {
                 {
                     Box::pin(tidy(&self.shared, &mut self.session)).await;
                 }
+                self.end_turn();
                 match self.user {
                     Some(_) => self.read().await?,
                     None => Box::pin(self.read_from_stranger()).await?,
                 }
+                self.until_turn().await;
                 continue;
             };
             Box::pin(self.pause(pause)).await?;
+            // Not timed, as it may have waited.
+            self.account.call(0);
             self.flush_if_full().await?;
+        }
+    }
+
+    /// Charges the connection for its turn.
+    fn end_turn(&mut self) {
+        self.shared.turns.charge(&mut self.account);
+        self.lines_left = LINES_A_TURN;
+    }
+
+    /// Returns when it is the connection's turn; whether it had to wait for that.
+    async fn until_turn(&mut self) -> bool {
+        let has_to_wait = !self.shared.turns.may_go(&self.account, self.input.len());
+        if has_to_wait {
+            Box::pin(self.shared.turns.wait(&mut self.account, self.input.len())).await;
+        }
+        has_to_wait
+    }
+
+    /// Lets others have their turn before this connection goes on.
+    async fn give_turn(&mut self) {
+        self.end_turn();
+        if !self.until_turn().await {
+            tokio::task::yield_now().await;
         }
     }
 
@@ -220,7 +255,18 @@ impl<S: Transport> Connection<S> {
         let answered = self.answer_lines();
         let active = self.shared.clock.stamp(self.now);
         self.shared.table.note(&mut self.session, active);
+        self.account.use_up(self.since_now());
         answered
+    }
+
+    fn since_now(&self) -> Duration {
+        self.shared.clock.now().saturating_duration_since(self.now)
+    }
+
+    fn is_turn_over(&self) -> bool {
+        let is_looked_at =
+            self.lines_left.is_multiple_of(LINES_A_LOOK) && self.lines_left < LINES_A_TURN;
+        self.lines_left == 0 || is_looked_at && self.account.is_over_with(self.since_now())
     }
 
     /// Answers all lines that were read, or up to one that makes a pause.
@@ -235,14 +281,13 @@ impl<S: Transport> Connection<S> {
 
     fn answer_these(&mut self, lines: &mut Lines) -> ControlFlow<Pause> {
         loop {
-            if self.lines_left == 0 && !lines.is_empty() {
-                self.lines_left = LINES_A_TURN;
-                return ControlFlow::Break(Pause::Turn);
+            if !lines.is_empty() && self.is_turn_over() {
+                return ControlFlow::Break(Pause::TurnOver);
             }
             let Some(line) = lines.next_line() else {
                 return ControlFlow::Continue(());
             };
-            self.lines_left = self.lines_left.saturating_sub(1);
+            self.lines_left -= 1;
             self.commands = self.commands.wrapping_add(1);
             match line {
                 Line::Text(text) => match Request::parse(text) {
@@ -287,7 +332,9 @@ impl<S: Transport> Connection<S> {
         tokio::select! {
             biased;
             read = read_some(&mut self.stream, &mut self.input, READ_SIZE) => {
-                self.input_ended = read? == 0;
+                let read = read?;
+                self.input_ended = read == 0;
+                self.account.read(read);
             }
             // An order is looked at in `converse`, once all lines are answered.
             _ = self.session.signal().any() => {}
@@ -333,6 +380,7 @@ impl<S: Transport> Connection<S> {
                     let written = written?;
                     self.output.advance(written);
                     self.pending.sent(written);
+                    self.account.call(written);
                     if written > 0 {
                         timer = None;
                     }
@@ -468,7 +516,10 @@ fn give_back(buffer: &mut BytesMut) {
 /// so every time below is exact.
 #[cfg(test)]
 mod tests {
-    use tokio::io::{AsyncBufReadExt, BufReader, split};
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::Context;
+
+    use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, BufReader, split};
     use tokio::time::Instant;
 
     use super::*;
@@ -593,6 +644,101 @@ mod tests {
             "{took:?}"
         );
         server.stop().await;
+    }
+
+    /// A client that has always sent something, and reads its answers at once.
+    struct Endless {
+        lines: &'static [u8],
+        reads_left: Arc<AtomicUsize>,
+    }
+
+    impl AsyncRead for Endless {
+        fn poll_read(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            buffer: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            if self.reads_left.load(Ordering::Relaxed) > 0 {
+                self.reads_left.fetch_sub(1, Ordering::Relaxed);
+                while buffer.remaining() >= self.lines.len() {
+                    buffer.put_slice(self.lines);
+                }
+            }
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    impl AsyncWrite for Endless {
+        fn poll_write(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            bytes: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            Poll::Ready(Ok(bytes.len()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    impl Transport for Endless {
+        fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+            Ok(bytes.len())
+        }
+    }
+
+    /// As many turns as there are busy connections would pass if it came after each of them, and all
+    /// if these had no turns.
+    #[tokio::test(start_paused = true)]
+    async fn a_client_does_not_wait_for_all_who_are_busy() {
+        const BUSY: usize = 100;
+        const READS: usize = 30 * BUSY;
+        for lines in [
+            &b"x"[..],
+            b"\n",
+            b"garbage\n",
+            b"lock k\nunlock k\n",
+            b"resume 1-0\n",
+        ] {
+            let server = Server::start();
+            let mut client = server.connect_by(64);
+            client.ask("lock mine", "200 Acquired").await;
+            let reads_left = Arc::new(AtomicUsize::new(READS));
+            let busy = (0..BUSY).map(|_| {
+                let reads_left = Arc::clone(&reads_left);
+                let stream = Endless { lines, reads_left };
+                let shared = Arc::clone(&server.shared);
+                tokio::spawn(serve(stream, Peer::Unix(None), shared, ()))
+            });
+            let busy: Vec<_> = busy.collect();
+            let read = || READS - reads_left.load(Ordering::Relaxed);
+            for _ in 0..5 {
+                // Until each has had a turn or two.
+                let before = read();
+                while read() < before + 2 * BUSY {
+                    assert!(read() < READS, "they were served to their end");
+                    tokio::task::yield_now().await;
+                }
+                let before = read();
+                client.ask("token mine", "200 1").await;
+                let turns = read() - before;
+                assert!(
+                    turns < BUSY / 3,
+                    "{turns} turns for {}",
+                    lines.escape_ascii()
+                );
+            }
+            reads_left.store(0, Ordering::Relaxed);
+            server.stop().await;
+            for task in busy {
+                task.await.expect("no panic");
+            }
+        }
     }
 
     #[test]

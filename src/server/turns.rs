@@ -1,0 +1,389 @@
+//! Whose turn it is when connections ask for more than the workers can do.
+//!
+//! The runtime serves tasks in the order in which they become ready. So a client that always has more
+//! to ask gets as much as a client that asks once in a while, whose answer then takes as long as the
+//! turns of all busy clients together. Here the one who had the least goes first.
+//!
+//! Each connection has an [`Account`] of the time that it has used, in virtual time: that goes on as
+//! fast as a connection which always has something to do is served. A connection whose account is not
+//! ahead of it takes its turn at once, and one that was idle never saves up time. As long as nobody has
+//! to wait, all others do so, too, until they have kept the workers busy for [`FREE_NS`]. From there on they
+//! queue up. A task, the pace, lets them go in the order of their accounts, for [`SLICE_NS`] at a time; in
+//! between the runtime serves whatever else is ready, and looks for input. Once nobody is left in the
+//! queue the workers keep up, and all accounts are even again.
+//!
+//! So the workers never rest while a connection waits here; a turn is as long as that of one
+//! connection, however many are busy; and to be busy costs nobody anything while others are not.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use super::Shared;
+
+/// For how many nanoseconds one connection is served before others get their turn.
+const TURN_NS: u32 = 100_000;
+
+/// For how long connections are served in the order in which they come before they queue up.
+const FREE_NS: u64 = 200_000;
+
+/// For how long those in the queue are served before the runtime looks for input: long enough that the
+/// look costs little beside it.
+const SLICE_NS: u64 = 100_000;
+
+/// What a call of the system costs, and each kilobyte that it writes. Calls are not timed, as those that
+/// have to wait cannot be.
+const CALL_NS: u32 = 3_000;
+const KILOBYTE_NS: u32 = 300;
+
+/// What a turn costs for each byte that was read for it, at the least.
+const BYTE_NS: u32 = 3;
+
+/// Of so many bytes a turn may be made as long as turns get; of fewer bytes it is short, most often.
+const LARGE: usize = 1024;
+
+/// A shorter turn is not worth telling from another.
+const SHORT_NS: u64 = 10_000;
+
+/// What one connection has used. Small, as there are as many as connections.
+#[derive(Debug, Default)]
+pub(super) struct Account {
+    /// The virtual time up to which it was served.
+    up_to_ns: u64,
+    /// The time that it has used in this turn.
+    used_ns: u32,
+    /// What the turn costs at the least.
+    least_ns: u32,
+    /// The cost of its last turn: most often the next one costs as much.
+    last_ns: u32,
+    /// How its task is woken; only if it ever had to wait.
+    ticket: Option<Arc<Notify>>,
+}
+
+impl Account {
+    /// Notes that it has read so many bytes.
+    pub(super) fn read(&mut self, bytes: usize) {
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        self.least_ns = CALL_NS.saturating_add(bytes.saturating_mul(BYTE_NS));
+    }
+
+    /// Notes that the connection has used this time.
+    pub(super) fn use_up(&mut self, time: Duration) {
+        self.used_ns = self.used_with(time);
+    }
+
+    /// Notes a call of the system that has written so many bytes, or as much work that was not timed.
+    pub(super) fn call(&mut self, bytes: usize) {
+        let kilobytes = u32::try_from(bytes / 1024).unwrap_or(u32::MAX);
+        let cost_ns = CALL_NS.saturating_add(kilobytes.saturating_mul(KILOBYTE_NS));
+        self.used_ns = self.used_ns.saturating_add(cost_ns);
+    }
+
+    /// Whether the turn is over when the connection has used this time beside what is noted.
+    pub(super) fn is_over_with(&self, time: Duration) -> bool {
+        self.used_with(time) >= TURN_NS
+    }
+
+    fn used_with(&self, time: Duration) -> u32 {
+        let more_ns = u32::try_from(time.as_nanos()).unwrap_or(u32::MAX);
+        self.used_ns.saturating_add(more_ns)
+    }
+}
+
+/// One that waits for its turn: who was served less, and then who came first, goes first.
+#[derive(Debug)]
+struct Waiting {
+    up_to_ns: u64,
+    place: u64,
+    cost_ns: u32,
+    ticket: Arc<Notify>,
+}
+
+impl Waiting {
+    fn rank(&self) -> (u64, u64) {
+        (self.up_to_ns, self.place)
+    }
+}
+
+impl PartialEq for Waiting {
+    fn eq(&self, other: &Self) -> bool {
+        self.rank() == other.rank()
+    }
+}
+
+impl Eq for Waiting {}
+
+impl Ord for Waiting {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.rank().cmp(&other.rank())
+    }
+}
+
+impl PartialOrd for Waiting {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    waiting: BinaryHeap<Reverse<Waiting>>,
+    places: u64,
+    /// Nobody waits any more.
+    is_open: bool,
+}
+
+/// The turns of one server's connections.
+#[derive(Debug, Default)]
+pub(super) struct Turns {
+    /// The virtual time; it only grows.
+    now_ns: AtomicU64,
+    /// The time up to which any connection was served.
+    last_ns: AtomicU64,
+    /// For how long connections were served since the runtime last looked for input.
+    busy_ns: AtomicU64,
+    queue: Mutex<Queue>,
+    /// How long the queue is.
+    queued: AtomicUsize,
+    pace: Notify,
+}
+
+impl Turns {
+    /// Charges a connection for its turn, when it is over.
+    pub(super) fn charge(&self, account: &mut Account) {
+        let used_ns = std::mem::take(&mut account.used_ns).saturating_add(CALL_NS);
+        let cost_ns = used_ns.max(std::mem::take(&mut account.least_ns));
+        account.last_ns = cost_ns;
+        let cost_ns = u64::from(cost_ns);
+        let begin_ns = account.up_to_ns.max(self.now_ns.load(Ordering::Relaxed));
+        account.up_to_ns = begin_ns + price(cost_ns);
+        self.last_ns.fetch_max(account.up_to_ns, Ordering::Relaxed);
+        let before_ns = self.busy_ns.fetch_add(cost_ns, Ordering::Relaxed);
+        if before_ns < FREE_NS && before_ns + cost_ns >= FREE_NS {
+            self.pace.notify_one();
+        }
+    }
+
+    /// Whether a connection that has read so many bytes may take its turn at once.
+    pub(super) fn may_go(&self, account: &Account, bytes: usize) -> bool {
+        let is_free = || {
+            let queued = self.queued.load(Ordering::Relaxed);
+            queued == 0 && self.busy_ns.load(Ordering::Relaxed) < FREE_NS
+        };
+        // A connection that was idle may have come with much.
+        let is_next = || account.up_to_ns <= self.now_ns.load(Ordering::Relaxed) && bytes < LARGE;
+        is_next() || is_free()
+    }
+
+    /// Returns when it is the connection's turn. Cancel safe: one that does not wait any more costs the
+    /// others a place.
+    pub(super) async fn wait(&self, account: &mut Account, bytes: usize) {
+        if let Some(ticket) = self.queue_up(account, bytes) {
+            self.pace.notify_one();
+            ticket.notified().await;
+        }
+    }
+
+    /// `None` if nobody waits any more.
+    fn queue_up(&self, account: &mut Account, bytes: usize) -> Option<Arc<Notify>> {
+        let least_ns = if bytes < LARGE { CALL_NS } else { TURN_NS / 2 };
+        let cost_ns = account.last_ns.max(least_ns);
+        let ticket = account.ticket.get_or_insert_default();
+        let mut queue = self.queue();
+        if queue.is_open {
+            return None;
+        }
+        queue.places += 1;
+        let waiting = Waiting {
+            up_to_ns: account.up_to_ns,
+            place: queue.places,
+            cost_ns,
+            ticket: Arc::clone(ticket),
+        };
+        queue.waiting.push(Reverse(waiting));
+        self.queued.store(queue.waiting.len(), Ordering::Relaxed);
+        Some(Arc::clone(ticket))
+    }
+
+    /// Lets the next ones go, after the runtime has looked for input. False if there are none: then all
+    /// accounts are even.
+    fn let_go(&self) -> bool {
+        self.busy_ns.store(0, Ordering::Relaxed);
+        let (mut next, mut cost_ns) = (Vec::new(), 0);
+        let mut queue = self.queue();
+        while cost_ns < SLICE_NS
+            && let Some(Reverse(one)) = queue.waiting.pop()
+        {
+            self.now_ns.fetch_max(one.up_to_ns, Ordering::Relaxed);
+            cost_ns += u64::from(one.cost_ns);
+            next.push(one.ticket);
+        }
+        self.queued.store(queue.waiting.len(), Ordering::Relaxed);
+        drop(queue);
+        next.iter().for_each(|ticket| ticket.notify_one());
+        if next.is_empty() {
+            let last_ns = self.last_ns.load(Ordering::Relaxed);
+            self.now_ns.fetch_max(last_ns, Ordering::Relaxed);
+        }
+        !next.is_empty()
+    }
+
+    /// From here on nobody waits.
+    fn open(&self) {
+        let mut queue = self.queue();
+        queue.is_open = true;
+        let waiting = std::mem::take(&mut queue.waiting);
+        drop(queue);
+        waiting.iter().for_each(|one| one.0.ticket.notify_one());
+    }
+
+    /// Nothing is half done where a holder could panic.
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What a turn is charged for. What others notice of a turn is how long they wait for its end, so a
+/// short one is much cheaper for its time than a long one: a client that asks one question at a time
+/// hardly pays.
+fn price(cost_ns: u64) -> u64 {
+    let turn_ns = u64::from(TURN_NS);
+    let cost_ns = cost_ns.max(SHORT_NS);
+    cost_ns * cost_ns.min(turn_ns) / turn_ns
+}
+
+/// Lets those who wait for their turn go, until `stop`; from there on nobody waits.
+pub(super) async fn keep_pace(shared: Arc<Shared>, stop: CancellationToken) {
+    let turns = &shared.turns;
+    let pace = async {
+        loop {
+            turns.pace.notified().await;
+            loop {
+                // The runtime goes on here once all other tasks that are ready had their turn, and
+                // it has looked for input.
+                tokio::task::yield_now().await;
+                if !turns.let_go() {
+                    break;
+                }
+            }
+        }
+    };
+    tokio::select! {
+        () = stop.cancelled() => {}
+        () = pace => {}
+    }
+    turns.open();
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::Future;
+    use std::pin::{Pin, pin};
+    use std::task::{Context, Poll, Waker};
+
+    use super::*;
+    use crate::server::harness::Server;
+
+    const SHORT: Duration = Duration::from_micros(5);
+    const LONG: Duration = Duration::from_micros(100);
+    const FREE: Duration = Duration::from_nanos(FREE_NS);
+
+    fn charge(turns: &Turns, account: &mut Account, time: Duration) {
+        account.use_up(time);
+        turns.charge(account);
+    }
+
+    fn poll<F: Future>(future: Pin<&mut F>) -> Poll<F::Output> {
+        future.poll(&mut Context::from_waker(Waker::noop()))
+    }
+
+    #[test]
+    fn nobody_waits_while_the_workers_keep_up() {
+        let (turns, mut account) = (Turns::default(), Account::default());
+        for _ in 0..1_000 {
+            assert!(turns.may_go(&account, usize::MAX));
+            charge(&turns, &mut account, LONG);
+            assert!(!turns.let_go(), "the runtime has looked for input");
+        }
+    }
+
+    #[test]
+    fn once_they_do_not_the_busy_wait_and_others_do_not() {
+        let (turns, mut idle) = (Turns::default(), Account::default());
+        let mut busy = Account::default();
+        charge(&turns, &mut busy, FREE);
+        assert!(!turns.may_go(&busy, 1));
+        assert!(turns.may_go(&idle, 1));
+        assert!(!turns.may_go(&idle, LARGE), "its turn may be a long one");
+        charge(&turns, &mut idle, SHORT);
+        {
+            let mut wait = pin!(turns.wait(&mut busy, 1));
+            assert!(poll(wait.as_mut()).is_pending());
+            assert!(turns.let_go());
+            assert!(poll(wait).is_ready());
+        }
+        assert!(!turns.let_go());
+        assert!(
+            turns.may_go(&busy, 1) && turns.may_go(&idle, 1),
+            "all are even"
+        );
+    }
+
+    /// Each always has something to do; one asks a question at a time, and three send as much as goes.
+    #[test]
+    fn who_had_least_goes_first_and_all_get_on() {
+        let turns = Turns::default();
+        let costs = [SHORT, LONG, LONG, LONG / 2];
+        let mut accounts = [(); 4].map(|()| Account::default());
+        let mut had = [Duration::ZERO; 4];
+        // So that all have to wait.
+        turns.busy_ns.store(FREE_NS, Ordering::Relaxed);
+        for account in &mut accounts {
+            turns.queue_up(account, LARGE);
+        }
+        for _ in 0..10_000 {
+            assert!(turns.let_go());
+            for (index, account) in accounts.iter_mut().enumerate() {
+                let ticket = Arc::clone(account.ticket.as_ref().expect("it waits"));
+                if poll(pin!(ticket.notified())).is_ready() {
+                    charge(&turns, account, costs[index]);
+                    had[index] += costs[index];
+                    turns.queue_up(account, LARGE);
+                }
+            }
+        }
+        let [short, one, other, half] = had;
+        let is_about = |one: Duration, other: Duration| one < other * 2 && other < one * 2;
+        assert!(is_about(one, other), "{had:?}");
+        // It is next most of the time, and half turns cost less than half.
+        assert!(short > SHORT * 5_000 && half > one, "{had:?}");
+    }
+
+    #[test]
+    fn an_idle_connection_saves_nothing_up() {
+        let (turns, mut busy, mut idle) =
+            (Turns::default(), Account::default(), Account::default());
+        for _ in 0..1_000 {
+            charge(&turns, &mut busy, LONG);
+            turns.queue_up(&mut busy, 1);
+            assert!(turns.let_go());
+        }
+        charge(&turns, &mut idle, LONG);
+        assert!(idle.up_to_ns >= turns.now_ns.load(Ordering::Relaxed));
+    }
+
+    #[tokio::test]
+    async fn from_a_stop_on_nobody_waits() {
+        let server = Server::start();
+        let shared = Arc::clone(&server.shared);
+        server.stop().await;
+        let mut account = Account::default();
+        charge(&shared.turns, &mut account, FREE);
+        shared.turns.wait(&mut account, LARGE).await;
+    }
+}
