@@ -61,6 +61,9 @@ pub enum Claim {
     Held(Grant),
     /// The session released the grant with this token, and had it until then.
     Released(Token),
+    /// The session released all that it had, and its grants up to this token were its own until then, or
+    /// until an earlier loss.
+    ReleasedAll(Token),
     /// The request asked for several keys, and the session has all of them, by these grants.
     Several(Box<[OneOfSeveral]>),
 }
@@ -80,7 +83,11 @@ impl Claim {
         match self {
             Self::New(grant) => Some(grant.token()),
             Self::Listed(token) => Some(*token),
-            Self::Again(_) | Self::Held(_) | Self::Released(_) | Self::Several(_) => None,
+            Self::Again(_)
+            | Self::Held(_)
+            | Self::Released(_)
+            | Self::ReleasedAll(_)
+            | Self::Several(_) => None,
         }
     }
 }

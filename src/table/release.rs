@@ -145,7 +145,12 @@ impl LockTable {
         // Its session may be over, and have no more turns.
         self.counters.holds.add_rest(&mut session.holds);
         self.notice_losses(session);
-        Outcome::durable(session.held.listed(), session.last_change())
+        let left = session.held.listed();
+        let claim = (left == 0).then(|| Claim::ReleasedAll(self.tokens.last()));
+        Outcome {
+            value: left,
+            basis: Basis::new(session.last_change(), claim),
+        }
     }
 
     /// If the session's list is much longer than what it holds, since it has lost many locks, looks at

@@ -62,7 +62,9 @@ impl LockTable {
             let grant = match claim {
                 Claim::New(grant) | Claim::Again(grant) => Some(grant.clone()),
                 Claim::Listed(token) => self.listed_grant(session, *token),
-                Claim::Held(_) | Claim::Released(_) | Claim::Several(_) => None,
+                Claim::Held(_) | Claim::Released(_) | Claim::ReleasedAll(_) | Claim::Several(_) => {
+                    None
+                }
             };
             let grant = grant.filter(|grant| !may_lose || self.is_granted(grant));
             Ok(OneOfSeveral {

@@ -54,6 +54,28 @@ struct PendingReply {
     end: u32,
 }
 
+/// The grants that a session released itself. One of its own that it lost before it released all was
+/// replaced when the replies were checked, before that.
+#[derive(Debug, Default)]
+struct Released {
+    single: HashSet<Token>,
+    /// The session's own, up to this token.
+    all_up_to: Token,
+}
+
+impl Released {
+    fn has(&self, grant: &Grant) -> bool {
+        match grant.holder().is_session() {
+            true => self.has_own(grant.token()),
+            false => self.single.contains(&grant.token()),
+        }
+    }
+
+    fn has_own(&self, token: Token) -> bool {
+        token <= self.all_up_to || self.single.contains(&token)
+    }
+}
+
 impl PendingReplies {
     /// Adds the reply at `place` of the unsent output, unless nothing can make it untrue.
     #[inline]
@@ -82,7 +104,7 @@ impl PendingReplies {
                 return;
             }
             // Else it explains why the session no longer has a grant that an earlier reply speaks of.
-            Some(Claim::Released(_)) if !self.replies.is_empty() => {}
+            Some(Claim::Released(_) | Claim::ReleasedAll(_)) if !self.replies.is_empty() => {}
             _ if !is_durable => {}
             _ => return,
         }
@@ -162,17 +184,20 @@ impl PendingReplies {
     }
 
     /// The grants that the session itself released by later requests of this batch.
-    fn released(&self) -> HashSet<Token> {
-        let claims = self.replies.iter().map(|reply| reply.basis.claim());
-        let released = claims.filter_map(|claim| match claim {
-            Some(Claim::Released(token)) => Some(*token),
-            _ => None,
-        });
-        released.collect()
+    fn released(&self) -> Released {
+        let mut released = Released::default();
+        for reply in &self.replies {
+            match reply.basis.claim() {
+                Some(Claim::Released(token)) => drop(released.single.insert(*token)),
+                Some(Claim::ReleasedAll(last)) => released.all_up_to = *last,
+                _ => {}
+            }
+        }
+        released
     }
 
     /// Whether an unchecked reply speaks of an owner's grant that another connection has ended.
-    fn has_lost_owner(&self, table: &LockTable, released: &HashSet<Token>) -> bool {
+    fn has_lost_owner(&self, table: &LockTable, released: &Released) -> bool {
         let unchecked = self.replies[self.settled..].iter();
         let mut grants = unchecked.filter_map(|reply| match reply.basis.claim() {
             Some(Claim::New(grant) | Claim::Again(grant) | Claim::Held(grant)) => Some(grant),
@@ -180,7 +205,7 @@ impl PendingReplies {
         });
         grants.any(|grant| {
             let is_owned = !grant.holder().is_session();
-            is_owned && !released.contains(&grant.token()) && !table.is_granted(grant)
+            is_owned && !released.has(grant) && !table.is_granted(grant)
         })
     }
 
@@ -329,7 +354,7 @@ pub(super) fn give_back(
             let new = all.iter().filter(|one| one.is_new);
             table.take_back_all(session, new.map(|one| &one.grant), now);
         }
-        Claim::Again(_) | Claim::Held(_) | Claim::Released(_) => {}
+        Claim::Again(_) | Claim::Held(_) | Claim::Released(_) | Claim::ReleasedAll(_) => {}
     }
 }
 
@@ -339,11 +364,11 @@ fn lost(
     table: &LockTable,
     session: &mut Session,
     basis: &mut Basis,
-    released: &HashSet<Token>,
+    released: &Released,
     may_lose: bool,
     now: std::time::Instant,
 ) -> Option<Instead> {
-    let is_lost = |grant: &Grant| !table.is_granted(grant) && !released.contains(&grant.token());
+    let is_lost = |grant: &Grant| !table.is_granted(grant) && !released.has(grant);
     let instead = match basis.claim() {
         Some(Claim::New(grant) | Claim::Again(grant)) if is_lost(grant) => {
             Instead::Free(Reply::Unavailable)
@@ -353,7 +378,7 @@ fn lost(
         }
         Some(Claim::Listed(token)) if may_lose => {
             let is_there =
-                released.contains(token) || table.listed_grant(session, *token).is_some();
+                released.has_own(*token) || table.listed_grant(session, *token).is_some();
             return (!is_there).then_some(Instead::Free(Reply::Unavailable));
         }
         Some(Claim::Several(all)) => {
@@ -901,6 +926,24 @@ mod tests {
         }
         server.stop().await;
         assert_eq!(writer.finish(), Ok(()));
+    }
+
+    /// The answers leave in pieces, so they are looked at again and again, also after the release of all.
+    #[tokio::test]
+    async fn what_a_session_releases_with_all_else_was_its_own_until_then() {
+        let server = Server::start();
+        let mut a = server.connect_by(64);
+        a.send("help\nlock k\nexpire k 100000\nunlock_all").await;
+        loop {
+            let line = a.answers.next_line().await.expect("an answer");
+            match line.expect("an answer").as_str() {
+                "200 Acquired" => break,
+                other => assert_ne!(other, "409 Unavailable"),
+            }
+        }
+        a.expect("200 OK").await;
+        a.expect("200 OK").await;
+        server.stop().await;
     }
 
     /// Its connection broke before it was told of the lock, and the next one resumes the session.
