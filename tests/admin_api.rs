@@ -315,6 +315,7 @@ fn a_session_is_ended_by_its_number() {
     // Its connection says its end when it comes to it, before or after whoever ordered it.
     kinds.sort_unstable();
     assert_eq!(kinds, [Some("kick"), Some("session_end")]);
+    assert_eq!(server.asked("/api/info")["kicks"], json!(1));
     let sessions = server.asked("/api/sessions");
     assert_eq!(
         sessions["sessions"].as_array().map(Vec::len),

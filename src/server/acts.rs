@@ -92,7 +92,6 @@ impl Act {
                 drop(shared.tasks.spawn_on(released, &self.server.runtime));
             }
         }
-        shared.table.counters().kicks.add(1);
         log_lines::kicked(shared, &self.session, number, identity.as_ref());
         let over = shared
             .stop

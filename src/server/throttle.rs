@@ -23,80 +23,56 @@ struct State {
     left_out: u64,
 }
 
-/// The throttles of one server.
-#[derive(Debug)]
-pub(super) struct Throttles {
-    pub(super) lease_ends: Throttle,
-    pub(super) session_ends: Throttle,
-    pub(super) resumes: Throttle,
-    pub(super) breaks: Throttle,
-    /// Of these the log has no line, and so none of how many were left out.
-    pub(super) deadlocks: Throttle,
-    pub(super) kicks: Throttle,
-    pub(super) revocations: Throttle,
-    pub(super) limits: Throttle,
-    pub(super) refusals: Throttle,
-    pub(super) handshakes: Throttle,
-    pub(super) wrong_passwords: Throttle,
+macro_rules! throttles {
+    ($($name:ident: $kind:literal;)*) => {
+        /// The throttles of one server.
+        #[derive(Debug)]
+        pub(super) struct Throttles {
+            $(pub(super) $name: Throttle,)*
+            /// Of these the log has no line, and so none of how many were left out.
+            pub(super) deadlocks: Throttle,
+        }
+
+        impl Default for Throttles {
+            fn default() -> Self {
+                Self {
+                    $($name: Throttle::new($kind),)*
+                    deadlocks: Throttle::new("deadlocks"),
+                }
+            }
+        }
+
+        impl Throttles {
+            /// Those of which the log has lines.
+            fn logged(&self) -> impl Iterator<Item = &Throttle> {
+                [$(&self.$name),*].into_iter()
+            }
+        }
+    };
 }
 
-impl Default for Throttles {
-    fn default() -> Self {
-        Self {
-            lease_ends: Throttle::new("leases ended"),
-            session_ends: Throttle::new("sessions with locks ended"),
-            resumes: Throttle::new("sessions were resumed or taken over"),
-            breaks: Throttle::new("owners' locks were broken"),
-            deadlocks: Throttle::new("deadlocks"),
-            kicks: Throttle::new("sessions were ended by an operator"),
-            revocations: Throttle::new("locks were taken from their holders"),
-            limits: Throttle::new("requests reached a limit"),
-            refusals: Throttle::new("connections were refused"),
-            handshakes: Throttle::new("TLS handshakes failed"),
-            wrong_passwords: Throttle::new("names or passwords were wrong"),
-        }
-    }
+throttles! {
+    lease_ends: "leases ended";
+    session_ends: "sessions with locks ended";
+    resumes: "sessions were resumed or taken over";
+    breaks: "owners' locks were broken";
+    kicks: "sessions were ended by an operator";
+    revocations: "locks were taken from their holders";
+    limits: "requests reached a limit";
+    refusals: "connections were refused";
+    handshakes: "TLS handshakes failed";
+    wrong_passwords: "names or passwords were wrong";
 }
 
 impl Throttles {
     /// Logs how many lines were left out, of the kinds whose period is over at `now`.
     pub(super) fn report(&self, now: Instant) {
-        self.all().iter().for_each(|throttle| throttle.report(now));
+        self.logged().for_each(|throttle| throttle.report(now));
     }
 
     /// Logs how many lines were left out, of all kinds.
     pub(super) fn report_rest(&self) {
-        self.all()
-            .iter()
-            .for_each(|throttle| throttle.report_rest());
-    }
-
-    fn all(&self) -> [&Throttle; 10] {
-        let Self {
-            lease_ends,
-            session_ends,
-            resumes,
-            breaks,
-            deadlocks: _,
-            kicks,
-            revocations,
-            limits,
-            refusals,
-            handshakes,
-            wrong_passwords,
-        } = self;
-        [
-            lease_ends,
-            session_ends,
-            resumes,
-            breaks,
-            kicks,
-            revocations,
-            limits,
-            refusals,
-            handshakes,
-            wrong_passwords,
-        ]
+        self.logged().for_each(Throttle::report_rest);
     }
 }
 

@@ -131,24 +131,38 @@ async fn join(
         stream.set_nodelay(true).expect("a socket");
     }
     let mut cut = fate.clone();
-    let arrives = || {
+    let becomes = |is_answer| {
         let now = *fate.borrow();
-        now.swallows == begun.swallows || number < now.spared
+        let is_swallowed = is_answer && now.swallows > begun.swallows && number >= now.spared;
+        match () {
+            () if now.cuts > begun.cuts => Passage::Ended,
+            () if is_swallowed => Passage::Swallowed,
+            () => Passage::Open,
+        }
     };
     let (from_client, to_client) = client.into_split();
     let (from_server, to_server) = server.into_split();
     tokio::select! {
-        () = pass(from_client, to_server, network.clone(), || true) => {}
-        () = pass(from_server, to_client, network, arrives) => {}
+        () = pass(from_client, to_server, network.clone(), || becomes(false)) => {}
+        () = pass(from_server, to_client, network, || becomes(true)) => {}
         _ = cut.wait_for(|now| now.cuts > begun.cuts) => {}
     }
+}
+
+/// What becomes of bytes that have come.
+enum Passage {
+    Open,
+    Swallowed,
+    /// The connection was cut, although its task may not have been woken for that yet: whatever is sent
+    /// after a cut must not pass.
+    Ended,
 }
 
 async fn pass(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
     mut network: watch::Receiver<Network>,
-    arrives: impl Fn() -> bool,
+    becomes: impl Fn() -> Passage,
 ) {
     let mut buffer = vec![0; 16 << 10];
     loop {
@@ -165,8 +179,10 @@ async fn pass(
         {
             return;
         }
-        if arrives() && to.write_all(&buffer[..count]).await.is_err() {
-            return;
+        match becomes() {
+            Passage::Open if to.write_all(&buffer[..count]).await.is_ok() => {}
+            Passage::Swallowed => {}
+            Passage::Open | Passage::Ended => return,
         }
     }
 }

@@ -332,7 +332,6 @@ mod tests {
         for text in [
             "elock://u:hush@h:x",
             "elock://u:hu,sh@h:x",
-            "elock://u:hush/@h",
             "elock://u:hush@h?hush=@",
             "elock://u:%hush@h",
             "u:hush@h",
