@@ -149,6 +149,12 @@ impl User {
         self.keys == Keys::All || self.name() == other
     }
 
+    /// Whether it may do whatever there is, with any key.
+    #[inline]
+    pub fn may_everything(&self) -> bool {
+        self.rights == Rights::ALL && matches!(self.keys, Keys::All)
+    }
+
     /// Whether it may do what needs this.
     pub fn may(&self, needs: &Needs<'_>) -> bool {
         let Rights { lock, read, admin } = self.rights;

@@ -108,8 +108,8 @@ const LAST_COMMIT: Duration = Duration::from_secs(1);
 /// How many `debug`s run at one time.
 const DEBUGS_AT_ONCE: usize = 8;
 
-/// How many searches for what `locks`, `sessions` and `debug` show run at one time: they share the
-/// processor with the workers, on threads of their own.
+/// How many searches among all sessions run at one time: they share the processor with the workers, on
+/// threads of their own.
 const SEARCHES_AT_ONCE: usize = 1;
 
 /// The state that all tasks of a server share.

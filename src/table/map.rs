@@ -11,8 +11,9 @@
 //! 3. While no thread has the guard, a fat lock is kept exactly if the words of a key in the map
 //!    hold its number.
 
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::HashMap;
 use std::hash::BuildHasher;
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -42,22 +43,6 @@ pub(super) struct Locks {
     /// Taken under a key's guard, for one look-up at a time.
     fat: [Mutex<FatLocks>; FAT_SHARDS],
     last_fat: AtomicU64,
-}
-
-/// A key in the order of its bytes.
-#[derive(PartialEq, Eq)]
-struct ByBytes(LockKey);
-
-impl Ord for ByBytes {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        self.0.as_bytes().cmp(other.0.as_bytes())
-    }
-}
-
-impl PartialOrd for ByBytes {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
 }
 
 /// What the map has for a key, under its guard.
@@ -144,29 +129,16 @@ impl Locks {
         }
     }
 
-    /// All keys, in no order. Locks one shard at a time.
-    pub(super) fn keys(&self) -> Vec<LockKey> {
-        self.keys.iter().map(|entry| entry.key().clone()).collect()
+    /// The numbers of the shards.
+    pub(super) fn slices(&self) -> Range<usize> {
+        0..self.keys.shards().len()
     }
 
-    /// Of the keys for which `is_one` is true, the first `most` in their order. Locks one shard at a
-    /// time, and keeps no more than `most`.
-    pub(super) fn first_keys(&self, most: usize, is_one: impl Fn(&[u8]) -> bool) -> Vec<LockKey> {
-        let mut first: BinaryHeap<ByBytes> = BinaryHeap::new();
-        for entry in self.keys.iter() {
-            let key = entry.key();
-            let is_full = first.len() >= most;
-            let last = first.peek().filter(|_| is_full);
-            if is_one(key.as_bytes()) && last.is_none_or(|last| key.as_bytes() < last.0.as_bytes())
-            {
-                if is_full {
-                    first.pop();
-                }
-                first.push(ByBytes(key.clone()));
-            }
-        }
-        let first = first.into_sorted_vec();
-        first.into_iter().map(|key| key.0).collect()
+    /// The keys of one shard, in no order. The shard is locked while the words of its keys are copied,
+    /// and not while the keys are looked at.
+    pub(super) fn keys_of(&self, shard: usize) -> impl Iterator<Item = LockKey> + use<> {
+        let keys = self.keys.shards()[shard].read().clone();
+        keys.into_iter().map(|(key, _)| key)
     }
 
     pub(super) fn hash(&self, key: &[u8]) -> u64 {

@@ -36,27 +36,6 @@ impl LockTable {
         views.flatten().collect()
     }
 
-    /// The keys held, in order. Locks one shard at a time; costs a word per key.
-    pub fn keys(&self) -> Vec<LockKey> {
-        let mut keys = self.locks.keys();
-        keys.sort_unstable_by(|one, other| one.as_bytes().cmp(other.as_bytes()));
-        keys
-    }
-
-    /// The keys held that begin with `prefix`, stand behind `after` and `may_be_seen`, in order, the
-    /// first `most` of them. Locks one shard at a time; costs a word for each that it returns.
-    pub fn keys_after(
-        &self,
-        prefix: &[u8],
-        after: Option<&[u8]>,
-        most: usize,
-        may_be_seen: impl Fn(&[u8]) -> bool,
-    ) -> Vec<LockKey> {
-        self.locks.first_keys(most, |key| {
-            key.starts_with(prefix) && after.is_none_or(|after| key > after) && may_be_seen(key)
-        })
-    }
-
     /// One lock, with at most `most` of its holders and of the requests that wait for it, as it is
     /// shown at `now`, when so much time has passed since the beginning of 1970.
     pub fn lock_entry(

@@ -3,9 +3,11 @@
 use std::sync::Arc;
 
 use super::{Connection, Gone};
+use crate::model::SessionNumber;
 use crate::protocol::{put_end, put_lock, put_request, put_session, put_start};
 use crate::server::Shared;
 use crate::server::transport::Transport;
+use crate::table::{RUN, SortedKeys};
 
 /// How many holders of one key are shown; more are only counted.
 const SHOWN_HOLDERS: usize = 1000;
@@ -22,29 +24,38 @@ impl<S: Transport> Connection<S> {
         let Some(_turn) = self.turn(turns).await? else {
             return Ok(());
         };
-        self.within_its_time(async |connection| connection.write_debug().await)
-            .await
+        let mut keys = SortedKeys::default();
+        let written = self
+            .within_its_time(async |connection| connection.write_debug(&mut keys).await)
+            .await;
+        if keys.next().is_some() {
+            // The client has left before the end. To free a million keys takes a while, too.
+            drop(tokio::task::spawn_blocking(move || drop(keys)));
+        }
+        written
     }
 
-    async fn write_debug(&mut self) -> Result<(), Gone> {
-        // Listing and sorting a million keys takes a while, and must not hold up other connections.
+    async fn write_debug(&mut self, keys: &mut SortedKeys) -> Result<(), Gone> {
         let find = |shared: &Shared| {
             let table = &shared.table;
-            (table.session_views(), table.keys(), table.waiters())
+            let sessions = table.sessions_after(SessionNumber(0), usize::MAX);
+            (sessions, table.waiters())
         };
-        let Some((sessions, keys, waiters)) = self.searched(find).await? else {
+        let Some((sessions, waiters)) = self.searched(find).await? else {
             return Ok(());
         };
-        self.now = self.shared.clock.now();
+        self.sort_keys(keys).await?;
         let now = self.shared.clock.now();
         put_start(&mut self.output, "DEBUG");
-        for view in &sessions {
-            if self.may_see_session_of(view.user.as_ref()) {
-                put_session(&mut self.output, view, now);
+        for number in sessions {
+            if let Some(view) = self.shared.table.session_view(number).map(|seen| seen.0)
+                && self.may_see_session_of(view.user.as_ref())
+            {
+                put_session(&mut self.output, &view, now);
             }
             self.give_way().await?;
         }
-        for key in &keys {
+        for key in keys {
             let key = key.as_bytes();
             if self.may_see(key)
                 && let Some(view) = self.shared.table.lock_view(key, SHOWN_HOLDERS)
@@ -62,6 +73,17 @@ impl<S: Transport> Connection<S> {
             self.give_way().await?;
         }
         put_end(&mut self.output);
+        Ok(())
+    }
+
+    async fn sort_keys(&mut self, sorted: &mut SortedKeys) -> Result<(), Gone> {
+        for slice in self.shared.table.slices() {
+            let keys: Vec<_> = self.shared.table.keys_of(slice).collect();
+            for run in keys.chunks(RUN) {
+                sorted.add_run(run.to_vec());
+                self.give_way_after_work().await?;
+            }
+        }
         Ok(())
     }
 }

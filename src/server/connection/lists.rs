@@ -16,6 +16,7 @@ use crate::protocol::{
 };
 use crate::server::Shared;
 use crate::server::transport::Transport;
+use crate::table::{FirstKeys, LockKey, is_shown};
 
 /// How long one listing may take until the client has read it.
 pub(super) const LISTING_TIME: Duration = Duration::from_secs(300);
@@ -63,6 +64,23 @@ impl<S: Transport> Connection<S> {
         Ok(())
     }
 
+    /// As [`give_way`](Self::give_way) after a step that may have taken a good part of a turn.
+    ///
+    /// # Errors
+    ///
+    /// When the connection is over.
+    pub(super) async fn give_way_after_work(&mut self) -> Result<(), Gone> {
+        self.account.use_up(self.since_now());
+        if self.account.is_over_with(Duration::ZERO) {
+            self.give_turn().await;
+        }
+        self.now = self.shared.clock.now();
+        match self.session.signal().is_cut_off() {
+            Some(order) => Err(order.into()),
+            None => Ok(()),
+        }
+    }
+
     /// The first locks, in the order of their keys, each as it is when its line is written.
     pub(super) async fn list_locks(
         &mut self,
@@ -76,18 +94,10 @@ impl<S: Transport> Connection<S> {
                 return Ok(());
             }
         };
-        let user = self.user.clone();
-        let find = move |shared: &Shared| {
-            let may_see = |key: &[u8]| user.as_ref().is_some_and(|user| user.allows(key));
-            let table = &shared.table;
-            table.keys_after(&prefix, after.as_deref(), PAGE + 1, may_see)
-        };
-        let Some(mut keys) = self.searched(find).await? else {
-            return Ok(());
-        };
-        let has_more = keys.len() > PAGE;
-        keys.truncate(PAGE);
-        self.within_its_time(async move |connection| {
+        self.within_its_time(async |connection| {
+            let mut keys = connection.first_keys(&prefix, after.as_deref()).await?;
+            let has_more = keys.len() > PAGE;
+            keys.truncate(PAGE);
             put_start(&mut connection.output, "LOCKS");
             for key in &keys {
                 connection.put_lock(key.as_bytes());
@@ -100,6 +110,27 @@ impl<S: Transport> Connection<S> {
             Ok(())
         })
         .await
+    }
+
+    /// The first keys that are there for the user, one more than a page has.
+    async fn first_keys(
+        &mut self,
+        prefix: &[u8],
+        after: Option<&[u8]>,
+    ) -> Result<Vec<LockKey>, Gone> {
+        // The answers before this one should not wait for it.
+        self.flush().await?;
+        self.now = self.shared.clock.now();
+        let mut first = FirstKeys::new(PAGE + 1);
+        for slice in self.shared.table.slices() {
+            for key in self.shared.table.keys_of(slice) {
+                if is_shown(key.as_bytes(), prefix, after) && self.may_see(key.as_bytes()) {
+                    first.add(key);
+                }
+            }
+            self.give_way_after_work().await?;
+        }
+        Ok(first.into_sorted())
     }
 
     /// The lock of this very key, for which nothing has to be searched.
