@@ -1,5 +1,6 @@
 //! The attacks, and the attackers: a process of their own, which ends with the attack.
 
+use std::cell::Cell;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -13,6 +14,7 @@ use tokio::task::{JoinSet, spawn_local};
 use tokio::time::sleep;
 
 use crate::load::{Client, Protocol, key};
+use crate::setup::Setup;
 
 /// The attack's work in progress. It says on standard output when the attack proper begins.
 type Work = Pin<Box<dyn Future<Output = ()>>>;
@@ -27,7 +29,7 @@ pub struct Attack {
     /// its own number.
     pub connections: &'static [usize],
     /// What elockd is started with.
-    pub flags: &'static [&'static str],
+    pub setup: fn() -> Setup,
     kind: Kind,
 }
 
@@ -43,7 +45,9 @@ enum Kind {
 /// From one client, from ten, and from so many that they fill the processor.
 const FLOOD: &[usize] = &[1, 10, 300];
 
-const NO_LIMIT: &[&str] = &["--max-session-locks", "2000000", "--max-locks", "4000000"];
+fn no_limits() -> Setup {
+    Setup::of_flags(&["--max-session-locks", "2000000", "--max-locks", "4000000"])
+}
 
 const fn attack(name: &'static str, what: &'static str, kind: Kind) -> Attack {
     Attack {
@@ -53,14 +57,14 @@ const fn attack(name: &'static str, what: &'static str, kind: Kind) -> Attack {
             Kind::Flood(_) | Kind::Asks(..) => FLOOD,
             Kind::Own(_) => &[1],
         },
-        flags: &[],
+        setup: || Setup::of_flags(&[]),
         kind,
     }
 }
 
 impl Attack {
-    const fn with_flags(mut self, flags: &'static [&'static str]) -> Self {
-        self.flags = flags;
+    const fn with(mut self, setup: fn() -> Setup) -> Self {
+        self.setup = setup;
         self
     }
 
@@ -135,26 +139,26 @@ pub const ATTACKS: &[Attack] = &[
         "take a million keys of 40 bytes, and release them",
         Kind::Own(many_keys),
     )
-    .with_flags(NO_LIMIT),
+    .with(no_limits),
     attack(
         "large",
         "take 100,000 keys of 4,000 bytes, and release them",
         Kind::Own(large_keys),
     )
-    .with_flags(NO_LIMIT),
+    .with(no_limits),
     attack(
         "debug",
         "`debug` in a loop, a million locks held",
         Kind::Own(debug),
     )
-    .with_flags(NO_LIMIT)
+    .with(no_limits)
     .from(&[1, 8]),
     attack(
         "locks",
         "`locks` in a loop, a million locks held",
         Kind::Own(locks),
     )
-    .with_flags(NO_LIMIT)
+    .with(no_limits)
     .from(&[1, 8]),
     attack(
         "sharers",
@@ -171,13 +175,36 @@ pub const ATTACKS: &[Attack] = &[
         "leases of 200,000 locks end at one moment",
         Kind::Own(leases),
     )
-    .with_flags(NO_LIMIT),
+    .with(no_limits),
     attack("waits", "9,900 waits end at one moment", Kind::Own(waits)),
     attack(
         "chain",
         "walks over a chain of 9,900 who wait",
         Kind::Own(chain),
     ),
+    attack(
+        "mesh",
+        "walks over 1,000 who share 1,000 keys of 4,000 bytes",
+        Kind::Own(mesh),
+    )
+    .from(&[1, 10]),
+    attack(
+        "passwords",
+        "wrong passwords, each for another name or a user's",
+        Kind::Own(wrong_passwords),
+    )
+    .with(Setup::with_a_password)
+    .from(FLOOD),
+    attack(
+        "hello",
+        "TLS hellos, and nothing behind them",
+        Kind::Own(only_hello),
+    )
+    .with(Setup::with_tls)
+    .from(FLOOD),
+    attack("broken", "broken TLS hellos", Kind::Own(broken_hello))
+        .with(Setup::with_tls)
+        .from(FLOOD),
     attack(
         "grace",
         "sessions with locks, left in their grace periods",
@@ -502,6 +529,96 @@ fn chain(address: SocketAddr, _: usize) -> Work {
             last.read_lines(1).await;
         }
     })
+}
+
+fn mesh(address: SocketAddr, askers: usize) -> Work {
+    const SHARERS: usize = 1_000;
+    let key = |number: usize| format!("{number:04000}");
+    Box::pin(async move {
+        let mut clients = connect(address, SHARERS).await;
+        for number in 1..SHARERS {
+            // Each shares the keys behind its own, and waits for its own then: no circle.
+            let sharers = &mut clients[..number];
+            all_ask(sharers, |_| format!("lock_value {} v\n", key(number))).await;
+        }
+        for (number, client) in clients.iter_mut().enumerate().skip(1) {
+            let line = format!("lock {} 3600\n", key(number));
+            client.send(line.as_bytes()).await;
+        }
+        let asker = Cell::new(0);
+        let ask = move || {
+            asker.set(asker.get() + 1);
+            ask_again_and_again(address, format!("own{}", asker.get()), key(SHARERS - 1))
+        };
+        all(askers, ask).await;
+        drop(clients);
+    })
+}
+
+/// Holds one key, as only then a walk is made, and asks for the other.
+async fn ask_again_and_again(address: SocketAddr, own: String, other: String) {
+    let mut client = Client::connect(address).await;
+    take(&mut client, 1, |_| own.clone()).await;
+    loop {
+        client.send(format!("lock {other}\n").as_bytes()).await;
+        client.read_lines(1).await;
+    }
+}
+
+/// Of each ten tries one is for a user that there is.
+fn wrong_passwords(address: SocketAddr, connections: usize) -> Work {
+    let one = move || async move {
+        for number in 0.. {
+            let name = match number % 10 {
+                0 => "victim".to_owned(),
+                _ => format!("nobody{number}"),
+            };
+            if let Ok(mut stream) = TcpStream::connect(address).await {
+                let line = format!("auth {name} wrong{number}\n");
+                let _ = stream.write_all(line.as_bytes()).await;
+                let _ = stream.read(&mut [0; 256]).await;
+            }
+        }
+    };
+    Box::pin(all(connections, one))
+}
+
+fn only_hello(address: SocketAddr, connections: usize) -> Work {
+    let config = rustls::ClientConfig::builder()
+        .with_root_certificates(rustls::RootCertStore::empty())
+        .with_no_client_auth();
+    let name = "localhost".try_into().expect("a name");
+    let client = rustls::ClientConnection::new(config.into(), name);
+    let mut hello = Vec::new();
+    let written = client.expect("a client").write_tls(&mut hello);
+    written.expect("memory has room");
+    say_and_leave(address, connections, hello)
+}
+
+fn broken_hello(address: SocketAddr, connections: usize) -> Work {
+    let hello = [
+        &b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"[..],
+        &[7; 600],
+    ]
+    .concat();
+    say_and_leave(address, connections, hello)
+}
+
+/// Each connection reads the first of the answer.
+fn say_and_leave(address: SocketAddr, connections: usize, bytes: Vec<u8>) -> Work {
+    let bytes: Rc<[u8]> = bytes.into();
+    let one = move || {
+        let bytes = Rc::clone(&bytes);
+        async move {
+            loop {
+                if let Ok(mut stream) = TcpStream::connect(address).await {
+                    let _ = stream.write_all(&bytes).await;
+                    let _ = stream.read(&mut [0; 4096]).await;
+                }
+            }
+        }
+    };
+    Box::pin(all(connections, one))
 }
 
 fn grace(address: SocketAddr, _: usize) -> Work {

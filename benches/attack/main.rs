@@ -14,8 +14,10 @@ mod honest;
 #[path = "../load/mod.rs"]
 mod load;
 mod memory;
+mod setup;
 
 use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -91,8 +93,10 @@ impl Wanted {
 }
 
 fn measure_all(attack: &Attack, connections: usize, wanted: &Wanted) {
+    let setup = (attack.setup)();
+    let flags: Vec<&str> = setup.flags.iter().map(String::as_str).collect();
     let starts: [(Protocol, &dyn Fn() -> Option<Server>); 3] = [
-        (Protocol::ELock, &|| Some(Server::elockd(attack.flags))),
+        (Protocol::ELock, &|| Some(Server::elockd(&flags))),
         (Protocol::Redis, &|| Server::redis(false)),
         (Protocol::Memcached, &Server::memcached),
     ];
@@ -104,16 +108,22 @@ fn measure_all(attack: &Attack, connections: usize, wanted: &Wanted) {
                 .as_deref()
                 .is_none_or(|only| only == server.name)
         {
-            measure(attack, connections, &server, wanted.time);
+            let target = setup.target.unwrap_or(server.address);
+            measure(attack, connections, (&server, target), wanted.time);
         }
     }
 }
 
-fn measure(attack: &Attack, connections: usize, server: &Server, time: Duration) {
+fn measure(
+    attack: &Attack,
+    connections: usize,
+    (server, target): (&Server, SocketAddr),
+    time: Duration,
+) {
     let mut clients = Clients::connect(server.address);
     let quiet = clients.work(server.protocol, time / 2);
     let memory = Watched::begin(server.pid());
-    let mut attackers = Attackers::start(attack, connections, server);
+    let mut attackers = Attackers::start(attack, connections, server.protocol, target);
     attackers.wait_for_the_attack();
     let attacked = clients.work(server.protocol, time);
     drop(attackers);
@@ -138,9 +148,9 @@ fn parts(seen: &Seen, parts: &[f64]) -> String {
 struct Attackers(Child);
 
 impl Attackers {
-    fn start(attack: &Attack, connections: usize, server: &Server) -> Self {
+    fn start(attack: &Attack, connections: usize, protocol: Protocol, target: SocketAddr) -> Self {
         let this = std::env::current_exe().expect("this program");
-        let protocol = match server.protocol {
+        let protocol = match protocol {
             Protocol::ELock => "elock",
             Protocol::Redis => "redis",
             Protocol::Memcached => "memcached",
@@ -149,7 +159,7 @@ impl Attackers {
             .args(["-n", "10"])
             .arg(this)
             .args([ATTACKER, attack.name, protocol])
-            .args([connections.to_string(), server.address.to_string()])
+            .args([connections.to_string(), target.to_string()])
             .stdout(Stdio::piped())
             .spawn();
         Self(child.expect("nice and this program start"))
