@@ -526,6 +526,15 @@ impl LockTable {
         self.changes.write(released.basis.seq());
     }
 
+    /// Ends a session that holds nothing and waits for nothing, as it is not needed any more.
+    #[cfg(feature = "admin")]
+    pub fn close(&self, mut session: Session) {
+        session.assert_idle();
+        assert_eq!(session.held(), 0, "what it holds would stay held");
+        self.end_session(&mut session, Why::Disconnected);
+        self.sessions.remove(session.number);
+    }
+
     /// Takes what the session has lost since the last call off what it holds. Not under a guard.
     fn notice_losses(&self, session: &mut Session) {
         if session.held.lost.is_none() && session.signal.has_revocations() {
