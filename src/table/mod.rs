@@ -520,10 +520,11 @@ impl LockTable {
         if self.is_stopping() {
             return;
         }
-        self.sessions.remove(session.number);
         self.end_session(&mut session, Why::Failed);
         let released = self.unlock_some(&mut session, usize::MAX, now);
         self.changes.write(released.basis.seq());
+        // At last, since whoever ends it by a kick is told then that its locks are free.
+        self.sessions.remove(session.number);
     }
 
     /// Ends a session that holds nothing and waits for nothing, as it is not needed any more.
