@@ -57,17 +57,23 @@ impl<S: Transport> Connection<S> {
         }
     }
 
-    /// Reads more, for as long as a stranger may stay: else those who know no password could take the
-    /// places of all who do.
+    /// Does something that takes a while, for as long as a stranger may stay: else those who know no
+    /// password could take the places of all who do.
     ///
     /// # Errors
     ///
     /// When the connection is over, also as the time is.
-    pub(super) async fn read_from_stranger(&mut self) -> Result<(), Gone> {
+    pub(super) async fn while_a_stranger<T>(
+        &mut self,
+        act: impl AsyncFnOnce(&mut Self) -> Result<T, Gone>,
+    ) -> Result<T, Gone> {
         let stayed = self.shared.clock.since(self.stranger_since);
         let left = STRANGERS_TIME.saturating_sub(stayed);
-        if let Ok(read) = timeout(left, self.read()).await {
-            return read;
+        // Without any left, what is there at once would still be done, and again and again.
+        if !left.is_zero()
+            && let Ok(done) = timeout(left, act(self)).await
+        {
+            return done;
         }
         self.reply(&Reply::AuthRequired);
         self.flush().await?;
@@ -88,7 +94,15 @@ impl<S: Transport> Connection<S> {
         let shared = Arc::clone(&self.shared);
         let from = shared.table.peer(self.session.number()).and_then(ip_of);
         let verifying = shared.desk.verify(name.as_deref(), &password, from);
-        match self.wait_out(verifying).await? {
+        let verified = match self.user {
+            Some(_) => self.wait_out(verifying).await?,
+            // Who has tried wrong ones may have to wait for very long.
+            None => {
+                self.while_a_stranger(async |own| own.wait_out(verifying).await)
+                    .await?
+            }
+        };
+        match verified {
             Some(Ok(user)) => self.let_in(user),
             Some(Err(NotLetIn::Wrong)) => self.refuse_password(name.as_deref()).await?,
             Some(Err(NotLetIn::Busy)) => self.reply(&Reply::TooManyPasswords),
@@ -164,6 +178,7 @@ impl<S: Transport> Connection<S> {
 mod tests {
     use std::path::PathBuf;
 
+    use tokio::io::AsyncWriteExt;
     use tokio::time::Instant;
 
     use super::*;
@@ -190,6 +205,47 @@ mod tests {
         );
         sleep(Duration::from_secs(3600)).await;
         user.ask("lock web:k", "200 Acquired").await;
+        server.stop().await;
+    }
+
+    /// What it sends is there whenever its connection looks; or it has tried so many passwords that the
+    /// next ones would have to wait for minutes.
+    #[tokio::test(start_paused = true)]
+    async fn a_stranger_has_no_longer_however_busy_it_is() {
+        let users = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/access/users.toml");
+        let server = Server::start_with(|config| {
+            config.auth_file = Some(users);
+            config.unsent_timeout_ms = 3_600_000;
+        });
+        let (mut busy, begin) = (server.connect_by(64), Instant::now());
+        let flood = async {
+            for _ in 0..10_000 {
+                if busy.requests.write_all(b"echo\n").await.is_err() {
+                    break;
+                }
+            }
+        };
+        let read_late = async {
+            sleep(STRANGERS_TIME * 3 / 2).await;
+            let mut answers = 0;
+            while let Ok(Some(_)) = busy.answers.next_line().await {
+                answers += 1;
+            }
+            answers
+        };
+        let ((), answers) = tokio::join!(flood, read_late);
+        assert!((1..5_000).contains(&answers), "{answers}");
+        let mut guessing: Vec<_> = (0..100).map(|_| server.connect()).collect();
+        for client in &mut guessing {
+            client.send("auth web wrong").await;
+        }
+        let begin_of_guesses = Instant::now();
+        for client in &mut guessing {
+            while let Ok(Some(_)) = client.answers.next_line().await {}
+        }
+        let took = begin_of_guesses.elapsed();
+        assert!(took < STRANGERS_TIME * 3 / 2, "{took:?}");
+        assert!(begin.elapsed() < STRANGERS_TIME * 4);
         server.stop().await;
     }
 

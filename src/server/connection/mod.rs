@@ -203,7 +203,7 @@ impl<S: Transport> Connection<S> {
                 }
                 match self.user {
                     Some(_) => self.read().await?,
-                    None => Box::pin(self.read_from_stranger()).await?,
+                    None => Box::pin(self.while_a_stranger(Self::read)).await?,
                 }
                 continue;
             };
