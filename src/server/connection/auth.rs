@@ -113,15 +113,19 @@ impl<S: Transport> Connection<S> {
 
     /// The session is the user's from now on, unless it holds another's locks.
     fn let_in(&mut self, user: Arc<User>) {
-        let before = self.shared.table.user(self.session.number());
-        if let Some(name) = user.name().filter(|name| Some(*name) != before.as_ref()) {
-            if before.is_some() && self.session.held() > 0 {
+        if let Some(name) = user.name() {
+            let before = self.shared.table.user(self.session.number());
+            let is_another = before.as_ref() != Some(name);
+            if is_another && before.is_some() && self.session.held() > 0 {
                 return self.reply(&Reply::HoldsLocks);
             }
+            // Also for the same one: if it was gone for a while, it has an account of its own since.
             if let Err(refusal) = self.take_places(&user) {
                 return self.reply(&refusal);
             }
-            self.shared.table.set_user(&mut self.session, name.clone());
+            if is_another {
+                self.shared.table.set_user(&mut self.session, name.clone());
+            }
         }
         let shown = user.name().map(Key::as_bytes).map(Visible);
         debug!(session = %self.session.number(), user = shown.map(tracing::field::display), "let in");
@@ -205,6 +209,30 @@ mod tests {
         );
         sleep(Duration::from_secs(3600)).await;
         user.ask("lock web:k", "200 Acquired").await;
+        server.stop().await;
+    }
+
+    #[tokio::test]
+    async fn a_user_that_was_gone_meanwhile_counts_for_what_it_is_now() {
+        let all = include_str!("../../../tests/access/users.toml");
+        let without = all.replace("[users.web]", "[users.other]");
+        let bounded = all.replace("[users.web]", "[users.web]\nmax_connections = 1");
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("users.toml");
+        let write = |text: &str| std::fs::write(&path, text).expect("it can be written");
+        write(all);
+        let server = Server::start_with(|config| config.auth_file = Some(path.clone()));
+        let (mut a, mut b) = (server.connect(), server.connect());
+        a.ask("auth web web-secret", "200 OK").await;
+        a.ask("lock web:k", "200 Acquired").await;
+        write(&without);
+        server.shared.desk.reload().expect("good");
+        a.ask("echo", "401 auth required").await;
+        write(&bounded);
+        server.shared.desk.reload().expect("good");
+        a.ask("auth web web-secret", "200 OK").await;
+        let full = "503 Too many connections of this user: at most 1";
+        b.ask("auth web web-secret", full).await;
         server.stop().await;
     }
 
