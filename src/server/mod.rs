@@ -311,15 +311,16 @@ pub async fn run(
             stop.clone(),
         ));
     }
+    #[cfg(feature = "admin")]
+    // Before it is said that the server listens: who has read that may ask.
+    if let Some(admin) = &admin {
+        admin.serves(ServerHandle::new(&shared));
+    }
     info!(
         "elockd {} listening on {}",
         env!("CARGO_PKG_VERSION"),
         listener::addresses(&listeners)
     );
-    #[cfg(feature = "admin")]
-    if let Some(admin) = &admin {
-        admin.serves(ServerHandle::new(&shared));
-    }
     for listener in listeners {
         tasks.spawn(admission::serve(listener, Arc::clone(&shared)));
     }
