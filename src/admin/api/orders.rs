@@ -17,7 +17,7 @@ use crate::admin::loaded::Loaded;
 use crate::model::{Key, Peer, SessionNumber, Token};
 use crate::protocol::{Object, unescape};
 use crate::server::{NotDone, Operator, ServerHandle};
-use crate::table::{NotHeld, Outcome};
+use crate::table::NotHeld;
 
 /// A session by its number, and the run of the server that it is of.
 #[derive(Debug, Deserialize)]
@@ -110,11 +110,9 @@ impl From<JsonRejection> for Problem {
 impl From<NotDone> for Problem {
     fn from(why: NotDone) -> Self {
         let status = match &why {
-            NotDone::NotHeld(Outcome { value, .. }) if *value == NotHeld::NotYours => {
-                StatusCode::CONFLICT
-            }
-            NotDone::NoSession | NotDone::NotHeld(_) => StatusCode::NOT_FOUND,
             NotDone::OwnSession => StatusCode::CONFLICT,
+            NotDone::NotHeld(why) if why.value == NotHeld::NotYours => StatusCode::CONFLICT,
+            NotDone::NoSession | NotDone::NotHeld(_) => StatusCode::NOT_FOUND,
             NotDone::NotStored(_) => StatusCode::INTERNAL_SERVER_ERROR,
             NotDone::MustEnd(_) => StatusCode::SERVICE_UNAVAILABLE,
         };

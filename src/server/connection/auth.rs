@@ -41,8 +41,7 @@ impl<S: Transport> Connection<S> {
 
     /// Whether this other user's sessions are there for the user.
     pub(super) fn may_see_session_of(&self, other: Option<&Key>) -> bool {
-        let user = self.user.as_ref();
-        user.is_some_and(|user| user.sees_sessions_of(other))
+        sees_sessions_of(self.user.as_deref(), other)
     }
 
     /// Looks whether the user is as it was, after a reload. One that is there no more is a stranger from
@@ -178,6 +177,11 @@ impl<S: Transport> Connection<S> {
     }
 }
 
+/// Whether this other user's sessions are there for the user; for a stranger there are none.
+pub(super) fn sees_sessions_of(user: Option<&User>, other: Option<&Key>) -> bool {
+    user.is_some_and(|user| user.sees_sessions_of(other))
+}
+
 #[cfg(all(test, feature = "auth"))]
 mod tests {
     use std::path::PathBuf;
@@ -245,7 +249,7 @@ mod tests {
             config.auth_file = Some(users);
             config.unsent_timeout_ms = 3_600_000;
         });
-        let (mut busy, begin) = (server.connect_by(64), Instant::now());
+        let mut busy = server.connect_by(64);
         let flood = async {
             for _ in 0..10_000 {
                 if busy.requests.write_all(b"echo\n").await.is_err() {
@@ -267,13 +271,12 @@ mod tests {
         for client in &mut guessing {
             client.send("auth web wrong").await;
         }
-        let begin_of_guesses = Instant::now();
+        let begin = Instant::now();
         for client in &mut guessing {
             while let Ok(Some(_)) = client.answers.next_line().await {}
         }
-        let took = begin_of_guesses.elapsed();
+        let took = begin.elapsed();
         assert!(took < STRANGERS_TIME * 3 / 2, "{took:?}");
-        assert!(begin.elapsed() < STRANGERS_TIME * 4);
         server.stop().await;
     }
 

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
+use super::auth::sees_sessions_of;
 use super::commands::not_held;
 use super::{Connection, Gone};
-use crate::access::User;
 use crate::model::{Key, SessionNumber};
 use crate::protocol::{NotKicked, Reply, StateReply};
 use crate::server::Shared;
@@ -21,7 +21,7 @@ impl<S: Transport> Connection<S> {
     pub(super) async fn kick_named(&mut self, name: Key) -> Result<(), Gone> {
         let user = self.user.clone();
         let find = move |shared: &Shared| {
-            let is_seen = |other: Option<&Key>| sees(user.as_deref(), other);
+            let is_seen = |other: Option<&Key>| sees_sessions_of(user.as_deref(), other);
             // One more, for the connection's own.
             let table = &shared.table;
             table.sessions_named(name.as_bytes(), is_seen, NAMED + 1)
@@ -50,7 +50,7 @@ impl<S: Transport> Connection<S> {
         // The answers before this one should not wait for it.
         self.flush().await?;
         let (shared, user) = (Arc::clone(&self.shared), self.user.clone());
-        let seen = |other: Option<&Key>| sees(user.as_deref(), other);
+        let seen = |other: Option<&Key>| sees_sessions_of(user.as_deref(), other);
         let kicked = acts::kick(&shared, &self.session, number, seen).await;
         self.tell_of(kicked, StateReply::Kicked(number))
     }
@@ -90,11 +90,6 @@ impl<S: Transport> Connection<S> {
             false => Ok(()),
         }
     }
-}
-
-/// Whether this other user's sessions are there for the user; a stranger has none.
-fn sees(user: Option<&User>, other: Option<&Key>) -> bool {
-    user.is_some_and(|user| user.sees_sessions_of(other))
 }
 
 #[cfg(test)]
