@@ -120,8 +120,7 @@ async fn serve(
     }
 }
 
-/// Answers one request, whose handler finds its peer and its seat among the request's extensions. A request
-/// with a password stays for good only [once that is right](super::guard): wrong ones wait for long.
+/// Answers one request, whose handler finds its peer among the request's extensions.
 async fn answer(
     stream: impl AsyncRead + AsyncWrite + Unpin,
     peer: Peer,
@@ -130,6 +129,7 @@ async fn answer(
 ) -> hyper::Result<()> {
     let router = TowerToHyperService::new(router);
     let service = service_fn(|mut request: hyper::Request<hyper::body::Incoming>| {
+        // With a password it does so once that is right: wrong ones wait for long.
         if !request.headers().contains_key(AUTHORIZATION) {
             seat.stays();
         }
