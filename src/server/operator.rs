@@ -94,6 +94,10 @@ impl Drop for Operator {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use tokio::time::timeout;
+
     use super::*;
     use crate::config::Config;
     use crate::server::harness::Server;
@@ -107,7 +111,7 @@ mod tests {
     }
 
     /// Nobody waits for ever for somebody who waits for him.
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn operators_who_end_each_other_and_themselves_come_to_an_end() {
         let server = Server::start();
         let handle = ServerHandle::new(&server.shared);
@@ -116,7 +120,10 @@ mod tests {
         assert!(matches!(own.kick(number).await, Err(NotDone::OwnSession)));
         let (one, other) = (operator(&handle), operator(&handle));
         let (first, second) = (one.session.number(), other.session.number());
-        let kicked = tokio::join!(one.kick(second), other.kick(first));
+        let kicked = async { tokio::join!(one.kick(second), other.kick(first)) };
+        let kicked = timeout(Duration::from_secs(60), kicked)
+            .await
+            .expect("an end");
         assert!(
             matches!(kicked, (Ok(()), Err(NotDone::MustEnd(Order::Kill)))),
             "{kicked:?}"
