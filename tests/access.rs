@@ -150,6 +150,22 @@ fn each_right_is_for_its_own_requests() {
     ops.ask("break shop:k", "200 Unlocked");
 }
 
+/// A drain reaches everybody: an admin of some keys has no more than these.
+#[test]
+fn an_admin_of_some_keys_acts_on_these_alone() {
+    let rules = Rules::new();
+    rules.change("rights = [\"lock\"]", "rights = [\"admin\"]");
+    let server = Server::start_with(|config| config.auth_file = Some(rules.path.clone()));
+    let (mut web, mut shop) = (connect_as(&server, "web"), connect_as(&server, "shop"));
+    web.ask("lock_all 0 web:1 common:1", "200 Acquired");
+    for line in ["drain", "force_unlock web:1", "break web:1"] {
+        shop.ask(line, NOT_ALLOWED);
+    }
+    shop.ask("kick #1", "403 unknown");
+    shop.ask("force_unlock common:1", "200 Unlocked");
+    connect_as(&server, "ops").ask("drain", "200 OK");
+}
+
 /// How many requests wait, as `debug` shows it.
 fn waiting(lines: &[String]) -> usize {
     naming(lines, &["REQUEST "]).len()

@@ -16,7 +16,7 @@ use common::Client;
 use common::failing_disk::{FailingDisk, Fault};
 #[cfg(feature = "auth")]
 use common::http::get_as;
-use common::http::{self, Answer, get, get_from, request};
+use common::http::{self, Answer, get, get_from, head};
 use common::process::{ELOCKD, Process, run};
 use common::{PATIENCE, Server, listening_or_refusal};
 use elock::config::Config;
@@ -325,17 +325,17 @@ fn what_is_nowhere_and_what_is_asked_wrongly_is_told_so() {
     ] {
         assert_eq!(http::send(http::connect(admin), nonsense).status, 400);
     }
-    let long = request(
+    let long = head(
         "GET",
         "/healthz",
         &format!("X: {}\r\n", "x".repeat(100_000)),
     );
     assert_eq!(http::send(http::connect(admin), &long).status, 431);
-    let many = request("GET", "/healthz", &"X: y\r\n".repeat(1_000));
+    let many = head("GET", "/healthz", &"X: y\r\n".repeat(1_000));
     assert_eq!(http::send(http::connect(admin), &many).status, 431);
     // A body that nobody asked for does not cost its sender the answer.
     let body = "x".repeat(1 << 20);
-    let with_body = request(
+    let with_body = head(
         "POST",
         "/healthz",
         &format!("Content-Length: {}\r\n", body.len()),

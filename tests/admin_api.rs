@@ -5,7 +5,7 @@ mod common;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use common::{Client, Server, web};
+use common::{Client, Server, http};
 use serde_json::{Value, json};
 
 /// Takes the times and tokens out, which no test can know, and checks that they are numbers.
@@ -381,7 +381,7 @@ fn orders_are_whole_and_come_from_no_other_page() {
     a.ask("lock k", "200 Acquired");
     let to = server.admin.expect("HTTP");
     let order = |lines: &[&str], body: &str| {
-        web::request(to, "POST", "/api/force_unlock", lines, body).status
+        http::request(to, "POST", "/api/force_unlock", lines, body).status
     };
     let json = "Content-Type: application/json";
     let body = r#"{"key":"k"}"#;
@@ -414,7 +414,7 @@ fn each_user_sees_and_does_what_it_may() {
     let send = |user: &str, method: &str, path: &str, body: &str| {
         let who = STANDARD.encode(format!("{user}:{user}-secret"));
         let who = format!("Authorization: Basic {who}");
-        web::request(
+        http::request(
             to,
             method,
             path,

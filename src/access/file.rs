@@ -131,11 +131,12 @@ impl Files {
     }
 
     /// Reads them, as the revision after that of the users before. Those who were there go on with
-    /// their accounts, and the bounds that they have now. Without files, anybody is let in. Blocks.
+    /// their accounts, whose bounds stay as they are until [`Users::set_quotas`]. Without files, anybody
+    /// is let in. Blocks.
     ///
     /// # Errors
     ///
-    /// The first thing that is wrong; then no bounds have changed.
+    /// The first thing that is wrong.
     pub fn read(&self, before: &Users) -> Result<Users, FileError> {
         if !self.are_given() {
             return Ok(Users::anybody());

@@ -28,4 +28,6 @@ pub use password::{BadPassword, Proof, ProofKey, hash_password};
 #[cfg(feature = "auth")]
 pub use trust::{BadTrust, Trust};
 pub use user::{Rights, User};
+#[cfg(feature = "auth")]
+pub use users::DEFAULT;
 pub use users::Users;

@@ -25,6 +25,8 @@ pub enum Needs<'a> {
     Admin,
     /// The right of an admin, and to name this key.
     AdminKey(&'a [u8]),
+    /// The right of an admin, and to name all keys, as it reaches everybody.
+    AdminOfAll,
 }
 
 impl<'a> Needs<'a> {
@@ -41,7 +43,8 @@ impl<'a> Needs<'a> {
             Request::LockAll { keys, .. } => Self::LockAll(keys),
             Request::Break { key } => Self::Break(key),
             Request::ForceUnlock { key } => Self::AdminKey(key),
-            Request::Kick { .. } | Request::Drain => Self::Admin,
+            Request::Kick { .. } => Self::Admin,
+            Request::Drain => Self::AdminOfAll,
             Request::Watch { key, .. } => Self::ReadKey(key),
             Request::Locks { .. } | Request::Sessions { .. } | Request::Debug => Self::Read,
             Request::UnlockAll

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use argon2::password_hash::phc::PasswordHash;
 use argon2::{Argon2, Params, PasswordHasher, PasswordVerifier};
 use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
 
 use super::user::User;
 
@@ -138,7 +139,7 @@ impl User {
     pub fn has_password(&self, password: &[u8]) -> bool {
         match self.secret.as_ref().map(|secret| &secret.kind) {
             Some(Kind::Hash(hash)) => Argon2::default().verify_password(password, &**hash).is_ok(),
-            Some(Kind::Digest(digest)) => digest[..] == Sha256::digest(password)[..],
+            Some(Kind::Digest(digest)) => digest.ct_eq(&Sha256::digest(password)).into(),
             None => false,
         }
     }

@@ -167,6 +167,7 @@ impl User {
             Needs::ReadKey(key) => read && self.allows(key),
             Needs::Admin => admin,
             Needs::AdminKey(key) => admin && self.allows(key),
+            Needs::AdminOfAll => admin && self.keys == Keys::All,
         }
     }
 }

@@ -11,7 +11,7 @@ use super::user::User;
 
 /// The user whom a password alone stands for.
 #[cfg(feature = "auth")]
-pub(super) const DEFAULT: &str = "default";
+pub const DEFAULT: &str = "default";
 
 /// The user whom the admin listener's own password stands for.
 #[cfg(feature = "auth")]
@@ -49,13 +49,18 @@ impl Users {
         trusted: Vec<Trusted>,
         revision: u64,
     ) -> Self {
-        named.values().for_each(|user| user.set_quota());
         Self {
             anybody: None,
             revision,
             named,
             trusted,
         }
+    }
+
+    /// Puts the bounds of all in force.
+    #[cfg(feature = "auth")]
+    pub fn set_quotas(&self) {
+        self.named.values().for_each(|user| user.set_quota());
     }
 
     /// These, and one more; `None` if one of them has that name already.
@@ -110,8 +115,7 @@ impl Users {
     /// check a password for nobody takes the same time as for somebody: then this is any user, whom
     /// no password proves.
     #[cfg(feature = "auth")]
-    pub fn claimed(&self, name: Option<&[u8]>) -> (Option<&Arc<User>>, bool) {
-        let name = name.unwrap_or(DEFAULT.as_bytes());
+    pub fn claimed(&self, name: &[u8]) -> (Option<&Arc<User>>, bool) {
         let name = std::str::from_utf8(name).ok();
         let claimed = name.and_then(|name| self.named.get(name));
         match claimed.filter(|user| user.secret.is_some()) {

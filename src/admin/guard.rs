@@ -15,13 +15,14 @@ use std::sync::Arc;
 use axum::extract::{Request, State};
 use axum::http::header::{AUTHORIZATION, HOST, ORIGIN, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::uri::Authority;
-use axum::http::{HeaderMap, HeaderName, StatusCode, Uri};
+use axum::http::{Extensions, HeaderMap, HeaderName, StatusCode, Uri};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
 use super::Admin;
+use super::seats::Seat;
 use crate::access::User;
 use crate::config::{Address, Config};
 use crate::model::Peer;
@@ -91,7 +92,9 @@ pub(super) async fn may_read(
     mut request: Request,
     next: Next,
 ) -> Result<Response, Refused> {
-    let user = admin.user_of(request.headers(), peer_of(&request)).await?;
+    let user = admin
+        .user_of(request.headers(), request.extensions())
+        .await?;
     if !user.may_read() {
         return Err(Refused::NotAllowed);
     }
@@ -107,7 +110,9 @@ pub(super) async fn may_act(
     next: Next,
 ) -> Result<Response, Refused> {
     check_origin(request.headers())?;
-    let user = admin.user_of(request.headers(), peer_of(&request)).await?;
+    let user = admin
+        .user_of(request.headers(), request.extensions())
+        .await?;
     if !user.may_admin() {
         return Err(Refused::NotAllowed);
     }
@@ -117,7 +122,15 @@ pub(super) async fn may_act(
 
 impl Admin {
     /// Who makes the request. A password that is right is enough; without one, who may come in so.
-    async fn user_of(&self, headers: &HeaderMap, peer: Peer) -> Result<Arc<User>, Refused> {
+    async fn user_of(&self, headers: &HeaderMap, known: &Extensions) -> Result<Arc<User>, Refused> {
+        let user = self.who_asks(headers, peer_of(known)).await?;
+        if let Some(seat) = known.get::<Arc<Seat>>() {
+            seat.stays();
+        }
+        Ok(user)
+    }
+
+    async fn who_asks(&self, headers: &HeaderMap, peer: Peer) -> Result<Arc<User>, Refused> {
         let server = self.server.get();
         let server: &ServerHandle = server.ok_or(Refused::Loading(NotReady::Loading))?;
         // Where nobody is asked, a password proves nothing: a stranger's page can send one, too.
@@ -134,9 +147,8 @@ impl Admin {
 }
 
 /// Where a request comes from, which its connection has told.
-fn peer_of(request: &Request) -> Peer {
-    let peer = request.extensions().get().copied();
-    peer.unwrap_or(Peer::BeforeRestart)
+fn peer_of(known: &Extensions) -> Peer {
+    known.get().copied().unwrap_or(Peer::BeforeRestart)
 }
 
 /// Those of HTTP's scheme `Basic`.

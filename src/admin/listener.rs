@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use hyper::header::AUTHORIZATION;
 use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -102,6 +103,7 @@ async fn serve(
     seat: Seat,
     router: Router,
 ) {
+    let seat = Arc::new(seat);
     let served = async {
         if let Err(error) = answer(&mut stream, peer, &seat, router).await {
             debug!(%peer, "a bad request of HTTP: {error}");
@@ -122,13 +124,17 @@ async fn serve(
 async fn answer(
     stream: impl AsyncRead + AsyncWrite + Unpin,
     peer: Peer,
-    seat: &Seat,
+    seat: &Arc<Seat>,
     router: Router,
 ) -> hyper::Result<()> {
     let router = TowerToHyperService::new(router);
     let service = service_fn(|mut request: hyper::Request<hyper::body::Incoming>| {
-        seat.asks();
+        // With a password it does so once that is right: wrong ones wait for long.
+        if !request.headers().contains_key(AUTHORIZATION) {
+            seat.stays();
+        }
         request.extensions_mut().insert(peer);
+        request.extensions_mut().insert(Arc::clone(seat));
         router.call(request)
     });
     http1::Builder::new()
@@ -276,6 +282,26 @@ mod tests {
         assert!((SEATS..=SEATS + 3).contains(&left.count()));
         assert!(!asking.is_finished());
         assert!(read_all(&mut asks).await.ends_with('x'));
+    }
+
+    /// They may have to wait for very long, and nobody else should.
+    #[tokio::test(start_paused = true)]
+    async fn wrong_passwords_keep_no_probe_from_its_answer() {
+        let slow = get(async || std::future::pending::<()>().await);
+        let (seats, router) = (Arc::default(), router().route("/slow", slow));
+        let guess = "GET /slow HTTP/1.1\r\nHost: a\r\nAuthorization: Basic YTpi\r\n\r\n";
+        let begin = Instant::now();
+        let mut guesses = Vec::new();
+        for _ in 0..2 * SEATS {
+            let (mut client, task) = connect_by(4096, &seats, router.clone()).await;
+            client.write_all(guess.as_bytes()).await.expect("room");
+            guesses.push((client, task));
+        }
+        let (mut probe, _task) = connect_by(4096, &seats, router).await;
+        probe.write_all(HEAD.as_bytes()).await.expect("room");
+        assert!(read_all(&mut probe).await.starts_with("HTTP/1.1 200"));
+        let took = begin.elapsed();
+        assert!(took < CONNECTION_TIME / 2, "{took:?}");
     }
 
     /// Otherwise seats would run out.

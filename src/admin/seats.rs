@@ -16,12 +16,13 @@ pub(crate) const SEATS: usize = 64;
 /// How long a connection may be silent while others wait for its place.
 const PATIENCE: Duration = Duration::from_millis(20);
 
-/// All places. When they are taken and one more connection comes, the one that has been silent for
-/// longest gives way: so idle connections, however many, keep no probe from being answered.
+/// All places. When they are taken and one more connection comes, the one that has been there for longest
+/// without a right to [stay](Seat::stays) gives way: so idle connections and wrong passwords, however many,
+/// keep no probe from being answered.
 #[derive(Debug)]
 pub(super) struct Seats {
     free: Arc<Semaphore>,
-    /// Those that have not asked anything yet, the oldest first.
+    /// Those that have asked nothing yet, or not shown that they may, the oldest first.
     silent: Mutex<VecDeque<Arc<Guest>>>,
 }
 
@@ -29,7 +30,7 @@ pub(super) struct Seats {
 #[derive(Debug)]
 struct Guest {
     since: Instant,
-    has_asked: AtomicBool,
+    stays: AtomicBool,
     leave: CancellationToken,
 }
 
@@ -55,7 +56,7 @@ impl Seats {
         let place = self.place().await;
         let guest = Arc::new(Guest {
             since: Instant::now(),
-            has_asked: AtomicBool::new(false),
+            stays: AtomicBool::new(false),
             leave: CancellationToken::new(),
         });
         self.silent().push_back(Arc::clone(&guest));
@@ -104,16 +105,17 @@ impl Seats {
 }
 
 impl Seat {
-    /// From here on it does not give way: it has sent a request, and is answered.
-    pub(super) fn asks(&self) {
-        self.guest.has_asked.store(true, Ordering::Relaxed);
+    /// From here on it does not give way: it has sent a request that everybody may send, or has shown who
+    /// it is, and is answered.
+    pub(super) fn stays(&self) {
+        self.guest.stays.store(true, Ordering::Relaxed);
         self.seats.not_silent(&self.guest);
     }
 
     /// Ready when this connection has to give way to another.
     pub(super) async fn must_leave(&self) {
         self.guest.leave.cancelled().await;
-        if self.guest.has_asked.load(Ordering::Relaxed) {
+        if self.guest.stays.load(Ordering::Relaxed) {
             pending().await
         }
     }

@@ -192,14 +192,6 @@ impl StateReply {
 }
 
 impl Reply<'_> {
-    /// The text behind the code, of an answer that is one line.
-    pub fn text(&self) -> String {
-        let mut line = BytesMut::new();
-        self.put(&mut line);
-        let text = line.get(4..).unwrap_or_default();
-        String::from_utf8_lossy(text).trim_end().to_owned()
-    }
-
     /// Appends the reply's lines to `out`.
     pub fn put(&self, out: &mut BytesMut) {
         match self {

@@ -1,180 +1,149 @@
-//! What operators do by HTTP: the same as clients do by `kick`, `force_unlock` and `break`.
+//! What operators do to others: they end a session, take a lock from whoever has it, or free an owners'
+//! lock. Clients ask for it by `kick`, `force_unlock` and `break`, and [operators](super::operator) by HTTP.
 //!
-//! Each act has a session of its own, from its beginning to its end, by which the log tells who it was.
+//! Each has a session, by which the log tells who it was, and by whose signal it is told to end. What comes
+//! of an act is an [`Outcome`]: who tells of it looks first whether that is durable, each in its own way.
 
 use std::sync::Arc;
 
-use super::arrival::{Arrival, Places};
-use super::handle::ServerHandle;
+use super::Shared;
 use super::log_lines;
-use super::session_guard::{SLICE, SessionGuard, give_way, release_kicked};
-use crate::access::User;
-use crate::model::{Key, NotStored, Peer, SessionNumber, Token};
-use crate::table::{Kick, NotHeld, Outcome, Session};
+use super::session_guard::{SLICE, give_way, release_kicked};
+use crate::model::{Key, NotStored, SessionNumber, Token};
+use crate::table::{Basis, Kick, NotHeld, Order, Outcome, Session};
 
-/// What the session of an act is called.
-const NAME: &[u8] = b"http";
-
-/// Why nothing was done.
+/// Why an act is not done, or why nobody waits any more until it is.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum NotDone {
     /// There is no such session, or it is over.
     #[error("there is no such session")]
     NoSession,
-    /// The number is that of another run of the server, whose sessions are others.
-    #[error("the server was started anew meanwhile, and its sessions are others")]
-    OtherRun,
-    /// Nobody holds the lock by a token that was meant.
-    #[error("nobody holds this lock, or only somebody who got it later")]
-    NotLocked,
-    /// Only what owners hold can be broken.
-    #[error("a session holds this lock, and not only owners")]
-    NotOwners,
+    /// It is the session of the one who asks.
+    #[error("this session is the one by which it is asked for")]
+    OwnSession,
+    /// No grant is meant, or others than owners have the lock. That this is so rests on what is not
+    /// durable yet.
+    #[error("{}", match .0.value {
+        NotHeld::NotYours => "a session holds this lock, and not only owners",
+        _ => "nobody holds this lock, or only somebody who got it later",
+    })]
+    NotHeld(Outcome<NotHeld>),
     /// Nothing can be stored at this time; it may be done in memory, and be undone by a restart.
     #[error("not stored: {0}")]
     NotStored(#[from] NotStored),
-    /// It was ordered, and the server stops before it can say that it is done.
-    #[error("the server is stopping")]
-    Stopping,
-}
-
-/// An act under way, and whose it is.
-pub(crate) struct Act {
-    server: ServerHandle,
-    session: SessionGuard,
-    user: Arc<User>,
+    /// The session of the one who asks has to end. What was ordered goes on where it can.
+    #[error("{}", match .0 {
+        Order::Stop => "the server is stopping",
+        Order::TakenOver | Order::Kill => "an operator has ended the session by which it is asked for",
+    })]
+    MustEnd(Order),
 }
 
 /// How many grants were looked at in a slice, or why there is nothing to end.
 type Slice = Result<Outcome<Result<usize, NotHeld>>, NotStored>;
 
-impl ServerHandle {
-    /// Begins an act of this user, who asks from there.
-    pub(crate) fn act(&self, peer: Peer, user: Arc<User>) -> Act {
-        let arrival = Arrival {
-            peer,
-            user: Some(Arc::clone(&user)),
-            places: Places::default(),
+/// Ends a session, if the user whom it belongs to is one that is `seen`, and returns when all that it held
+/// is free.
+pub(super) async fn kick(
+    shared: &Arc<Shared>,
+    by: &Session,
+    number: SessionNumber,
+    seen: impl Fn(Option<&Key>) -> bool,
+) -> Result<Outcome<()>, NotDone> {
+    if number == by.number() {
+        return Err(NotDone::OwnSession);
+    }
+    let known = shared.table.identity(number);
+    let known = known.filter(|known| seen(known.user.as_ref()));
+    let known = known.ok_or(NotDone::NoSession)?;
+    match shared.table.kick(number, by.number())? {
+        Kick::Unknown => return Err(NotDone::NoSession),
+        Kick::Ordered => {}
+        // In a task of its own, which goes on if the one who asks does not wait.
+        Kick::Over(session) => {
+            let released = release_kicked(Arc::clone(shared), session);
+            drop(shared.tasks.spawn_on(released, &shared.runtime));
+        }
+    }
+    log_lines::kicked(shared, by, number, &known);
+    tokio::select! {
+        biased;
+        over = shared.table.until_over(number) => Ok(over),
+        order = by.signal().any() => Err(NotDone::MustEnd(order)),
+    }
+}
+
+/// Takes a lock from all who hold it by tokens up to `last`, or by any.
+pub(super) async fn force_unlock(
+    shared: &Shared,
+    by: &mut Session,
+    key: &Key,
+    mut last: Option<Token>,
+) -> Result<Outcome<()>, NotDone> {
+    let (table, clock) = (&shared.table, &shared.clock);
+    in_slices(shared, by, |by| {
+        let revoked = table.revoke_some(by, key.as_bytes(), last, SLICE, clock.now())?;
+        Ok(revoked.map(|revoked| {
+            let revoked = revoked?;
+            for grant in &revoked.grants {
+                log_lines::revoked(shared, by, grant);
+            }
+            last = Some(revoked.last);
+            Ok(revoked.looked_at)
+        }))
+    })
+    .await
+}
+
+/// Frees a lock that only owners hold by tokens up to `last`, or by any.
+pub(super) async fn break_lock(
+    shared: &Shared,
+    by: &mut Session,
+    key: &Key,
+    last: Option<Token>,
+) -> Result<Outcome<()>, NotDone> {
+    let (table, clock) = (&shared.table, &shared.clock);
+    let last = last.unwrap_or_else(|| table.last_token());
+    in_slices(shared, by, |by| {
+        let broken = table.break_some(by, key.as_bytes(), last, SLICE, clock.now())?;
+        Ok(broken.map(|broken| {
+            let broken = broken?;
+            for grant in &broken.grants {
+                log_lines::broken(shared, by, grant);
+            }
+            Ok(broken.looked_at)
+        }))
+    })
+    .await
+}
+
+/// Goes on as long as a slice was full, as very many may hold one key.
+async fn in_slices(
+    shared: &Shared,
+    by: &mut Session,
+    mut slice: impl FnMut(&mut Session) -> Slice,
+) -> Result<Outcome<()>, NotDone> {
+    let mut is_first = true;
+    loop {
+        let Outcome { value, basis } = slice(by)?;
+        let is_last = match value {
+            // Those that were meant have gone by themselves, and others hold it.
+            Ok(0) if is_first => return Err(not_held(NotHeld::NotLocked, basis)),
+            Ok(looked_at) => looked_at < SLICE,
+            Err(why) if is_first => return Err(not_held(why, basis)),
+            Err(_) => true,
         };
-        let session = SessionGuard::open(&self.shared, &arrival);
-        self.shared.table.set_name(&session, Key::new(NAME));
-        let server = self.clone();
-        Act {
-            server,
-            session,
-            user,
+        if is_last {
+            return Ok(Outcome { value: (), basis });
+        }
+        is_first = false;
+        give_way(&shared.table, basis.seq()).await;
+        if let Some(order) = by.signal().is_cut_off() {
+            return Err(NotDone::MustEnd(order));
         }
     }
 }
 
-impl Act {
-    /// Ends a session, and returns when all that it held is free. `run` is the instance of the server of
-    /// which the number is, if that is known.
-    pub(crate) async fn kick(
-        self,
-        number: SessionNumber,
-        run: Option<&str>,
-    ) -> Result<(), NotDone> {
-        let shared = &self.server.shared;
-        if run.is_some_and(|run| run != format!("{:032x}", shared.instance)) {
-            return Err(NotDone::OtherRun);
-        }
-        if shared.session_entry(number, &self.user).is_none() {
-            return Err(NotDone::NoSession);
-        }
-        let identity = shared.table.identity(number);
-        match shared.table.kick(number, self.session.number())? {
-            Kick::Unknown => return Err(NotDone::NoSession),
-            Kick::Ordered => {}
-            // In a task of its own, which goes on if the one who asks does not wait.
-            Kick::Over(session) => {
-                let released = release_kicked(Arc::clone(shared), session);
-                drop(shared.tasks.spawn_on(released, &self.server.runtime));
-            }
-        }
-        log_lines::kicked(shared, &self.session, number, identity.as_ref());
-        let over = shared
-            .stop
-            .run_until_cancelled(shared.table.until_over(number));
-        let over = over.await.ok_or(NotDone::Stopping)?;
-        Ok(shared.table.changes().durable(over.basis.seq()).await?)
-    }
-
-    /// Takes a lock from all who hold it by tokens up to `last`, or by any.
-    pub(crate) async fn force_unlock(
-        self,
-        key: &Key,
-        mut last: Option<Token>,
-    ) -> Result<(), NotDone> {
-        self.check(key)?;
-        let shared = Arc::clone(&self.server.shared);
-        self.in_slices(|session| {
-            let (table, now) = (&shared.table, shared.clock.now());
-            let revoked = table.revoke_some(session, key.as_bytes(), last, SLICE, now)?;
-            Ok(revoked.map(|revoked| {
-                let revoked = revoked?;
-                for grant in &revoked.grants {
-                    log_lines::revoked(&shared, session, grant);
-                }
-                last = Some(revoked.last);
-                Ok(revoked.looked_at)
-            }))
-        })
-        .await
-    }
-
-    /// Frees a lock that only owners hold by tokens up to `last`, or by any.
-    pub(crate) async fn break_lock(self, key: &Key, last: Option<Token>) -> Result<(), NotDone> {
-        self.check(key)?;
-        let shared = Arc::clone(&self.server.shared);
-        let last = last.unwrap_or_else(|| shared.table.last_token());
-        self.in_slices(|session| {
-            let (table, now) = (&shared.table, shared.clock.now());
-            let broken = table.break_some(session, key.as_bytes(), last, SLICE, now)?;
-            Ok(broken.map(|broken| {
-                let broken = broken?;
-                for grant in &broken.grants {
-                    log_lines::broken(&shared, session, grant);
-                }
-                Ok(broken.looked_at)
-            }))
-        })
-        .await
-    }
-
-    /// A lock that the user must not see is not there.
-    fn check(&self, key: &Key) -> Result<(), NotDone> {
-        let is_there = self.user.allows(key.as_bytes());
-        is_there.then_some(()).ok_or(NotDone::NotLocked)
-    }
-
-    /// Goes on as long as a slice was full, as very many may hold one key, and returns when what was done
-    /// is on disk.
-    async fn in_slices(
-        mut self,
-        mut slice: impl FnMut(&mut Session) -> Slice,
-    ) -> Result<(), NotDone> {
-        let table = &self.server.shared.table;
-        let mut has_ended_any = false;
-        loop {
-            let Outcome { value, basis } = slice(&mut self.session)?;
-            let is_last = match value {
-                Ok(looked_at) => {
-                    // Those that were seen have gone by themselves, and others hold it.
-                    if looked_at == 0 && !has_ended_any {
-                        return Err(NotDone::NotLocked);
-                    }
-                    looked_at < SLICE
-                }
-                Err(_) if has_ended_any => true,
-                Err(NotHeld::NotYours) => return Err(NotDone::NotOwners),
-                Err(_) => return Err(NotDone::NotLocked),
-            };
-            has_ended_any = true;
-            if is_last {
-                return Ok(table.changes().durable(basis.seq()).await?);
-            }
-            give_way(table, basis.seq()).await;
-        }
-    }
+fn not_held(why: NotHeld, basis: Basis) -> NotDone {
+    NotDone::NotHeld(Outcome { value: why, basis })
 }

@@ -124,6 +124,22 @@ impl Who {
     }
 }
 
+/// A line of the audit: what happened, which session it happened to, if it was one, and more fields.
+macro_rules! line {
+    ($what:literal, $who:expr, $($fields:tt)+) => {{
+        let who: Option<&Who> = $who;
+        info!(
+            target: "audit",
+            session = who.map(number),
+            name = who.and_then(Who::name),
+            user = who.and_then(Who::user),
+            peer = who.and_then(Who::peer),
+            $($fields)+,
+            $what
+        );
+    }};
+}
+
 fn visible(text: Option<&Key>) -> Option<impl tracing::Value> {
     text.map(|text| display(Visible(text.as_bytes()).to_string()))
 }
@@ -146,16 +162,7 @@ impl<'a> Auditor<'a> {
             Event::Ended { grant, held, end } => self.ended(&grant, held, end),
             Event::SessionOver(number, why) => self.session_over(number, why),
             Event::Deadlock { session, circle } => {
-                let who = self.who(session);
-                info!(
-                    target: "audit",
-                    session = number(&who),
-                    name = who.name(),
-                    user = who.user(),
-                    peer = who.peer(),
-                    circle,
-                    "deadlock"
-                );
+                line!("deadlock", Some(&self.who(session)), circle);
             }
             Event::AuthFailed { peer, user, why } => {
                 info!(
@@ -168,17 +175,13 @@ impl<'a> Auditor<'a> {
             }
             Event::Kicked { session, by } => {
                 let (who, by) = (self.who(session), self.who(by));
-                info!(
-                    target: "audit",
-                    session = number(&who),
-                    name = who.name(),
-                    user = who.user(),
-                    peer = who.peer(),
+                line!(
+                    "kick",
+                    Some(&who),
                     by = number(&by),
                     by_name = by.name(),
                     by_user = by.user(),
-                    by_peer = by.peer(),
-                    "kick"
+                    by_peer = by.peer()
                 );
             }
         }
@@ -194,19 +197,15 @@ impl<'a> Auditor<'a> {
             Mode::Shared(value) => ("shared", Some(value), None),
             Mode::Slot(slots) => ("slots", None, Some(slots.get())),
         };
-        info!(
-            target: "audit",
-            session = number(&who),
-            name = who.name(),
-            user = who.user(),
-            peer = who.peer(),
+        line!(
+            "grant",
+            Some(&who),
             owner = owner(grant.holder()),
             key = %Visible(grant.key().as_bytes()),
             token = grant.token().0,
             mode = kind,
             value = visible(value),
-            slots,
-            "grant"
+            slots
         );
     }
 
@@ -216,23 +215,19 @@ impl<'a> Auditor<'a> {
             Holder::Owner(_) => None,
         };
         let by = end.by.map(|by| self.who(by));
-        let (holder_is, by_is) = (holder.as_ref(), by.as_ref());
-        info!(
-            target: "audit",
-            session = holder_is.map(number),
-            name = holder_is.and_then(Who::name),
-            user = holder_is.and_then(Who::user),
-            peer = holder_is.and_then(Who::peer),
+        let by = by.as_ref();
+        line!(
+            "end",
+            holder.as_ref(),
             owner = owner(grant.holder()),
             key = %Visible(grant.key().as_bytes()),
             token = grant.token().0,
             held_ms = held.map(|held| held.as_millis() as u64),
             why = word(end.why),
-            by = by_is.map(number),
-            by_name = by_is.and_then(Who::name),
-            by_user = by_is.and_then(Who::user),
-            by_peer = by_is.and_then(Who::peer),
-            "end"
+            by = by.map(number),
+            by_name = by.and_then(Who::name),
+            by_user = by.and_then(Who::user),
+            by_peer = by.and_then(Who::peer)
         );
         if let Some(holder) = holder {
             self.forget_grant(holder.number);
@@ -242,16 +237,7 @@ impl<'a> Auditor<'a> {
     /// A line for those that did not end by their client's will alone.
     fn session_over(&mut self, session: SessionNumber, why: Why) {
         if matches!(why, Why::GraceEnded | Why::NoRoom | Why::Failed) {
-            let who = self.who(session);
-            info!(
-                target: "audit",
-                session = number(&who),
-                name = who.name(),
-                user = who.user(),
-                peer = who.peer(),
-                why = word(why),
-                "session_end"
-            );
+            line!("session_end", Some(&self.who(session)), why = word(why));
         }
         if let Entry::Occupied(mut known) = self.sessions.entry(session) {
             match known.get().grants {

@@ -62,6 +62,7 @@ impl Desk {
         let users = Arc::new(files.read(&Users::anybody())?);
         #[cfg(feature = "auth")]
         if files.are_given() {
+            users.set_quotas();
             info!(users = users.count(), "only users are let in");
         }
         #[cfg(not(feature = "auth"))]
@@ -177,6 +178,7 @@ impl Desk {
                 .write()
                 .unwrap_or_else(PoisonError::into_inner) = operators;
         }
+        users.set_quotas();
         *self.users.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&users);
         // After the users, so that whoever sees it finds them.
         self.revision.store(users.revision(), Ordering::Release);
@@ -233,5 +235,39 @@ impl Desk {
         );
         #[cfg(not(feature = "auth"))]
         self.users()
+    }
+}
+
+#[cfg(all(test, feature = "auth", feature = "admin"))]
+mod tests {
+    use super::*;
+
+    /// One of the files is good, and the other is not.
+    #[test]
+    fn a_reload_that_fails_changes_no_bounds() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let [users, password] = ["users.toml", "password"].map(|name| directory.path().join(name));
+        let write = |path, text: &str| std::fs::write(path, text).expect("it can be written");
+        let web = "[users.web]\nrights = ['lock']\nprefixes = ['*']\n";
+        write(&users, web);
+        write(&password, "secret");
+        let desk = Desk::of(&Config {
+            auth_file: Some(users.clone()),
+            admin_password_file: Some(password.clone()),
+            ..Config::default()
+        });
+        let desk = desk.expect("good files");
+        let come = || {
+            desk.place_of_address(Peer::Unix(None))?
+                .arrival(Peer::Unix(None), desk.user_by_name(b"web"))
+        };
+        let _first = come().expect("no bound");
+        write(&users, &format!("{web}max_connections = 1\n"));
+        write(&password, "");
+        assert!(desk.reload().is_err());
+        let _second = come().expect("still none");
+        write(&password, "secret");
+        assert!(desk.reload().is_ok());
+        assert!(come().is_err());
     }
 }

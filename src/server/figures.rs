@@ -86,7 +86,7 @@ pub(super) fn info(shared: &Shared) -> Info {
     let draining = draining.map_or_else(|| "no".to_owned(), |left| left.as_millis().to_string());
     let facts = [
         ("version", Fact::Text(env!("CARGO_PKG_VERSION").to_owned())),
-        ("instance", Fact::Text(format!("{:032x}", shared.instance))),
+        ("instance", Fact::Text(shared.instance())),
         (
             "uptime_seconds",
             Fact::Number(shared.start.elapsed().as_secs()),

@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use tokio::runtime::Handle;
-
 use super::Shared;
 use super::arrival::ip_of;
 use super::desk::NotLetIn;
@@ -24,8 +22,6 @@ use crate::table::Contention;
 pub(crate) struct ServerHandle {
     pub(super) shared: Arc<Shared>,
     pub(super) history: Arc<History>,
-    /// That of the server itself, for tasks that go on without whoever began them.
-    pub(super) runtime: Handle,
 }
 
 /// How long things took since the start.
@@ -54,12 +50,12 @@ impl ServerHandle {
         let keeping = Arc::clone(&history).keep(Arc::clone(shared), shared.stop.clone());
         shared.tasks.spawn(keeping);
         let shared = Arc::clone(shared);
-        let runtime = Handle::current();
-        Self {
-            shared,
-            history,
-            runtime,
-        }
+        Self { shared, history }
+    }
+
+    /// The word that tells this run of the server from all others.
+    pub(crate) fn instance(&self) -> String {
+        self.shared.instance()
     }
 
     /// Whether operators are asked who they are.

@@ -54,7 +54,7 @@ impl Server {
         (Self::start_on(config, table), fake, writer)
     }
 
-    fn start_on(config: Config, table: LockTable) -> Self {
+    pub(crate) fn start_on(config: Config, table: LockTable) -> Self {
         let clock = Clock::default();
         let shared = Arc::new(Shared::new(config, table, clock).expect("randomness"));
         let leases = tokio::spawn(end_leases(Arc::clone(&shared), shared.stop.clone()));

@@ -92,11 +92,16 @@ pub(super) fn broken(shared: &Shared, by: &Session, grant: &Grant) {
 /// A request was refused because its wait would never have ended. Its client is told why; the log has no
 /// line.
 pub(super) fn deadlock(shared: &Shared, circle: &Circle) {
+    let session = circle.requester();
+    shared.table.trail().tell(|| table::Event::Deadlock {
+        session,
+        circle: format!("Deadlock: {}", circle_text(circle)),
+    });
     if shared.throttles.deadlocks.passes(shared.clock.now()) {
         let first = circle.steps().first();
         shared.note(|| Event {
-            session: Some(circle.requester()),
-            name: shared.table.name(circle.requester()),
+            session: Some(session),
+            name: shared.table.name(session),
             key: first.map(|step| step.key.clone()),
             text: circle_text(circle),
             ..Event::of(EventKind::Deadlock)
@@ -128,28 +133,23 @@ pub(super) fn revoked(shared: &Shared, by: &Session, grant: &Grant) {
     }
 }
 
-/// A session ends another one.
-pub(super) fn kicked(
-    shared: &Shared,
-    by: &Session,
-    session: SessionNumber,
-    identity: Option<&Identity>,
-) {
+/// A session ends another one, which is `known` by this.
+pub(super) fn kicked(shared: &Shared, by: &Session, session: SessionNumber, known: &Identity) {
     if shared.throttles.kicks.passes(shared.clock.now()) {
-        let name = identity.and_then(|identity| identity.name.as_ref());
+        let Identity {
+            peer: from, name, ..
+        } = known;
         info!(
             by = %named(shared, by.number()),
             by_peer = peer(shared, by.number()),
-            session = with_name(session, name),
-            peer = identity.map(|identity| display(identity.peer)),
+            session = with_name(session, name.as_ref()),
+            peer = %from,
             "an operator ends a session"
         );
-        let from =
-            identity.map_or_else(String::new, |identity| format!("from {}, ", identity.peer));
         shared.note(|| Event {
             session: Some(session),
-            name: name.cloned(),
-            text: format!("{from}ended {}", by_whom(shared, by)),
+            name: name.clone(),
+            text: format!("from {from}, ended {}", by_whom(shared, by)),
             ..Event::of(EventKind::Kick)
         });
     }

@@ -3,7 +3,6 @@
 //! One task serves one connection: it alone reads from, writes to and waits for its client. When
 //! the connection ends, a small task waits for the end of the session's grace period.
 
-#[cfg(feature = "admin")]
 mod acts;
 mod admission;
 mod arrival;
@@ -31,6 +30,8 @@ mod looker;
 #[cfg(feature = "fd-limit")]
 mod open_files;
 #[cfg(feature = "admin")]
+mod operator;
+#[cfg(feature = "admin")]
 mod overview;
 #[cfg(feature = "auth")]
 mod passwords;
@@ -54,6 +55,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -75,6 +77,8 @@ pub use listener::bind_admin;
 pub use listener::{AddressUnavailable, BindError, Listener, bind, bind_beside};
 #[cfg(feature = "admin")]
 pub(crate) use listener::{Socket, addresses};
+#[cfg(feature = "admin")]
+pub(crate) use operator::Operator;
 #[cfg(feature = "admin")]
 pub(crate) use overview::{Contended, ListingFailed, Part};
 #[cfg(feature = "admin")]
@@ -138,6 +142,8 @@ pub(crate) struct Shared {
     instance: u128,
     /// All tasks of the server, so that a stop can wait for them.
     tasks: TaskTracker,
+    /// Where they run, for tasks that are begun from elsewhere and go on without whoever began them.
+    runtime: Handle,
     /// Tells the tasks that are no connections to stop; a connection has a
     /// [`Signal`](crate::table::Signal) of its own.
     stop: CancellationToken,
@@ -166,9 +172,15 @@ impl Shared {
             events: events::Events::default(),
             start: Instant::now(),
             tasks: TaskTracker::new(),
+            runtime: Handle::current(),
             stop: CancellationToken::new(),
             config,
         })
+    }
+
+    /// The word that tells this run of the server from all others.
+    fn instance(&self) -> String {
+        format!("{:032x}", self.instance)
     }
 
     /// Begins the stop: from here on nothing is granted, and all tasks are told.
@@ -305,15 +317,16 @@ pub async fn run(
             stop.clone(),
         ));
     }
+    #[cfg(feature = "admin")]
+    // Before it is said that the server listens: who has read that may ask.
+    if let Some(admin) = &admin {
+        admin.serves(ServerHandle::new(&shared));
+    }
     info!(
         "elockd {} listening on {}",
         env!("CARGO_PKG_VERSION"),
         listener::addresses(&listeners)
     );
-    #[cfg(feature = "admin")]
-    if let Some(admin) = &admin {
-        admin.serves(ServerHandle::new(&shared));
-    }
     for listener in listeners {
         tasks.spawn(admission::serve(listener, Arc::clone(&shared)));
     }

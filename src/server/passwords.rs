@@ -23,7 +23,7 @@ use tracing::error;
 use super::arrival::network_of;
 use super::desk::NotLetIn;
 use super::entropy::Entropy;
-use crate::access::{ProofKey, User, Users};
+use crate::access::{DEFAULT, ProofKey, User, Users};
 
 /// How many checks run at one time.
 const CHECKS_AT_ONCE: usize = 2;
@@ -86,7 +86,7 @@ impl Passwords {
         password: &[u8],
         from: Option<IpAddr>,
     ) -> Result<Arc<User>, NotLetIn> {
-        let from = from.map(network_of);
+        let (name, from) = (name.unwrap_or(DEFAULT.as_bytes()), from.map(network_of));
         let origin = (from, self.hasher.hash_one(name));
         self.tries.count_one(origin).await;
         let users = users();
@@ -294,6 +294,20 @@ mod tests {
             }
         };
         assert!(takes_no_time(all).await);
+        server.stop().await;
+    }
+
+    /// Who names nobody names the user `default`, and has no tries of its own.
+    #[tokio::test(start_paused = true)]
+    async fn no_name_is_the_name_of_the_default() {
+        let server = server();
+        let (mut a, mut b, mut c) = (server.connect(), server.connect(), server.connect());
+        for line in ["auth default wrong", "auth wrong"] {
+            a.ask(line, WRONG).await;
+            b.ask(line, WRONG).await;
+        }
+        c.ask("auth wrong", WRONG).await;
+        assert!(!takes_no_time(c.ask("auth wrong", WRONG)).await);
         server.stop().await;
     }
 

@@ -134,6 +134,14 @@ impl SessionGuard {
         release_over(shared, over).await;
         None
     }
+
+    /// Ends a session that has done what it was there for, and holds nothing.
+    #[cfg(feature = "admin")]
+    pub(super) fn close(&mut self) {
+        if let Some(session) = self.session.take() {
+            self.shared.table.close(session);
+        }
+    }
 }
 
 impl Deref for SessionGuard {

@@ -523,10 +523,20 @@ impl LockTable {
         if self.is_stopping() {
             return;
         }
-        self.sessions.remove(session.number);
         self.end_session(&mut session, Why::Failed);
         let released = self.unlock_some(&mut session, usize::MAX, now);
         self.changes.write(released.basis.seq());
+        // At last, since whoever ends it by a kick is told then that its locks are free.
+        self.sessions.remove(session.number);
+    }
+
+    /// Ends a session that holds nothing and waits for nothing, as it is not needed any more.
+    #[cfg(feature = "admin")]
+    pub fn close(&self, mut session: Session) {
+        session.assert_idle();
+        assert_eq!(session.held(), 0, "what it holds would stay held");
+        self.end_session(&mut session, Why::Disconnected);
+        self.sessions.remove(session.number);
     }
 
     /// Takes what the session has lost since the last call off what it holds. Not under a guard.

@@ -94,7 +94,7 @@ impl Claim {
 
 impl<T> Outcome<T> {
     /// An answer that rests on nothing that could change or get lost.
-    pub(super) fn free(value: T) -> Self {
+    pub(crate) fn free(value: T) -> Self {
         let basis = Basis::default();
         Self { value, basis }
     }

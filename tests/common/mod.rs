@@ -16,8 +16,6 @@ pub mod proxy;
 #[cfg(feature = "tls")]
 pub mod tls;
 pub mod transcript;
-#[cfg(feature = "admin")]
-pub mod web;
 
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};

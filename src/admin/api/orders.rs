@@ -1,19 +1,23 @@
 //! What may be ordered.
 
-use axum::Json;
-use axum::extract::Extension;
 use std::sync::Arc;
 
 use axum::extract::rejection::JsonRejection;
+use axum::extract::{Extension, FromRequestParts};
 use axum::http::StatusCode;
+use axum::http::request::Parts;
+use axum::response::{IntoResponse, Response};
+use axum::{Json, RequestPartsExt};
 use serde::Deserialize;
 
 use super::{Answer, Problem};
 use crate::access::User;
+use crate::admin::Admin;
 use crate::admin::loaded::Loaded;
 use crate::model::{Key, Peer, SessionNumber, Token};
 use crate::protocol::{Object, unescape};
-use crate::server::NotDone;
+use crate::server::{NotDone, Operator, ServerHandle};
+use crate::table::NotHeld;
 
 /// A session by its number, and the run of the server that it is of.
 #[derive(Debug, Deserialize)]
@@ -33,50 +37,63 @@ pub(super) struct Lock {
 }
 
 impl Lock {
-    fn key(&self) -> Key {
-        Key::new(&unescape(self.key.as_bytes()))
+    fn read(self) -> (Key, Option<Token>) {
+        let key = Key::new(&unescape(self.key.as_bytes()));
+        (key, self.token.map(Token))
+    }
+}
+
+/// Who orders something of which server.
+pub(super) struct Asks {
+    server: ServerHandle,
+    peer: Peer,
+    user: Arc<User>,
+}
+
+impl Asks {
+    fn operator(self) -> Operator {
+        self.server.operator(self.peer, self.user)
+    }
+}
+
+impl FromRequestParts<Admin> for Asks {
+    type Rejection = Response;
+
+    async fn from_request_parts(parts: &mut Parts, admin: &Admin) -> Result<Self, Response> {
+        fn rejected(why: impl IntoResponse) -> Response {
+            why.into_response()
+        }
+        let Loaded(server) = parts.extract_with_state(admin).await.map_err(rejected)?;
+        let Extension(peer) = parts.extract().await.map_err(rejected)?;
+        let Extension(user) = parts.extract().await.map_err(rejected)?;
+        Ok(Self { server, peer, user })
     }
 }
 
 type Order<T> = Result<Json<T>, JsonRejection>;
 
 /// Ends a session.
-pub(super) async fn kick(
-    Loaded(server): Loaded,
-    Extension(peer): Extension<Peer>,
-    Extension(user): Extension<Arc<User>>,
-    order: Order<Session>,
-) -> Result<Answer, Problem> {
+pub(super) async fn kick(asks: Asks, order: Order<Session>) -> Result<Answer, Problem> {
     let Json(Session { session, instance }) = order?;
-    let act = server.act(peer, user);
-    act.kick(SessionNumber(session), instance.as_deref())
-        .await?;
+    if instance.is_some_and(|instance| instance != asks.server.instance()) {
+        let text = "the server was started anew meanwhile, and its sessions are others";
+        return Err(Problem::new(StatusCode::CONFLICT, text));
+    }
+    asks.operator().kick(SessionNumber(session)).await?;
     Ok(done())
 }
 
 /// Takes a lock from whoever holds it.
-pub(super) async fn force_unlock(
-    Loaded(server): Loaded,
-    Extension(peer): Extension<Peer>,
-    Extension(user): Extension<Arc<User>>,
-    order: Order<Lock>,
-) -> Result<Answer, Problem> {
-    let Json(lock) = order?;
-    let act = server.act(peer, user);
-    act.force_unlock(&lock.key(), lock.token.map(Token)).await?;
+pub(super) async fn force_unlock(asks: Asks, order: Order<Lock>) -> Result<Answer, Problem> {
+    let (key, last) = order?.0.read();
+    asks.operator().force_unlock(&key, last).await?;
     Ok(done())
 }
 
 /// Frees a lock that only owners hold.
-pub(super) async fn break_lock(
-    Loaded(server): Loaded,
-    Extension(peer): Extension<Peer>,
-    Extension(user): Extension<Arc<User>>,
-    order: Order<Lock>,
-) -> Result<Answer, Problem> {
-    let Json(lock) = order?;
-    let act = server.act(peer, user);
-    act.break_lock(&lock.key(), lock.token.map(Token)).await?;
+pub(super) async fn break_lock(asks: Asks, order: Order<Lock>) -> Result<Answer, Problem> {
+    let (key, last) = order?.0.read();
+    asks.operator().break_lock(&key, last).await?;
     Ok(done())
 }
 
@@ -92,11 +109,12 @@ impl From<JsonRejection> for Problem {
 
 impl From<NotDone> for Problem {
     fn from(why: NotDone) -> Self {
-        let status = match why {
-            NotDone::NoSession | NotDone::NotLocked => StatusCode::NOT_FOUND,
-            NotDone::NotOwners | NotDone::OtherRun => StatusCode::CONFLICT,
+        let status = match &why {
+            NotDone::OwnSession => StatusCode::CONFLICT,
+            NotDone::NotHeld(why) if why.value == NotHeld::NotYours => StatusCode::CONFLICT,
+            NotDone::NoSession | NotDone::NotHeld(_) => StatusCode::NOT_FOUND,
             NotDone::NotStored(_) => StatusCode::INTERNAL_SERVER_ERROR,
-            NotDone::Stopping => StatusCode::SERVICE_UNAVAILABLE,
+            NotDone::MustEnd(_) => StatusCode::SERVICE_UNAVAILABLE,
         };
         Self::new(status, why.to_string())
     }

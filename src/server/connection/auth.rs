@@ -47,8 +47,7 @@ impl<S: Transport> Connection<S> {
 
     /// Whether this other user's sessions are there for the user.
     pub(super) fn may_see_session_of(&self, other: Option<&Key>) -> bool {
-        let user = self.user.as_ref();
-        user.is_some_and(|user| user.sees_sessions_of(other))
+        sees_sessions_of(self.user.as_deref(), other)
     }
 
     /// Looks whether the user is as it was, after a reload. One that is there no more is a stranger from
@@ -63,17 +62,23 @@ impl<S: Transport> Connection<S> {
         }
     }
 
-    /// Reads more, for as long as a stranger may stay: else those who know no password could take the
-    /// places of all who do.
+    /// Does something that takes a while, for as long as a stranger may stay: else those who know no
+    /// password could take the places of all who do.
     ///
     /// # Errors
     ///
     /// When the connection is over, also as the time is.
-    pub(super) async fn read_from_stranger(&mut self) -> Result<(), Gone> {
+    pub(super) async fn while_a_stranger<T>(
+        &mut self,
+        act: impl AsyncFnOnce(&mut Self) -> Result<T, Gone>,
+    ) -> Result<T, Gone> {
         let stayed = self.shared.clock.since(self.stranger_since);
         let left = STRANGERS_TIME.saturating_sub(stayed);
-        if let Ok(read) = timeout(left, self.read()).await {
-            return read;
+        // Without any left, what is there at once would still be done, and again and again.
+        if !left.is_zero()
+            && let Ok(done) = timeout(left, act(self)).await
+        {
+            return done;
         }
         self.reply(&Reply::AuthRequired);
         self.flush().await?;
@@ -94,7 +99,15 @@ impl<S: Transport> Connection<S> {
         let shared = Arc::clone(&self.shared);
         let from = shared.table.peer(self.session.number()).and_then(ip_of);
         let verifying = shared.desk.verify(name.as_deref(), &password, from);
-        match self.wait_out(verifying).await? {
+        let verified = match self.user {
+            Some(_) => self.wait_out(verifying).await?,
+            // Who has tried wrong ones may have to wait for very long.
+            None => {
+                self.while_a_stranger(async |own| own.wait_out(verifying).await)
+                    .await?
+            }
+        };
+        match verified {
             Some(Ok(user)) => self.let_in(user),
             Some(Err(NotLetIn::Wrong)) => self.refuse_password(name.as_deref()).await?,
             Some(Err(NotLetIn::Busy)) => self.reply(&Reply::TooManyPasswords),
@@ -105,15 +118,19 @@ impl<S: Transport> Connection<S> {
 
     /// The session is the user's from now on, unless it holds another's locks.
     fn let_in(&mut self, user: Arc<User>) {
-        let before = self.shared.table.user(self.session.number());
-        if let Some(name) = user.name().filter(|name| Some(*name) != before.as_ref()) {
-            if before.is_some() && self.session.held() > 0 {
+        if let Some(name) = user.name() {
+            let before = self.shared.table.user(self.session.number());
+            let is_another = before.as_ref() != Some(name);
+            if is_another && before.is_some() && self.session.held() > 0 {
                 return self.reply(&Reply::HoldsLocks);
             }
+            // Also for the same one: if it was gone for a while, it has an account of its own since.
             if let Err(refusal) = self.take_places(&user) {
                 return self.reply(&refusal);
             }
-            self.shared.table.set_user(&mut self.session, name.clone());
+            if is_another {
+                self.shared.table.set_user(&mut self.session, name.clone());
+            }
         }
         let shown = user.name().map(Key::as_bytes).map(Visible);
         debug!(session = %self.session.number(), user = shown.map(tracing::field::display), "let in");
@@ -166,10 +183,16 @@ impl<S: Transport> Connection<S> {
     }
 }
 
+/// Whether this other user's sessions are there for the user; for a stranger there are none.
+pub(super) fn sees_sessions_of(user: Option<&User>, other: Option<&Key>) -> bool {
+    user.is_some_and(|user| user.sees_sessions_of(other))
+}
+
 #[cfg(all(test, feature = "auth"))]
 mod tests {
     use std::path::PathBuf;
 
+    use tokio::io::AsyncWriteExt;
     use tokio::time::Instant;
 
     use super::*;
@@ -196,6 +219,70 @@ mod tests {
         );
         sleep(Duration::from_secs(3600)).await;
         user.ask("lock web:k", "200 Acquired").await;
+        server.stop().await;
+    }
+
+    #[tokio::test]
+    async fn a_user_that_was_gone_meanwhile_counts_for_what_it_is_now() {
+        let all = include_str!("../../../tests/access/users.toml");
+        let without = all.replace("[users.web]", "[users.other]");
+        let bounded = all.replace("[users.web]", "[users.web]\nmax_connections = 1");
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("users.toml");
+        let write = |text: &str| std::fs::write(&path, text).expect("it can be written");
+        write(all);
+        let server = Server::start_with(|config| config.auth_file = Some(path.clone()));
+        let (mut a, mut b) = (server.connect(), server.connect());
+        a.ask("auth web web-secret", "200 OK").await;
+        a.ask("lock web:k", "200 Acquired").await;
+        write(&without);
+        server.shared.desk.reload().expect("good");
+        a.ask("echo", "401 auth required").await;
+        write(&bounded);
+        server.shared.desk.reload().expect("good");
+        a.ask("auth web web-secret", "200 OK").await;
+        let full = "503 Too many connections of this user: at most 1";
+        b.ask("auth web web-secret", full).await;
+        server.stop().await;
+    }
+
+    /// What it sends is there whenever its connection looks; or it has tried so many passwords that the
+    /// next ones would have to wait for minutes.
+    #[tokio::test(start_paused = true)]
+    async fn a_stranger_has_no_longer_however_busy_it_is() {
+        let users = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/access/users.toml");
+        let server = Server::start_with(|config| {
+            config.auth_file = Some(users);
+            config.unsent_timeout_ms = 3_600_000;
+        });
+        let mut busy = server.connect_by(64);
+        let flood = async {
+            for _ in 0..10_000 {
+                if busy.requests.write_all(b"echo\n").await.is_err() {
+                    break;
+                }
+            }
+        };
+        let read_late = async {
+            sleep(STRANGERS_TIME * 3 / 2).await;
+            let mut answers = 0;
+            while let Ok(Some(_)) = busy.answers.next_line().await {
+                answers += 1;
+            }
+            answers
+        };
+        let ((), answers) = tokio::join!(flood, read_late);
+        assert!((1..5_000).contains(&answers), "{answers}");
+        let mut guessing: Vec<_> = (0..100).map(|_| server.connect()).collect();
+        for client in &mut guessing {
+            client.send("auth web wrong").await;
+        }
+        let begin = Instant::now();
+        for client in &mut guessing {
+            while let Ok(Some(_)) = client.answers.next_line().await {}
+        }
+        let took = begin.elapsed();
+        assert!(took < STRANGERS_TIME * 3 / 2, "{took:?}");
         server.stop().await;
     }
 

@@ -17,9 +17,9 @@ use crate::protocol::{
 };
 use crate::server::figures;
 use crate::server::log_lines;
-use crate::server::session_guard::{SLICE, give_way, unlock_all};
+use crate::server::session_guard::unlock_all;
 use crate::server::transport::Transport;
-use crate::table::{Event, Locked, NotHeld, Outcome, Unlocked};
+use crate::table::{Locked, NotHeld, Outcome, Unlocked};
 
 /// What must be done before the connection's next line is looked at.
 pub(super) enum Pause {
@@ -254,10 +254,6 @@ impl<S: Transport> Connection<S> {
     pub(super) fn refuse_lock(&mut self, refused: Locked, unavailable: Reply<'_>) {
         let reply = match refused {
             Locked::Deadlock(circle) => {
-                self.shared.table.trail().tell(|| Event::Deadlock {
-                    session: self.session.number(),
-                    circle: Reply::Deadlock(circle.clone()).text(),
-                });
                 log_lines::deadlock(&self.shared, &circle);
                 Reply::Deadlock(circle.showing(|key| self.may_see(key)))
             }
@@ -304,10 +300,7 @@ impl<S: Transport> Connection<S> {
             self.reply(&Reply::NotStored(why));
             return Ok(());
         }
-        // What was granted before is checked while it is held.
-        if self.pending.has_unchecked() {
-            self.settle_pending().await?;
-        }
+        self.settle_earlier().await?;
         let signal = self.session.signal().clone();
         // Whoever takes the session over while this goes on has what is left by then.
         let basis = tokio::select! {
@@ -317,52 +310,6 @@ impl<S: Transport> Connection<S> {
         };
         self.answer(&StateReply::Ok, basis);
         Ok(())
-    }
-
-    /// Frees an owner's lock, in slices, as very many owners may share it.
-    async fn break_lock(&mut self, key: &Key) -> Result<(), Gone> {
-        // What was granted before is checked while it is held.
-        if self.pending.has_unchecked() {
-            self.settle_pending().await?;
-        }
-        let last = self.shared.table.last_token();
-        let mut has_broken = false;
-        loop {
-            let (shared, session) = (&self.shared, &mut *self.session);
-            let now = shared.clock.now();
-            let broken = shared
-                .table
-                .break_some(session, key.as_bytes(), last, SLICE, now);
-            let Outcome { value, basis } = match broken {
-                Ok(broken) => broken,
-                Err(why) => {
-                    self.reply(&Reply::NotStored(why));
-                    return Ok(());
-                }
-            };
-            let looked_at = match value {
-                Ok(broken) => {
-                    for grant in &broken.grants {
-                        log_lines::broken(shared, session, grant);
-                    }
-                    broken.looked_at
-                }
-                Err(why) if !has_broken => {
-                    self.answer(&not_held(why), basis);
-                    return Ok(());
-                }
-                Err(_) => 0,
-            };
-            has_broken = true;
-            if looked_at < SLICE {
-                self.answer(&StateReply::Unlocked, basis);
-                return Ok(());
-            }
-            give_way(&shared.table, basis.seq()).await;
-            if let Some(order) = self.session.signal().is_cut_off() {
-                return Err(order.into());
-            }
-        }
     }
 
     fn token(&self, key: &[u8], owner: Option<Owner>) -> Outcome<StateReply> {

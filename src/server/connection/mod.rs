@@ -212,7 +212,7 @@ impl<S: Transport> Connection<S> {
                 self.end_turn();
                 match self.user {
                     Some(_) => self.read().await?,
-                    None => Box::pin(self.read_from_stranger()).await?,
+                    None => Box::pin(self.while_a_stranger(Self::read)).await?,
                 }
                 self.until_turn().await;
                 continue;

@@ -1,15 +1,16 @@
-//! `kick` and `force_unlock`: an operator ends a session, or takes a lock from whoever has it.
+//! `kick`, `force_unlock` and `break`: what an [operator does](crate::server::acts) by a connection.
 
 use std::sync::Arc;
 
+use super::auth::sees_sessions_of;
 use super::commands::not_held;
 use super::{Connection, Gone};
 use crate::model::{Key, SessionNumber};
 use crate::protocol::{NotKicked, Reply, StateReply};
-use crate::server::log_lines;
-use crate::server::session_guard::{SLICE, give_way, release_kicked};
+use crate::server::Shared;
+use crate::server::acts::{self, NotDone};
 use crate::server::transport::Transport;
-use crate::table::{Kick, Order, Outcome};
+use crate::table::{Order, Outcome};
 
 /// How many of the sessions with one name an answer names.
 const NAMED: usize = 10;
@@ -19,11 +20,8 @@ impl<S: Transport> Connection<S> {
     /// is called so, too, does not count.
     pub(super) async fn kick_named(&mut self, name: Key) -> Result<(), Gone> {
         let user = self.user.clone();
-        let find = move |shared: &crate::server::Shared| {
-            let is_seen = |other: Option<&Key>| {
-                let user = user.as_ref();
-                user.is_some_and(|user| user.sees_sessions_of(other))
-            };
+        let find = move |shared: &Shared| {
+            let is_seen = |other: Option<&Key>| sees_sessions_of(user.as_deref(), other);
             // One more, for the connection's own.
             let table = &shared.table;
             table.sessions_named(name.as_bytes(), is_seen, NAMED + 1)
@@ -49,92 +47,47 @@ impl<S: Transport> Connection<S> {
     /// Ends a session, and answers when all that it held is free. A connection notices that its session
     /// is ended within the time that its task needs for that, so this does not read ahead meanwhile.
     pub(super) async fn kick(&mut self, number: SessionNumber) -> Result<(), Gone> {
-        if number == self.session.number() {
-            self.reply(&Reply::CannotKick(NotKicked::Own));
-            return Ok(());
-        }
         // The answers before this one should not wait for it.
         self.flush().await?;
-        let shared = Arc::clone(&self.shared);
-        let identity = shared.table.identity(number);
-        let user = identity.as_ref().and_then(|known| known.user.as_ref());
-        if !self.may_see_session_of(user) {
-            self.reply(&Reply::CannotKick(NotKicked::Unknown));
-            return Ok(());
+        let (shared, user) = (Arc::clone(&self.shared), self.user.clone());
+        let seen = |other: Option<&Key>| sees_sessions_of(user.as_deref(), other);
+        let kicked = acts::kick(&shared, &self.session, number, seen).await;
+        self.tell_of(kicked, StateReply::Kicked(number))
+    }
+
+    /// Takes a lock from its holders.
+    pub(super) async fn force_unlock(&mut self, key: &Key) -> Result<(), Gone> {
+        self.settle_earlier().await?;
+        let taken = acts::force_unlock(&self.shared, &mut self.session, key, None).await;
+        self.tell_of(taken, StateReply::Unlocked)
+    }
+
+    /// Frees an owner's lock.
+    pub(super) async fn break_lock(&mut self, key: &Key) -> Result<(), Gone> {
+        self.settle_earlier().await?;
+        let broken = acts::break_lock(&self.shared, &mut self.session, key, None).await;
+        self.tell_of(broken, StateReply::Unlocked)
+    }
+
+    /// Answers with `done`, or why it is not.
+    fn tell_of(&mut self, act: Result<Outcome<()>, NotDone>, done: StateReply) -> Result<(), Gone> {
+        match act {
+            Ok(outcome) => self.tell(Ok(outcome.map(|()| done))),
+            Err(NotDone::NotHeld(why)) => self.tell(Ok(why.map(not_held))),
+            Err(NotDone::NoSession) => self.reply(&Reply::CannotKick(NotKicked::Unknown)),
+            Err(NotDone::OwnSession) => self.reply(&Reply::CannotKick(NotKicked::Own)),
+            Err(NotDone::NotStored(why)) => self.reply(&Reply::NotStored(why)),
+            Err(NotDone::MustEnd(Order::Stop)) => self.reply(&Reply::ShuttingDown),
+            Err(NotDone::MustEnd(order)) => return Err(order.into()),
         }
-        match shared.table.kick(number, self.session.number()) {
-            Err(why) => {
-                self.reply(&Reply::NotStored(why));
-                return Ok(());
-            }
-            Ok(Kick::Unknown) => {
-                self.reply(&Reply::CannotKick(NotKicked::Unknown));
-                return Ok(());
-            }
-            Ok(Kick::Ordered) => {}
-            // In a task of its own, which goes on if this connection ends.
-            Ok(Kick::Over(session)) => {
-                let released = release_kicked(Arc::clone(&shared), session);
-                drop(shared.tasks.spawn(released));
-            }
-        }
-        log_lines::kicked(&shared, &self.session, number, identity.as_ref());
-        let signal = self.session.signal().clone();
-        let over = tokio::select! {
-            biased;
-            over = shared.table.until_over(number) => over,
-            order = signal.any() => match order {
-                Order::Stop => {
-                    self.reply(&Reply::ShuttingDown);
-                    return Ok(());
-                }
-                order => return Err(order.into()),
-            },
-        };
-        self.tell(Ok(over.map(|()| StateReply::Kicked(number))));
         Ok(())
     }
 
-    /// Takes a lock from its holders, in slices, as very many may share it.
-    pub(super) async fn force_unlock(&mut self, key: &Key) -> Result<(), Gone> {
-        // What was granted before is checked while it is held.
-        if self.pending.has_unchecked() {
-            self.settle_pending().await?;
-        }
-        let mut last = None;
-        loop {
-            let (shared, session) = (&self.shared, &mut *self.session);
-            let (table, now) = (&shared.table, shared.clock.now());
-            let revoked = table.revoke_some(session, key.as_bytes(), last, SLICE, now);
-            let Outcome { value, basis } = match revoked {
-                Ok(revoked) => revoked,
-                Err(why) => {
-                    self.reply(&Reply::NotStored(why));
-                    return Ok(());
-                }
-            };
-            let looked_at = match value {
-                Ok(revoked) => {
-                    for grant in &revoked.grants {
-                        log_lines::revoked(shared, session, grant);
-                    }
-                    last = Some(revoked.last);
-                    revoked.looked_at
-                }
-                Err(why) if last.is_none() => {
-                    self.answer(&not_held(why), basis);
-                    return Ok(());
-                }
-                Err(_) => 0,
-            };
-            if looked_at < SLICE {
-                self.answer(&StateReply::Unlocked, basis);
-                return Ok(());
-            }
-            give_way(table, basis.seq()).await;
-            if let Some(order) = self.session.signal().is_cut_off() {
-                return Err(order.into());
-            }
+    /// Checks what was granted before while it is held: the request that comes now may end it.
+    pub(super) async fn settle_earlier(&mut self) -> Result<(), Gone> {
+        match self.pending.has_unchecked() {
+            true => self.settle_pending().await,
+            false => Ok(()),
         }
     }
 }

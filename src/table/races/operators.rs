@@ -179,11 +179,28 @@ fn kick_one_who_becomes_another() {
     assert_eq!(world.table.session_counts(), (0, 0));
 }
 
+/// The task of a session's connection fails while it is kicked.
+fn kick_or_failure() {
+    let world = World::new();
+    let mut session = world.open();
+    world.take(&mut session, &exclusive());
+    let number = session.number();
+    let kicked = world.spawn(move |world| world.kick(number));
+    for _ in 0..2 {
+        thread::yield_now();
+    }
+    world.end(session);
+    join(kicked);
+    assert_eq!(world.table.held(), 0);
+    assert_eq!(world.table.session_counts(), (0, 0));
+}
+
 #[test]
 fn a_kick_has_one_winner_whatever_it_meets() {
     check(kick_resume_or_grace_end);
     check(kick_or_grant);
     check(kick_one_who_becomes_another);
+    check(kick_or_failure);
 }
 
 // ---------------------------------------------------------------------------- force_unlock
