@@ -202,11 +202,15 @@ impl LockTable {
 
     #[inline]
     fn take(&self, session: &mut Session, ask: &Ask, now: Instant, free: Free<'_>) -> Placed {
-        if let Some(turned_away) = self.turned_away(ask) {
-            return turned_away;
-        }
         if let Some(full) = self.claim_for_holder(session, ask, ClaimFor::NewKey) {
             return Placed::Full(full);
+        }
+        interleave::under_guard();
+        // Not before the claim: whoever counts the keys after the phase has changed then sees this one, or
+        // this request sees the phase.
+        if let Some(turned_away) = self.turned_away(ask) {
+            self.claims.release(ClaimFor::NewKey);
+            return turned_away;
         }
         let (holder, key) = (holder_of(ask, session.number), free.key().clone());
         let (word, seq) = self.grant_asked(session, holder, &key, ask, now);

@@ -32,12 +32,13 @@ impl ClaimFor {
 }
 
 impl Claims {
-    /// Makes a claim; false if there are `max` already.
+    /// Makes a claim; false if there are `max` already. What the calling thread loads after it by
+    /// `SeqCst` is no older than what a thread has stored that does not see the claim yet.
     pub(super) fn claim(&self, what: ClaimFor, max: usize) -> bool {
         let one_more =
             |word: u64| ((word % KEY) < max as u64).then_some(word.wrapping_add(what.word()));
         self.0
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more)
+            .fetch_update(Ordering::SeqCst, Ordering::Relaxed, one_more)
             .is_ok()
     }
 
@@ -64,7 +65,7 @@ impl Claims {
 
     /// How many keys are held.
     pub(super) fn keys(&self) -> usize {
-        (self.0.load(Ordering::Relaxed) / KEY) as usize
+        (self.0.load(Ordering::SeqCst) / KEY) as usize
     }
 }
 

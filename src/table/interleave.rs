@@ -14,9 +14,28 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(not(test))]
 pub(super) fn between_guards() {}
 
+/// Called under a key's guard, between two steps that other threads see without it.
+#[cfg(not(test))]
+pub(super) fn under_guard() {}
+
 #[cfg(test)]
 thread_local! {
     static YIELD: std::cell::Cell<Option<fn()>> = const { std::cell::Cell::new(None) };
+    static YIELD_UNDER_GUARD: std::cell::Cell<Option<fn()>> = const { std::cell::Cell::new(None) };
+}
+
+/// As [`yield_with`], also under a guard: for tests whose other threads take none.
+#[cfg(test)]
+pub(crate) fn yield_under_guard_with(yields: fn()) {
+    yield_with(yields);
+    YIELD_UNDER_GUARD.set(Some(yields));
+}
+
+#[cfg(test)]
+pub(super) fn under_guard() {
+    if let Some(yields) = YIELD_UNDER_GUARD.get() {
+        yields();
+    }
 }
 
 /// From now on, tests on this thread call `yields` wherever another thread could run.

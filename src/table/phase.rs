@@ -54,8 +54,7 @@ impl LockTable {
     }
 
     /// What a request is answered that would be granted the lock, or would queue up, if its time has
-    /// passed. To be called under the key's guard: whoever counts the locks after the phase has changed
-    /// then sees this grant, or this request sees the phase.
+    /// passed. To be called under the key's guard, and, if nobody holds the key, once it is counted.
     pub(super) fn turned_away(&self, ask: &Ask) -> Option<Placed> {
         match self.phase.get() {
             Phase::Serving => None,

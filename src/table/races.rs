@@ -760,6 +760,7 @@ fn several_keys_are_kept_or_given_back_and_nobody_waits_for_ever() {
 /// Somebody asks for a free key when a drain begins. Once nothing was held in the drain, nothing is
 /// any more: whoever was granted something by then would lose it at the stop that follows.
 fn ask_and_drain() {
+    interleave::yield_under_guard_with(thread::yield_now);
     let world = World::new();
     let asking = world.spawn(|world| {
         let mut session = world.open();
