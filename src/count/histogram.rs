@@ -41,31 +41,27 @@ pub struct Durations {
 impl Histogram {
     /// Counts this duration.
     pub fn add(&self, duration: Duration) {
-        self.add_some(bucket(duration), 1, ticks(duration));
+        let ticks = (duration.as_nanos() / 100) as u64;
+        self.add_some(bucket(ticks), 1, ticks);
     }
 
-    /// Counts this duration, but perhaps not before [`Histogram::add_rest`].
+    /// Counts a duration of so many tenths of microseconds, but perhaps not before
+    /// [`Histogram::add_rest`].
     #[inline]
-    pub fn add_later(&self, batch: &mut Batch, duration: Duration) {
-        let bucket = bucket(duration) as u8;
-        if bucket != batch.bucket {
+    pub fn add_later(&self, batch: &mut Batch, ticks: u64) {
+        if !has(batch.bucket.into(), ticks) {
             self.add_rest(batch);
-            batch.bucket = bucket;
+            batch.bucket = bucket(ticks) as u8;
         }
         batch.count += 1;
-        batch.sum_ticks += ticks(duration);
+        batch.sum_ticks += ticks;
     }
 
     /// Counts what `batch` has.
-    #[inline]
     pub fn add_rest(&self, batch: &mut Batch) {
         if batch.count > 0 {
-            let Batch {
-                bucket,
-                count,
-                sum_ticks,
-            } = std::mem::take(batch);
-            self.add_some(bucket.into(), count.into(), sum_ticks);
+            self.add_some(batch.bucket.into(), batch.count.into(), batch.sum_ticks);
+            (batch.count, batch.sum_ticks) = (0, 0);
         }
     }
 
@@ -92,11 +88,19 @@ impl Durations {
     }
 }
 
-/// The first bucket whose bound is not below this duration.
-fn bucket(duration: Duration) -> usize {
-    let micros = (duration.as_nanos() as u64).div_ceil(1000);
+/// The first bucket whose bound is not below this duration in tenths of microseconds.
+fn bucket(ticks: u64) -> usize {
+    let micros = ticks.div_ceil(10);
     let power = u64::BITS - micros.saturating_sub(1).leading_zeros();
     (power.saturating_sub(FIRST_POWER) as usize).min(BOUNDED)
+}
+
+/// Whether this is the [bucket] of the duration.
+#[inline]
+fn has(bucket: usize, ticks: u64) -> bool {
+    let bound_ticks = 10_u64 << (FIRST_POWER as usize + bucket);
+    let is_above = ticks > bound_ticks / 2 || bucket == 0;
+    is_above && (ticks <= bound_ticks || bucket == BOUNDED)
 }
 
 fn bound(bucket: usize) -> f64 {
@@ -104,10 +108,6 @@ fn bound(bucket: usize) -> f64 {
         BOUNDED => f64::INFINITY,
         _ => (1_u64 << (FIRST_POWER + bucket as u32)) as f64 / 1e6,
     }
-}
-
-fn ticks(duration: Duration) -> u64 {
-    duration.as_nanos() as u64 / 100
 }
 
 #[cfg(test)]
@@ -128,14 +128,22 @@ mod tests {
         for (duration, bound) in [
             (nanos(0), 0.000_016),
             (nanos(16_000), 0.000_016),
-            (nanos(16_001), 0.000_032),
+            (nanos(16_100), 0.000_032),
             (nanos(32_000), 0.000_032),
             (Duration::from_secs(1), 1.048_576),
             (Duration::from_micros(1 << 32), 4_294.967_296),
-            (nanos((1 << 32) * 1000 + 1), f64::INFINITY),
+            (nanos((1 << 32) * 1000 + 100), f64::INFINITY),
             (Duration::from_secs(500 * 365 * 24 * 3600), f64::INFINITY),
         ] {
             assert_eq!(count_of(duration), [(bound, 1)], "{duration:?}");
+            let ticks = (duration.as_nanos() / 100) as u64;
+            for bucket in 0..=BOUNDED {
+                assert_eq!(
+                    has(bucket, ticks),
+                    bucket == super::bucket(ticks),
+                    "{duration:?}"
+                );
+            }
         }
     }
 
@@ -145,7 +153,7 @@ mod tests {
         let mut batch = Batch::default();
         for millis in [1, 1, 1, 5_000, 1, 7, 7] {
             at_once.add(Duration::from_millis(millis));
-            later.add_later(&mut batch, Duration::from_millis(millis));
+            later.add_later(&mut batch, millis * 10_000);
         }
         assert_ne!(at_once.durations(), later.durations());
         later.add_rest(&mut batch);

@@ -90,6 +90,7 @@ impl LockTable {
         most: usize,
         now: Instant,
     ) -> Result<Outcome<Result<Broken, NotHeld>>, NotStored> {
+        self.tokens.advance(now);
         session.assert_idle();
         self.changes.accept()?;
         let is_meant = |hold: &Hold| hold.word.token() <= last;
@@ -133,6 +134,7 @@ impl LockTable {
     /// other tasks between two calls. A session's own request asks [`LockTable::accepts_changes`]
     /// first; at the end of a session, locks are released also while nothing can be stored.
     pub fn unlock_some(&self, session: &mut Session, most: usize, now: Instant) -> Outcome<usize> {
+        self.tokens.advance(now);
         session.assert_idle();
         let end = End::by_itself(session.over.unwrap_or(Why::Unlocked));
         for key in session.held.take_some(most) {
@@ -307,6 +309,7 @@ impl LockTable {
     /// next waiters. Returns how many leases it looked at, and the ended ones. From a stop on no lease
     /// ends.
     pub fn end_leases(&self, now: Instant, most: usize) -> (usize, Vec<EndedLease>) {
+        self.tokens.advance(now);
         if self.is_stopping() {
             return (0, Vec::new());
         }
@@ -445,8 +448,8 @@ impl LockTable {
         });
         let (token, seq) = released?;
         self.claims.release(claim);
-        if let Some(held) = self.tokens.age(token, now) {
-            self.counters.holds.add_later(holds, held);
+        if let Some(ticks) = self.tokens.ticks_since(token) {
+            self.counters.holds.add_later(holds, ticks);
         }
         self.wake_all(&granted);
         if is_shown {

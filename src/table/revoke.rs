@@ -51,6 +51,7 @@ impl LockTable {
         most: usize,
         now: Instant,
     ) -> Result<Outcome<Result<Revoked, NotHeld>>, NotStored> {
+        self.tokens.advance(now);
         session.assert_idle();
         self.changes.accept()?;
         let meant = self.locks.with(key, |key: &LockKey, lock: &mut Lock| {

@@ -66,6 +66,14 @@ impl TokenClock {
         Some(Duration::from_nanos(ticks.saturating_mul(TICK_NS.into())))
     }
 
+    /// For how many ticks a token has been given when [`TokenClock::advance`] was last called: as
+    /// [`TokenClock::age`], for those who cannot spend time on the time. Nothing if the time is not known.
+    #[inline]
+    pub(super) fn ticks_since(&self, token: Token) -> Option<u64> {
+        self.known?;
+        Some(self.last().0.saturating_sub(token.0))
+    }
+
     fn tick(&self, now: Instant) -> Option<Token> {
         let (then, tick) = self.known?;
         let passed = now.saturating_duration_since(then);
@@ -96,6 +104,9 @@ mod tests {
             Some(2 * second - tick)
         );
         assert_eq!(clock.age(later, start), Some(Duration::ZERO));
+        assert_eq!(clock.ticks_since(later), Some(1));
+        clock.advance(start + 3 * second);
+        assert_eq!(clock.ticks_since(later), Some(19_999_999));
         let above = clock.and_above(Token(70_000_000));
         above.advance(start + second);
         assert_eq!(above.next(), Token(70_000_001));

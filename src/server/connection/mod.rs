@@ -55,7 +55,7 @@ const LINES_A_TURN: u32 = 512;
 
 /// After how many lines a turn's time is looked at: often enough for lines of which each costs a few
 /// microseconds, and so seldom that the look costs nothing.
-const LINES_A_LOOK: u32 = 16;
+const LINES_A_LOOK: u32 = 32;
 
 /// An empty buffer of this size or above is freed: a smaller one is enough for a client that sends
 /// one command at a time.
