@@ -96,7 +96,7 @@ async fn accept(socket: &Socket) -> (impl AsyncRead + AsyncWrite + Unpin + use<>
     }
 }
 
-async fn serve(
+pub(super) async fn serve(
     mut stream: impl AsyncRead + AsyncWrite + Unpin,
     peer: Peer,
     seat: Seat,
