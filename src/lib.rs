@@ -24,6 +24,8 @@
 pub mod access;
 #[cfg(feature = "admin")]
 mod admin;
+#[cfg(all(feature = "admin", fuzzing))]
+pub use admin::InMemory;
 pub mod check;
 pub mod config;
 #[doc(hidden)]

@@ -344,6 +344,40 @@ fn what_is_nowhere_and_what_is_asked_wrongly_is_told_so() {
     assert_eq!(answer.status, 405);
 }
 
+/// Of refusals and failures, too: a browser must not take one for something else, nor keep it.
+#[test]
+fn every_answer_has_the_headers_that_bind_browsers() {
+    let (_server, admin) = start();
+    let foreign = "GET /metrics HTTP/1.1\r\nHost: evil.example\r\n\r\n";
+    for (status, request) in [
+        (200, &*request("GET", "/healthz", "")),
+        (200, &request("GET", "/readyz", "")),
+        (200, &request("GET", "/metrics", "")),
+        (200, &request("GET", "/", "")),
+        (200, &request("GET", "/api/info", "")),
+        (400, &request("GET", "/api/info?x", "")),
+        (403, foreign),
+        (404, &request("GET", "/nowhere", "")),
+        (405, &request("POST", "/healthz", "")),
+        (405, &request("GET", "/api/kick", "")),
+        (415, &request("POST", "/api/kick", "")),
+    ] {
+        let answer = http::send(http::connect(admin), request);
+        assert_eq!(answer.status, status, "{request}");
+        for header in [
+            "x-content-type-options: nosniff",
+            "cache-control: no-store",
+            "x-frame-options: DENY",
+            "referrer-policy: no-referrer",
+            "content-security-policy: default-src 'none'",
+        ] {
+            let lines = answer.head.lines();
+            let found = lines.filter(|line| line.starts_with(header)).count();
+            assert_eq!(found, 1, "{header}: {request}{}", answer.head);
+        }
+    }
+}
+
 /// They are far more than the server serves at one time, and than it has files for.
 #[test]
 fn idle_connections_keep_nobody_from_locks_nor_from_health() {

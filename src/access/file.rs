@@ -267,9 +267,9 @@ fn parse(text: &str, before: &Users) -> Result<HashMap<Box<str>, Arc<User>>, Wro
 }
 
 /// The library's message about a value of the wrong type, without the value: it may be a password in
-/// the wrong place.
+/// the wrong place, with whatever words in it.
 fn without_values(message: &str) -> &str {
-    match message.split_once(", expected ") {
+    match message.rsplit_once(", expected ") {
         Some((before, _)) if before.starts_with("invalid ") => {
             message.get(before.len() + 2..).unwrap_or_default()
         }
@@ -436,6 +436,7 @@ mod tests {
             "[users.web]\nrights = 'a-secret'",
             "[users.web]\nrights = ['a-secret']\nprefixes = ['*']",
             "[users.web]\npassword = 'a-secret'\nrights = ['lock']\nprefixes = ['*']",
+            "[users.web]\nmax_locks = 'with, expected a-secret'",
         ] {
             let (_, told) = wrong(text);
             assert!(!told.contains("secret") && !told.is_empty(), "{told}");

@@ -186,9 +186,15 @@ impl Guard {
         }
     }
 
-    /// Whether no name server of a stranger's can have a browser come here by this name.
+    /// Whether no name server of a stranger's can have a browser come here by this name: a host, and perhaps
+    /// a port, with nothing before, between or behind.
     fn is_our_name(&self, authority: &Authority) -> bool {
         let host = authority.host();
+        let behind = authority.as_str().strip_prefix(host);
+        let port = behind.and_then(|behind| behind.strip_prefix(':'));
+        if behind != Some("") && port.is_none_or(|port| port.parse::<u16>().is_err()) {
+            return false;
+        }
         let bare = host.trim_start_matches('[').trim_end_matches(']');
         bare.parse::<IpAddr>().is_ok()
             || host.eq_ignore_ascii_case("localhost")
@@ -252,6 +258,11 @@ mod tests {
             "localhost.evil.example",
             "evil.example:11480",
             "127.0.0.1.evil.example",
+            "[::1]evil.example",
+            "[::1]11480",
+            "[::1]1:11480",
+            "localhost:http",
+            "evil.example@localhost",
             "",
         ] {
             assert_eq!(check(foreign), Err(Refused::ForeignName), "{foreign}");

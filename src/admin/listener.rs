@@ -97,7 +97,7 @@ async fn accept(socket: &Socket) -> (impl AsyncRead + AsyncWrite + Unpin + use<>
     }
 }
 
-async fn serve(
+pub(super) async fn serve(
     mut stream: impl AsyncRead + AsyncWrite + Unpin,
     peer: Peer,
     seat: Seat,
@@ -120,7 +120,8 @@ async fn serve(
     }
 }
 
-/// Answers one request, whose handler finds its peer among the request's extensions.
+/// Answers one request, whose handler finds its peer among the request's extensions. Shuts the stream down
+/// for writing, as hyper waits then only until all of an answer is sent.
 async fn answer(
     stream: impl AsyncRead + AsyncWrite + Unpin,
     peer: Peer,
@@ -144,9 +145,7 @@ async fn answer(
         .max_headers(MAX_HEADERS)
         .keep_alive(false)
         .serve_connection(TokioIo::new(stream), service)
-        .without_shutdown()
-        .await?;
-    Ok(())
+        .await
 }
 
 /// Waits a little until the client has closed, too. With unread input, as a body that was refused,
@@ -255,6 +254,29 @@ mod tests {
         read.expect("text");
         assert_eq!(text.matches("HTTP/1.1 200").count(), 1, "{text}");
         assert!(text.contains("connection: close"));
+    }
+
+    /// Also to a request with a body that nobody reads, and to what is no request.
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_is_sent_whole_however_slowly_it_is_read() {
+        let with_body = "GET / HTTP/1.1\r\nContent-Length: 4\r\n\r\nbody and more";
+        for (request, body_bytes) in [(HEAD, 1000), (with_body, 1000), ("nonsense\r\n\r\n", 0)] {
+            let seats = Arc::default();
+            let (client, _task) = connect(&seats, router()).await;
+            let (mut reader, mut writer) = tokio::io::split(client);
+            let (mut answer, mut bytes) = (Vec::new(), [0; 3]);
+            let reading = async {
+                while let read @ 1.. = reader.read(&mut bytes).await.expect("an answer") {
+                    answer.extend_from_slice(&bytes[..read]);
+                    sleep(Duration::from_millis(1)).await;
+                }
+            };
+            let sent = async { writer.write_all(request.as_bytes()).await };
+            let ((), _) = tokio::join!(reading, sent);
+            let text = String::from_utf8(answer).expect("text");
+            let (_, body) = text.split_once("\r\n\r\n").expect("a whole head");
+            assert_eq!(body.len(), body_bytes, "{request}");
+        }
     }
 
     #[tokio::test(start_paused = true)]

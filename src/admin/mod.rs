@@ -7,6 +7,8 @@
 mod api;
 mod guard;
 mod health;
+#[cfg(fuzzing)]
+mod in_memory;
 mod listener;
 mod loaded;
 mod metrics;
@@ -29,6 +31,8 @@ use metrics::LastContention;
 
 use crate::config::Config;
 use crate::server::{self, Listener, ServerHandle};
+#[cfg(fuzzing)]
+pub use in_memory::InMemory;
 #[cfg(feature = "fd-limit")]
 pub(crate) use seats::SEATS;
 
@@ -67,14 +71,7 @@ pub(crate) fn start(listeners: Vec<Listener>, config: &Config) -> io::Result<Opt
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    let admin = Admin {
-        server: Arc::default(),
-        guard: Arc::new(Guard::new(config)),
-        contention: Arc::default(),
-        started: SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default(),
-    };
+    let admin = Admin::loading(config);
     let (end, ended) = oneshot::channel();
     let stop = CancellationToken::new();
     let stopped = stop.clone();
@@ -98,6 +95,20 @@ fn run(runtime: Runtime, listeners: Vec<Listener>, admin: Admin, stop: Cancellat
     let router = routes::router(admin);
     runtime.block_on(listener::serve_all(listeners, router, stop));
     runtime.shutdown_background();
+}
+
+impl Admin {
+    /// That of a server that has still to load.
+    fn loading(config: &Config) -> Self {
+        Self {
+            server: Arc::default(),
+            guard: Arc::new(Guard::new(config)),
+            contention: Arc::default(),
+            started: SystemTime::now()
+                .duration_since(UNIX_EPOCH)
+                .unwrap_or_default(),
+        }
+    }
 }
 
 impl Running {

@@ -19,7 +19,7 @@ mod figures;
 #[cfg(feature = "admin")]
 mod handle;
 mod handover_spin;
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 pub(crate) mod harness;
 #[cfg(feature = "admin")]
 mod history;

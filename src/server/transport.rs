@@ -45,7 +45,7 @@ macro_rules! socket_transport {
 socket_transport!(TcpStream);
 socket_transport!(UnixStream);
 
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 impl Transport for tokio::io::DuplexStream {}
 
 /// Sets the options of an accepted socket. A connection that refuses them is served all the same.

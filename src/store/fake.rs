@@ -1,4 +1,5 @@
 //! A storage for tests: in memory, and it fails or waits on demand.
+#![cfg_attr(fuzzing, allow(dead_code))]
 
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard};

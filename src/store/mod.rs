@@ -11,7 +11,7 @@
 mod commits;
 #[cfg(feature = "store")]
 pub mod disk;
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 pub(crate) mod fake;
 mod overdue;
 

@@ -36,17 +36,13 @@ pub(super) fn acting() -> Router<Admin> {
         .route("/api/break", post(orders::break_lock))
 }
 
-/// A JSON object as an answer, which nobody may keep.
+/// A JSON object as an answer.
 struct Answer(Object);
 
 impl IntoResponse for Answer {
     fn into_response(self) -> Response {
-        let headers = [
-            (header::CONTENT_TYPE, "application/json"),
-            (header::CACHE_CONTROL, "no-store"),
-            (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-        ];
-        (headers, self.0.end() + "\n").into_response()
+        let kind = [(header::CONTENT_TYPE, "application/json")];
+        (kind, self.0.end() + "\n").into_response()
     }
 }
 

@@ -56,15 +56,8 @@ fn policy() -> String {
 
 /// `GET /`
 pub(super) async fn show() -> impl IntoResponse {
-    let headers = [
-        (header::CONTENT_SECURITY_POLICY, PAGE.policy.as_str()),
-        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-        (header::REFERRER_POLICY, "no-referrer"),
-        (header::X_FRAME_OPTIONS, "DENY"),
-        // A server that was replaced must not be shown by the page of the old one.
-        (header::CACHE_CONTROL, "no-store"),
-    ];
-    (headers, Html(PAGE.html.as_str()))
+    let policy = [(header::CONTENT_SECURITY_POLICY, PAGE.policy.as_str())];
+    (policy, Html(PAGE.html.as_str()))
 }
 
 #[cfg(test)]
