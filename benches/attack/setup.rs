@@ -79,7 +79,7 @@ fn write_secret(path: &Path, text: &str) {
     use std::os::unix::fs::OpenOptionsExt;
     let file = std::fs::OpenOptions::new()
         .write(true)
-        .create(true)
+        .create_new(true)
         .mode(0o600)
         .open(path);
     let written = file.and_then(|mut file| file.write_all(text.as_bytes()));
