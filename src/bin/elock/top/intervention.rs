@@ -10,10 +10,14 @@ use elock_client::{Connection, Error, NotHeld, Servers};
 
 use super::round::Sample;
 use super::rows::Row;
+use super::text::fit_ends;
 use crate::figures::grouped;
 use crate::show::ask::connect_to;
 use crate::show::parties;
 use crate::show::visible::visible;
+
+/// How much of a key an explanation has room for.
+const KEY: usize = 40;
 
 /// How long the server may take for each answer.
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -75,7 +79,7 @@ pub fn kicks(row: &Row, sample: &Sample) -> Vec<Intervention> {
     let Some(lock) = row.entry() else {
         return Vec::new();
     };
-    let key = &row.shown;
+    let key = fit_ends(&row.shown, KEY);
     let holders = lock.holders.iter().filter_map(|one| {
         let what = format!("It holds {key}");
         Some((one.session?, parties::holder(one), what))
@@ -104,10 +108,10 @@ pub fn freeing(row: &Row, sample: &Sample) -> Option<Intervention> {
     let is_owners = has_all && lock.holders.iter().all(|one| one.owner.is_some());
     let holders = visible(&parties::holders(lock));
     let (verb, who_knows) = match is_owners {
-        true => ("Break", "They are not told until they ask."),
+        true => ("Break", "The owners go on until they ask."),
         false => (
             "Take away",
-            "Whoever has it is told 403 revoked when it asks.",
+            "Whoever has it goes on until it asks, and is told 403 revoked.",
         ),
     };
     let next = match lock.waiting_in_all {

@@ -152,9 +152,7 @@ fn keys_help(state: &State) -> &'static str {
         Mode::Filter(_) => {
             " type a part of the key, or ^ and its beginning   Enter keep   Esc undo"
         }
-        Mode::Details(_) => {
-            " Esc back   arrows move   K end a session   B free the lock   space freeze   q quit"
-        }
+        Mode::Details(_) => " Esc back   arrows move   K end a session   B free the lock   q quit",
         Mode::Ask(_) => " y do it   any other key: do not",
         _ if !state.filter.0.is_empty() => {
             " q quit   ? help   / filter   c or Esc all keys   s sort   Enter one key"
