@@ -326,6 +326,27 @@ fn whoever_got_the_lock_after_the_picture_keeps_it() {
     terminal.is_left_as_it_was("0");
 }
 
+/// Numbers of sessions are those of a run of the server: there they are others.
+#[test]
+fn nobody_is_ended_in_a_run_of_the_server_that_was_not_shown() {
+    let server = Server::start();
+    let address = server.address.to_string();
+    let (holder, waiter) = contended(&server);
+    let mut terminal = Terminal::top(&address);
+    terminal.until_shown("#1 web-3:cron");
+    terminal.types(" ");
+    terminal.until_shown("FROZEN");
+    drop((holder, waiter));
+    drop(server);
+    let server = Server::start_at(&address, |_| {});
+    let (mut holder, _waiter) = contended(&server);
+    terminal.types("Ky");
+    terminal.until_shown("NOT DONE: End session #1 web-3:cron? the server was started anew");
+    holder.ask("unlock report", "200 Unlocked");
+    terminal.types("q");
+    terminal.is_left_as_it_was("0");
+}
+
 #[cfg(feature = "auth")]
 #[test]
 fn a_user_without_the_right_is_told_so() {
