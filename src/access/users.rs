@@ -105,6 +105,7 @@ impl Users {
     /// For each bound, the user who is nearest to it.
     #[cfg(feature = "admin")]
     pub fn nearest(&self) -> Nearest {
+        #[cfg_attr(not(feature = "auth"), expect(unused_mut))]
         let mut nearest = Nearest::default();
         #[cfg(feature = "auth")]
         for account in self.named.values().filter_map(|user| user.account()) {

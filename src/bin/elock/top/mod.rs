@@ -185,8 +185,9 @@ impl Hands {
         let (servers, events) = (self.servers.clone(), self.events.clone());
         self.runtime.spawn(async move {
             let told = intervention.carry_out(&servers).await;
-            // It must not be left out: it waits until there is room for it.
-            tokio::task::spawn_blocking(move || events.send(Event::Told(told)))
+            // It must not be left out: it waits until there is room for it, or nobody looks any more.
+            let sent = tokio::task::spawn_blocking(move || events.send(Event::Told(told)));
+            let _ = sent.await;
         });
     }
 }
