@@ -64,6 +64,16 @@ enum NotDone {
     Refused(#[from] Error),
 }
 
+impl NotDone {
+    fn verdict(&self) -> &'static str {
+        match self {
+            // The server may have got it, and its answer may be lost.
+            Self::Refused(Error::Connection(_) | Error::NotStored { .. }) => "PERHAPS NOT DONE",
+            _ => "NOT DONE",
+        }
+    }
+}
+
 /// What came of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Told {
@@ -144,7 +154,12 @@ impl Intervention {
                 is_done: true,
             },
             Err(why) => Told {
-                text: format!("NOT DONE: {} {}", self.question, visible(&why.to_string())),
+                text: format!(
+                    "{}: {} {}",
+                    why.verdict(),
+                    self.question,
+                    visible(&why.to_string())
+                ),
                 is_done: false,
             },
         }
