@@ -194,7 +194,7 @@ pub struct Config {
     )]
     pub max_address_grace_sessions: u32,
 
-    /// Locks held by the sessions of one address
+    /// Locks held by the sessions of one address, or by owners for which these took them
     #[arg(
         long,
         env = "ELOCK_MAX_ADDRESS_LOCKS",

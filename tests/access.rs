@@ -571,6 +571,45 @@ fn a_user_has_so_many_locks_over_all_its_sessions() {
     b.ask("lock web:6", FULL);
 }
 
+/// Whoever releases them, and however they end.
+#[test]
+fn the_locks_of_owners_are_those_of_the_user_whose_session_took_them() {
+    const FULL: &str = "507 Too many locks of this user: at most 2";
+    let (_rules, server) = with_bound("max_locks = 2");
+    let [mut web, mut other] = [(); 2].map(|()| connect_as(&server, "web"));
+    let mut ops = connect_as(&server, "ops");
+    for (by_operator, end, answer) in [
+        (false, "unlock web:2 job", "200 Unlocked"),
+        (true, "break web:2", "200 Unlocked"),
+        (true, "force_unlock web:2", "200 Unlocked"),
+    ] {
+        web.ask("lock web:1 0 job 0", "200 Acquired");
+        web.ask("lock web:2 0 job 0", "200 Acquired");
+        web.ask("lock web:3 0 job 0", FULL);
+        web.ask("lock web:3", FULL);
+        // They outlive the session that took them.
+        web = connect_as(&server, "web");
+        web.ask("lock web:3 0 job 0", FULL);
+        let ending = if by_operator { &mut ops } else { &mut other };
+        ending.ask(end, answer);
+        web.ask("lock web:3", "200 Acquired");
+        web.ask("lock web:2 0 job 0", FULL);
+        web.ask("unlock_all", "200 OK");
+        other.ask("unlock web:1 job", "200 Unlocked");
+    }
+    // One that is handed over is its taker's from then on, and one that ends by its lease nobody's.
+    let mut shop = connect_as(&server, "shop");
+    shop.ask("lock common:1", "200 Acquired");
+    web.ask("lock web:2", "200 Acquired");
+    web.send("lock common:1 60 job 100");
+    ops.until("it waits", |lines| waiting(lines) == 1);
+    shop.ask("unlock common:1", "200 Unlocked");
+    web.expect("200 Acquired");
+    until_answered(&mut web, "lock web:3", "200 Acquired");
+    web.ask("lock web:4 0 job 0", FULL);
+    shop.ask("lock shop:1 0 job 0", "200 Acquired");
+}
+
 #[test]
 fn a_user_has_so_many_requests_that_wait() {
     let (_rules, server) = with_bound("max_waiters = 1");

@@ -500,7 +500,8 @@ fn a_stop_waits_for_no_scraper_that_says_nothing() {
     let mut half = std::os::unix::net::UnixStream::connect(&socket).expect("it listens");
     half.write_all(b"GET /metrics HTTP/1.1\r\n")
         .expect("it reads");
-    assert_eq!(get_from(&socket, "/metrics").status, 200);
+    // It says that it listens before it has loaded.
+    until_ready(|| get_from(&socket, "/metrics"));
     process.signal("TERM");
     assert_eq!(process.exit_code(), Some(0));
     let mut rest = Vec::new();
@@ -597,6 +598,70 @@ fn users_read_if_they_have_the_right() {
     assert_eq!(get_as(admin, "/metrics", "reader:one").status, 200);
     assert_eq!(get_as(admin, "/metrics", "worker:two").status, 403);
     assert_eq!(get_as(admin, "/metrics", "worker:one").status, 401);
+}
+
+/// Each with what is taken of it by the one that is nearest to it.
+#[cfg(feature = "auth")]
+#[test]
+fn the_bounds_of_addresses_and_users_are_told_without_their_names() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let user = |name: &str, max_locks: u32| {
+        format!(
+            "[users.{name}]\nrights = [\"lock\", \"read\"]\nprefixes = [\"*\"]\nmax_locks = {max_locks}\n"
+        )
+    };
+    let users = [user("roomy", 1_000), user("web", 5)].concat();
+    let users = file(directory.path(), &users);
+    let (server, admin) = start_with(|config| {
+        config.auth_file = Some(users.into());
+        config.trust = vec!["127.0.0.0/8=web".parse().expect("a network")];
+        config.max_address_connections = 50;
+    });
+    let mut client = server.connect();
+    client.ask("lock a", "200 Acquired");
+    client.ask("lock b 0 job 0", "200 Acquired");
+    let scrape = loop {
+        let scrape = Scrape::of(admin);
+        // A session's own locks are counted at the end of its turn.
+        if scrape.value("elock_limit_used{limit=\"user_locks\"}") == 2.0 {
+            break scrape;
+        }
+    };
+    assert_eq!(scrape.value("elock_limit{limit=\"user_locks\"}"), 5.0);
+    let connections = "limit=\"address_connections\"";
+    assert_eq!(scrape.value(&format!("elock_limit{{{connections}}}")), 50.0);
+    let used = scrape.value(&format!("elock_limit_used{{{connections}}}"));
+    assert_eq!(used, 1.0);
+    let limits = scrape
+        .0
+        .keys()
+        .filter(|series| series.starts_with("elock_limit{"));
+    assert_eq!(limits.count(), 5, "what has no bound is not told of");
+}
+
+#[cfg(feature = "tls")]
+#[test]
+fn the_end_of_the_certificate_is_told_and_that_of_its_successor() {
+    let authority = common::tls::Authority::new();
+    let until = |file: &str, year: i32| {
+        authority.sign(file, |params| {
+            params.not_after = rcgen::date_time_ymd(year, 1, 1);
+        })
+    };
+    let pair = until("first", 2050);
+    let (server, admin) = start_with(|config| pair.serve(config));
+    let told = || {
+        let scrape = Scrape::of(admin);
+        let series = "elock_tls_certificate_not_after_timestamp_seconds{certificate=\"server\"}";
+        scrape.value(series)
+    };
+    assert_eq!(told(), 2_524_608_000.0);
+    until("second", 2051).replace(&pair);
+    server.control.reload();
+    let end = Instant::now() + PATIENCE;
+    while told() != 2_556_144_000.0 {
+        assert!(Instant::now() < end, "{}", told());
+    }
 }
 
 #[test]

@@ -271,6 +271,109 @@ fn it_shows_who_holds_and_who_waits() {
 }
 
 #[test]
+fn a_session_is_ended_and_a_lock_taken_after_a_yes() {
+    let server = Server::start();
+    let (mut holder, mut waiter) = contended(&server);
+    let mut terminal = Terminal::top(&server.address.to_string());
+    terminal.until_shown("#1 web-3:cron");
+    terminal.types("K");
+    terminal.until_shown("End session #1 web-3:cron?");
+    terminal.types("n");
+    terminal.until_gone("End session");
+    holder.send("token report");
+    assert!(holder.read().starts_with("200 "));
+    terminal.types("K");
+    terminal.until_shown("End session #1 web-3:cron?");
+    terminal.types("y");
+    waiter.expect("200 Acquired");
+    holder.expect_closed();
+    terminal.until_shown("done: End session #1 web-3:cron");
+    terminal.until("the next holder", |terminal| {
+        let is_it = |line: &String| line.starts_with(" report ") && line.contains(" #2 ");
+        terminal.screen.lines().iter().any(is_it)
+    });
+    terminal.types("B");
+    terminal.until_shown("Take away report?");
+    terminal.types("y");
+    terminal.until_shown("done: Take away report");
+    waiter.ask("token report", "403 revoked");
+    waiter.ask("lock report 0 job 0", "200 Acquired");
+    terminal.until_shown("@job");
+    terminal.types("B");
+    terminal.until_shown("Break report?");
+    terminal.types("y");
+    terminal.until_shown("done: Break report");
+    waiter.ask("unlock report job", "403 not_locked");
+    terminal.types("q");
+    terminal.is_left_as_it_was("0");
+}
+
+/// The picture stands still, and the lock has passed on.
+#[test]
+fn whoever_got_the_lock_after_the_picture_keeps_it() {
+    let server = Server::start();
+    let (mut holder, mut waiter) = contended(&server);
+    let mut terminal = Terminal::top(&server.address.to_string());
+    terminal.until_shown("#1 web-3:cron");
+    terminal.types(" ");
+    terminal.until_shown("FROZEN");
+    holder.ask("unlock report", "200 Unlocked");
+    waiter.expect("200 Acquired");
+    terminal.types("By");
+    terminal.until_shown("NOT DONE: Take away report?");
+    waiter.ask("unlock report", "200 Unlocked");
+    terminal.types("q");
+    terminal.is_left_as_it_was("0");
+}
+
+/// Numbers of sessions are those of a run of the server: there they are others.
+#[test]
+fn nobody_is_ended_in_a_run_of_the_server_that_was_not_shown() {
+    let server = Server::start();
+    let address = server.address.to_string();
+    let (holder, waiter) = contended(&server);
+    let mut terminal = Terminal::top(&address);
+    terminal.until_shown("#1 web-3:cron");
+    terminal.types(" ");
+    terminal.until_shown("FROZEN");
+    drop((holder, waiter));
+    drop(server);
+    let server = Server::start_at(&address, |_| {});
+    let (mut holder, _waiter) = contended(&server);
+    terminal.types("Ky");
+    terminal.until_shown("NOT DONE: End session #1 web-3:cron? the server was started anew");
+    holder.ask("unlock report", "200 Unlocked");
+    terminal.types("q");
+    terminal.is_left_as_it_was("0");
+}
+
+#[cfg(feature = "auth")]
+#[test]
+fn a_user_without_the_right_is_told_so() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let users = directory.path().join("users.toml");
+    let rules = "[users.web]\nrights = [\"lock\", \"read\"]\nprefixes = [\"*\"]\n";
+    std::fs::write(&users, rules).expect("written");
+    let server = Server::start_with(|config| {
+        config.auth_file = Some(users);
+        config.trust = vec!["127.0.0.0/8=web".parse().expect("a network")];
+    });
+    let (mut holder, _waiter) = contended(&server);
+    let mut terminal = Terminal::top(&server.address.to_string());
+    terminal.until_shown("#1 web-3:cron");
+    for (keys, question) in [
+        ("Ky", "End session #1 web-3:cron?"),
+        ("By", "Take away report?"),
+    ] {
+        terminal.types(keys);
+        terminal.until_shown(&format!("NOT DONE: {question} this user may not do that"));
+    }
+    holder.ask("unlock report", "200 Unlocked");
+    terminal.types("q");
+    terminal.is_left_as_it_was("0");
+}
+
+#[test]
 fn a_key_behind_the_first_page_is_found_by_who_waits_for_it() {
     let server = Server::start();
     let mut client = server.connect();

@@ -35,7 +35,7 @@ impl Systemd {
     }
 
     fn next(&self) -> String {
-        let mut message = [0; 100];
+        let mut message = [0; 200];
         let length = self.socket.recv(&mut message).expect("a message in time");
         String::from_utf8_lossy(&message[..length]).into_owned()
     }
@@ -53,8 +53,37 @@ fn systemd_learns_of_the_start_when_it_listens_and_of_the_stop_when_it_begins() 
     assert_eq!(systemd.next(), "READY=1\n");
     UnixStream::connect(&path).expect("it listens");
     process.signal("TERM");
-    assert_eq!(systemd.next(), "STOPPING=1\n");
+    assert_eq!(systemd.next(), "STOPPING=1\nSTATUS=stopping\n");
     assert_eq!(process.exit_code(), Some(0));
+}
+
+/// Whoever began it.
+#[test]
+fn systemd_learns_of_a_drain_with_its_times() {
+    for by_signal in [true, false] {
+        let systemd = Systemd::new();
+        let mut process = Process::spawn(systemd.command().args(["--drain-ms", "3600000"]));
+        assert_eq!(systemd.next(), "READY=1\n");
+        let mut holder = process.connect();
+        holder.ask("lock k", "200 Acquired");
+        match by_signal {
+            true => process.signal("USR1"),
+            false => holder.ask("drain", "200 OK"),
+        }
+        let status = systemd.next();
+        let times = status.strip_prefix("STATUS=draining since ");
+        let times = times.and_then(|rest| rest.strip_suffix(" UTC\n"));
+        let times = times.and_then(|rest| {
+            rest.split_once(" UTC: no new locks; stops when none is held, or at ")
+        });
+        let (since, until) = times.unwrap_or_else(|| panic!("{status:?}"));
+        // An hour later, by the clock.
+        assert_eq!((since.len(), &since[2..]), (8, &until[2..]), "{status:?}");
+        assert_ne!(since[..2], until[..2], "{status:?}");
+        holder.ask("unlock k", "200 Unlocked");
+        assert_eq!(systemd.next(), "STOPPING=1\nSTATUS=stopping\n");
+        assert_eq!(process.exit_code(), Some(0));
+    }
 }
 
 #[test]

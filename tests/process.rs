@@ -85,12 +85,24 @@ fn a_drain_ends_in_a_stop_when_the_last_lock_is_released() {
 fn a_drain_ends_in_a_stop_when_its_time_is_over() {
     let mut process = Process::start(&["--drain-ms", "50"]);
     let mut holder = process.connect();
-    holder.ask("lock k", "200 Acquired");
+    holder.ask("name web-3:cron", "200 OK");
+    for number in 0..10 {
+        holder.ask(format!("lock_value k{number} v"), "200 Acquired");
+    }
+    holder.ask("lock_value k0 v 0 job 0", "200 Acquired");
+    holder.ask("lock z1 0 job 0", "200 Acquired");
+    holder.ask("lock z2", "200 Acquired");
     holder.ask("drain", "200 OK");
     holder.expect_closed();
     assert_eq!(process.exit_code(), Some(0));
     let log = rest_of_log(&mut process);
-    assert!(log.contains("locks are held locks=1"), "{log}");
+    assert!(log.contains("locks are held locks=12"), "{log}");
+    for named in [
+        "\"k0: #1 (web-3:cron), @job; k1: #1 (web-3:cron); k2: ",
+        "; k9: #1 (web-3:cron); ... and 2 more\"",
+    ] {
+        assert!(log.contains(named), "{log}");
+    }
 }
 
 #[test]

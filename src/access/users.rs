@@ -8,6 +8,8 @@ use std::sync::Arc;
 #[cfg(feature = "auth")]
 use super::trust::Trusted;
 use super::user::User;
+#[cfg(feature = "admin")]
+use crate::model::Nearest;
 
 /// The user whom a password alone stands for.
 #[cfg(feature = "auth")]
@@ -103,6 +105,18 @@ impl Users {
             return Trusted::narrowest(&self.trusted, from);
         }
         self.anybody.clone()
+    }
+
+    /// For each bound, the user who is nearest to it.
+    #[cfg(feature = "admin")]
+    pub fn nearest(&self) -> Nearest {
+        #[cfg_attr(not(feature = "auth"), expect(unused_mut))]
+        let mut nearest = Nearest::default();
+        #[cfg(feature = "auth")]
+        for account in self.named.values().filter_map(|user| user.account()) {
+            nearest.look_at(account);
+        }
+        nearest
     }
 
     /// How many there are.

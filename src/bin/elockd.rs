@@ -145,7 +145,8 @@ fn serve(config: Config, inherited: Inherited, log: &Log) -> Result<(), ServeErr
             bound = bind(&config, inherited) => bound?,
             () = stop.cancelled() => return Ok(()),
         };
-        Ok(server::run(listeners, config, control, until_stopped(stop)).await?)
+        let stopped = until_stopped(stop, control.clone());
+        Ok(server::run(listeners, config, control, stopped).await?)
     });
     // Tasks that are still busy have had the time of the stop.
     runtime.shutdown_background();
@@ -180,9 +181,10 @@ async fn bind(config: &Config, inherited: Inherited) -> Result<Vec<Listener>, Se
 
 /// Ready when `stop` is cancelled. It is polled for the first time when the server serves, so it
 /// tells systemd so.
-async fn until_stopped(stop: CancellationToken) {
+#[cfg_attr(not(feature = "systemd"), expect(unused_variables))]
+async fn until_stopped(stop: CancellationToken, control: Control) {
     #[cfg(feature = "systemd")]
-    elock::systemd::accompany(stop).await;
+    elock::systemd::accompany(stop, &control).await;
     #[cfg(not(feature = "systemd"))]
     stop.cancelled().await;
 }

@@ -12,13 +12,24 @@ pub enum Resource {
     Connections,
     /// Disconnected sessions that are kept for their grace period.
     GraceSessions,
-    /// Locks of sessions, those of owners not among them: as many as their connections last noted.
+    /// Locks: those of sessions, as many as their connections last noted, and those of owners, from the time
+    /// at which a session took one to its end, however it ends. Those that a store kept are on no account.
     Locks,
     /// Requests that wait for a lock.
     Waiters,
 }
 
 const RESOURCES: usize = 4;
+
+impl Resource {
+    /// All of them.
+    pub const ALL: [Self; RESOURCES] = [
+        Self::Connections,
+        Self::GraceSessions,
+        Self::Locks,
+        Self::Waiters,
+    ];
+}
 
 /// Bounds of an account; `None`: none.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -160,9 +171,53 @@ impl Account {
         until.saturating_duration_since(now + AT_ONCE)
     }
 
+    /// How much of a bound is taken, and the bound; `None` if there is none, or if nothing may be taken.
+    fn usage(&self, what: Resource) -> Option<Usage> {
+        let max = self.bounds[what as usize].load(Ordering::Relaxed);
+        let used = self.used(what);
+        (max != NONE && max > 0).then_some(Usage { used, max })
+    }
+
     fn exhausted(&self, what: Resource, max: u32) -> Exhausted {
         let whose = self.whose;
         Exhausted { what, whose, max }
+    }
+}
+
+/// How much of a bound is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Usage {
+    /// That much.
+    pub used: u32,
+    /// The bound, never 0.
+    pub max: u32,
+}
+
+impl Usage {
+    fn is_nearer_than(self, other: Self) -> bool {
+        u64::from(self.used) * u64::from(other.max) > u64::from(other.used) * u64::from(self.max)
+    }
+}
+
+/// For each resource, that of many accounts which is nearest to its bound.
+#[derive(Debug, Default)]
+pub struct Nearest([Option<Usage>; RESOURCES]);
+
+impl Nearest {
+    /// Looks at one more account. Its numbers are read one after another, while it is used.
+    pub fn look_at(&mut self, account: &Account) {
+        for (nearest, what) in self.0.iter_mut().zip(Resource::ALL) {
+            if let Some(usage) = account.usage(what)
+                && nearest.is_none_or(|nearest| usage.is_nearer_than(nearest))
+            {
+                *nearest = Some(usage);
+            }
+        }
+    }
+
+    /// The nearest for this resource; `None` if no account has a bound of it.
+    pub fn of(&self, what: Resource) -> Option<Usage> {
+        self.0[what as usize]
     }
 }
 
@@ -258,6 +313,29 @@ mod tests {
         account.set(Quota::default());
         assert!(take().is_ok());
         assert_eq!(account.used(Resource::Connections), 2);
+    }
+
+    #[test]
+    fn the_nearest_is_the_one_that_has_taken_most_of_its_bound() {
+        let account = |used, max| {
+            let account = Account::new(Whose::User);
+            account.set(Quota {
+                locks: Some(max),
+                ..Quota::default()
+            });
+            account.add(Resource::Locks, used);
+            account
+        };
+        let mut nearest = Nearest::default();
+        nearest.look_at(&Account::new(Whose::User));
+        nearest.look_at(&account(0, 0));
+        assert!(Resource::ALL.iter().all(|what| nearest.of(*what).is_none()));
+        for (used, max) in [(0, 5), (50, 100), (9, 10), (100, 1_000), (8, 10)] {
+            nearest.look_at(&account(used, max));
+        }
+        let found = nearest.of(Resource::Locks);
+        assert_eq!(found, Some(Usage { used: 9, max: 10 }));
+        assert_eq!(nearest.of(Resource::Waiters), None);
     }
 
     #[test]

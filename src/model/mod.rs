@@ -12,7 +12,7 @@ mod session_id;
 mod token;
 mod view;
 
-pub use account::{Account, Exhausted, Quota, Resource, Taken, Whose};
+pub use account::{Account, Exhausted, Nearest, Quota, Resource, Taken, Usage, Whose};
 pub use change::{Change, NotStored, Restored, RestoredSession, Seq, StoredGrant, StoredSession};
 pub use circle::{Circle, Step};
 pub use holder::{Ask, AskedFor, Holder, Owner};

@@ -1,11 +1,15 @@
 //! Who comes, from where, and on whose account.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+#[cfg(feature = "admin")]
+use std::ops::Bound;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use crate::access::User;
+#[cfg(feature = "admin")]
+use crate::model::Nearest;
 use crate::model::{Account, Exhausted, Peer, Quota, Resource, Taken, Whose};
 
 /// Somebody who may be served.
@@ -84,13 +88,18 @@ pub(super) struct Addresses {
 
 #[derive(Debug, Default)]
 struct Accounts {
-    by_address: HashMap<IpAddr, Weak<Account>>,
+    /// In their order, so that they can be looked through in slices.
+    by_address: BTreeMap<IpAddr, Weak<Account>>,
     /// With more entries, those that nobody uses any more are taken out.
     most: usize,
 }
 
 /// The fewest entries that are looked through for those that nobody uses any more.
 const LEAST: usize = 1024;
+
+/// How many are looked at in one go: some tens of microseconds.
+#[cfg(feature = "admin")]
+const SLICE: usize = 1_000;
 
 impl Addresses {
     /// `None` if there is no bound: then there is nothing to count.
@@ -102,8 +111,7 @@ impl Addresses {
     /// The account of this address, or of its network.
     pub(super) fn account(&self, address: IpAddr) -> Arc<Account> {
         let address = network_of(address);
-        // Nothing is half done where a holder could panic.
-        let mut accounts = self.accounts.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut accounts = self.accounts();
         if let Some(account) = accounts.by_address.get(&address).and_then(Weak::upgrade) {
             return account;
         }
@@ -119,6 +127,37 @@ impl Addresses {
             .by_address
             .insert(address, Arc::downgrade(&account));
         account
+    }
+
+    /// For each bound, the address that is nearest to it. Looks at a few at a time, so that whoever comes
+    /// meanwhile need not wait for this.
+    #[cfg(feature = "admin")]
+    pub(super) fn nearest(&self) -> Nearest {
+        let mut nearest = Nearest::default();
+        let nobody = Account::new(Whose::Address);
+        nobody.set(self.quota);
+        nearest.look_at(&nobody);
+        let mut last = None;
+        loop {
+            let accounts = self.accounts();
+            let from = last.map_or(Bound::Unbounded, Bound::Excluded);
+            let behind = accounts.by_address.range((from, Bound::Unbounded));
+            let mut slice = behind.take(SLICE).peekable();
+            if slice.peek().is_none() {
+                return nearest;
+            }
+            for (address, account) in slice {
+                last = Some(*address);
+                if let Some(account) = account.upgrade() {
+                    nearest.look_at(&account);
+                }
+            }
+        }
+    }
+
+    /// Nothing is half done where a holder could panic.
+    fn accounts(&self) -> MutexGuard<'_, Accounts> {
+        self.accounts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -144,6 +183,8 @@ pub(super) fn ip_of(peer: Peer) -> Option<IpAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    #[cfg(feature = "admin")]
+    use crate::model::Usage;
 
     #[test]
     fn an_ipv6_network_is_one_address() {
@@ -169,5 +210,25 @@ mod tests {
         assert!(Arc::ptr_eq(&kept, &addresses.account(address(7))));
         let accounts = addresses.accounts.lock().expect("no panic");
         assert!(accounts.by_address.len() <= LEAST + 1);
+    }
+
+    #[cfg(feature = "admin")]
+    #[test]
+    fn the_nearest_address_is_found_among_more_than_a_slice_of_them() {
+        let quota = Quota {
+            connections: Some(10),
+            ..Quota::default()
+        };
+        let addresses = Addresses::with(quota).expect("a bound");
+        let used = |addresses: &Addresses| addresses.nearest().of(Resource::Connections);
+        let max = 10;
+        assert_eq!(used(&addresses), Some(Usage { used: 0, max }));
+        let address = |number: u32| IpAddr::from(number.to_be_bytes());
+        let all = (0..3 * SLICE as u32).map(|number| addresses.account(address(number)));
+        let all: Vec<_> = all.collect();
+        all[2 * SLICE + 7].add(Resource::Connections, 9);
+        all[7].add(Resource::Connections, 2);
+        assert_eq!(used(&addresses), Some(Usage { used: 9, max }));
+        assert_eq!(addresses.nearest().of(Resource::Locks), None);
     }
 }

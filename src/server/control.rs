@@ -1,8 +1,9 @@
 //! How a running server is told what to do, beside its stop.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, SetOnce};
 use tokio_util::sync::CancellationToken;
 
 /// Reaches one running server from outside of it. Clones reach the same one. What is said before the
@@ -11,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 pub struct Control {
     reload: Arc<Notify>,
     drain: CancellationToken,
+    draining: Arc<SetOnce<Duration>>,
     drained: CancellationToken,
 }
 
@@ -27,6 +29,12 @@ impl Control {
         self.drain.cancel();
     }
 
+    /// Ready when a drain has begun, whoever began it, with the time that it takes at most. Never, if there
+    /// is none.
+    pub async fn draining(&self) -> Duration {
+        *self.draining.wait().await
+    }
+
     /// Ready when the drain is over, whoever began it: time to stop the server. Never, if there is none.
     pub async fn drained(&self) {
         self.drained.cancelled().await;
@@ -35,6 +43,11 @@ impl Control {
     /// Ready when [`Control::drain`] was called.
     pub(super) async fn drain_asked(&self) {
         self.drain.cancelled().await;
+    }
+
+    pub(super) fn tell_draining(&self, most: Duration) {
+        // One drain is as good as another.
+        let _ = self.draining.set(most);
     }
 
     pub(super) fn tell_drained(&self) {

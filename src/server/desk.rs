@@ -17,6 +17,8 @@ use super::passwords::Passwords;
 use crate::access::{FileError, Files};
 use crate::access::{User, Users};
 use crate::config::Config;
+#[cfg(feature = "admin")]
+use crate::model::Nearest;
 use crate::model::{Exhausted, Peer, Resource, Taken};
 
 /// The users of this time, and where they are read from. One for each server; shared by all that
@@ -195,6 +197,16 @@ impl Desk {
 /// there slow down tries by the protocol, and the other way round.
 #[cfg(feature = "admin")]
 impl Desk {
+    /// For each bound of an address, the one that is nearest to it; `None` if addresses have no bounds.
+    pub(super) fn nearest_address(&self) -> Option<Nearest> {
+        self.addresses.as_ref().map(Addresses::nearest)
+    }
+
+    /// For each bound of a user, the one who is nearest to it.
+    pub(super) fn nearest_user(&self) -> Nearest {
+        self.users().nearest()
+    }
+
     /// Whether anybody is asked who it is.
     pub(super) fn asks_operators(&self) -> bool {
         self.operators().anybody_at_all().is_none()

@@ -13,22 +13,46 @@ use tracing::{info, warn};
 
 use super::Shared;
 use super::control::Control;
+use super::log_lines;
 
 /// How often it is looked whether anything is held: so much later than it could does a drain end.
 const BEAT: Duration = Duration::from_millis(50);
 
-/// Whether a server is drained, and until when.
+/// Whether a server is drained, since when and until when.
 #[derive(Debug, Default)]
 pub(super) struct Drain {
-    until: OnceLock<Instant>,
+    time: OnceLock<Time>,
     begun: CancellationToken,
 }
 
+#[derive(Debug)]
+struct Time {
+    begun: Instant,
+    until: Instant,
+}
+
+/// How far a drain has come.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Drained {
+    /// For how long it goes on by now.
+    pub(crate) since: Duration,
+    /// How long it goes on at most.
+    pub(crate) left: Duration,
+}
+
 impl Drain {
+    /// `None` if there is none.
+    pub(super) fn drained(&self) -> Option<Drained> {
+        let (time, now) = (self.time.get()?, Instant::now());
+        Some(Drained {
+            since: now.saturating_duration_since(time.begun),
+            left: time.until.saturating_duration_since(now),
+        })
+    }
+
     /// How long the drain goes on at most; `None` if there is none.
     pub(super) fn left(&self) -> Option<Duration> {
-        let until = self.until.get()?;
-        Some(until.saturating_duration_since(Instant::now()))
+        Some(self.drained()?.left)
     }
 }
 
@@ -36,7 +60,11 @@ impl Shared {
     /// Begins the drain, unless it goes on already or the server stops.
     pub(super) fn begin_drain(&self, by: &str) {
         let time = self.config.drain_time();
-        self.drain.until.get_or_init(|| Instant::now() + time);
+        self.drain.time.get_or_init(|| {
+            let begun = Instant::now();
+            let until = begun + time;
+            Time { begun, until }
+        });
         if self.table.drain() {
             let (locks, waiters) = (self.table.held(), self.table.waiting());
             let most_ms = time.as_millis() as u64;
@@ -60,6 +88,7 @@ pub(super) async fn see_to(shared: Arc<Shared>, control: Control, stop: Cancella
             () = control.drain_asked() => shared.begin_drain("a signal"),
             () = shared.drain.begun.cancelled() => {}
         }
+        control.tell_draining(shared.drain.left().unwrap_or_default());
         until_over(&shared).await;
         control.tell_drained();
     };
@@ -71,7 +100,7 @@ pub(super) async fn see_to(shared: Arc<Shared>, control: Control, stop: Cancella
 
 /// Waits until nothing is held, or the time is over. Locks are counted once a beat, and not where they
 /// are released, which would cost every release something.
-async fn until_over(shared: &Shared) {
+async fn until_over(shared: &Arc<Shared>) {
     loop {
         let locks = shared.table.held();
         if locks == 0 {
@@ -81,7 +110,11 @@ async fn until_over(shared: &Shared) {
         match shared.drain.left() {
             Some(left) if !left.is_zero() => sleep(left.min(BEAT)).await,
             _ => {
-                warn!(locks, "the time of the drain is over, and locks are held");
+                let keys = log_lines::left_over(shared).await;
+                warn!(
+                    locks,
+                    keys, "the time of the drain is over, and locks are held"
+                );
                 return;
             }
         }
@@ -98,12 +131,12 @@ mod tests {
     use crate::server::harness::Server;
 
     /// A server, and what is told of the end of its drain.
-    struct Drained {
+    struct Draining {
         server: Server,
         control: Control,
     }
 
-    impl Drained {
+    impl Draining {
         fn start() -> Self {
             let server = Server::start();
             let (shared, control) = (Arc::clone(&server.shared), Control::default());
@@ -120,7 +153,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn new_requests_are_turned_away_and_those_who_came_before_are_served() {
-        let drained = Drained::start();
+        let drained = Draining::start();
         let server = &drained.server;
         let [mut a, mut b, mut c] = [(); 3].map(|()| server.connect());
         a.ask("lock k", "200 Acquired").await;
@@ -153,7 +186,7 @@ mod tests {
     /// Beside a key that its session held before, which is no part of it.
     #[tokio::test(start_paused = true)]
     async fn a_request_for_several_keys_goes_on_once_it_has_one() {
-        let drained = Drained::start();
+        let drained = Draining::start();
         let server = &drained.server;
         let [mut a, mut b, mut late] = [(); 3].map(|()| server.connect());
         a.ask("lock k2", "200 Acquired").await;
@@ -171,7 +204,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn connections_come_in_to_resume_and_to_release() {
-        let drained = Drained::start();
+        let drained = Draining::start();
         let mut a = drained.server.connect();
         a.ask("lock k", "200 Acquired").await;
         a.ask("lock o 0 job-7 0", "200 Acquired").await;
@@ -189,7 +222,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn its_time_is_that_from_its_beginning_however_often_it_is_asked_for() {
-        let drained = Drained::start();
+        let drained = Draining::start();
         let time = drained.server.shared.config.drain_time();
         let mut a = drained.server.connect();
         a.ask("lock k", "200 Acquired").await;

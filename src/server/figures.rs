@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::Shared;
+use super::drain::Drained;
 use crate::model::NotStored;
 use crate::protocol::{Fact, Info, Refusal};
 
@@ -38,8 +39,8 @@ pub(crate) struct Figures {
     pub(crate) store: &'static str,
     /// Why no change can be made at this time.
     pub(crate) not_storing: Option<NotStored>,
-    /// How long a drain may go on; `None` if there is none.
-    pub(crate) drain_left: Option<Duration>,
+    /// How far a drain has come; `None` if there is none.
+    pub(crate) drained: Option<Drained>,
 }
 
 impl Figures {
@@ -71,7 +72,7 @@ impl Figures {
                 false => "memory",
             },
             not_storing: table.changes().refusal(),
-            drain_left: shared.drain.left(),
+            drained: shared.drain.drained(),
         }
     }
 }
@@ -82,8 +83,9 @@ pub(super) fn info(shared: &Shared) -> Info {
     let max_hold = shared.table.max_hold().unwrap_or(Duration::ZERO);
     let not_storing = figures.not_storing.as_ref();
     let storing = not_storing.map_or_else(|| "yes".to_owned(), |reason| reason.to_string());
-    let draining = figures.drain_left;
-    let draining = draining.map_or_else(|| "no".to_owned(), |left| left.as_millis().to_string());
+    let drained = figures.drained;
+    let draining = drained.map_or_else(|| "no".to_owned(), |one| one.left.as_millis().to_string());
+    let draining_for = drained.map_or(Duration::ZERO, |one| one.since);
     let facts = [
         ("version", Fact::Text(env!("CARGO_PKG_VERSION").to_owned())),
         ("instance", Fact::Text(shared.instance())),
@@ -94,6 +96,10 @@ pub(super) fn info(shared: &Shared) -> Info {
         ("store", Fact::Text(figures.store.to_owned())),
         ("storing", Fact::Text(storing)),
         ("draining", Fact::Text(draining)),
+        (
+            "draining_for_ms",
+            Fact::Number(draining_for.as_millis() as u64),
+        ),
         ("max_hold_ms", Fact::Number(max_hold.as_millis() as u64)),
     ];
     let numbers = numbers(shared, figures);
@@ -123,7 +129,7 @@ pub(super) fn numbers(shared: &Shared, figures: Figures) -> [(&'static str, u64)
         store_bytes,
         store: _,
         not_storing: _,
-        drain_left: _,
+        drained: _,
     } = figures;
     let refusals = |kind| shared.refusals.get(kind);
     let timeouts = refusals(Refusal::Timeout);

@@ -12,7 +12,7 @@ use super::readiness::{self, NotReady};
 use super::refusal_counts::RefusalCounts;
 use crate::access::User;
 use crate::count::Durations;
-use crate::model::Peer;
+use crate::model::{Nearest, Peer, Resource, Usage};
 use crate::protocol::Refusal;
 use crate::table::Contention;
 
@@ -37,10 +37,37 @@ pub(crate) struct Times {
 /// A bound of the settings, and how much of it is taken.
 #[derive(Debug)]
 pub(crate) struct Limited {
-    /// What is bounded: the flag's name without its `--max-`.
+    /// What is bounded: the flag's name without its `--max-`, or `user_` and what of a user.
     pub(crate) what: &'static str,
     pub(crate) used: usize,
     pub(crate) limit: usize,
+}
+
+type Names = [&'static str; Resource::ALL.len()];
+
+/// In the order of [`Resource::ALL`].
+const OF_ADDRESS: Names = [
+    "address_connections",
+    "address_grace_sessions",
+    "address_locks",
+    "address_waiters",
+];
+
+/// The same of a user.
+const OF_USER: Names = [
+    "user_connections",
+    "user_grace_sessions",
+    "user_locks",
+    "user_waiters",
+];
+
+fn limited(nearest: &Nearest, names: Names) -> impl Iterator<Item = Limited> {
+    let named = names.into_iter().zip(Resource::ALL);
+    named.filter_map(|(what, of)| {
+        let Usage { used, max } = nearest.of(of)?;
+        let [used, limit] = [used, max].map(|number| number as usize);
+        Some(Limited { what, used, limit })
+    })
 }
 
 impl ServerHandle {
@@ -128,9 +155,25 @@ impl ServerHandle {
         }
     }
 
-    /// The bounds of the whole server. Those of one key, session or request have no place here, since
-    /// there are as many uses of them as keys, sessions and requests.
-    pub(crate) fn limits(&self) -> [Limited; 3] {
+    /// The bounds of the whole server; and of those of addresses and users that are set, each with what is
+    /// taken of it by the one that is nearest to it. Those of one key, session or request have no place
+    /// here, since there are as many uses of them as keys, sessions and requests.
+    pub(crate) fn limits(&self) -> Vec<Limited> {
+        let desk = &self.shared.desk;
+        let addresses = desk.nearest_address();
+        let addresses = addresses
+            .iter()
+            .flat_map(|nearest| limited(nearest, OF_ADDRESS));
+        let users = desk.nearest_user();
+        let users = limited(&users, OF_USER);
+        self.limits_of_all()
+            .into_iter()
+            .chain(addresses)
+            .chain(users)
+            .collect()
+    }
+
+    fn limits_of_all(&self) -> [Limited; 3] {
         let shared = &self.shared;
         let limits = shared.config.limits();
         let (sessions, connected) = shared.table.session_counts();
@@ -142,6 +185,20 @@ impl ServerHandle {
             ("grace_sessions", in_grace, limits.sessions_in_grace),
         ]
         .map(|(what, used, limit)| Limited { what, used, limit })
+    }
+
+    /// When certificates end, in seconds since the beginning of 1970: the server's own, and the first of
+    /// those by which clients' are signed.
+    pub(crate) fn certificate_ends(&self) -> Vec<(&'static str, i64)> {
+        #[cfg(feature = "tls")]
+        let ends = self
+            .shared
+            .tls
+            .as_ref()
+            .map(super::tls::Tls::certificate_ends);
+        #[cfg(not(feature = "tls"))]
+        let ends = None;
+        ends.unwrap_or_default()
     }
 
     /// What those suffer who wait. Costs more than the other questions where very many wait.

@@ -1,16 +1,22 @@
 //! What the log says of locks that were taken from a session, and of what else an operator asks for
 //! afterwards. A crowd of such lines is [counted](super::throttle) instead.
 
+use std::sync::Arc;
+
 use tracing::{info, warn};
 
 use super::Shared;
 use super::events::{Event, EventKind};
-use crate::model::{Circle, Holder, Key, Limit, Peer, SessionNumber, Visible};
+use crate::model::{Circle, Holder, Key, Limit, LockEntry, Peer, SessionNumber, Visible};
 use crate::protocol::circle_text;
-use crate::table::{self, EndedLease, Grant, Identity, Session};
+use crate::table::{self, EndedLease, Grant, Identity, LockKey, Session};
 
 /// How many keys a line names.
 const NAMED_KEYS: usize = 3;
+
+/// How many keys the end of a drain names, and how many holders of each.
+const NAMED_LEFT_OVER: usize = 10;
+const NAMED_HOLDERS: usize = 3;
 
 pub(super) fn lease_ended(shared: &Shared, lease: &EndedLease) {
     if shared.throttles.lease_ends.passes(shared.clock.now()) {
@@ -239,6 +245,37 @@ pub(super) fn peer(shared: &Shared, session: SessionNumber) -> String {
 pub(super) fn named_at_peer(shared: &Shared, session: SessionNumber) -> String {
     let (named, peer) = (named(shared, session), peer(shared, session));
     format!("{named} at {peer}")
+}
+
+/// Some of the locks that are held, each with who has it, and how many more there are. Looks at all that is
+/// held, on a thread of its own.
+pub(super) async fn left_over(shared: &Arc<Shared>) -> String {
+    let shared = Arc::clone(shared);
+    let named = tokio::task::spawn_blocking(move || {
+        let table = &shared.table;
+        let keys = table.keys_after(b"", None, NAMED_LEFT_OVER, |_| true);
+        let held = |key: &LockKey| Some(held_by(&shared, &shared.lock_entry(key.as_bytes())?));
+        let mut named: Vec<_> = keys.iter().filter_map(held).collect();
+        match table.held().saturating_sub(named.len()) {
+            0 => {}
+            more => named.push(format!("... and {more} more")),
+        }
+        named.join("; ")
+    });
+    named.await.unwrap_or_default()
+}
+
+/// `report: #24 (web-3:cron)`.
+fn held_by(shared: &Shared, lock: &LockEntry) -> String {
+    let holders = lock.holders.iter().take(NAMED_HOLDERS);
+    let holders = holders.map(|one| holder_named(shared, &one.holder));
+    let mut named: Vec<_> = holders.collect();
+    match lock.holders_in_all.saturating_sub(named.len()) {
+        0 => {}
+        more => named.push(format!("{more} more")),
+    }
+    let key = Visible(lock.key.as_bytes());
+    format!("{key}: {}", named.join(", "))
 }
 
 /// Some keys that the session holds, and how many more there are.

@@ -12,6 +12,7 @@ use super::lost_locks::LostLocks;
 use super::map::{Free, Place};
 use super::outcome::{Basis, Claim, Locked, Outcome};
 use super::session::Session;
+use super::tally::Accounts;
 use super::trail::Event;
 use super::wait_graph::Entry;
 use super::waiters::{WaitTime, Waiter};
@@ -42,6 +43,8 @@ pub(super) struct Grantee<'a> {
     pub(super) taker: SessionNumber,
     /// Where a loss of the lock by the end of its lease is noted for a session.
     pub(super) lost: Option<&'a Arc<LostLocks>>,
+    /// On which accounts an owner's lock is.
+    pub(super) accounts: Option<&'a Accounts>,
 }
 
 impl LockTable {
@@ -256,6 +259,7 @@ impl LockTable {
             ask,
             taker: session.number,
             lost: session.held.lost.as_ref(),
+            accounts: session.accounts(),
         };
         self.new_grant(&grantee, key, now)
     }
@@ -293,6 +297,7 @@ impl LockTable {
             ask,
             taker,
             lost,
+            accounts,
         } = *grantee;
         let grant = GrantRef { holder, key, token };
         self.trail.tell(|| Event::Granted {
@@ -302,7 +307,12 @@ impl LockTable {
         });
         let lease = match &ask.holder {
             AskedFor::Session => self.limits.max_hold,
-            AskedFor::Owner(_, lease) => self.bounded(*lease),
+            AskedFor::Owner(_, lease) => {
+                if let Some(accounts) = accounts {
+                    self.owned.add(token, accounts);
+                }
+                self.bounded(*lease)
+            }
             // It is stored, and its lease begins, together with the grants of the other keys.
             AskedFor::SessionWithOthers { .. } => {
                 return (GrantWord::new(token, false), Seq::default());
@@ -406,7 +416,7 @@ impl LockTable {
             return Some(Limit::LocksPerSession { max });
         }
         if let Some(tally) = &session.held.tally
-            && let (false, Err(exhausted)) = (ask.is_owned(), tally.may_lock(session.held()))
+            && let Err(exhausted) = tally.may_lock(session.held())
         {
             return Some(Limit::Account(exhausted));
         }

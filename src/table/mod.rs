@@ -36,6 +36,7 @@ mod look;
 mod lost_locks;
 mod map;
 mod outcome;
+mod owned_locks;
 mod phase;
 #[cfg(test)]
 pub(crate) mod plain;
@@ -93,6 +94,7 @@ use holders::HolderRef;
 use lease::Leases;
 use lock::Lock;
 use map::Locks;
+use owned_locks::OwnedLocks;
 use phase::CurrentPhase;
 use registry::Registry;
 use tally::Tally;
@@ -124,6 +126,7 @@ pub struct LockTable {
     /// Notified when there is a request for a second look.
     unseen: Notify,
     leases: Leases,
+    owned: OwnedLocks,
     watches: Watches,
     tokens: TokenClock,
     last_arrival: AtomicU64,
@@ -152,6 +155,7 @@ impl LockTable {
             first_look_steps: FIRST_LOOK_STEPS,
             unseen: Notify::new(),
             leases: Leases::default(),
+            owned: OwnedLocks::default(),
             watches: Watches::default(),
             tokens,
             last_arrival: AtomicU64::new(0),

@@ -423,6 +423,9 @@ impl LockTable {
             let token = word.token();
             let seq = self.changes.push(|| Change::Released(token));
             self.note_change(holder, seq);
+            if let HolderRef::Owner(_) = holder {
+                self.owned.remove(token);
+            }
             self.trail.tell(|| Event::Ended {
                 grant: GrantRef { holder, key, token }.to_grant(),
                 held: self.tokens.age(token, now),

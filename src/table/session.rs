@@ -10,6 +10,7 @@ use std::sync::Arc;
 use super::held_keys::HeldKeys;
 use super::holders::HolderRef;
 use super::signal::SharedSignal;
+use super::tally::Accounts;
 use super::trail::Why;
 use super::waiters::Waiter;
 use crate::count::Batch;
@@ -89,6 +90,11 @@ impl Session {
     /// rests on it: the session may have released the lock, and the release may not be stored yet.
     pub(super) fn last_change(&self) -> Seq {
         self.seq.max(self.held.settled)
+    }
+
+    /// On whose accounts what it takes for owners is; `None`: on nobody's.
+    pub(super) fn accounts(&self) -> Option<&Accounts> {
+        self.held.tally.as_ref().map(|tally| tally.accounts())
     }
 
     /// The session's request waits no more.

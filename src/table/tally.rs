@@ -4,12 +4,15 @@ use std::sync::Arc;
 
 use crate::model::{Account, Exhausted, Resource};
 
+/// The accounts of a session. A clone is the same ones.
+pub(super) type Accounts = Arc<[Arc<Account>]>;
+
 /// Belongs to a session for as long as that lives, with a connection or without. Dropped, it gives
 /// everything back.
 #[derive(Debug)]
 pub(super) struct Tally {
-    accounts: Vec<Arc<Account>>,
-    /// As many of the session's locks as are counted.
+    accounts: Accounts,
+    /// As many of the session's own locks as are counted.
     locks: u32,
     waits: bool,
     is_in_grace: bool,
@@ -18,21 +21,26 @@ pub(super) struct Tally {
 impl Tally {
     pub(super) fn new(accounts: Vec<Arc<Account>>) -> Self {
         Self {
-            accounts,
+            accounts: accounts.into(),
             locks: 0,
             waits: false,
             is_in_grace: false,
         }
     }
 
-    /// Counts this many locks from now on.
+    /// The accounts, for what the session takes and does not end with it.
+    pub(super) fn accounts(&self) -> &Accounts {
+        &self.accounts
+    }
+
+    /// Counts this many locks of the session's own from now on.
     pub(super) fn count_locks(&mut self, locks: usize) {
         let locks = u32::try_from(locks).unwrap_or(u32::MAX);
         if locks == self.locks {
             // Most turns, and others write to the accounts, too.
             return;
         }
-        for account in &self.accounts {
+        for account in self.accounts.iter() {
             match locks.checked_sub(self.locks) {
                 Some(more) => account.add(Resource::Locks, more),
                 None => account.give_back(Resource::Locks, self.locks - locks),
@@ -41,7 +49,7 @@ impl Tally {
         self.locks = locks;
     }
 
-    /// Whether a session that holds so many locks may hold one more.
+    /// Whether a session that holds so many locks may take one more, for itself or for an owner.
     pub(super) fn may_lock(&self, held: usize) -> Result<(), Exhausted> {
         let more = u32::try_from(held)
             .unwrap_or(u32::MAX)
@@ -83,7 +91,7 @@ impl Tally {
     }
 
     fn give_back(&self, what: Resource, count: u32) {
-        for account in &self.accounts {
+        for account in self.accounts.iter() {
             account.give_back(what, count);
         }
     }

@@ -245,6 +245,7 @@ impl LockTable {
             ask: next.ask(),
             taker: next.session(),
             lost: next.lost(),
+            accounts: next.accounts(),
         };
         let (word, seq) = self.new_grant(&grantee, key, now);
         next.granted_by(word.token(), seq);

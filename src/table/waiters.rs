@@ -12,6 +12,7 @@ use super::holders::holder_of;
 use super::lock_key::LockKey;
 use super::lost_locks::LostLocks;
 use super::session::Session;
+use super::tally::Accounts;
 use crate::model::{Ask, Circle, Holder, Mode, Seq, SessionNumber, Token, Value};
 
 const WAITING: u8 = 0;
@@ -27,6 +28,7 @@ const LEFT: u8 = 2;
 pub struct Waiter {
     session: SessionNumber,
     lost: Option<Arc<LostLocks>>,
+    accounts: Option<Accounts>,
     key: LockKey,
     ask: Ask,
     /// Who will hold the key.
@@ -63,6 +65,7 @@ impl Waiter {
         Self {
             session: session.number,
             lost: session.held.lost.clone(),
+            accounts: session.accounts().filter(|_| ask.is_owned()).cloned(),
             key,
             holder: holder_of(&ask, session.number).to_holder(),
             ask,
@@ -90,6 +93,11 @@ impl Waiter {
     /// Where a loss of the lock by the end of its lease is noted for the session.
     pub(super) fn lost(&self) -> Option<&Arc<LostLocks>> {
         self.lost.as_ref()
+    }
+
+    /// The accounts that an owner's lock will be on.
+    pub(super) fn accounts(&self) -> Option<&Accounts> {
+        self.accounts.as_ref()
     }
 
     /// The key that it waits for.

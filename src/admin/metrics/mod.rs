@@ -262,15 +262,21 @@ impl Scrape {
         let limits = self.server.limits();
         families.gauges(
             "elock_limit",
-            "A bound of the settings; a flag each, such as --max-locks.",
+            "A bound of the settings, such as --max-locks; of addresses and users, where one is set.",
             "limit",
             limits.iter().map(|limited| (limited.what, limited.limit)),
         )?;
         families.gauges(
             "elock_limit_used",
-            "How much of the bound is taken.",
+            "How much of the bound is taken: of one for each address or user, by that which is nearest to it.",
             "limit",
             limits.iter().map(|limited| (limited.what, limited.used)),
+        )?;
+        families.gauges(
+            "elock_tls_certificate_not_after_timestamp_seconds",
+            "When the server's certificate ends, and the first of those that sign clients', in seconds since the beginning of 1970.",
+            "certificate",
+            self.server.certificate_ends(),
         )
     }
 }

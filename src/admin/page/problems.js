@@ -3,7 +3,13 @@
 const LONG_WAIT_MS = 60_000;
 /** From which part of a limit on it is near. */
 const NEAR = 0.8;
-const LIMITS = { connections: "Connections are", locks: "Locks are", grace_sessions: "Sessions in their grace periods are" };
+const LIMITS = {
+  connections: "Connections are", locks: "Locks are", grace_sessions: "Sessions in their grace periods are",
+  address_connections: "Connections of one address are", address_locks: "Locks of one address are",
+  address_grace_sessions: "Sessions of one address in their grace periods are", address_waiters: "Requests of one address that wait are",
+  user_connections: "Connections of one user are", user_locks: "Locks of one user are",
+  user_grace_sessions: "Sessions of one user in their grace periods are", user_waiters: "Requests of one user that wait are",
+};
 
 /** `showEvents` shows the list of what happened. */
 function problems({ info, waits, graph, samples, events, filter }, showEvents) {

@@ -39,6 +39,12 @@ impl Certificate {
         })
     }
 
+    /// Its last second, since the beginning of 1970.
+    #[cfg(feature = "admin")]
+    pub(super) fn end(&self) -> i64 {
+        self.end
+    }
+
     /// What is wrong with its dates now, if anything is.
     pub(super) fn trouble(&self) -> Option<String> {
         self.trouble_at(ASN1Time::now().timestamp())

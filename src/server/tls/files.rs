@@ -180,6 +180,16 @@ impl Loaded {
         own.map_or_else(String::new, |(_, own)| own.to_string())
     }
 
+    /// When the server's own certificate ends, and the first of those by which clients' are signed, in
+    /// seconds since the beginning of 1970.
+    #[cfg(feature = "admin")]
+    pub(super) fn ends(&self) -> Vec<(&'static str, i64)> {
+        let mut ends = self.certificates.iter().map(|(_, one)| one.end());
+        let own = ends.next().map(|end| ("server", end));
+        let of_clients = ends.min().map(|end| ("client_ca", end));
+        own.into_iter().chain(of_clients).collect()
+    }
+
     /// Says which certificates have ended, end soon, or have not begun. Clients are those who refuse
     /// them; and a server that would not start for that could serve nobody else either.
     pub(super) fn warn_of_dates(&self) {

@@ -72,6 +72,12 @@ impl Tls {
         }
     }
 
+    /// When certificates end, as [`Loaded::ends`] says.
+    #[cfg(feature = "admin")]
+    pub(super) fn certificate_ends(&self) -> Vec<(&'static str, i64)> {
+        self.loaded().ends()
+    }
+
     fn loaded(&self) -> Arc<Loaded> {
         Arc::clone(&self.loaded.read().unwrap_or_else(PoisonError::into_inner))
     }

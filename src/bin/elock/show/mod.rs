@@ -16,7 +16,7 @@ mod queue;
 mod release;
 mod repeat;
 mod sessions;
-mod status;
+pub mod status;
 pub(crate) mod table;
 mod tree;
 pub(crate) mod visible;

@@ -125,23 +125,31 @@ impl Rates {
     }
 }
 
+/// What is to be known before anything else.
+pub fn alarms(info: &Info) -> impl Iterator<Item = String> {
+    let storing = info.get("storing").filter(|&storing| storing != "yes");
+    let storing = storing.map(|why| format!("CANNOT STORE: {why}"));
+    let draining = info.get("draining").filter(|&draining| draining != "no");
+    let draining = draining.map(|_| {
+        let within = duration::show(info.number("draining"));
+        // An older server does not tell it.
+        let since = info.get("draining_for_ms").map_or_else(String::new, |_| {
+            let ms = info.number("draining_for_ms");
+            format!(" for {}", duration::show(ms))
+        });
+        format!("DRAINING{since}: no new locks, and it stops within {within}")
+    });
+    storing.into_iter().chain(draining)
+}
+
 fn show_numbers(
     address: &Address,
     info: &Info,
     rates: &Rates,
     output: &mut Output,
 ) -> Result<(), Failure> {
-    if let Some(why) = info.get("storing").filter(|&storing| storing != "yes") {
-        output.line(&visible(&format!("CANNOT STORE: {why}")))?;
-    }
-    if info
-        .get("draining")
-        .is_some_and(|draining| draining != "no")
-    {
-        let within = duration::show(info.number("draining"));
-        output.line(&format!(
-            "DRAINING: no new locks, and it stops within {within}"
-        ))?;
+    for alarm in alarms(info) {
+        output.line(&visible(&alarm))?;
     }
     let number = |name: &str| grouped(info.number(name));
     let rate = |name: &str| rates.of(info, name);
@@ -289,6 +297,9 @@ mod tests {
         let first = |draining| lines(&[("draining", draining)]).swap_remove(0);
         let shown = "DRAINING: no new locks, and it stops within 58.1s";
         assert_eq!(first("58123"), shown);
+        let since = lines(&[("draining", "58123"), ("draining_for_ms", "1900")]).swap_remove(0);
+        let shown = "DRAINING for 1.9s: no new locks, and it stops within 58.1s";
+        assert_eq!(since, shown);
         assert!(first("no").starts_with("server "));
     }
 

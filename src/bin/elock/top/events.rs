@@ -7,6 +7,7 @@ use std::time::Duration;
 use ratatui::crossterm::event::{self, Event as TerminalEvent};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use super::intervention::Told;
 use super::poller::Report;
 use super::terminal;
 
@@ -19,6 +20,8 @@ pub enum Event {
     InputFailed(io::Error),
     /// From the poller.
     Report(Report),
+    /// What came of an intervention.
+    Told(Told),
     /// The poller ended, which it never does by itself.
     PollerEnded,
     /// A signal that ends the program, by its number.

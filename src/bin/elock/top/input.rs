@@ -2,6 +2,7 @@
 
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 
+use super::intervention::Intervention;
 use super::rows::{Filter, Sort};
 use super::state::{Mode, State};
 
@@ -9,7 +10,7 @@ use super::state::{Mode, State};
 const LONGEST_FILTER: usize = 200;
 
 /// What a key asks of more than the state.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Wish {
     /// Nothing.
     None,
@@ -17,6 +18,8 @@ pub enum Wish {
     Quit,
     /// A stop, as by Ctrl-Z in a shell.
     Suspend,
+    /// This, to which the answer was yes.
+    Intervene(Intervention),
 }
 
 /// Takes a key.
@@ -35,6 +38,7 @@ pub fn press(state: &mut State, key: KeyEvent) -> Wish {
         Mode::Browse => return browse(state, key.code),
         Mode::Filter(_) => type_filter(state, key.code),
         Mode::Details(first) => return details(state, key.code, first),
+        Mode::Ask(_) => return answer(state, key.code),
         Mode::Help => match key.code {
             KeyCode::Char('q') => return Wish::Quit,
             _ => state.mode = Mode::Browse,
@@ -57,6 +61,8 @@ fn browse(state: &mut State, code: KeyCode) -> Wish {
         KeyCode::Char('k') => state.set_sort(Sort::Key),
         KeyCode::Char(' ' | 'p') => state.toggle_frozen(),
         KeyCode::Char('r') => state.wish(),
+        KeyCode::Char('K') => state.ask_to_kick(),
+        KeyCode::Char('B') => state.ask_to_free(),
         KeyCode::Enter if state.selected().is_some() => {
             state.mode = Mode::Details(0);
             state.wish();
@@ -101,6 +107,14 @@ fn details(state: &mut State, code: KeyCode, first: usize) -> Wish {
             state.mode = Mode::Browse;
             return Wish::None;
         }
+        KeyCode::Char('K') => {
+            state.ask_to_kick();
+            return Wish::None;
+        }
+        KeyCode::Char('B') => {
+            state.ask_to_free();
+            return Wish::None;
+        }
         KeyCode::Char(' ' | 'p') => {
             state.toggle_frozen();
             first
@@ -113,6 +127,26 @@ fn details(state: &mut State, code: KeyCode, first: usize) -> Wish {
         _ => first,
     };
     state.mode = Mode::Details(first);
+    Wish::None
+}
+
+/// Whatever is neither yes nor another choice is no.
+fn answer(state: &mut State, code: KeyCode) -> Wish {
+    let Mode::Ask(mut question) = std::mem::take(&mut state.mode) else {
+        return Wish::None;
+    };
+    let by = match code {
+        KeyCode::Up | KeyCode::Left => -1,
+        KeyCode::Down | KeyCode::Right => 1,
+        _ => {
+            state.mode = *question.back;
+            let choice =
+                (code == KeyCode::Char('y')).then(|| question.choices.swap_remove(question.at));
+            return choice.map_or(Wish::None, Wish::Intervene);
+        }
+    };
+    question.turn(by);
+    state.mode = Mode::Ask(question);
     Wish::None
 }
 
@@ -215,6 +249,63 @@ mod tests {
         assert_eq!(state.mode, Mode::Details(1));
         assert_eq!(presses(&mut state, [KeyCode::Esc]), Wish::None);
         assert_eq!(state.mode, Mode::Browse);
+    }
+
+    /// Each key but one is no, and what is asked about stays what it was when others come.
+    #[test]
+    fn only_a_yes_to_the_question_does_anything() {
+        let asked = |state: &State| match &state.mode {
+            Mode::Ask(question) => question.choice().map(|one| one.question.clone()),
+            _ => None,
+        };
+        let mut state = state();
+        for (key, question) in [("K", "End session #1 web-1?"), ("B", "Take away alpha?")] {
+            for no in ["n", "q", "\u{1b}", "Y", "K", " "] {
+                types(&mut state, key);
+                assert_eq!(asked(&state).as_deref(), Some(question));
+                let wish = match no {
+                    "\u{1b}" => presses(&mut state, [KeyCode::Esc]),
+                    no => types(&mut state, no),
+                };
+                assert_eq!((wish, &state.mode), (Wish::None, &Mode::Browse), "{no:?}");
+            }
+            presses(&mut state, [KeyCode::Enter]);
+            types(&mut state, key);
+            state.take(told(sample(vec![], vec![held("alpha", 9, 10, 0)])));
+            let Wish::Intervene(done) = types(&mut state, "y") else {
+                panic!("{key} and y do nothing");
+            };
+            assert_eq!(done.question, question);
+            assert!(matches!(state.mode, Mode::Details(_)), "{key}");
+            presses(&mut state, [KeyCode::Esc]);
+            let locks = ["alpha", "beta", "gamma"].map(|key| held(key, 1, 10, 0));
+            state.take(told(sample(vec![], locks.into())));
+        }
+    }
+
+    #[test]
+    fn arrows_choose_among_the_sessions_of_a_key() {
+        let mut state = State::new("server".to_owned());
+        state.take(told(sample(vec![], vec![held("k", 1, 10, 2)])));
+        types(&mut state, "K");
+        presses(
+            &mut state,
+            [KeyCode::Down, KeyCode::Right, KeyCode::Right, KeyCode::Left],
+        );
+        let Wish::Intervene(done) = types(&mut state, "y") else {
+            panic!("it was answered");
+        };
+        assert_eq!(done.question, "End session #24?");
+    }
+
+    #[test]
+    fn where_there_is_nobody_nothing_is_asked() {
+        let mut state = State::new("server".to_owned());
+        for key in ["K", "B"] {
+            assert_eq!(types(&mut state, key), Wish::None);
+            assert_eq!(state.mode, Mode::Browse);
+            assert!(state.told.take().is_some_and(|(told, _)| !told.is_done));
+        }
     }
 
     #[test]

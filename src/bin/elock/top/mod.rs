@@ -3,6 +3,7 @@
 mod counters;
 mod events;
 mod input;
+mod intervention;
 mod pace;
 mod peers;
 mod poller;
@@ -19,8 +20,9 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
 use clap::Args;
+use elock_client::Servers;
 use ratatui::crossterm::event::Event as TerminalEvent;
-use tokio::runtime::Runtime;
+use tokio::runtime::{Handle, Runtime};
 use tokio::sync::watch;
 
 use crate::duration;
@@ -28,6 +30,7 @@ use crate::exit;
 use crate::server::ServerArgs;
 use events::{Event, Signals};
 use input::Wish;
+use intervention::Intervention;
 use pace::Pace;
 use poller::Poller;
 use round::Interest;
@@ -133,6 +136,11 @@ fn show(args: TopArgs, server: &ServerArgs) -> Result<Ending, TopError> {
     let pace = Pace::new(args.interval);
     let poller = Poller::new(server.server.clone(), pace, interest_seen, sender.clone());
     spawn_poller(&runtime, poller, sender.clone());
+    let hands = Hands {
+        runtime: runtime.handle().clone(),
+        servers: server.server.clone(),
+        events: sender.clone(),
+    };
     events::read_terminal(sender);
     let state = State::new(server.server.to_string());
     let ending = Top {
@@ -140,6 +148,7 @@ fn show(args: TopArgs, server: &ServerArgs) -> Result<Ending, TopError> {
         state,
         interest,
         palette: Palette::of_environment(),
+        hands,
     }
     .run(&events);
     // Whatever it waits for is of no interest any more.
@@ -161,6 +170,26 @@ struct Top {
     state: State,
     interest: watch::Sender<Interest>,
     palette: Palette,
+    hands: Hands,
+}
+
+/// Does what a person has said yes to, while the screen goes on.
+struct Hands {
+    runtime: Handle,
+    servers: Servers,
+    events: SyncSender<Event>,
+}
+
+impl Hands {
+    fn begin(&self, intervention: Intervention) {
+        let (servers, events) = (self.servers.clone(), self.events.clone());
+        self.runtime.spawn(async move {
+            let told = intervention.carry_out(&servers).await;
+            // It must not be left out: it waits until there is room for it, or nobody looks any more.
+            let sent = tokio::task::spawn_blocking(move || events.send(Event::Told(told)));
+            let _ = sent.await;
+        });
+    }
 }
 
 impl Top {
@@ -196,12 +225,14 @@ impl Top {
             Event::Terminal(TerminalEvent::Key(key)) => match input::press(&mut self.state, key) {
                 Wish::Quit => return Ok(Some(Ending::Quit)),
                 Wish::Suspend => self.screen.suspend()?,
+                Wish::Intervene(intervention) => self.hands.begin(intervention),
                 Wish::None => {}
             },
             // The next frame has the new size by itself.
             Event::Terminal(_) => {}
             Event::InputFailed(error) => return Err(error.into()),
             Event::Report(report) => self.state.take(report),
+            Event::Told(told) => self.state.hear(told),
             Event::PollerEnded => return Err(TopError::PollerEnded),
             Event::Signal(number) => return Ok(Some(Ending::Signal(number))),
             Event::Continued => self.screen.retake()?,

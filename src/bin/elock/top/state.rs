@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::counters::Counters;
+use super::intervention::{Intervention, Told, freeing, kicks};
 use super::poller::Report;
 use super::round::{Interest, Sample};
 use super::rows::{Filter, Row, Sort, rows};
@@ -34,6 +35,8 @@ pub struct State {
     first_shown: usize,
     shown: usize,
     wishes: u64,
+    /// What came of the last intervention, or why there was none.
+    pub told: Option<(Told, Instant)>,
 }
 
 /// The connection to the server.
@@ -73,6 +76,32 @@ pub enum Mode {
     Details(usize),
     /// Any of them closes the help.
     Help,
+    /// One of them says yes.
+    Ask(Question),
+}
+
+/// What is asked before something is done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Question {
+    /// What could be done.
+    pub choices: Vec<Intervention>,
+    /// Which of them is asked about.
+    pub at: usize,
+    /// What the keyboard means after it.
+    pub back: Box<Mode>,
+}
+
+impl Question {
+    /// What is asked about.
+    pub fn choice(&self) -> Option<&Intervention> {
+        self.choices.get(self.at)
+    }
+
+    /// Asks about another.
+    pub fn turn(&mut self, by: isize) {
+        let last = self.choices.len().saturating_sub(1);
+        self.at = self.at.saturating_add_signed(by).min(last);
+    }
 }
 
 impl State {
@@ -93,6 +122,7 @@ impl State {
             first_shown: 0,
             shown: 0,
             wishes: 0,
+            told: None,
         }
     }
 
@@ -173,6 +203,45 @@ impl State {
     /// The server is asked as soon as it may be.
     pub fn wish(&mut self) {
         self.wishes += 1;
+    }
+
+    /// Asks whether a session that holds the selected key, or waits for it, is to be ended.
+    pub fn ask_to_kick(&mut self) {
+        let choices = self.of_selected(kicks).unwrap_or_default();
+        self.ask(
+            choices,
+            "no session is known to hold this key or to wait for it",
+        );
+    }
+
+    /// Asks whether the lock of the selected key is to be taken from who holds it.
+    pub fn ask_to_free(&mut self) {
+        let choice = self.of_selected(freeing).flatten();
+        self.ask(
+            choice.into_iter().collect(),
+            "nobody is known to hold this key",
+        );
+    }
+
+    fn of_selected<T>(&self, find: impl FnOnce(&Row, &Sample) -> T) -> Option<T> {
+        let (_, row) = self.selected()?;
+        Some(find(row, self.picture().sample.as_ref()?))
+    }
+
+    fn ask(&mut self, choices: Vec<Intervention>, otherwise: &str) {
+        if choices.is_empty() {
+            let (text, is_done) = (otherwise.to_owned(), false);
+            return self.hear(Told { text, is_done });
+        }
+        let back = Box::new(std::mem::take(&mut self.mode));
+        let at = 0;
+        self.mode = Mode::Ask(Question { choices, at, back });
+    }
+
+    /// Takes what came of an intervention. What is shown is looked at again.
+    pub fn hear(&mut self, told: Told) {
+        self.told = Some((told, Instant::now()));
+        self.wish();
     }
 
     fn make_rows(&mut self) {

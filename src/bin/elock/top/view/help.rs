@@ -17,6 +17,9 @@ const TEXT: &str = " q, Esc, Ctrl-C   quit; Esc clears a filter first
  c                clear the filter
  space, p         freeze the picture, and let it go on
  r                ask the server now
+ K, B             end a session that holds the key or waits for it; take
+                  the lock from who holds it: after a question, and only
+                  with the right admin
 
  per second: between the last two looks; grants include hand-overs
  in 5m 3s:   since this program looks, restarts included

@@ -6,6 +6,7 @@ mod header;
 mod help;
 mod keys;
 mod palette;
+mod question;
 mod trouble;
 mod waits;
 
@@ -20,6 +21,7 @@ use super::state::{Mode, State};
 use super::text::fit;
 use crate::duration::show;
 use crate::figures::grouped;
+use crate::show::status::alarms;
 pub use palette::Palette;
 
 /// The smallest terminal that shows anything of use.
@@ -28,7 +30,7 @@ const SMALLEST: (u16, u16) = (60, 15);
 /// From this width on the waits stand beside the keys.
 const WIDE: u16 = 140;
 
-/// For how long a restart of the server is told.
+/// For how long a restart of the server is told, and what came of an intervention.
 const NEWS: Duration = Duration::from_secs(120);
 
 /// Draws everything.
@@ -59,8 +61,10 @@ pub fn draw(frame: &mut Frame<'_>, state: &mut State, palette: Palette, now: Ins
     draw_notes(frame, notes, state, palette, now);
     let help = fit(keys_help(state), footer.width.into());
     frame.render_widget(Line::styled(help, palette.quiet()), footer);
-    if state.mode == Mode::Help {
-        help::draw(frame, area, palette);
+    match &state.mode {
+        Mode::Help => help::draw(frame, area, palette),
+        Mode::Ask(asked) => question::draw(frame, area, asked, palette),
+        Mode::Browse | Mode::Filter(_) | Mode::Details(_) => {}
     }
 }
 
@@ -96,12 +100,21 @@ fn draw_notes(frame: &mut Frame<'_>, area: Rect, state: &State, palette: Palette
         let ago = show(header::millis(ago));
         format!("the server was restarted {ago} ago")
     });
-    let style = match news {
-        Some(_) => palette.warning(),
-        None => palette.quiet(),
+    let info = picture.sample.iter().map(|sample| &sample.info);
+    let alarms: Vec<String> = info.flat_map(alarms).collect();
+    let told = state.told.as_ref();
+    let told = told.filter(|(_, at)| now.saturating_duration_since(*at) < NEWS);
+    let told = told.map(|(told, _)| told);
+    let is_bad = !alarms.is_empty() || told.is_some_and(|told| !told.is_done);
+    let style = match told.is_some() || news.is_some() {
+        _ if is_bad => palette.bad(),
+        true => palette.warning(),
+        false => palette.quiet(),
     };
     let unread = picture.sample.iter().flat_map(|sample| notes(sample));
-    let notes: Vec<String> = news.into_iter().chain(unread).collect();
+    let told = told.map(|told| told.text.clone()).into_iter();
+    let notes = told.chain(alarms).chain(news).chain(unread);
+    let notes: Vec<String> = notes.collect();
     let text = fit(&format!(" {}", notes.join("; ")), area.width.into());
     frame.render_widget(Line::styled(text, style), area);
 }
@@ -139,7 +152,8 @@ fn keys_help(state: &State) -> &'static str {
         Mode::Filter(_) => {
             " type a part of the key, or ^ and its beginning   Enter keep   Esc undo"
         }
-        Mode::Details(_) => " Esc back   arrows move   space freeze   q quit",
+        Mode::Details(_) => " Esc back   arrows move   K end a session   B free the lock   q quit",
+        Mode::Ask(_) => " y do it   any other key: do not",
         _ if !state.filter.0.is_empty() => {
             " q quit   ? help   / filter   c or Esc all keys   s sort   Enter one key"
         }
@@ -194,6 +208,13 @@ mod tests {
         state
     }
 
+    /// What is asked before the busiest key is freed.
+    fn asked() -> Mode {
+        let mut state = busy();
+        state.ask_to_free();
+        state.mode
+    }
+
     #[track_caller]
     fn has(screen: &[String], text: &str) {
         let is_there = screen.iter().any(|line| line.contains(text));
@@ -232,12 +253,18 @@ mod tests {
 
     #[test]
     fn hostile_text_is_shown_by_its_numbers() {
-        for mode in [Mode::Browse, Mode::Details(0)] {
+        let looks: [fn(&mut State); 4] = [
+            |_| {},
+            |state| state.mode = Mode::Details(0),
+            State::ask_to_kick,
+            State::ask_to_free,
+        ];
+        for look in looks {
             let mut state = busy();
             state.set_sort(Sort::Waiters);
             state.move_by(1);
             state.filter = Filter(HOSTILE.to_owned());
-            state.mode = mode;
+            look(&mut state);
             state.take(Report::Unreachable {
                 since: Instant::now(),
                 reason: HOSTILE.to_owned(),
@@ -265,6 +292,7 @@ mod tests {
         for mode in [
             Mode::Browse,
             Mode::Help,
+            asked(),
             Mode::Details(1_000),
             Mode::Filter(Filter::default()),
         ] {
@@ -332,6 +360,27 @@ mod tests {
         has(
             &screen,
             "first 10,000 of 12 sessions; keys without waiters: first 1,000 of 3",
+        );
+    }
+
+    #[test]
+    fn a_server_that_drains_or_cannot_store_says_so_before_all_else() {
+        let mut sample = sample(vec![], vec![]);
+        sample.sessions_cut = Some(10_000);
+        let facts = [
+            ("storing", HOSTILE),
+            ("draining", "58123"),
+            ("draining_for_ms", "1900"),
+        ];
+        let facts = facts.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        sample.info.0.extend(facts);
+        let mut state = State::new("s".to_owned());
+        state.take(told(sample));
+        let screen = screen(&mut state, 160, 24);
+        has(&screen, r" CANNOT STORE: \xE2\x80\xAEk\x");
+        has(
+            &screen,
+            "; DRAINING for 1.9s: no new locks, and it stops within 58.1s; first ",
         );
     }
 
