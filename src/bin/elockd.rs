@@ -96,6 +96,11 @@ fn fail(message: &str) -> ExitCode {
 /// The exit code for what another try would not help.
 const BAD_SETTING: u8 = 2;
 
+/// After so many steps a worker looks into the queue that all workers share. When hundreds of connections
+/// are ready at once, half of what a worker has to do is moved there; by the runtime's own choice, some ten
+/// times as long, a connection that was moved would wait for several turns of all others.
+const SHARED_QUEUE_INTERVAL: u32 = 4;
+
 #[derive(Debug, thiserror::Error)]
 enum ServeError {
     #[error("cannot start: {0}")]
@@ -125,6 +130,7 @@ impl ServeError {
 fn serve(config: Config, inherited: Inherited, log: &Log) -> Result<(), ServeError> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(config.worker_threads())
+        .global_queue_interval(SHARED_QUEUE_INTERVAL)
         .enable_all()
         .build()?;
     let flush_log = log.flusher();

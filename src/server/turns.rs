@@ -5,15 +5,16 @@
 //! turns of all busy clients together. Here the one who had the least goes first.
 //!
 //! Each connection has an [`Account`] of the time that it has used, in virtual time: that goes on as
-//! fast as a connection which always has something to do is served. A connection whose account is not
-//! ahead of it takes its turn at once, and one that was idle never saves up time. As long as nobody has
-//! to wait, all others do so, too, until they have kept the workers busy for [`FREE_NS`]. From there on they
-//! queue up. A task, the pace, lets them go in the order of their accounts, for [`SLICE_NS`] at a time; in
-//! between the runtime serves whatever else is ready, and looks for input. Once nobody is left in the
-//! queue the workers keep up, and all accounts are even again.
+//! fast as a connection which always has something to do is served. One that was idle never saves up time.
+//! As long as nobody has to wait, all take their turns at once, until they have kept the workers busy for
+//! [`FREE_NS`]. From there on they queue up, but for those whose turns are [short](SHORT_TURN_NS), who go on
+//! for as long again. A task, the pace, lets those in the queue go, whose turn would end first by their
+//! accounts, for [`SLICE_NS`] at a time; in between the runtime serves whatever else is ready, and looks for
+//! input. Once nobody is left in the queue the workers keep up, and all accounts are even again.
 //!
-//! So the workers never rest while a connection waits here; a turn is as long as that of one
-//! connection, however many are busy; and to be busy costs nobody anything while others are not.
+//! So the workers never rest while a connection waits here; who asks for little waits for a turn or two,
+//! however many are busy; who asks for much has a good part of the time whatever the others do; and to be
+//! busy costs nobody anything while others are not.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -32,6 +33,9 @@ const TURN_NS: u32 = 100_000;
 /// For how long connections are served in the order in which they come before they queue up.
 const FREE_NS: u64 = 200_000;
 
+/// The same for those whose turns are short.
+const SHORT_FREE_NS: u64 = 2 * FREE_NS;
+
 /// For how long those in the queue are served before the runtime looks for input: long enough that the
 /// look costs little beside it.
 const SLICE_NS: u64 = 100_000;
@@ -45,10 +49,17 @@ const KILOBYTE_NS: u32 = 300;
 const BYTE_NS: u32 = 3;
 
 /// Of so many bytes a turn may be made as long as turns get; of fewer bytes it is short, most often.
-const LARGE: usize = 1024;
+const LARGE: usize = 256;
+
+/// A turn that usually takes no longer is short: a request or a few.
+const SHORT_TURN_NS: u32 = 30_000;
+
+/// A connection whose turns are short is never further ahead of the virtual time. It need not queue up as
+/// long as there are few like it, and when there are many it should not pay for that.
+const MOST_AHEAD_NS: u64 = 50_000;
 
 /// A shorter turn is not worth telling from another.
-const SHORT_NS: u64 = 10_000;
+const LEAST_PRICED_NS: u64 = 10_000;
 
 /// What one connection has used. Small, as there are as many as connections.
 #[derive(Debug, Default)]
@@ -59,8 +70,11 @@ pub(super) struct Account {
     used_ns: u32,
     /// What the turn costs at the least.
     least_ns: u32,
-    /// The cost of its last turn: most often the next one costs as much.
+    /// The cost of its last turn.
     last_ns: u32,
+    /// The lesser cost of the last two turns: most often the next one costs as much. One turn alone may
+    /// have taken long because the system had taken the processor away.
+    usual_ns: u32,
     /// How its task is woken; only if it ever had to wait.
     ticket: Option<Arc<Notify>>,
 }
@@ -95,10 +109,12 @@ impl Account {
     }
 }
 
-/// One that waits for its turn: who was served less, and then who came first, goes first.
+/// One that waits for its turn: whose turn ends first, and then who came first, goes first.
 #[derive(Debug)]
 struct Waiting {
-    up_to_ns: u64,
+    /// The virtual time of the turn, if it costs as much as usual.
+    start_ns: u64,
+    end_ns: u64,
     place: u64,
     cost_ns: u32,
     ticket: Arc<Notify>,
@@ -106,7 +122,7 @@ struct Waiting {
 
 impl Waiting {
     fn rank(&self) -> (u64, u64) {
-        (self.up_to_ns, self.place)
+        (self.end_ns, self.place)
     }
 }
 
@@ -158,10 +174,15 @@ impl Turns {
     pub(super) fn charge(&self, account: &mut Account) {
         let used_ns = std::mem::take(&mut account.used_ns).saturating_add(CALL_NS);
         let cost_ns = used_ns.max(std::mem::take(&mut account.least_ns));
-        account.last_ns = cost_ns;
-        let cost_ns = u64::from(cost_ns);
-        let begin_ns = account.up_to_ns.max(self.now_ns.load(Ordering::Relaxed));
-        account.up_to_ns = begin_ns + price(cost_ns);
+        account.usual_ns = cost_ns.min(std::mem::replace(&mut account.last_ns, cost_ns));
+        let (cost_ns, usual_ns) = (u64::from(cost_ns), u64::from(account.usual_ns));
+        let now_ns = self.now_ns.load(Ordering::Relaxed);
+        let begin_ns = account.up_to_ns.max(now_ns);
+        let end_ns = begin_ns + price(usual_ns);
+        account.up_to_ns = match usual_ns < u64::from(SHORT_TURN_NS) {
+            true => end_ns.min(now_ns + MOST_AHEAD_NS).max(begin_ns),
+            false => end_ns,
+        };
         self.last_ns.fetch_max(account.up_to_ns, Ordering::Relaxed);
         let before_ns = self.busy_ns.fetch_add(cost_ns, Ordering::Relaxed);
         if before_ns < FREE_NS && before_ns + cost_ns >= FREE_NS {
@@ -171,13 +192,13 @@ impl Turns {
 
     /// Whether a connection that has read so many bytes may take its turn at once.
     pub(super) fn may_go(&self, account: &Account, bytes: usize) -> bool {
-        let is_free = || {
-            let queued = self.queued.load(Ordering::Relaxed);
-            queued == 0 && self.busy_ns.load(Ordering::Relaxed) < FREE_NS
-        };
-        // A connection that was idle may have come with much.
-        let is_next = || account.up_to_ns <= self.now_ns.load(Ordering::Relaxed) && bytes < LARGE;
-        is_next() || is_free()
+        let busy_ns = self.busy_ns.load(Ordering::Relaxed);
+        let is_short = || bytes < LARGE && account.usual_ns < SHORT_TURN_NS;
+        match busy_ns {
+            0..FREE_NS if self.queued.load(Ordering::Relaxed) == 0 => true,
+            0..SHORT_FREE_NS => is_short(),
+            _ => false,
+        }
     }
 
     /// Returns when it is the connection's turn. Cancel safe: one that does not wait any more costs the
@@ -192,7 +213,8 @@ impl Turns {
     /// `None` if nobody waits any more.
     fn queue_up(&self, account: &mut Account, bytes: usize) -> Option<Arc<Notify>> {
         let least_ns = if bytes < LARGE { CALL_NS } else { TURN_NS / 2 };
-        let cost_ns = account.last_ns.max(least_ns);
+        let cost_ns = account.usual_ns.max(least_ns);
+        let start_ns = account.up_to_ns.max(self.now_ns.load(Ordering::Relaxed));
         let ticket = account.ticket.get_or_insert_default();
         let mut queue = self.queue();
         if queue.is_open {
@@ -200,7 +222,8 @@ impl Turns {
         }
         queue.places += 1;
         let waiting = Waiting {
-            up_to_ns: account.up_to_ns,
+            start_ns,
+            end_ns: start_ns + price(cost_ns.into()),
             place: queue.places,
             cost_ns,
             ticket: Arc::clone(ticket),
@@ -219,7 +242,7 @@ impl Turns {
         while cost_ns < SLICE_NS
             && let Some(Reverse(one)) = queue.waiting.pop()
         {
-            self.now_ns.fetch_max(one.up_to_ns, Ordering::Relaxed);
+            self.now_ns.fetch_max(one.start_ns, Ordering::Relaxed);
             cost_ns += u64::from(one.cost_ns);
             next.push(one.ticket);
         }
@@ -253,7 +276,7 @@ impl Turns {
 /// hardly pays.
 fn price(cost_ns: u64) -> u64 {
     let turn_ns = u64::from(TURN_NS);
-    let cost_ns = cost_ns.max(SHORT_NS);
+    let cost_ns = cost_ns.max(LEAST_PRICED_NS);
     cost_ns * cost_ns.min(turn_ns) / turn_ns
 }
 
@@ -316,7 +339,8 @@ mod tests {
     fn once_they_do_not_the_busy_wait_and_others_do_not() {
         let (turns, mut idle) = (Turns::default(), Account::default());
         let mut busy = Account::default();
-        charge(&turns, &mut busy, FREE);
+        charge(&turns, &mut busy, FREE / 2);
+        charge(&turns, &mut busy, FREE / 2);
         assert!(!turns.may_go(&busy, 1));
         assert!(turns.may_go(&idle, 1));
         assert!(!turns.may_go(&idle, LARGE), "its turn may be a long one");
@@ -332,6 +356,52 @@ mod tests {
             turns.may_go(&busy, 1) && turns.may_go(&idle, 1),
             "all are even"
         );
+    }
+
+    /// They would be in the way of those who wait.
+    #[test]
+    fn even_short_turns_are_queued_for_when_there_are_very_many() {
+        let (turns, mut account) = (Turns::default(), Account::default());
+        let mut turns_taken = 0;
+        while turns.may_go(&account, 1) {
+            charge(&turns, &mut account, SHORT);
+            turns_taken += 1;
+        }
+        assert!(turns_taken > 10);
+        turns.queue_up(&mut account, 1);
+        assert!(turns.let_go() && turns.may_go(&account, 1));
+    }
+
+    /// The system took the processor away while it was its turn, and the clock went on.
+    #[test]
+    fn one_turn_that_took_very_long_costs_a_connection_nothing() {
+        let (turns, mut account) = (Turns::default(), Account::default());
+        for time in [SHORT, 10 * LONG, SHORT] {
+            charge(&turns, &mut account, time);
+        }
+        assert!(account.up_to_ns <= MOST_AHEAD_NS);
+        turns.let_go();
+        charge(&turns, &mut Account::default(), FREE);
+        assert!(turns.may_go(&account, 1));
+        // But two are no accident.
+        charge(&turns, &mut account, 10 * LONG);
+        charge(&turns, &mut account, 10 * LONG);
+        assert!(account.up_to_ns > MOST_AHEAD_NS);
+    }
+
+    /// All of them come at once, and have never been served.
+    #[test]
+    fn many_new_ones_that_ask_for_much_are_behind_one_that_asks_for_little() {
+        let (turns, mut asks) = (Turns::default(), Account::default());
+        charge(&turns, &mut asks, SHORT);
+        charge(&turns, &mut asks, SHORT);
+        let mut others: Vec<_> = (0..100).map(|_| Account::default()).collect();
+        for other in &mut others {
+            turns.queue_up(other, LARGE);
+        }
+        let ticket = turns.queue_up(&mut asks, 1).expect("it waits");
+        assert!(turns.let_go());
+        assert!(poll(pin!(ticket.notified())).is_ready());
     }
 
     /// Each always has something to do; one asks a question at a time, and three send as much as goes.

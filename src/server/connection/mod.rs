@@ -252,10 +252,13 @@ impl<S: Transport> Connection<S> {
         self.now = self.shared.clock.now();
         self.shared.table.begin_turn(self.now);
         self.renew_user();
+        let lines_before = self.lines_left;
         let answered = self.answer_lines();
         let active = self.shared.clock.stamp(self.now);
         self.shared.table.note(&mut self.session, active);
-        self.account.use_up(self.since_now());
+        if self.lines_left != lines_before {
+            self.account.use_up(self.since_now());
+        }
         answered
     }
 
