@@ -435,6 +435,24 @@ async fn list(address: SocketAddr, askers: usize, question: &'static [u8]) {
     drop(holder);
 }
 
+/// Returns when so many requests wait.
+async fn until_waiting(address: SocketAddr, requests: usize) {
+    let mut stream = TcpStream::connect(address).await.expect("it accepts");
+    let wanted = format!("\nwaiters {requests}\r\n");
+    loop {
+        stream.write_all(b"info\n").await.expect("it reads");
+        let mut answer = String::new();
+        while !answer.ends_with("END\r\n") {
+            let mut some = [0; 4096];
+            let read = stream.read(&mut some).await.expect("an answer");
+            answer += &String::from_utf8_lossy(&some[..read]);
+        }
+        if answer.contains(&wanted) {
+            return;
+        }
+    }
+}
+
 async fn connect(address: SocketAddr, connections: usize) -> Vec<Client> {
     let mut clients = Vec::with_capacity(connections);
     for _ in 0..connections {
@@ -523,6 +541,7 @@ fn chain(address: SocketAddr, _: usize) -> Work {
                 .send(format!("lock c{} 3600\n", number + 1).as_bytes())
                 .await;
         }
+        until_waiting(address, others.len()).await;
         begin();
         loop {
             last.send(b"lock c0 3600\n").await;
@@ -545,6 +564,7 @@ fn mesh(address: SocketAddr, askers: usize) -> Work {
             let line = format!("lock {} 3600\n", key(number));
             client.send(line.as_bytes()).await;
         }
+        until_waiting(address, SHARERS - 1).await;
         let asker = Cell::new(0);
         let ask = move || {
             asker.set(asker.get() + 1);

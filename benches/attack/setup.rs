@@ -39,14 +39,14 @@ impl Setup {
     /// Any client is let in, but there is a user whose password can be tried.
     pub fn with_a_password() -> Self {
         let hash = Command::new("sh")
-            .args(["-c", r#"echo "correct horse" | "$0" hash-password"#])
+            .args(["-c", r#"echo correct-horse | "$0" hash-password"#])
             .arg(env!("CARGO_BIN_EXE_elockd"))
             .stderr(Stdio::inherit())
             .output();
         let hash = String::from_utf8(hash.expect("elockd runs").stdout).expect("text");
         let users = format!(
-            "[users.honest]\nrights = [\"lock\", \"read\"]\nkeys = [\"\"]\n\
-             [users.victim]\nrights = [\"lock\"]\nkeys = [\"\"]\npassword = \"{}\"\n",
+            "[users.honest]\nrights = [\"lock\", \"read\"]\nprefixes = [\"\"]\n\
+             [users.victim]\nrights = [\"lock\"]\nprefixes = [\"\"]\npassword = \"{}\"\n",
             hash.trim()
         );
         Self::with_files(

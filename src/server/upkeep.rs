@@ -26,7 +26,12 @@ pub(super) async fn give_memory_back(shared: Arc<Shared>, stop: CancellationToke
             () = stop.cancelled() => return,
             _ = pauses.tick() => {}
         }
-        shared.table.shrink();
-        drop(black_box(Vec::<u8>::with_capacity(LARGE_BLOCK)));
+        let shared = Arc::clone(&shared);
+        let give_back = move || {
+            shared.table.shrink();
+            drop(black_box(Vec::<u8>::with_capacity(LARGE_BLOCK)));
+        };
+        // After a large burst this takes tens of milliseconds, in which a worker would serve nobody.
+        drop(tokio::task::spawn_blocking(give_back).await);
     }
 }

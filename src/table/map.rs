@@ -27,8 +27,8 @@ use super::shrunk;
 use crate::model::{SessionNumber, Token};
 
 /// How many shards the map has: enough that a walk over one shard, which stalls all requests for
-/// its keys, stays well under a millisecond with a million locks.
-const SHARDS: usize = 256;
+/// its keys, is a good part of a turn at the most with a million locks.
+const SHARDS: usize = 1024;
 
 /// How many mutexes the fat locks are spread over.
 const FAT_SHARDS: usize = 64;

@@ -83,6 +83,13 @@ impl<S: Transport> Connection<S> {
         };
         let (order, deadline) = (signal.any(), sleep_until(deadline));
         let mut ending = first_of(disconnect, wait.decided(), order, deadline).await;
+        if ending == Ending::Deadline {
+            // Thousands may end at one moment. The lock may be granted until it is its turn.
+            let (turns, account) = (&self.shared.turns, &mut self.account);
+            if !turns.may_go(account, self.input.len()) {
+                Box::pin(turns.wait(account, self.input.len())).await;
+            }
+        }
         if let Some(order) = signal.is_cut_off() {
             // By a disconnect, since nobody will be told of a grant.
             let ended = wait.end(Ending::Disconnect, self.shared.clock.now());
