@@ -27,9 +27,10 @@ pub async fn accompany(stop: CancellationToken, control: &Control) {
     tokio::select! {
         () = stop.cancelled() => {}
         most = control.draining() => {
-            // A systemd that reads nothing must not hold up the stop.
-            tokio::spawn(tell(News::Draining(most)));
+            // A systemd that reads nothing must not hold up the stop; but what is told last is so.
+            let told = tokio::spawn(tell(News::Draining(most)));
             stop.cancelled().await;
+            let _ = timeout(PATIENCE, told).await;
         }
     }
     let _ = timeout(PATIENCE, tell(News::Stopping)).await;

@@ -1,9 +1,10 @@
 //! What honest clients notice of an attack: the time from a command to its answer, for ten of them,
-//! quiet and beside the attack in one run, and the server's memory. Prints the tables that README shows.
+//! quiet and beside the attack in one run, and the server's memory. Prints a table, of which README has a part.
 //!
 //! `cargo bench --bench attack`; with `-- stats garbage` only these attacks, with `-- stats:300` from
-//! so many connections, with `-- --seconds 5` for longer. Where there is the same attack on them, redis
-//! and memcached are measured, too, if they are installed; `--only elockd` leaves them out.
+//! so many connections, with `-- --seconds 5` for longer, and with `-- --rounds 1` once: a line is the round
+//! whose attacked p99 is the median of three. Where there is the same attack on them, redis
+//! and memcached are measured in each round, too, if they are installed; `--only elockd` leaves them out.
 //!
 //! The attackers are a process of their own with one thread, at a lower priority (`nice`) than the
 //! server and the honest clients, whichever server it is: what is measured is what the server does
@@ -60,6 +61,7 @@ struct Wanted {
     attacks: Vec<String>,
     server: Option<String>,
     time: Duration,
+    rounds: u32,
 }
 
 impl Wanted {
@@ -68,15 +70,18 @@ impl Wanted {
             attacks: Vec::new(),
             server: None,
             time: Duration::from_secs(3),
+            rounds: 3,
+        };
+        let number = |argument: Option<String>| -> u32 {
+            let number = argument.and_then(|argument| argument.parse().ok());
+            number.expect("a number")
         };
         let mut arguments = arguments.into_iter();
         while let Some(argument) = arguments.next() {
             match argument.as_str() {
                 "--only" => wanted.server = arguments.next(),
-                "--seconds" => {
-                    let seconds = arguments.next().and_then(|seconds| seconds.parse().ok());
-                    wanted.time = Duration::from_secs(seconds.expect("a number of seconds"));
-                }
+                "--seconds" => wanted.time = Duration::from_secs(number(arguments.next()).into()),
+                "--rounds" => wanted.rounds = number(arguments.next()),
                 // From cargo.
                 "--bench" => {}
                 _ => wanted.attacks.push(argument),
@@ -92,6 +97,14 @@ impl Wanted {
     }
 }
 
+/// One round of one server.
+struct Round {
+    quiet: Seen,
+    attacked: Seen,
+    /// Before, at its peak and after.
+    megabytes: (u64, u64, u64),
+}
+
 fn measure_all(attack: &Attack, connections: usize, wanted: &Wanted) {
     let setup = (attack.setup)();
     let flags: Vec<&str> = setup.flags.iter().map(String::as_str).collect();
@@ -100,17 +113,25 @@ fn measure_all(attack: &Attack, connections: usize, wanted: &Wanted) {
         (Protocol::Redis, &|| Server::redis(false)),
         (Protocol::Memcached, &Server::memcached),
     ];
-    for (protocol, start) in starts {
-        if attack.is_for(protocol)
-            && let Some(server) = start()
-            && wanted
-                .server
-                .as_deref()
-                .is_none_or(|only| only == server.name)
-        {
-            let target = setup.target.unwrap_or(server.address);
-            measure(attack, connections, (&server, target), wanted.time);
+    let mut measured: Vec<(&str, Vec<Round>)> = Vec::new();
+    for _ in 0..wanted.rounds {
+        for (protocol, start) in starts {
+            let only = wanted.server.as_deref();
+            if attack.is_for(protocol)
+                && only.is_none_or(|only| only == protocol.server())
+                && let Some(server) = start()
+            {
+                let target = setup.target.unwrap_or(server.address);
+                let round = measure(attack, connections, (&server, target), wanted.time);
+                match measured.iter_mut().find(|(name, _)| *name == server.name) {
+                    Some((_, rounds)) => rounds.push(round),
+                    None => measured.push((server.name, vec![round])),
+                }
+            }
         }
+    }
+    for (name, rounds) in measured {
+        print(attack.what, connections, name, rounds);
     }
 }
 
@@ -119,7 +140,7 @@ fn measure(
     connections: usize,
     (server, target): (&Server, SocketAddr),
     time: Duration,
-) {
+) -> Round {
     let mut clients = Clients::connect(server.address);
     let quiet = clients.work(server.protocol, time / 2);
     let memory = Watched::begin(server.pid());
@@ -128,12 +149,22 @@ fn measure(
     let attacked = clients.work(server.protocol, time);
     drop(attackers);
     std::thread::sleep(AFTERWARDS);
-    let (before, peak, after) = memory.end();
-    let (what, name) = (attack.what, server.name);
+    Round {
+        quiet,
+        attacked,
+        megabytes: memory.end(),
+    }
+}
+
+/// Prints the round in the middle.
+fn print(what: &str, connections: usize, server: &str, mut rounds: Vec<Round>) {
+    rounds.sort_by_key(|round| round.attacked.part(0.99));
+    let round = &rounds[rounds.len() / 2];
+    let (before, peak, after) = round.megabytes;
     println!(
-        "| {what} | {name} | {connections} | {} | {} | {before} | {peak} | {after} |",
-        parts(&quiet, &[0.5, 0.99, 0.999]),
-        parts(&attacked, &[0.5, 0.99, 0.999, 1.0]),
+        "| {what} | {server} | {connections} | {} | {} | {before} | {peak} | {after} |",
+        parts(&round.quiet, &[0.5, 0.99, 0.999]),
+        parts(&round.attacked, &[0.5, 0.99, 0.999, 1.0]),
     );
 }
 

@@ -23,6 +23,15 @@ pub enum Protocol {
 }
 
 impl Protocol {
+    /// Whose protocol it is.
+    pub fn server(self) -> &'static str {
+        match self {
+            Self::ELock => "elockd",
+            Self::Redis => "redis",
+            Self::Memcached => "memcached",
+        }
+    }
+
     pub fn put_lock(self, key: &str, wait: &str, out: &mut Vec<u8>) {
         let line = match self {
             Self::ELock => format!("lock {key}{wait}\n"),

@@ -431,8 +431,9 @@ fn put_bad(out: &mut BytesMut, bad: BadRequest<'_>) {
     };
     out.put_slice(before.as_bytes());
     // So that a client gets no more back than it sent, and a bad line costs no more than a good one.
-    put_quoted(out, word.get(..SHOWN_WORD).unwrap_or(word));
-    if word.len() > SHOWN_WORD {
+    let shown = &word[..shown_length(word)];
+    put_quoted(out, shown);
+    if word.len() > shown.len() {
         out.put_slice(b"...");
     }
     out.put_slice(after.as_bytes());
@@ -441,6 +442,17 @@ fn put_bad(out: &mut BytesMut, bad: BadRequest<'_>) {
 /// A key, or another word of a line, that is longer than this many bytes is shown by its beginning, so that
 /// the line stays short.
 const SHOWN_WORD: usize = 128;
+
+/// How many bytes of a word are repeated, of which the last character is whole, if the word is text.
+fn shown_length(word: &[u8]) -> usize {
+    let is_within_character = |at: &usize| word.get(*at).is_some_and(|byte| byte >> 6 == 0b10);
+    let most = SHOWN_WORD.min(word.len());
+    let least = most.saturating_sub(3);
+    (least..=most)
+        .rev()
+        .find(|at| !is_within_character(at))
+        .unwrap_or(most)
+}
 
 /// Writes a key, or the beginning of a long one.
 fn put_shortened(out: &mut BytesMut, key: &[u8]) {

@@ -16,6 +16,9 @@ const NAMED_KEYS: usize = 3;
 
 /// How many keys the end of a drain names, and how many holders of each.
 const NAMED_LEFT_OVER: usize = 10;
+
+/// How many bytes of such a key are shown.
+const SHOWN_KEY: usize = 128;
 const NAMED_HOLDERS: usize = 3;
 
 pub(super) fn lease_ended(shared: &Shared, lease: &EndedLease) {
@@ -274,8 +277,10 @@ fn held_by(shared: &Shared, lock: &LockEntry) -> String {
         0 => {}
         more => named.push(format!("{more} more")),
     }
-    let key = Visible(lock.key.as_bytes());
-    format!("{key}: {}", named.join(", "))
+    let key = lock.key.as_bytes();
+    let shown = Visible(key.get(..SHOWN_KEY).unwrap_or(key));
+    let cut = if key.len() > SHOWN_KEY { "..." } else { "" };
+    format!("{shown}{cut}: {}", named.join(", "))
 }
 
 /// Some keys that the session holds, and how many more there are.

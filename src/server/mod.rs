@@ -161,7 +161,7 @@ impl Shared {
             handover_spin: HandoverSpin::default(),
             throttles: Throttles::default(),
             refusals: RefusalCounts::default(),
-            turns: Turns::default(),
+            turns: Turns::new(config.worker_threads()),
             places: Places::new(&config),
             drain: Drain::default(),
             debugs: Arc::new(Semaphore::new(DEBUGS_AT_ONCE)),

@@ -205,12 +205,16 @@ impl LockTable {
 
     #[inline]
     fn take(&self, session: &mut Session, ask: &Ask, now: Instant, free: Free<'_>) -> Placed {
+        if let Some(turned_away) = self.turned_away(ask) {
+            // Also when there would be no room for it.
+            return turned_away;
+        }
         if let Some(full) = self.claim_for_holder(session, ask, ClaimFor::NewKey) {
             return Placed::Full(full);
         }
         interleave::under_guard();
-        // Not before the claim: whoever counts the keys after the phase has changed then sees this one, or
-        // this request sees the phase.
+        // And once more: whoever counts the keys after the phase has changed then sees this claim, or this
+        // request sees the phase.
         if let Some(turned_away) = self.turned_away(ask) {
             self.claims.release(ClaimFor::NewKey);
             return turned_away;

@@ -2,7 +2,7 @@
 //!
 //! There may be millions of keys, and other connections must not wait for a walk over all of them. So a
 //! walk is made of slices, each of which locks one shard of the map for as long as it takes to copy a
-//! word for each key; whoever walks lets others have their turn in between. The keys of one listing are
+//! counted reference to each key; whoever walks lets others have their turn in between. The keys of one listing are
 //! therefore not those of one moment.
 
 use std::cmp::Reverse;

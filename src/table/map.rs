@@ -134,8 +134,8 @@ impl Locks {
         0..self.keys.shards().len()
     }
 
-    /// The keys of one shard, in no order. The shard is locked while the words of its keys are copied,
-    /// and not while the keys are looked at.
+    /// The keys of one shard, in no order. The shard is locked while references to its keys are copied and
+    /// counted, and not while the keys are looked at.
     pub(super) fn keys_of(&self, shard: usize) -> impl Iterator<Item = LockKey> + use<> {
         let keys = self.keys.shards()[shard].read().clone();
         keys.into_iter().map(|(key, _)| key)

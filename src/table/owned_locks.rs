@@ -9,15 +9,27 @@ use super::shrunk;
 use super::tally::Accounts;
 use crate::model::{Resource, Token};
 
+/// How many mutexes the grants are spread over: a map that grows is filled anew under its mutex.
+const SHARDS: usize = 64;
+
 /// The owners' locks that count on accounts, by their grants.
 ///
 /// A grant is in here from its beginning to its end, and both come under its key's guard: so it is counted
-/// once, and given back once. The mutex may be taken under a key's guard, and nothing is taken under it.
-#[derive(Debug, Default)]
+/// once, and given back once. A mutex may be taken under a key's guard, and nothing is taken under it.
+#[derive(Debug)]
 pub(super) struct OwnedLocks {
     /// Whether there ever was one. Without accounts, owners' locks cost no more than to look at this.
     has_any: AtomicBool,
-    by_token: Mutex<HashMap<Token, Accounts>>,
+    by_token: Box<[Mutex<HashMap<Token, Accounts>>]>,
+}
+
+impl Default for OwnedLocks {
+    fn default() -> Self {
+        Self {
+            has_any: AtomicBool::new(false),
+            by_token: (0..SHARDS).map(|_| Mutex::default()).collect(),
+        }
+    }
 }
 
 impl OwnedLocks {
@@ -28,7 +40,7 @@ impl OwnedLocks {
             .iter()
             .for_each(|account| account.add(Resource::Locks, 1));
         self.has_any.store(true, Ordering::Relaxed);
-        let before = self.lock().insert(token, accounts.clone());
+        let before = self.lock(token).insert(token, accounts.clone());
         debug_assert!(before.is_none(), "a grant begins once");
     }
 
@@ -38,7 +50,7 @@ impl OwnedLocks {
         if !self.has_any.load(Ordering::Relaxed) {
             return;
         }
-        let mut by_token = self.lock();
+        let mut by_token = self.lock(token);
         let accounts = by_token.remove(&token);
         if let Some(capacity) = shrunk(by_token.len(), by_token.capacity()) {
             by_token.shrink_to(capacity);
@@ -49,9 +61,17 @@ impl OwnedLocks {
         }
     }
 
+    #[cfg(test)]
+    fn is_empty(&self) -> bool {
+        let shards = self.by_token.iter();
+        let mut shards = shards.map(|shard| shard.lock().unwrap_or_else(PoisonError::into_inner));
+        shards.all(|by_token| by_token.is_empty())
+    }
+
     /// Poisoning is ignored: nothing is half done where a holder could panic.
-    fn lock(&self) -> MutexGuard<'_, HashMap<Token, Accounts>> {
-        self.by_token.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self, token: Token) -> MutexGuard<'_, HashMap<Token, Accounts>> {
+        let shard = &self.by_token[token.0 as usize % SHARDS];
+        shard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -120,7 +140,7 @@ mod tests {
         // Nobody was told of it.
         assert!(!table.settle(&mut waiter, Ending::Disconnect, now));
         assert_eq!(used(), [0, 0]);
-        assert!(table.owned.lock().is_empty());
+        assert!(table.owned.is_empty());
     }
 
     #[test]

@@ -170,8 +170,10 @@ impl<S: Transport> Connection<S> {
     /// because the connection failed.
     pub(super) async fn pause(&mut self, pause: Pause) -> Result<(), Gone> {
         match pause {
-            Pause::Turn => tokio::task::yield_now().await,
-            Pause::TurnOver => self.give_turn().await,
+            Pause::Turn if !self.account.is_over_with(Duration::ZERO) => {
+                tokio::task::yield_now().await;
+            }
+            Pause::Turn | Pause::TurnOver => self.give_turn().await?,
             // The caller flushes after every pause.
             Pause::Flush => {}
             Pause::Auth { name, password } => Box::pin(self.auth(name, password)).await?,

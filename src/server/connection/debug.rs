@@ -77,10 +77,11 @@ impl<S: Transport> Connection<S> {
     }
 
     async fn sort_keys(&mut self, sorted: &mut SortedKeys) -> Result<(), Gone> {
+        self.now = self.shared.clock.now();
         for slice in self.shared.table.slices() {
-            let keys: Vec<_> = self.shared.table.keys_of(slice).collect();
-            for run in keys.chunks(RUN) {
-                sorted.add_run(run.to_vec());
+            let mut keys: Vec<_> = self.shared.table.keys_of(slice).collect();
+            while !keys.is_empty() {
+                sorted.add_run(keys.split_off(keys.len().saturating_sub(RUN)));
                 self.give_way_after_work().await?;
             }
         }

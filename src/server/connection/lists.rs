@@ -52,7 +52,7 @@ impl<S: Transport> Connection<S> {
         self.lines_left = self.lines_left.saturating_sub(1);
         if self.is_turn_over() {
             self.account.use_up(self.since_now());
-            self.give_turn().await;
+            self.give_turn().await?;
             self.now = self.shared.clock.now();
         }
         if self.is_output_full() {
@@ -72,7 +72,7 @@ impl<S: Transport> Connection<S> {
     pub(super) async fn give_way_after_work(&mut self) -> Result<(), Gone> {
         self.account.use_up(self.since_now());
         if self.account.is_over_with(Duration::ZERO) {
-            self.give_turn().await;
+            self.give_turn().await?;
         }
         self.now = self.shared.clock.now();
         match self.session.signal().is_cut_off() {

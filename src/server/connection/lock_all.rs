@@ -93,7 +93,9 @@ impl<S: Transport> Connection<S> {
         deadline: Instant,
         claims: &mut Vec<Claim>,
     ) -> Result<Option<Failed>, Gone> {
+        self.now = self.shared.clock.now();
         for key in keys {
+            self.give_way_after_work().await?;
             let has_one = claims.iter().any(|claim| claim.new_token().is_some());
             let ask = Ask {
                 mode: Mode::Exclusive,
@@ -112,10 +114,15 @@ impl<S: Transport> Connection<S> {
                 Err(why) => return Ok(Some(Failed::NotStored(why))),
             };
             let Outcome { value, mut basis } = match outcome.value {
-                Locked::Waiting => match self.until_decided(deadline).await? {
-                    Waited::Decided(outcome) => outcome,
-                    Waited::Not(why) => return Ok(Some(Failed::Waited(key.clone(), why))),
-                },
+                Locked::Waiting => {
+                    let waited = self.until_decided(deadline).await?;
+                    // The time in which it waited is not the connection's.
+                    self.now = self.shared.clock.now();
+                    match waited {
+                        Waited::Decided(outcome) => outcome,
+                        Waited::Not(why) => return Ok(Some(Failed::Waited(key.clone(), why))),
+                    }
+                }
                 _ => outcome,
             };
             match value {

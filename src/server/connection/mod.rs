@@ -214,7 +214,7 @@ impl<S: Transport> Connection<S> {
                     Some(_) => self.read().await?,
                     None => Box::pin(self.while_a_stranger(Self::read)).await?,
                 }
-                self.until_turn().await;
+                self.until_turn().await?;
                 continue;
             };
             Box::pin(self.pause(pause)).await?;
@@ -231,20 +231,34 @@ impl<S: Transport> Connection<S> {
     }
 
     /// Returns when it is the connection's turn; whether it had to wait for that.
-    async fn until_turn(&mut self) -> bool {
-        let has_to_wait = !self.shared.turns.may_go(&self.account, self.input.len());
-        if has_to_wait {
-            Box::pin(self.shared.turns.wait(&mut self.account, self.input.len())).await;
+    ///
+    /// # Errors
+    ///
+    /// When nothing more may be written.
+    async fn until_turn(&mut self) -> Result<bool, Gone> {
+        let (turns, bytes) = (&self.shared.turns, self.input.len());
+        if turns.may_go(&self.account, bytes) {
+            return Ok(false);
         }
-        has_to_wait
+        let wait = Box::pin(turns.wait(&mut self.account, bytes));
+        tokio::select! {
+            biased;
+            order = self.session.signal().cut_off() => Err(order.into()),
+            has_waited = wait => Ok(has_waited),
+        }
     }
 
     /// Lets others have their turn before this connection goes on.
-    async fn give_turn(&mut self) {
+    ///
+    /// # Errors
+    ///
+    /// When nothing more may be written.
+    async fn give_turn(&mut self) -> Result<(), Gone> {
         self.end_turn();
-        if !self.until_turn().await {
+        if !self.until_turn().await? {
             tokio::task::yield_now().await;
         }
+        Ok(())
     }
 
     /// Answers lines, and notes what `sessions` and `info` show of this connection.

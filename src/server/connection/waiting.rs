@@ -87,7 +87,12 @@ impl<S: Transport> Connection<S> {
             // Thousands may end at one moment. The lock may be granted until it is its turn.
             let (turns, account) = (&self.shared.turns, &mut self.account);
             if !turns.may_go(account, self.input.len()) {
-                Box::pin(turns.wait(account, self.input.len())).await;
+                let turn = Box::pin(turns.wait(account, self.input.len()));
+                tokio::select! {
+                    biased;
+                    _ = signal.any() => {}
+                    _ = turn => {}
+                }
             }
         }
         if let Some(order) = signal.is_cut_off() {

@@ -1,5 +1,6 @@
 //! What can be done from the screen to whoever holds a key, or waits for it: after a question, over a
-//! connection of its own, and only to those who stood on the screen when it was asked.
+//! connection of its own, and only if those who stood on the screen when it was asked still hold the key a
+//! moment before.
 
 use std::sync::Arc;
 use std::time::Duration;
