@@ -45,8 +45,8 @@ impl Setup {
             .output();
         let hash = String::from_utf8(hash.expect("elockd runs").stdout).expect("text");
         let users = format!(
-            "[users.honest]\nrights = [\"lock\", \"read\"]\nprefixes = [\"\"]\n\
-             [users.victim]\nrights = [\"lock\"]\nprefixes = [\"\"]\npassword = \"{}\"\n",
+            "[users.honest]\nrights = [\"lock\", \"read\"]\nprefixes = [\"*\"]\n\
+             [users.victim]\nrights = [\"lock\"]\nprefixes = [\"*\"]\npassword = \"{}\"\n",
             hash.trim()
         );
         Self::with_files(

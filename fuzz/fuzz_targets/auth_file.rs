@@ -34,6 +34,7 @@ fn read_users(bytes: &[u8]) {
         Ok(users) => users,
         Err(wrong) => return assert_tells_no_secret(&wrong, &text),
     };
+    users.set_quotas();
     let file: Table = text.parse().expect("it is TOML, as it was read");
     let written = file["users"].as_table().expect("a table");
     assert_eq!((users.count(), users.revision()), (written.len(), 1));
