@@ -15,7 +15,7 @@ use super::password::{BadPassword, Secret};
 use super::trust::{Trust, Trusted};
 use super::user::{Keys, Rights, User};
 use super::users::{ADMIN, DEFAULT, Users};
-use crate::model::Quota;
+use crate::model::{Quota, Visible};
 
 /// No file of users is longer than this, in bytes.
 const LONGEST: u64 = 4 << 20;
@@ -257,7 +257,9 @@ fn line_of(text: &str, place: usize) -> usize {
 fn parse(text: &str, before: &Users) -> Result<HashMap<Box<str>, Arc<User>>, Wrong> {
     let file: UsersFile = toml::from_str(text).map_err(|error| {
         let place = error.span().unwrap_or_default();
-        (place, without_values(error.message()).to_owned())
+        // A member's name may have any character, and the log has a line for each message.
+        let what = Visible(without_values(error.message()).as_bytes()).to_string();
+        (place, what)
     })?;
     let users = file.users.into_iter().map(|(name, entry)| {
         let user = entry.into_user(&name, before)?;
@@ -356,6 +358,13 @@ mod tests {
     use super::*;
 
     const HASH: &str = "$argon2id$v=19$m=8,t=1,p=1$rVmMUJFui94UNNetaKx0UQ$yniuWciH8xYCIiVPi/yBHqwlnypdzHZTlVHHy3fJAkk";
+
+    #[test]
+    fn what_is_wrong_is_told_in_one_line() {
+        let (line, what) = wrong("[\"a\\n2026-11-26 INFO well\"]");
+        assert_eq!(line, 1);
+        assert!(what.contains("`a\\x0A2026-11-26 INFO well`"), "{what}");
+    }
 
     /// The line and what is wrong there.
     fn wrong(text: &str) -> (usize, String) {
