@@ -49,10 +49,10 @@ const KILOBYTE_NS: u32 = 300;
 const BYTE_NS: u32 = 3;
 
 /// Of so many bytes a turn may be made as long as turns get; of fewer bytes it is short, most often.
-const LARGE: usize = 256;
+const LARGE: usize = 1024;
 
 /// A turn that usually takes no longer is short: a request or a few.
-const SHORT_TURN_NS: u32 = 30_000;
+const SHORT_TURN_NS: u32 = 20_000;
 
 /// A connection whose turns are short is never further ahead of the virtual time. It need not queue up as
 /// long as there are few like it, and when there are many it should not pay for that.
