@@ -98,6 +98,18 @@ impl fmt::Display for Visible<'_> {
     }
 }
 
+/// At most so many bytes of a word, of which the last character is whole, if the word is text; and what
+/// stands behind them: `...`, if that is not all of it.
+pub fn shortened(word: &[u8], most: usize) -> (&[u8], &'static str) {
+    if word.len() <= most {
+        return (word, "");
+    }
+    let is_within_character = |at: &usize| word.get(*at).is_some_and(|byte| byte >> 6 == 0b10);
+    let mut ends = (most.saturating_sub(3)..=most).rev();
+    let end = ends.find(|at| !is_within_character(at)).unwrap_or(most);
+    (&word[..end], "...")
+}
+
 impl fmt::Debug for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.as_bytes().escape_ascii())
@@ -107,6 +119,24 @@ impl fmt::Debug for Key {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_shortened_word_ends_with_a_whole_character() {
+        for (word, most, shown) in [
+            (&b"abc"[..], 3, (&b"abc"[..], "")),
+            (b"abcd", 3, (b"abc", "...")),
+            ("abé".as_bytes(), 3, (b"ab", "...")),
+            ("a\u{1f512}b".as_bytes(), 4, (b"a", "...")),
+            (
+                "a\u{1f512}b".as_bytes(),
+                5,
+                ("a\u{1f512}".as_bytes(), "..."),
+            ),
+            (&[0x80; 9], 5, (&[0x80; 5], "...")),
+        ] {
+            assert_eq!(shortened(word, most), shown);
+        }
+    }
 
     #[test]
     fn what_is_shown_is_one_line_of_text() {

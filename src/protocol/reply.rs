@@ -8,6 +8,7 @@ use bytes::{BufMut, BytesMut};
 use super::request::{BadRequest, COMMANDS, LONGEST_NAME};
 use crate::model::{
     Circle, Exhausted, Holder, Key, Limit, NotResumed, NotStored, SessionId, SessionNumber, Token,
+    shortened,
 };
 
 /// The counters of `stats`: three and no more, as the PHP client breaks on a fourth.
@@ -431,11 +432,9 @@ fn put_bad(out: &mut BytesMut, bad: BadRequest<'_>) {
     };
     out.put_slice(before.as_bytes());
     // So that a client gets no more back than it sent, and a bad line costs no more than a good one.
-    let shown = &word[..shown_length(word)];
+    let (shown, dots) = shortened(word, SHOWN_WORD);
     put_quoted(out, shown);
-    if word.len() > shown.len() {
-        out.put_slice(b"...");
-    }
+    out.put_slice(dots.as_bytes());
     out.put_slice(after.as_bytes());
 }
 
@@ -443,23 +442,11 @@ fn put_bad(out: &mut BytesMut, bad: BadRequest<'_>) {
 /// the line stays short.
 const SHOWN_WORD: usize = 128;
 
-/// How many bytes of a word are repeated, of which the last character is whole, if the word is text.
-fn shown_length(word: &[u8]) -> usize {
-    let is_within_character = |at: &usize| word.get(*at).is_some_and(|byte| byte >> 6 == 0b10);
-    let most = SHOWN_WORD.min(word.len());
-    let least = most.saturating_sub(3);
-    (least..=most)
-        .rev()
-        .find(|at| !is_within_character(at))
-        .unwrap_or(most)
-}
-
 /// Writes a key, or the beginning of a long one.
 fn put_shortened(out: &mut BytesMut, key: &[u8]) {
-    put_visible(out, key.get(..SHOWN_WORD).unwrap_or(key));
-    if key.len() > SHOWN_WORD {
-        out.put_slice(b"...");
-    }
+    let (shown, dots) = shortened(key, SHOWN_WORD);
+    put_visible(out, shown);
+    out.put_slice(dots.as_bytes());
 }
 
 fn put_deadlock(out: &mut BytesMut, circle: &Circle) {

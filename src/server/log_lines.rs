@@ -7,17 +7,17 @@ use tracing::{info, warn};
 
 use super::Shared;
 use super::events::{Event, EventKind};
-use crate::model::{Circle, Holder, Key, Limit, LockEntry, Peer, SessionNumber, Visible};
+use crate::model::{
+    Circle, Holder, Key, Limit, LockEntry, Peer, SessionNumber, Visible, shortened,
+};
 use crate::protocol::circle_text;
 use crate::table::{self, EndedLease, Grant, Identity, LockKey, Session};
 
 /// How many keys a line names.
 const NAMED_KEYS: usize = 3;
 
-/// How many keys the end of a drain names, and how many holders of each.
+/// How many keys the end of a drain names, how many bytes of each, and how many of its holders.
 const NAMED_LEFT_OVER: usize = 10;
-
-/// How many bytes of such a key are shown.
 const SHOWN_KEY: usize = 128;
 const NAMED_HOLDERS: usize = 3;
 
@@ -277,10 +277,8 @@ fn held_by(shared: &Shared, lock: &LockEntry) -> String {
         0 => {}
         more => named.push(format!("{more} more")),
     }
-    let key = lock.key.as_bytes();
-    let shown = Visible(key.get(..SHOWN_KEY).unwrap_or(key));
-    let cut = if key.len() > SHOWN_KEY { "..." } else { "" };
-    format!("{shown}{cut}: {}", named.join(", "))
+    let (key, dots) = shortened(lock.key.as_bytes(), SHOWN_KEY);
+    format!("{}{dots}: {}", Visible(key), named.join(", "))
 }
 
 /// Some keys that the session holds, and how many more there are.

@@ -25,11 +25,12 @@ impl Shared {
 
     /// A session as it is now, unless it is over, or not there for the user who asks.
     pub(super) fn session_entry(&self, number: SessionNumber, asks: &User) -> Option<SessionEntry> {
-        let (view, waiter) = self.table.session_view(number)?;
+        let view = self.table.session_view(number)?;
         if !asks.sees_sessions_of(view.user.as_ref()) {
             return None;
         }
         // A reload may have narrowed what the user may see since the wait began.
+        let waiter = self.table.waiter_of(number);
         let waiter = waiter.filter(|waiter| asks.allows(waiter.key().as_bytes()));
         let now = self.clock.now();
         Some(SessionEntry {

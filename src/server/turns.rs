@@ -195,11 +195,8 @@ impl Turns {
             false => end_ns,
         };
         self.last_ns.fetch_max(account.up_to_ns, Ordering::Relaxed);
-        let cost_ns = u64::from(cost_ns);
-        let (before_ns, free_ns) = (
-            self.busy_ns.fetch_add(cost_ns, Ordering::Relaxed),
-            self.workers * FREE_NS,
-        );
+        let (cost_ns, free_ns) = (u64::from(cost_ns), self.workers * FREE_NS);
+        let before_ns = self.busy_ns.fetch_add(cost_ns, Ordering::Relaxed);
         if before_ns < free_ns && before_ns + cost_ns >= free_ns {
             self.pace.notify_one();
         }

@@ -32,24 +32,44 @@ impl PartialOrd for ByBytes {
     }
 }
 
-/// The first keys in their order, of many that come in no order.
+/// The first keys in their order that begin with a prefix and stand behind another key, of many that come
+/// in no order.
 #[derive(Debug)]
-pub struct FirstKeys {
-    first: BinaryHeap<ByBytes>,
+pub struct FirstKeys<'a> {
+    prefix: &'a [u8],
+    after: Option<&'a [u8]>,
     most: usize,
+    first: BinaryHeap<ByBytes>,
 }
 
-impl FirstKeys {
+impl<'a> FirstKeys<'a> {
     /// Of no keys yet; keeps `most` of them at the most.
-    pub fn new(most: usize) -> Self {
+    pub fn new(prefix: &'a [u8], after: Option<&'a [u8]>, most: usize) -> Self {
         Self {
-            first: BinaryHeap::new(),
+            prefix,
+            after,
             most,
+            first: BinaryHeap::new(),
         }
     }
 
-    /// Keeps the key if it is among the first so far.
-    pub fn add(&mut self, key: LockKey) {
+    /// Keeps those that `may_be_seen` and are among the first so far.
+    pub fn look_at(
+        &mut self,
+        keys: impl Iterator<Item = LockKey>,
+        may_be_seen: impl Fn(&[u8]) -> bool,
+    ) {
+        for key in keys {
+            let bytes = key.as_bytes();
+            let is_one =
+                bytes.starts_with(self.prefix) && self.after.is_none_or(|after| bytes > after);
+            if is_one && may_be_seen(bytes) {
+                self.add(key);
+            }
+        }
+    }
+
+    fn add(&mut self, key: LockKey) {
         let key = ByBytes(key);
         if self.first.len() < self.most {
             self.first.push(key);
@@ -143,11 +163,9 @@ impl LockTable {
         most: usize,
         may_be_seen: impl Fn(&[u8]) -> bool,
     ) -> Vec<LockKey> {
-        let mut first = FirstKeys::new(most);
+        let mut first = FirstKeys::new(prefix, after, most);
         let keys = self.slices().flat_map(|slice| self.keys_of(slice));
-        keys.filter(|key| is_shown(key.as_bytes(), prefix, after))
-            .filter(|key| may_be_seen(key.as_bytes()))
-            .for_each(|key| first.add(key));
+        first.look_at(keys, may_be_seen);
         first.into_sorted()
     }
 
@@ -155,11 +173,6 @@ impl LockTable {
     pub fn keys(&self) -> Vec<LockKey> {
         self.keys_after(b"", None, usize::MAX, |_| true)
     }
-}
-
-/// Whether the key begins with `prefix` and stands behind `after`.
-pub fn is_shown(key: &[u8], prefix: &[u8], after: Option<&[u8]>) -> bool {
-    key.starts_with(prefix) && after.is_none_or(|after| key > after)
 }
 
 #[cfg(test)]
@@ -184,8 +197,8 @@ mod tests {
     #[test]
     fn of_keys_in_no_order_the_first_are_found() {
         for most in [0, 1, 17, 1_000, 2_000] {
-            let mut first = FirstKeys::new(most);
-            keys(mixed()).into_iter().for_each(|key| first.add(key));
+            let mut first = FirstKeys::new(b"", None, most);
+            first.look_at(keys(mixed()).into_iter(), |_| true);
             let expected = keys(0..most.min(1_000) as u32);
             assert_eq!(bytes(first.into_sorted()), bytes(expected));
         }

@@ -71,7 +71,7 @@ pub use contention::Contention;
 pub use counters::Counters;
 pub use grant::Grant;
 pub use lease::EndedLease;
-pub use listing::{FirstKeys, RUN, SortedKeys, is_shown};
+pub use listing::{FirstKeys, RUN, SortedKeys};
 pub use lock_key::LockKey;
 pub use outcome::{Basis, Claim, Locked, NotHeld, OneOfSeveral, Outcome, Unlocked};
 pub use registry::{Detached, Grace, Identity, Kick, Resumed, TakenOver};

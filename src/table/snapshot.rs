@@ -87,14 +87,14 @@ impl LockTable {
         self.sessions.numbers(above, most)
     }
 
-    /// One session, and the request that it waits with; `None` if it is over.
-    pub fn session_view(
-        &self,
-        number: SessionNumber,
-    ) -> Option<(SessionView, Option<Arc<Waiter>>)> {
-        let view = self.sessions.view(number)?;
-        let waiter = interleave::lock(&self.waits).of(number).cloned();
-        Some((view, waiter))
+    /// One session; `None` if it is over.
+    pub fn session_view(&self, number: SessionNumber) -> Option<SessionView> {
+        self.sessions.view(number)
+    }
+
+    /// The request that a session waits with.
+    pub fn waiter_of(&self, number: SessionNumber) -> Option<Arc<Waiter>> {
+        interleave::lock(&self.waits).of(number).cloned()
     }
 
     /// The lease with which every grant begins, and the longest that `expire` gives.

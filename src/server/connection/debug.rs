@@ -48,7 +48,7 @@ impl<S: Transport> Connection<S> {
         let now = self.shared.clock.now();
         put_start(&mut self.output, "DEBUG");
         for number in sessions {
-            if let Some(view) = self.shared.table.session_view(number).map(|seen| seen.0)
+            if let Some(view) = self.shared.table.session_view(number)
                 && self.may_see_session_of(view.user.as_ref())
             {
                 put_session(&mut self.output, &view, now);

@@ -16,7 +16,7 @@ use crate::protocol::{
 };
 use crate::server::Shared;
 use crate::server::transport::Transport;
-use crate::table::{FirstKeys, LockKey, is_shown};
+use crate::table::{FirstKeys, LockKey};
 
 /// How long one listing may take until the client has read it.
 pub(super) const LISTING_TIME: Duration = Duration::from_secs(300);
@@ -51,13 +51,13 @@ impl<S: Transport> Connection<S> {
     pub(super) async fn give_way(&mut self) -> Result<(), Gone> {
         self.lines_left = self.lines_left.saturating_sub(1);
         if self.is_turn_over() {
-            self.account.use_up(self.since_now());
+            self.use_up_time();
             self.give_turn().await?;
             self.now = self.shared.clock.now();
         }
         if self.is_output_full() {
             // The time in which the client does not read is not the connection's.
-            self.account.use_up(self.since_now());
+            self.use_up_time();
             self.flush().await?;
             self.now = self.shared.clock.now();
         }
@@ -70,11 +70,11 @@ impl<S: Transport> Connection<S> {
     ///
     /// When the connection is over.
     pub(super) async fn give_way_after_work(&mut self) -> Result<(), Gone> {
-        self.account.use_up(self.since_now());
+        self.use_up_time();
         if self.account.is_over_with(Duration::ZERO) {
             self.give_turn().await?;
+            self.now = self.shared.clock.now();
         }
-        self.now = self.shared.clock.now();
         match self.session.signal().is_cut_off() {
             Some(order) => Err(order.into()),
             None => Ok(()),
@@ -121,13 +121,9 @@ impl<S: Transport> Connection<S> {
         // The answers before this one should not wait for it.
         self.flush().await?;
         self.now = self.shared.clock.now();
-        let mut first = FirstKeys::new(PAGE + 1);
+        let mut first = FirstKeys::new(prefix, after, PAGE + 1);
         for slice in self.shared.table.slices() {
-            for key in self.shared.table.keys_of(slice) {
-                if is_shown(key.as_bytes(), prefix, after) && self.may_see(key.as_bytes()) {
-                    first.add(key);
-                }
-            }
+            first.look_at(self.shared.table.keys_of(slice), |key| self.may_see(key));
             self.give_way_after_work().await?;
         }
         Ok(first.into_sorted())
@@ -201,7 +197,7 @@ impl<S: Transport> Connection<S> {
     ) -> Result<(), Gone> {
         self.now = self.shared.clock.now();
         let written = timeout(LISTING_TIME, write(self)).await;
-        self.account.use_up(self.since_now());
+        self.use_up_time();
         written.unwrap_or(Err(Gone::TooSlow))
     }
 

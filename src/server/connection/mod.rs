@@ -276,6 +276,14 @@ impl<S: Transport> Connection<S> {
         answered
     }
 
+    /// Counts the time since `now` as used, and goes on from here.
+    fn use_up_time(&mut self) {
+        let now = self.shared.clock.now();
+        let used = now.saturating_duration_since(self.now);
+        self.account.use_up(used);
+        self.now = now;
+    }
+
     fn since_now(&self) -> Duration {
         self.shared.clock.now().saturating_duration_since(self.now)
     }

@@ -273,7 +273,6 @@ mod tests {
                 .table
                 .session_view(SessionNumber(1))
                 .expect("there")
-                .0
                 .held,
             0
         );
