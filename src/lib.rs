@@ -27,6 +27,8 @@ mod admin;
 #[cfg(all(feature = "admin", fuzzing))]
 pub use admin::InMemory;
 pub mod check;
+#[cfg(feature = "cluster")]
+mod cluster;
 pub mod config;
 #[doc(hidden)]
 pub mod count;

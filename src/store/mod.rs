@@ -11,6 +11,8 @@
 mod commits;
 #[cfg(feature = "store")]
 pub mod disk;
+#[cfg(feature = "cluster")]
+pub(crate) mod etcd;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fake;
 mod overdue;
@@ -64,6 +66,22 @@ pub trait Storage: Send + 'static {
     ///
     /// The reason, for clients and the log.
     fn commit(&mut self, batch: &Batch) -> Result<(), NotStored>;
+
+    /// Makes sure that nobody else can have stored anything by now; called in place of a commit that would
+    /// change nothing.
+    ///
+    /// # Errors
+    ///
+    /// As for a commit.
+    fn confirm(&mut self) -> Result<(), NotStored> {
+        Ok(())
+    }
+
+    /// Whether others may come to store in its place, so that even what is stored already has to be
+    /// confirmed before it is told.
+    fn must_confirm(&self) -> bool {
+        false
+    }
 
     /// How many bytes the stored state takes, where that can be told.
     fn bytes(&self) -> u64 {

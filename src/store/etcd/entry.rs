@@ -1,0 +1,287 @@
+//! An entry of the log in etcd: the changes of one commit, and before them what is still true of the
+//! entries that were cut off.
+//!
+//! Invariants:
+//!
+//! 1. Of several records of one grant or one session, in one entry or several, the last is true.
+//! 2. A record that a grant or session is over needs to be kept only as long as the record of its
+//!    beginning is: the log is cut from its oldest end alone, so that one is never the older of the two.
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use bytes::Bytes;
+use prost::{Message, Oneof};
+
+use crate::model::{
+    Holder, Key, Mode, Restored, RestoredSession, SessionNumber, StoredGrant, StoredSession, Token, digest,
+};
+use crate::store::Batch;
+
+/// The newest format of an entry. A node that finds a newer one does not lead.
+pub(super) const FORMAT: u32 = 1;
+
+#[derive(Clone, PartialEq, Eq, Message)]
+pub(super) struct Entry {
+    #[prost(uint32, tag = "1")]
+    pub(super) format: u32,
+    /// The number of the oldest entry of the log from here on: those before it are cut off with this one.
+    #[prost(uint64, tag = "2")]
+    pub(super) first: u64,
+    /// No grant has ever had a token above this, up to here.
+    #[prost(uint64, tag = "3")]
+    pub(super) tokens_above: u64,
+    /// The same of sessions' numbers.
+    #[prost(uint64, tag = "4")]
+    pub(super) session_numbers_above: u64,
+    /// Whether its writer had closed all connections before.
+    #[prost(bool, tag = "5")]
+    pub(super) has_resigned: bool,
+    #[prost(message, repeated, tag = "6")]
+    pub(super) records: Vec<Record>,
+}
+
+/// What has become of one grant or one session.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub(super) struct Record {
+    #[prost(oneof = "State", tags = "1, 2, 3, 4")]
+    pub(super) state: Option<State>,
+}
+
+#[derive(Clone, PartialEq, Eq, Oneof)]
+pub(super) enum State {
+    #[prost(message, tag = "1")]
+    Granted(GrantRecord),
+    #[prost(uint64, tag = "2")]
+    Released(u64),
+    #[prost(message, tag = "3")]
+    Session(SessionRecord),
+    #[prost(uint64, tag = "4")]
+    SessionOver(u64),
+}
+
+#[derive(Clone, PartialEq, Eq, Message)]
+pub(super) struct GrantRecord {
+    #[prost(uint64, tag = "1")]
+    token: u64,
+    /// The session that holds the key, if no owner does.
+    #[prost(uint64, tag = "2")]
+    session: u64,
+    #[prost(bytes = "bytes", optional, tag = "3")]
+    owner: Option<Bytes>,
+    #[prost(bytes = "bytes", tag = "4")]
+    key: Bytes,
+    /// The value, if the key is shared.
+    #[prost(bytes = "bytes", optional, tag = "5")]
+    value: Option<Bytes>,
+    /// How many slots the key has, if it is in one of them.
+    #[prost(uint32, optional, tag = "6")]
+    slots: Option<u32>,
+    #[prost(uint64, optional, tag = "7")]
+    lease_ms: Option<u64>,
+}
+
+#[derive(Clone, PartialEq, Eq, Message)]
+pub(super) struct SessionRecord {
+    #[prost(uint64, tag = "1")]
+    number: u64,
+    #[prost(uint64, tag = "2")]
+    grace_ms: u64,
+    /// The SHA-256 of its secret, if it has one.
+    #[prost(bytes = "bytes", optional, tag = "3")]
+    digest: Option<Bytes>,
+    #[prost(bytes = "bytes", optional, tag = "4")]
+    user: Option<Bytes>,
+}
+
+/// What a record speaks of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) enum Subject {
+    Grant(u64),
+    Session(u64),
+}
+
+/// Why an entry cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Unreadable {
+    #[error("it has format {0}, and this elockd knows those up to {FORMAT}")]
+    Newer(u32),
+    #[error("it is damaged: {0}")]
+    Damaged(String),
+}
+
+impl Entry {
+    /// Reads an entry, and makes sure that all of it can be understood.
+    pub(super) fn read(bytes: Bytes) -> Result<Self, Unreadable> {
+        let entry = Self::decode(bytes).map_err(|error| Unreadable::Damaged(error.to_string()))?;
+        match entry.format {
+            0 => Err(Unreadable::Damaged("it has no format".to_owned())),
+            1..=FORMAT => Ok(entry),
+            newer => Err(Unreadable::Newer(newer)),
+        }
+    }
+}
+
+impl Entry {
+    /// Raises the marks to what the records have.
+    pub(super) fn raise_marks(&mut self) {
+        for record in &self.records {
+            match record.subject() {
+                Some((Subject::Grant(token), _)) => self.tokens_above = self.tokens_above.max(token),
+                Some((Subject::Session(number), _)) => {
+                    self.session_numbers_above = self.session_numbers_above.max(number);
+                }
+                None => {}
+            }
+        }
+    }
+}
+
+impl Record {
+    /// The records of a batch: sessions before the grants that rest on them, and what is over behind them.
+    pub(super) fn all_of(batch: &Batch) -> Vec<Self> {
+        let living = |(number, session): (&SessionNumber, &Option<StoredSession>)| {
+            session.as_ref().map(|session| State::Session(SessionRecord::new(*number, session)))
+        };
+        let over = |(number, session): (&SessionNumber, &Option<StoredSession>)| {
+            session.is_none().then_some(State::SessionOver(number.0))
+        };
+        let grants = batch.grants.iter().map(|(token, grant)| match grant {
+            Some(grant) => State::Granted(GrantRecord::new(*token, grant)),
+            None => State::Released(token.0),
+        });
+        let sessions = batch.sessions.iter();
+        let states = sessions.clone().filter_map(living).chain(grants).chain(sessions.filter_map(over));
+        states.map(|state| Self { state: Some(state) }).collect()
+    }
+
+    /// What the record speaks of, and whether that lives; `None` if it is of no kind that is known.
+    pub(super) fn subject(&self) -> Option<(Subject, bool)> {
+        Some(match self.state.as_ref()? {
+            State::Granted(grant) => (Subject::Grant(grant.token), true),
+            State::Released(token) => (Subject::Grant(*token), false),
+            State::Session(session) => (Subject::Session(session.number), true),
+            State::SessionOver(number) => (Subject::Session(*number), false),
+        })
+    }
+
+    /// How many bytes the record takes in an entry.
+    pub(super) fn len_in_entry(&self) -> usize {
+        prost::encoding::message::encoded_len(6, self)
+    }
+}
+
+impl GrantRecord {
+    fn new(token: Token, grant: &StoredGrant) -> Self {
+        let (session, owner) = match &grant.holder {
+            Holder::Session(session) => (session.0, None),
+            Holder::Owner(owner) => (0, Some(copied(owner))),
+        };
+        let slots = match &grant.mode {
+            Mode::Slot(slots) => Some(slots.get()),
+            Mode::Exclusive | Mode::Shared(_) => None,
+        };
+        Self {
+            token: token.0,
+            session,
+            owner,
+            key: copied(&grant.key),
+            value: grant.mode.value().map(copied),
+            slots,
+            lease_ms: grant.lease.map(millis),
+        }
+    }
+
+    fn stored(&self) -> StoredGrant {
+        let mode = match (&self.value, self.slots.and_then(NonZeroU32::new)) {
+            (Some(value), _) => Mode::Shared(Key::new(value)),
+            (None, Some(slots)) => Mode::Slot(slots),
+            (None, None) => Mode::Exclusive,
+        };
+        StoredGrant {
+            holder: match &self.owner {
+                Some(owner) => Holder::Owner(Key::new(owner)),
+                None => Holder::Session(SessionNumber(self.session)),
+            },
+            key: Key::new(&self.key),
+            mode,
+            lease: self.lease_ms.map(Duration::from_millis),
+        }
+    }
+}
+
+impl SessionRecord {
+    fn new(number: SessionNumber, session: &StoredSession) -> Self {
+        let digest = session.secret.map(digest);
+        Self {
+            number: number.0,
+            grace_ms: millis(session.grace),
+            digest: digest.map(|digest| Bytes::copy_from_slice(&digest)),
+            user: session.user.as_ref().map(copied),
+        }
+    }
+
+    fn restored(&self) -> Result<RestoredSession, Unreadable> {
+        let digest = |bytes: &Bytes| {
+            let wrong = |_| Unreadable::Damaged("a secret has another length".to_owned());
+            bytes[..].try_into().map_err(wrong)
+        };
+        Ok(RestoredSession {
+            number: SessionNumber(self.number),
+            grace: Duration::from_millis(self.grace_ms),
+            secret: self.digest.as_ref().map(digest).transpose()?,
+            user: self.user.as_deref().map(Key::new),
+        })
+    }
+}
+
+/// What a log says, as it is read from its beginning to its end.
+#[derive(Debug, Default)]
+pub(super) struct Told {
+    grants: std::collections::BTreeMap<u64, GrantRecord>,
+    sessions: std::collections::BTreeMap<u64, SessionRecord>,
+    tokens_above: u64,
+    session_numbers_above: u64,
+    /// The number of the log's oldest entry, as the last entry says.
+    pub(super) first: Option<u64>,
+    /// Whether the last entry says that its writer had closed all connections.
+    pub(super) has_resigned: bool,
+}
+
+impl Told {
+    pub(super) fn add(&mut self, entry: Entry) -> Result<(), Unreadable> {
+        self.tokens_above = self.tokens_above.max(entry.tokens_above);
+        self.session_numbers_above = self.session_numbers_above.max(entry.session_numbers_above);
+        (self.first, self.has_resigned) = (Some(entry.first), entry.has_resigned);
+        for record in entry.records {
+            let unknown = || Unreadable::Damaged("a record is of no known kind".to_owned());
+            match record.state.ok_or_else(unknown)? {
+                State::Granted(grant) => drop(self.grants.insert(grant.token, grant)),
+                State::Released(token) => drop(self.grants.remove(&token)),
+                State::Session(session) => drop(self.sessions.insert(session.number, session)),
+                State::SessionOver(number) => drop(self.sessions.remove(&number)),
+            }
+        }
+        Ok(())
+    }
+
+    /// The state at the end of the log.
+    pub(super) fn restored(self) -> Result<Restored, Unreadable> {
+        let sessions = self.sessions.values().map(SessionRecord::restored);
+        Ok(Restored {
+            tokens_above: Token(self.tokens_above),
+            session_numbers_above: SessionNumber(self.session_numbers_above),
+            sessions: sessions.collect::<Result<_, _>>()?,
+            grants: self.grants.into_iter().map(|(token, grant)| (Token(token), grant.stored())).collect(),
+        })
+    }
+}
+
+fn copied(key: &Key) -> Bytes {
+    Bytes::copy_from_slice(key.as_bytes())
+}
+
+/// Saturates, which no setting reaches.
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,168 @@
+//! Which entries of the log still matter: where each grant and session that lives has its last record.
+//!
+//! The log is cut at its oldest end. An entry that nothing living is in goes as it is; what still lives in
+//! one is written once more, in the entry that cuts it.
+//!
+//! Invariants:
+//!
+//! 1. The entries are those from `first` on without a gap, as in etcd.
+//! 2. A place names an entry of the log, the last one with a record of that subject.
+//! 3. `living` of an entry is the number of places that name it, and `living_bytes` the sum of all
+//!    places' lengths.
+
+use std::collections::{HashMap, VecDeque};
+
+use super::entry::{Entry, Subject};
+
+/// How many bytes an entry costs in etcd beside its own.
+const OVERHEAD: u64 = 200;
+
+/// The log may be so much longer than what lives in it, beside twice its length.
+const SLACK: u64 = 256 * 1024;
+
+/// How many entries are cut at once at most.
+const CUT_AT_ONCE: usize = 64;
+
+/// How many bytes are written once more by a commit, at the most: twice as many as it brings itself, but
+/// no fewer than these.
+const MOVED_AT_ONCE: u64 = 32 * 1024;
+
+#[derive(Debug, Default)]
+pub(super) struct Index {
+    first: u64,
+    entries: VecDeque<Weight>,
+    places: HashMap<Subject, Place>,
+    bytes: u64,
+    living_bytes: u64,
+    pub(super) tokens_above: u64,
+    pub(super) session_numbers_above: u64,
+}
+
+#[derive(Debug)]
+struct Weight {
+    bytes: u64,
+    living: u32,
+}
+
+/// The entry of a record, by the lower half of its number, and the record's length.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    entry: u32,
+    len: u32,
+}
+
+/// The entries to cut off the oldest end.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Cut {
+    pub(super) entries: u64,
+    /// Whether any of them has a record that has to be written once more.
+    pub(super) has_living: bool,
+}
+
+impl Index {
+    /// The index of a log that begins with this entry.
+    pub(super) fn from(first: u64) -> Self {
+        Self {
+            first,
+            ..Self::default()
+        }
+    }
+
+    pub(super) fn first(&self) -> u64 {
+        self.first
+    }
+
+    /// The number that the next entry gets.
+    pub(super) fn next(&self) -> u64 {
+        self.first + self.entries.len() as u64
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    pub(super) fn entries(&self) -> usize {
+        self.entries.len()
+    }
+
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Adds the next entry, which takes so many bytes, and forgets the ones that it cuts off.
+    pub(super) fn add(&mut self, entry: &Entry, bytes: usize) {
+        let number = self.next();
+        let bytes = bytes as u64 + OVERHEAD;
+        self.entries.push_back(Weight { bytes, living: 0 });
+        self.bytes += bytes;
+        self.tokens_above = self.tokens_above.max(entry.tokens_above);
+        self.session_numbers_above = self.session_numbers_above.max(entry.session_numbers_above);
+        for record in &entry.records {
+            let Some((subject, lives)) = record.subject() else { continue };
+            let new = lives.then(|| Place {
+                entry: number as u32,
+                len: u32::try_from(record.len_in_entry()).unwrap_or(u32::MAX),
+            });
+            self.put(subject, new);
+        }
+        self.cut_before(entry.first);
+    }
+
+    fn put(&mut self, subject: Subject, new: Option<Place>) {
+        let old = match new {
+            Some(new) => {
+                self.living_bytes += u64::from(new.len);
+                self.weight(new).living += 1;
+                self.places.insert(subject, new)
+            }
+            None => self.places.remove(&subject),
+        };
+        if let Some(old) = old {
+            self.living_bytes -= u64::from(old.len);
+            self.weight(old).living -= 1;
+        }
+    }
+
+    fn weight(&mut self, place: Place) -> &mut Weight {
+        let at = place.entry.wrapping_sub(self.first as u32) as usize;
+        &mut self.entries[at]
+    }
+
+    /// Whether the subject's last record is in this entry.
+    pub(super) fn lives_in(&self, subject: Subject, entry: u64) -> bool {
+        let place = self.places.get(&subject);
+        place.is_some_and(|place| place.entry == entry as u32)
+    }
+
+    /// What a commit with so many bytes should cut off: of the entries that there are, never the last one.
+    pub(super) fn to_cut(&self, commit_bytes: u64) -> Cut {
+        let (mut cut, mut left, mut moved) = (Cut::default(), self.bytes, 0);
+        let most_moved = MOVED_AT_ONCE.max(2 * commit_bytes);
+        let all_but_last = self.entries.len().saturating_sub(1);
+        for entry in self.entries.iter().take(all_but_last.min(CUT_AT_ONCE)) {
+            if left <= 2 * self.living_bytes + SLACK {
+                break;
+            }
+            if entry.living > 0 {
+                moved += entry.bytes;
+                if cut.has_living && moved > most_moved {
+                    break;
+                }
+                cut.has_living = true;
+            }
+            left -= entry.bytes;
+            cut.entries += 1;
+        }
+        cut
+    }
+
+    /// Forgets the entries before this one, in which nothing lives any more.
+    fn cut_before(&mut self, first: u64) {
+        while self.first < first {
+            let Some(entry) = self.entries.pop_front() else { return };
+            debug_assert_eq!(entry.living, 0, "invariant 2: what lives was written once more");
+            self.bytes -= entry.bytes;
+            self.first += 1;
+        }
+    }
+}

@@ -1,0 +1,723 @@
+//! The log of changes in etcd, which one leader writes.
+//!
+//! Each commit appends an entry by one transaction. Its condition is that this server still leads, that the
+//! entry is not there, and that the one before it is. So whatever becomes of an attempt (lost, late, done
+//! twice), an entry is written once at the most, behind all others, and by nobody who was deposed.
+//!
+//! Invariants:
+//!
+//! 1. An attempt whose outcome is open is made again, the same, until etcd has decided, before anything else
+//!    is written.
+//! 2. The index has all entries of the log and no others, but for an attempt whose outcome is open.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use prost::Message;
+use tracing::{debug, warn};
+
+use super::api::{
+    Compare, CompareResult, CompareTarget, DeleteRangeRequest, KeyValue, Operand, Operation, OperationDone,
+    PutRequest, RangeRequest, RangeResponse, RequestOp, TxnRequest, TxnResponse,
+};
+use super::entry::{Entry, FORMAT, Record, Told};
+use super::index::{Cut, Index};
+use super::names::Names;
+use crate::cluster::{Leadership, Lost};
+use crate::model::{NotStored, Restored};
+use crate::store::{Batch, Storage};
+
+/// How many bytes of records an entry has at the most, as etcd takes requests of 1.5 MiB by default; a few
+/// more if a single record is larger.
+const LONGEST_ENTRY: usize = 1024 * 1024;
+
+/// How many entries are read at once.
+const PAGE: i64 = 32;
+
+/// What a leader asks of etcd. One call is under way at a time. A call that fails is tried at another
+/// node the next time.
+pub(super) trait Calls: Send + 'static {
+    fn txn(&mut self, request: &TxnRequest) -> Result<TxnResponse, Failure>;
+    fn range(&mut self, request: &RangeRequest) -> Result<RangeResponse, Failure>;
+    /// Forgets the history before this revision.
+    fn compact(&mut self, revision: i64) -> Result<(), Failure>;
+}
+
+/// What has become of a call that brought no answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Failure {
+    /// It was not done, or it was, or it will be.
+    #[error("{0}")]
+    InDoubt(String),
+    /// It was not done, and will not be.
+    #[error("{0}")]
+    Refused(String),
+}
+
+/// The key that says who leads, as it was when this server began to.
+#[derive(Debug, Clone)]
+pub(crate) struct Term {
+    /// The revision at which the key came to be. No other leader's key has it.
+    pub(crate) revision: i64,
+    /// The key's value: the same revision may come again in an etcd that was restored from a copy.
+    pub(crate) value: Bytes,
+}
+
+/// The log, as its only writer has it.
+pub(super) struct Log<C> {
+    calls: C,
+    names: Names,
+    term: Term,
+    leadership: Arc<Leadership>,
+    index: Index,
+    compaction: Compaction,
+}
+
+/// Why a log cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LoadError {
+    /// It would be dangerous to go on from what is left.
+    #[error("{key}: {why}")]
+    Broken {
+        /// The key of etcd.
+        key: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// Another leads by now.
+    #[error("the leadership was lost meanwhile")]
+    Lost,
+}
+
+impl<C: Calls> Log<C> {
+    /// Reads the log after this server has been elected, and with it all that former leaders have written.
+    pub(super) fn load(
+        calls: C,
+        names: Names,
+        term: Term,
+        leadership: Arc<Leadership>,
+        compact_every: Option<Duration>,
+    ) -> Result<(Self, Restored, HasResigned), LoadError> {
+        let mut log = Self {
+            calls,
+            names,
+            term,
+            leadership,
+            index: Index::default(),
+            compaction: Compaction::new(compact_every),
+        };
+        loop {
+            match log.read_all()? {
+                Some(told) => {
+                    let resigned = HasResigned(told.has_resigned || log.index.is_empty());
+                    let last = log.names.entry(log.index.next() - 1);
+                    let restored = told.restored().map_err(|why| broken(last, &why))?;
+                    return Ok((log, restored, resigned));
+                }
+                None if log.leadership.is_lost() => return Err(LoadError::Lost),
+                // The pages that were to come have been compacted away, or no node has answered.
+                None => {}
+            }
+        }
+    }
+
+    /// One try. All pages are of the same moment, that of the first one.
+    fn read_all(&mut self) -> Result<Option<Told>, LoadError> {
+        let (mut told, mut is_first_page, mut revision) = (Told::default(), true, 0);
+        let mut from = self.names.log();
+        loop {
+            let request = RangeRequest {
+                key: from,
+                range_end: self.names.behind_log(),
+                limit: PAGE,
+                revision,
+                serializable: false,
+            };
+            let page = match self.calls.range(&request) {
+                Ok(page) => page,
+                Err(why) => {
+                    debug!("the log cannot be read at this node: {why}");
+                    return Ok(None);
+                }
+            };
+            if is_first_page {
+                revision = page.header.map_or(0, |header| header.revision);
+                self.index = Index::from(self.first_of(&page)?);
+            }
+            is_first_page = false;
+            for found in &page.kvs {
+                told.add(self.take_in(found)?).map_err(|why| broken(found.key.clone(), &why))?;
+            }
+            match page.kvs.last() {
+                Some(last) if page.more => from = [&last.key[..], &[0]].concat(),
+                _ => break,
+            }
+        }
+        match told.first {
+            Some(first) if first != self.index.first() => Err(broken(self.names.entry(first), &"the entry is gone")),
+            _ => Ok(Some(told)),
+        }
+    }
+
+    /// The number of the first entry. A log that was begun is never empty.
+    fn first_of(&mut self, page: &RangeResponse) -> Result<u64, LoadError> {
+        if let Some(first) = page.kvs.first() {
+            return self.number_of(first);
+        }
+        let begun = RangeRequest {
+            key: self.names.begun(),
+            ..RangeRequest::default()
+        };
+        match self.calls.range(&begun) {
+            Ok(begun) if begun.kvs.is_empty() => Ok(1),
+            Ok(_) => Err(broken(self.names.log(), &"all entries are gone")),
+            Err(_) => Err(LoadError::Lost),
+        }
+    }
+
+    fn number_of(&self, found: &KeyValue) -> Result<u64, LoadError> {
+        let number = self.names.number_of(&found.key);
+        number.ok_or_else(|| broken(found.key.clone(), &"no entry of a log is called so"))
+    }
+
+    /// Adds an entry that etcd has to the index.
+    fn take_in(&mut self, found: &KeyValue) -> Result<Entry, LoadError> {
+        if self.number_of(found)? != self.index.next() {
+            return Err(broken(self.names.entry(self.index.next()), &"the entry is gone"));
+        }
+        let entry = Entry::read(found.value.clone()).map_err(|why| broken(found.key.clone(), &why))?;
+        self.index.add(&entry, found.value.len());
+        Ok(entry)
+    }
+
+    /// Appends what is in `records`, in as many entries as that takes.
+    fn append_all(&mut self, records: Vec<Record>, has_resigned: bool) -> Result<(), NotStored> {
+        let (mut entry, mut bytes) = (Vec::new(), 0);
+        for record in records {
+            let length = record.len_in_entry();
+            if bytes + length > LONGEST_ENTRY && !entry.is_empty() {
+                self.append(std::mem::take(&mut entry), false)?;
+                bytes = 0;
+            }
+            bytes += length;
+            entry.push(record);
+        }
+        self.append(entry, has_resigned)
+    }
+
+    /// Appends one entry. After a refusal it may still come to be there: then the next call finds it.
+    fn append(&mut self, records: Vec<Record>, has_resigned: bool) -> Result<(), NotStored> {
+        loop {
+            let number = self.index.next();
+            let entry = self.entry(&records, has_resigned);
+            let bytes = Bytes::from(entry.encode_to_vec());
+            let done = self.decide(&self.append_request(number, entry.first, bytes.clone()))?;
+            if done.succeeded {
+                self.index.add(&entry, bytes.len());
+                self.compact(&done);
+                return Ok(());
+            }
+            self.must_lead(&done)?;
+            // Then it is that entry, by an earlier attempt.
+            let Some(found) = found(&done, 1) else {
+                return Err(self.lose(Lost::Broken(format!("{number} follows nothing"))));
+            };
+            if let Err(why) = self.take_in(&found.clone()) {
+                return Err(self.lose(Lost::Broken(why.to_string())));
+            }
+            if found.value == bytes {
+                return Ok(());
+            }
+        }
+    }
+
+    /// The next entry, with what has to be written once more so that older ones can be cut off.
+    fn entry(&mut self, records: &[Record], has_resigned: bool) -> Entry {
+        let own: usize = records.iter().map(Record::len_in_entry).sum();
+        let cut = self.index.to_cut(own as u64);
+        let (cut, moved) = match self.living_in(cut) {
+            Some(moved) => (cut, moved),
+            // Then another time.
+            None => (Cut::default(), Vec::new()),
+        };
+        let mut entry = Entry {
+            format: FORMAT,
+            first: self.index.first() + cut.entries,
+            tokens_above: self.index.tokens_above,
+            session_numbers_above: self.index.session_numbers_above,
+            has_resigned,
+            records: moved,
+        };
+        entry.records.extend_from_slice(records);
+        entry.raise_marks();
+        entry
+    }
+
+    /// The living records of the entries to cut off; `None` if they cannot be had.
+    fn living_in(&mut self, cut: Cut) -> Option<Vec<Record>> {
+        if !cut.has_living {
+            return Some(Vec::new());
+        }
+        let first = self.index.first();
+        let request = RangeRequest {
+            key: self.names.entry(first),
+            range_end: self.names.entry(first + cut.entries),
+            // An entry never changes, so any node's will do.
+            serializable: true,
+            ..RangeRequest::default()
+        };
+        let found = self.calls.range(&request).ok()?.kvs;
+        if found.len() as u64 != cut.entries {
+            return None;
+        }
+        let mut living = Vec::new();
+        for (number, found) in (first..).zip(found) {
+            let records = Entry::read(found.value).ok()?.records;
+            let lives = |record: &Record| {
+                let subject = record.subject();
+                subject.is_some_and(|(subject, lives)| lives && self.index.lives_in(subject, number))
+            };
+            let from = living.len();
+            living.extend(records.into_iter().filter(lives));
+            keep_last_of_each(&mut living, from);
+        }
+        Some(living)
+    }
+
+    fn append_request(&self, number: u64, first: u64, bytes: Bytes) -> TxnRequest {
+        let (key, names) = (self.names.entry(number), &self.names);
+        let mut compare = self.leads();
+        compare.push(revision(CompareResult::Equal, key.clone(), 0));
+        let mut success = vec![put(key.clone(), bytes)];
+        match self.index.is_empty() {
+            // Nothing is before the first of all, so that a late attempt of it needs another mark.
+            true => {
+                compare.push(revision(CompareResult::Equal, names.begun(), 0));
+                success.push(put(names.begun(), Bytes::from_static(b"1")));
+            }
+            false => compare.push(revision(CompareResult::Greater, names.entry(number - 1), 0)),
+        }
+        if first > self.index.first() {
+            let (key, range_end) = (names.entry(self.index.first()), names.entry(first));
+            success.push(operation(Operation::DeleteRange(DeleteRangeRequest { key, range_end })));
+        }
+        TxnRequest {
+            compare,
+            success,
+            failure: vec![get(names.leader()), get(key)],
+        }
+    }
+
+    /// The conditions that this server leads.
+    fn leads(&self) -> Vec<Compare> {
+        let (key, value) = (self.names.leader(), self.term.value.to_vec());
+        let same = Compare {
+            result: CompareResult::Equal.into(),
+            target: CompareTarget::Value.into(),
+            key: key.clone(),
+            target_union: Some(Operand::Value(value)),
+        };
+        vec![revision(CompareResult::Equal, key, self.term.revision), same]
+    }
+
+    /// Sends a transaction until etcd has decided about it, or this server does not lead any more.
+    fn decide(&mut self, request: &TxnRequest) -> Result<TxnResponse, NotStored> {
+        loop {
+            if self.leadership.is_lost() {
+                return Err(deposed());
+            }
+            match self.calls.txn(request) {
+                Ok(done) => return Ok(done),
+                Err(Failure::Refused(why)) => return Err(NotStored::new(format_args!("etcd: {why}"))),
+                Err(Failure::InDoubt(why)) => debug!("a transaction is in doubt: {why}"),
+            }
+        }
+    }
+
+    /// Whether a transaction whose condition did not hold found this server leading.
+    fn must_lead(&self, done: &TxnResponse) -> Result<(), NotStored> {
+        let leader = found(done, 0);
+        match leader.is_some_and(|leader| leader.create_revision == self.term.revision && leader.value == self.term.value)
+        {
+            true => Ok(()),
+            false => Err(self.lose(Lost::Deposed)),
+        }
+    }
+
+    fn lose(&self, why: Lost) -> NotStored {
+        self.leadership.lose(why);
+        deposed()
+    }
+
+    fn compact(&mut self, done: &TxnResponse) {
+        let revision = done.header.map_or(0, |header| header.revision);
+        let Some(up_to) = self.compaction.due(revision) else { return };
+        if let Err(why) = self.calls.compact(up_to) {
+            warn!("etcd's history could not be compacted, and is tried again: {why}");
+        }
+    }
+}
+
+impl<C: Calls> Storage for Log<C> {
+    fn commit(&mut self, batch: &Batch) -> Result<(), NotStored> {
+        self.append_all(Record::all_of(batch), false)
+    }
+
+    fn confirm(&mut self) -> Result<(), NotStored> {
+        // With a range in it: etcd answers an empty transaction from one node's own, perhaps old, state.
+        let request = TxnRequest {
+            compare: self.leads(),
+            success: vec![get(self.names.leader())],
+            failure: vec![get(self.names.leader())],
+        };
+        let done = self.decide(&request)?;
+        match done.succeeded {
+            true => Ok(()),
+            false => self.must_lead(&done),
+        }
+    }
+
+    fn must_confirm(&self) -> bool {
+        true
+    }
+
+    fn bytes(&self) -> u64 {
+        self.index.bytes()
+    }
+}
+
+/// Whether the last leader had closed all connections when it went, or there never was one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct HasResigned(pub(crate) bool);
+
+/// When the history is compacted, and up to where.
+#[derive(Debug)]
+struct Compaction {
+    every: Option<Duration>,
+    last: Instant,
+    /// The revision at that time.
+    revision: i64,
+}
+
+impl Compaction {
+    fn new(every: Option<Duration>) -> Self {
+        Self {
+            every,
+            last: Instant::now(),
+            revision: 0,
+        }
+    }
+
+    /// The revision up to which the history can go, if it is time: what etcd's revision was the last time.
+    fn due(&mut self, revision: i64) -> Option<i64> {
+        if self.last.elapsed() < self.every? {
+            return None;
+        }
+        self.last = Instant::now();
+        let up_to = std::mem::replace(&mut self.revision, revision);
+        (up_to > 0).then_some(up_to)
+    }
+}
+
+/// Of several records of one subject from `from` on, only the last is true.
+fn keep_last_of_each(records: &mut Vec<Record>, from: usize) {
+    let mut seen = std::collections::HashSet::new();
+    let mut kept: Vec<Record> = records.drain(from..).rev().filter(|record| seen.insert(record.subject())).collect();
+    kept.reverse();
+    records.append(&mut kept);
+}
+
+fn deposed() -> NotStored {
+    NotStored::new("this server does not lead any more")
+}
+
+fn broken(key: Vec<u8>, why: &impl std::fmt::Display) -> LoadError {
+    LoadError::Broken {
+        key: String::from_utf8_lossy(&key).into_owned(),
+        why: why.to_string(),
+    }
+}
+
+/// The first key that this operation of a transaction has found.
+fn found(done: &TxnResponse, operation: usize) -> Option<&KeyValue> {
+    match done.responses.get(operation)?.response.as_ref()? {
+        OperationDone::Range(range) => range.kvs.first(),
+        OperationDone::Put(_) | OperationDone::DeleteRange(_) => None,
+    }
+}
+
+fn revision(result: CompareResult, key: Vec<u8>, revision: i64) -> Compare {
+    Compare {
+        result: result.into(),
+        target: CompareTarget::Create.into(),
+        key,
+        target_union: Some(Operand::CreateRevision(revision)),
+    }
+}
+
+fn put(key: Vec<u8>, value: Bytes) -> RequestOp {
+    operation(Operation::Put(PutRequest { key, value, lease: 0 }))
+}
+
+fn get(key: Vec<u8>) -> RequestOp {
+    operation(Operation::Range(RangeRequest {
+        key,
+        ..RangeRequest::default()
+    }))
+}
+
+fn operation(operation: Operation) -> RequestOp {
+    RequestOp {
+        request: Some(operation),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::model::{Holder, Key, Mode, SessionNumber, StoredGrant, StoredSession, Token};
+    use crate::store::etcd::unreliable::{Fate, UnreliableEtcd};
+
+    type State = (BTreeMap<Token, StoredGrant>, BTreeMap<SessionNumber, Duration>);
+
+    const TTL: Duration = Duration::from_secs(2);
+
+    /// A server that was elected, and what it has found.
+    struct Server {
+        log: Log<UnreliableEtcd>,
+        leadership: Arc<Leadership>,
+        found: State,
+    }
+
+    fn elect(etcd: &UnreliableEtcd, id: u64) -> Server {
+        let names = Names::below("/elock");
+        let value = Bytes::from(id.to_string());
+        let revision = etcd.elect(&names.leader(), &value);
+        let leadership = Arc::new(Leadership::new(|| Duration::ZERO, TTL, Duration::ZERO));
+        let term = Term { revision, value };
+        let loaded = Log::load(etcd.clone(), names, term, Arc::clone(&leadership), None);
+        let (log, restored, _) = loaded.expect("a sound log");
+        let sessions = restored.sessions.iter().map(|session| (session.number, session.grace));
+        Server {
+            log,
+            leadership,
+            found: (restored.grants.into_iter().collect(), sessions.collect()),
+        }
+    }
+
+    fn grant(key: u8) -> StoredGrant {
+        StoredGrant {
+            holder: Holder::Session(SessionNumber(1)),
+            // Long ones, so that there is something to cut.
+            key: Key::new(&[key; 4000]),
+            mode: Mode::Exclusive,
+            lease: None,
+        }
+    }
+
+    fn session(grace_ms: u8) -> StoredSession {
+        StoredSession {
+            grace: Duration::from_millis(grace_ms.into()),
+            ..StoredSession::default()
+        }
+    }
+
+    fn apply(state: &mut State, batch: &Batch) {
+        for (token, grant) in &batch.grants {
+            match grant {
+                Some(grant) => drop(state.0.insert(*token, grant.clone())),
+                None => drop(state.0.remove(token)),
+            }
+        }
+        for (number, session) in &batch.sessions {
+            match session {
+                Some(session) => drop(state.1.insert(*number, session.grace)),
+                None => drop(state.1.remove(number)),
+            }
+        }
+    }
+
+    #[derive(Debug, Clone)]
+    enum Step {
+        /// Changes of grants and sessions, and what becomes of the transactions.
+        Commit(Vec<(u8, Option<u8>)>, Vec<(u8, Option<u8>)>, Vec<Fate>),
+        Confirm(Vec<Fate>),
+        Late(usize),
+        Elect,
+    }
+
+    fn fates() -> impl Strategy<Value = Vec<Fate>> {
+        use Fate::{AnswerLost, DoneAndLateAgain, Late, Lost, Refused};
+        let fate = prop::sample::select(vec![AnswerLost, DoneAndLateAgain, Late, Lost, Refused]);
+        prop_oneof![3 => Just(Vec::new()), 2 => prop::collection::vec(fate, 1..4)]
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let changes = || prop::collection::vec((0..12_u8, any::<Option<u8>>()), 0..6);
+        let step = prop_oneof![
+            12 => (changes(), changes(), fates()).prop_map(|(grants, sessions, fates)| Step::Commit(grants, sessions, fates)),
+            2 => fates().prop_map(Step::Confirm),
+            3 => any::<usize>().prop_map(Step::Late),
+            1 => Just(Step::Elect),
+        ];
+        prop::collection::vec(step, 1..200)
+    }
+
+    /// What a new leader may find: all that was answered, and perhaps what was refused since then.
+    struct Expected {
+        states: Vec<State>,
+        /// The changes that were refused, of which the store makes the next commit's a part.
+        refused: Batch,
+    }
+
+    impl Expected {
+        fn stored(&mut self, batch: &Batch) {
+            let mut state = self.states[0].clone();
+            apply(&mut state, batch);
+            *self = Self {
+                states: vec![state],
+                refused: Batch::default(),
+            };
+        }
+
+        fn refused(&mut self, batch: Batch) {
+            let mut state = self.states[0].clone();
+            apply(&mut state, &batch);
+            self.states.push(state);
+            self.refused = batch;
+        }
+    }
+
+    fn check(steps: Vec<Step>) -> Result<(), TestCaseError> {
+        let etcd = UnreliableEtcd::default();
+        let mut server = elect(&etcd, 0);
+        let mut expected = Expected {
+            states: vec![State::default()],
+            refused: Batch::default(),
+        };
+        let mut former: Vec<Server> = Vec::new();
+        for (step, number) in steps.into_iter().zip(1..) {
+            match step {
+                Step::Commit(grants, sessions, fates) => {
+                    etcd.state().fates = fates;
+                    let mut batch = expected.refused.clone();
+                    for (token, key) in grants {
+                        batch.grants.insert(Token(token.into()), key.map(grant));
+                    }
+                    for (number, grace_ms) in sessions {
+                        batch.sessions.insert(SessionNumber(number.into()), grace_ms.map(session));
+                    }
+                    match server.log.commit(&batch) {
+                        Ok(()) => expected.stored(&batch),
+                        Err(_) => expected.refused(batch),
+                    }
+                }
+                Step::Confirm(fates) => {
+                    etcd.state().fates = fates;
+                    // Refused by etcd or confirmed; nobody else leads.
+                    let _ = server.log.confirm();
+                    prop_assert!(!server.leadership.is_lost());
+                }
+                Step::Late(first) => etcd.state().deliver_late(first),
+                Step::Elect => {
+                    former.push(std::mem::replace(&mut server, elect(&etcd, number)));
+                    prop_assert!(expected.states.contains(&server.found), "at step {}", number);
+                    expected = Expected {
+                        states: vec![server.found.clone()],
+                        refused: Batch::default(),
+                    };
+                }
+            }
+            etcd.state().fates.clear();
+            if let Some(old) = former.last_mut() {
+                let change = Batch {
+                    grants: [(Token(99), Some(grant(9)))].into(),
+                    ..Batch::default()
+                };
+                prop_assert!(old.log.commit(&change).is_err(), "it was deposed");
+                prop_assert!(old.log.confirm().is_err(), "it was deposed");
+                prop_assert!(old.leadership.is_lost());
+            }
+        }
+        let found = elect(&etcd, u64::MAX).found;
+        prop_assert!(expected.states.contains(&found), "at the end");
+        Ok(())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(cases()))]
+        /// Whatever becomes of transactions, what was answered is there, nothing that was released comes
+        /// back, and nobody who was deposed writes.
+        #[test]
+        fn a_log_says_what_was_answered(steps in steps()) {
+            check(steps)?;
+        }
+    }
+
+    fn cases() -> u32 {
+        std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(64)
+    }
+
+    /// What comes and goes leaves no more behind than twice what is there.
+    #[test]
+    fn a_log_does_not_grow_with_what_is_over() {
+        let etcd = UnreliableEtcd::default();
+        let mut server = elect(&etcd, 0);
+        let keep = Batch {
+            grants: (0..20).map(|token| (Token(token), Some(grant(token as u8)))).collect(),
+            ..Batch::default()
+        };
+        server.log.commit(&keep).expect("it works");
+        for token in 100..2000 {
+            let grants = [(Token(token - 1), None), (Token(token), Some(grant(token as u8)))].into();
+            let batch = Batch { grants, ..Batch::default() };
+            server.log.commit(&batch).expect("it works");
+            assert!(server.log.bytes() < 1_000_000, "{} bytes", server.log.bytes());
+        }
+        let bytes: usize = etcd.state().kvs.values().map(|kv| kv.value.len()).sum();
+        assert!(bytes < 1_000_000, "{bytes} bytes");
+        assert_eq!(elect(&etcd, 1).found.0.len(), 21);
+    }
+
+    #[test]
+    fn a_large_commit_takes_several_entries() {
+        let etcd = UnreliableEtcd::default();
+        let mut server = elect(&etcd, 0);
+        let batch = Batch {
+            grants: (0..1000).map(|token| (Token(token), Some(grant(token as u8)))).collect(),
+            ..Batch::default()
+        };
+        server.log.commit(&batch).expect("it works");
+        let longest = etcd.state().kvs.values().map(|kv| kv.value.len()).max();
+        assert!(longest < Some(1_500_000), "{longest:?}");
+        assert_eq!(elect(&etcd, 1).found.0.len(), 1000);
+    }
+
+    #[test]
+    fn a_log_with_a_gap_is_not_gone_on_with() {
+        for gone in [1, 2, 3] {
+            let etcd = UnreliableEtcd::default();
+            let mut server = elect(&etcd, 0);
+            for token in 0..3 {
+                let grants = [(Token(token), Some(grant(token as u8)))].into();
+                server.log.commit(&Batch { grants, ..Batch::default() }).expect("it works");
+            }
+            let names = Names::below("/elock");
+            if gone == 3 {
+                etcd.state().kvs.retain(|key, _| !key.starts_with(&names.log()));
+            } else {
+                etcd.state().kvs.remove(&names.entry(gone));
+            }
+            let revision = etcd.elect(&names.leader(), b"new");
+            let term = Term { revision, value: Bytes::from_static(b"new") };
+            let leadership = Arc::new(Leadership::new(|| Duration::ZERO, TTL, Duration::ZERO));
+            let loaded = Log::load(etcd.clone(), names, term, leadership, None);
+            assert!(matches!(loaded, Err(LoadError::Broken { .. })), "without {gone}");
+        }
+    }
+}
