@@ -94,7 +94,8 @@ impl Leadership {
 
     /// Notes that etcd has answered a renewal that was sent at `sent_at`.
     pub(crate) fn renewed(&self, sent_at: Duration) {
-        self.renewed_at_ms.fetch_max(millis(sent_at), Ordering::AcqRel);
+        self.renewed_at_ms
+            .fetch_max(millis(sent_at), Ordering::AcqRel);
         let valid_until = millis(sent_at + self.ttl.saturating_sub(MARGIN));
         self.valid_until_ms.fetch_max(valid_until, Ordering::AcqRel);
         self.renewed.notify_waiters();
@@ -178,7 +179,9 @@ impl Leadership {
 impl fmt::Debug for Leadership {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut shown = f.debug_struct("Leadership");
-        shown.field("answering", &self.answering()).finish_non_exhaustive()
+        shown
+            .field("answering", &self.answering())
+            .finish_non_exhaustive()
     }
 }
 

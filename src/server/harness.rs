@@ -48,8 +48,20 @@ impl Server {
     }
 
     pub(crate) fn start_stored_with(change: impl FnOnce(&mut Config)) -> (Self, Fake, Writer) {
-        let (mut config, fake) = (Config::default(), Fake::default());
+        let mut config = Config::default();
         change(&mut config);
+        Self::start_on_fake(config, Fake::default())
+    }
+
+    /// On a store of which others may become the writers.
+    #[cfg(test)]
+    pub(crate) fn start_confirmed() -> (Self, Fake, Writer) {
+        let fake = Fake::default();
+        fake.state().must_confirm = true;
+        Self::start_on_fake(Config::default(), fake)
+    }
+
+    fn start_on_fake(config: Config, fake: Fake) -> (Self, Fake, Writer) {
         let (changes, writer) = Changes::to(fake.clone()).expect("a thread");
         let table = LockTable::new(config.limits(), TokenClock::default(), changes);
         (Self::start_on(config, table), fake, writer)

@@ -85,6 +85,8 @@ pub(crate) use overview::{Contended, ListingFailed, Part};
 pub(crate) use readiness::NotReady;
 #[cfg(feature = "tls")]
 pub use tls::TlsError;
+#[cfg(feature = "cluster")]
+pub(crate) use transport::Transport;
 
 #[cfg(feature = "auth")]
 use crate::access::FileError;

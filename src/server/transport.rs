@@ -12,7 +12,7 @@ use tracing::debug;
 use crate::config::Config;
 
 /// A client's byte stream.
-pub(super) trait Transport: AsyncRead + AsyncWrite + Unpin + Send + 'static {
+pub(crate) trait Transport: AsyncRead + AsyncWrite + Unpin + Send + 'static {
     /// Whether bytes were written that are still with the stream, and not with the system. A flush
     /// waits until they are.
     fn holds_back(&self) -> bool {

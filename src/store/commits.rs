@@ -61,6 +61,8 @@ struct Queue {
     failures: Counter,
     /// How many bytes the storage took after the last commit.
     bytes: AtomicU64,
+    /// Whether what is durable has to be confirmed before it is told.
+    must_confirm: bool,
     /// Whether the last commit failed.
     failing: AtomicBool,
     /// Why the last failed commit failed.
@@ -93,7 +95,7 @@ impl Changes {
     ///
     /// When the system starts no thread.
     pub fn to(storage: impl Storage) -> std::io::Result<(Self, Writer)> {
-        let queue = Arc::new(Queue::new());
+        let queue = Arc::new(Queue::new(storage.must_confirm()));
         let (writing, watching) = (Arc::clone(&queue), Arc::clone(&queue));
         std::thread::Builder::new()
             .name("store-watch".to_owned())
@@ -160,6 +162,15 @@ impl Changes {
     pub fn durable_up_to(&self) -> Seq {
         let durable = |queue: &Arc<Queue>| queue.durable.load(Ordering::Acquire);
         Seq(self.0.as_ref().map_or(u64::MAX, durable))
+    }
+
+    /// The number of a commit that begins later than now, where others may come to store in this server's
+    /// place: once it is durable, nobody had come until now. Zero where nobody can.
+    pub fn confirmation(&self) -> Seq {
+        match &self.0 {
+            Some(queue) if queue.must_confirm => Seq(queue.last()),
+            _ => Seq::default(),
+        }
     }
 
     /// Has everything up to `seq` written, without waiting for it.
@@ -230,8 +241,9 @@ impl Writer {
 }
 
 impl Queue {
-    fn new() -> Self {
+    fn new(must_confirm: bool) -> Self {
         Self {
+            must_confirm,
             collecting: Mutex::new(Collecting {
                 seq: 1,
                 changes: Vec::new(),
@@ -502,12 +514,12 @@ impl Pace {
     }
 }
 
-/// Commits a batch that is not empty. A storage that panics has not stored.
+/// Commits a batch, or has it confirmed that nobody else commits. A storage that panics has not stored.
 fn commit(storage: &mut impl Storage, batch: &Batch) -> Result<(), NotStored> {
-    if batch.is_empty() {
-        return Ok(());
-    }
-    let attempt = std::panic::AssertUnwindSafe(|| storage.commit(batch));
+    let attempt = std::panic::AssertUnwindSafe(|| match batch.is_empty() {
+        true => storage.confirm(),
+        false => storage.commit(batch),
+    });
     std::panic::catch_unwind(attempt)
         .unwrap_or_else(|_| Err(NotStored::new("the store is broken; see the server's log")))
 }

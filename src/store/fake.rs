@@ -22,6 +22,9 @@ pub(crate) struct State {
     /// Whether all commits fail.
     pub(crate) is_broken: bool,
     pub(crate) panics: bool,
+    /// Whether others may come to store in its place.
+    pub(crate) must_confirm: bool,
+    pub(crate) confirmations: usize,
     gate: Option<(Sender<()>, Receiver<()>)>,
 }
 
@@ -65,8 +68,9 @@ impl Fake {
     }
 }
 
-impl Storage for Fake {
-    fn commit(&mut self, batch: &Batch) -> Result<(), NotStored> {
+impl Fake {
+    /// Waits at the gate, if there is one.
+    fn pass_gate(&self) -> MutexGuard<'_, State> {
         let gate = self.state().gate.take();
         if let Some((begun, may_go)) = &gate {
             // The test may be over.
@@ -75,6 +79,13 @@ impl Storage for Fake {
         }
         let mut state = self.state();
         state.gate = gate;
+        state
+    }
+}
+
+impl Storage for Fake {
+    fn commit(&mut self, batch: &Batch) -> Result<(), NotStored> {
+        let mut state = self.pass_gate();
         state.commits += 1;
         if state.panics {
             drop(state);
@@ -89,5 +100,16 @@ impl Storage for Fake {
         state.stored.grants.extend(batch.grants.clone());
         state.stored.sessions.extend(batch.sessions.clone());
         Ok(())
+    }
+
+    fn confirm(&mut self) -> Result<(), NotStored> {
+        if self.must_confirm() {
+            self.pass_gate().confirmations += 1;
+        }
+        Ok(())
+    }
+
+    fn must_confirm(&self) -> bool {
+        self.state().must_confirm
     }
 }

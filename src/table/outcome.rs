@@ -30,6 +30,13 @@ impl Basis {
         self.seq
     }
 
+    /// The same, for an answer that rests on this commit, too.
+    #[must_use]
+    pub fn and(mut self, seq: Seq) -> Self {
+        self.seq = self.seq.max(seq);
+        self
+    }
+
     /// What the answer says of a grant.
     pub fn claim(&self) -> Option<&Claim> {
         self.claim.as_ref()

@@ -347,7 +347,13 @@ impl<S: Transport> Connection<S> {
         self.shared.refusals.count(reply.refusal());
         let start = self.output.len();
         reply.put(&mut self.output);
-        let durable = self.shared.table.changes().durable_up_to();
+        let changes = self.shared.table.changes();
+        let durable = changes.durable_up_to();
+        // A change that is still to be committed is proof enough that nobody else came.
+        let basis = match basis.seq() <= durable {
+            true => basis.and(changes.confirmation()),
+            false => basis,
+        };
         self.pending
             .add(start..self.output.len(), basis, &self.session, durable);
     }

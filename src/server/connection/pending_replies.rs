@@ -480,6 +480,27 @@ mod tests {
         assert!(held.map(|(token, _)| token.0).eq([4]));
     }
 
+    /// Where others may come to store in its place, a server says that a client has a lock only when that
+    /// was confirmed after the client has asked. What refuses may be old.
+    #[tokio::test]
+    async fn that_a_lock_is_still_held_is_told_when_it_is_confirmed() {
+        let (server, fake, writer) = Server::start_confirmed();
+        let (mut a, mut b) = (server.connect(), server.connect());
+        a.ask("lock k", "200 Acquired").await;
+        let before = fake.state().confirmations;
+        for (asked, answer) in [("token k", "200 1"), ("lock k", "200 Acquired")] {
+            let (go, has_begun) = fake.gate();
+            a.send(asked).await;
+            let has_begun = begun(has_begun).await;
+            b.ask("lock k", "409 Unavailable").await;
+            drop((go, has_begun));
+            a.expect(answer).await;
+        }
+        assert_eq!(fake.state().confirmations, before + 2);
+        server.stop().await;
+        assert_eq!(writer.finish(), Ok(()));
+    }
+
     /// The lease ended while the disk was slow, and another session may have the lock.
     #[tokio::test]
     async fn a_lock_that_was_lost_before_it_was_stored_is_not_acquired() {

@@ -6,11 +6,11 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::uri::PathAndQuery;
 use prost::Message;
 use tokio::time::timeout;
 use tonic::client::Grpc;
 use tonic::codec::Streaming;
-use http::uri::PathAndQuery;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
@@ -73,7 +73,11 @@ impl Endpoints {
     }
 
     /// Calls a method of one request and one answer.
-    pub(crate) async fn unary<Q, A>(&mut self, method: &'static str, request: Q) -> Result<A, Failure>
+    pub(crate) async fn unary<Q, A>(
+        &mut self,
+        method: &'static str,
+        request: Q,
+    ) -> Result<A, Failure>
     where
         Q: Message + Send + Sync + 'static,
         A: Message + Default + Send + Sync + 'static,
@@ -82,8 +86,15 @@ impl Endpoints {
         let request = self.with_token(request);
         let mut grpc = self.grpc();
         let call = async {
-            grpc.ready().await.map_err(|error| Status::unavailable(error.to_string()))?;
-            grpc.unary(request, PathAndQuery::from_static(method), ProstCodec::default()).await
+            grpc.ready()
+                .await
+                .map_err(|error| Status::unavailable(error.to_string()))?;
+            grpc.unary(
+                request,
+                PathAndQuery::from_static(method),
+                ProstCodec::default(),
+            )
+            .await
         };
         let outcome = timeout(ATTEMPT, call).await;
         self.after(outcome).await.map(tonic::Response::into_inner)
@@ -102,12 +113,20 @@ impl Endpoints {
     {
         self.log_in().await?;
         // The end of the requests would be the end of the call.
-        let requests = tokio_stream::StreamExt::chain(tokio_stream::once(request), tokio_stream::pending());
+        let requests =
+            tokio_stream::StreamExt::chain(tokio_stream::once(request), tokio_stream::pending());
         let requests = self.with_token(requests);
         let mut grpc = self.grpc();
         let call = async {
-            grpc.ready().await.map_err(|error| Status::unavailable(error.to_string()))?;
-            grpc.streaming(requests, PathAndQuery::from_static(method), ProstCodec::default()).await
+            grpc.ready()
+                .await
+                .map_err(|error| Status::unavailable(error.to_string()))?;
+            grpc.streaming(
+                requests,
+                PathAndQuery::from_static(method),
+                ProstCodec::default(),
+            )
+            .await
         };
         let outcome = timeout(ATTEMPT, call).await;
         self.after(outcome).await.map(tonic::Response::into_inner)
@@ -149,9 +168,16 @@ impl Endpoints {
         let request = Request::new(AuthenticateRequest { name, password });
         let mut grpc = self.grpc();
         let call = async {
-            grpc.ready().await.map_err(|error| Status::unavailable(error.to_string()))?;
+            grpc.ready()
+                .await
+                .map_err(|error| Status::unavailable(error.to_string()))?;
             let method = PathAndQuery::from_static("/etcdserverpb.Auth/Authenticate");
-            grpc.unary(request, method, ProstCodec::<_, AuthenticateResponse>::default()).await
+            grpc.unary(
+                request,
+                method,
+                ProstCodec::<_, AuthenticateResponse>::default(),
+            )
+            .await
         };
         let outcome = timeout(ATTEMPT, call).await;
         let answer = self.after(outcome).await?.into_inner();
@@ -180,7 +206,10 @@ impl Endpoints {
             }
             Err(_) => {
                 self.next();
-                Err(Failure::InDoubt(format!("no answer within {} ms", ATTEMPT.as_millis())))
+                Err(Failure::InDoubt(format!(
+                    "no answer within {} ms",
+                    ATTEMPT.as_millis()
+                )))
             }
         }
     }
@@ -192,7 +221,10 @@ fn failure_of(status: &Status) -> Failure {
     let message = status.message().to_owned();
     let is_refusal = matches!(
         status.code(),
-        Code::ResourceExhausted | Code::InvalidArgument | Code::PermissionDenied | Code::Unauthenticated
+        Code::ResourceExhausted
+            | Code::InvalidArgument
+            | Code::PermissionDenied
+            | Code::Unauthenticated
     );
     match is_refusal && message.starts_with("etcdserver:") {
         true => Failure::Refused(message),
@@ -202,5 +234,7 @@ fn failure_of(status: &Status) -> Failure {
 
 /// What the range of one key has found.
 pub(crate) fn only(kvs: Vec<super::api::KeyValue>) -> Option<(i64, Bytes)> {
-    kvs.into_iter().next().map(|kv| (kv.create_revision, kv.value))
+    kvs.into_iter()
+        .next()
+        .map(|kv| (kv.create_revision, kv.value))
 }

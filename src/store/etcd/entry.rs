@@ -14,7 +14,8 @@ use bytes::Bytes;
 use prost::{Message, Oneof};
 
 use crate::model::{
-    Holder, Key, Mode, Restored, RestoredSession, SessionNumber, StoredGrant, StoredSession, Token, digest,
+    Holder, Key, Mode, Restored, RestoredSession, SessionNumber, StoredGrant, StoredSession, Token,
+    digest,
 };
 use crate::store::Batch;
 
@@ -127,7 +128,9 @@ impl Entry {
     pub(super) fn raise_marks(&mut self) {
         for record in &self.records {
             match record.subject() {
-                Some((Subject::Grant(token), _)) => self.tokens_above = self.tokens_above.max(token),
+                Some((Subject::Grant(token), _)) => {
+                    self.tokens_above = self.tokens_above.max(token)
+                }
                 Some((Subject::Session(number), _)) => {
                     self.session_numbers_above = self.session_numbers_above.max(number);
                 }
@@ -141,7 +144,9 @@ impl Record {
     /// The records of a batch: sessions before the grants that rest on them, and what is over behind them.
     pub(super) fn all_of(batch: &Batch) -> Vec<Self> {
         let living = |(number, session): (&SessionNumber, &Option<StoredSession>)| {
-            session.as_ref().map(|session| State::Session(SessionRecord::new(*number, session)))
+            session
+                .as_ref()
+                .map(|session| State::Session(SessionRecord::new(*number, session)))
         };
         let over = |(number, session): (&SessionNumber, &Option<StoredSession>)| {
             session.is_none().then_some(State::SessionOver(number.0))
@@ -151,7 +156,11 @@ impl Record {
             None => State::Released(token.0),
         });
         let sessions = batch.sessions.iter();
-        let states = sessions.clone().filter_map(living).chain(grants).chain(sessions.filter_map(over));
+        let states = sessions
+            .clone()
+            .filter_map(living)
+            .chain(grants)
+            .chain(sessions.filter_map(over));
         states.map(|state| Self { state: Some(state) }).collect()
     }
 
@@ -272,7 +281,11 @@ impl Told {
             tokens_above: Token(self.tokens_above),
             session_numbers_above: SessionNumber(self.session_numbers_above),
             sessions: sessions.collect::<Result<_, _>>()?,
-            grants: self.grants.into_iter().map(|(token, grant)| (Token(token), grant.stored())).collect(),
+            grants: self
+                .grants
+                .into_iter()
+                .map(|(token, grant)| (Token(token), grant.stored()))
+                .collect(),
         })
     }
 }

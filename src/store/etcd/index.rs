@@ -98,7 +98,9 @@ impl Index {
         self.tokens_above = self.tokens_above.max(entry.tokens_above);
         self.session_numbers_above = self.session_numbers_above.max(entry.session_numbers_above);
         for record in &entry.records {
-            let Some((subject, lives)) = record.subject() else { continue };
+            let Some((subject, lives)) = record.subject() else {
+                continue;
+            };
             let new = lives.then(|| Place {
                 entry: number as u32,
                 len: u32::try_from(record.len_in_entry()).unwrap_or(u32::MAX),
@@ -159,8 +161,13 @@ impl Index {
     /// Forgets the entries before this one, in which nothing lives any more.
     fn cut_before(&mut self, first: u64) {
         while self.first < first {
-            let Some(entry) = self.entries.pop_front() else { return };
-            debug_assert_eq!(entry.living, 0, "invariant 2: what lives was written once more");
+            let Some(entry) = self.entries.pop_front() else {
+                return;
+            };
+            debug_assert_eq!(
+                entry.living, 0,
+                "invariant 2: what lives was written once more"
+            );
             self.bytes -= entry.bytes;
             self.first += 1;
         }

@@ -18,8 +18,8 @@ use prost::Message;
 use tracing::{debug, warn};
 
 use super::api::{
-    Compare, CompareResult, CompareTarget, DeleteRangeRequest, KeyValue, Operand, Operation, OperationDone,
-    PutRequest, RangeRequest, RangeResponse, RequestOp, TxnRequest, TxnResponse,
+    Compare, CompareResult, CompareTarget, DeleteRangeRequest, KeyValue, Operand, Operation,
+    OperationDone, PutRequest, RangeRequest, RangeResponse, RequestOp, TxnRequest, TxnResponse,
 };
 use super::entry::{Entry, FORMAT, Record, Told};
 use super::index::{Cut, Index};
@@ -147,7 +147,8 @@ impl<C: Calls> Log<C> {
             }
             is_first_page = false;
             for found in &page.kvs {
-                told.add(self.take_in(found)?).map_err(|why| broken(found.key.clone(), &why))?;
+                told.add(self.take_in(found)?)
+                    .map_err(|why| broken(found.key.clone(), &why))?;
             }
             match page.kvs.last() {
                 Some(last) if page.more => from = [&last.key[..], &[0]].concat(),
@@ -155,7 +156,9 @@ impl<C: Calls> Log<C> {
             }
         }
         match told.first {
-            Some(first) if first != self.index.first() => Err(broken(self.names.entry(first), &"the entry is gone")),
+            Some(first) if first != self.index.first() => {
+                Err(broken(self.names.entry(first), &"the entry is gone"))
+            }
             _ => Ok(Some(told)),
         }
     }
@@ -184,9 +187,13 @@ impl<C: Calls> Log<C> {
     /// Adds an entry that etcd has to the index.
     fn take_in(&mut self, found: &KeyValue) -> Result<Entry, LoadError> {
         if self.number_of(found)? != self.index.next() {
-            return Err(broken(self.names.entry(self.index.next()), &"the entry is gone"));
+            return Err(broken(
+                self.names.entry(self.index.next()),
+                &"the entry is gone",
+            ));
         }
-        let entry = Entry::read(found.value.clone()).map_err(|why| broken(found.key.clone(), &why))?;
+        let entry =
+            Entry::read(found.value.clone()).map_err(|why| broken(found.key.clone(), &why))?;
         self.index.add(&entry, found.value.len());
         Ok(entry)
     }
@@ -276,7 +283,8 @@ impl<C: Calls> Log<C> {
             let records = Entry::read(found.value).ok()?.records;
             let lives = |record: &Record| {
                 let subject = record.subject();
-                subject.is_some_and(|(subject, lives)| lives && self.index.lives_in(subject, number))
+                subject
+                    .is_some_and(|(subject, lives)| lives && self.index.lives_in(subject, number))
             };
             let from = living.len();
             living.extend(records.into_iter().filter(lives));
@@ -300,7 +308,10 @@ impl<C: Calls> Log<C> {
         }
         if first > self.index.first() {
             let (key, range_end) = (names.entry(self.index.first()), names.entry(first));
-            success.push(operation(Operation::DeleteRange(DeleteRangeRequest { key, range_end })));
+            success.push(operation(Operation::DeleteRange(DeleteRangeRequest {
+                key,
+                range_end,
+            })));
         }
         TxnRequest {
             compare,
@@ -318,7 +329,10 @@ impl<C: Calls> Log<C> {
             key: key.clone(),
             target_union: Some(Operand::Value(value)),
         };
-        vec![revision(CompareResult::Equal, key, self.term.revision), same]
+        vec![
+            revision(CompareResult::Equal, key, self.term.revision),
+            same,
+        ]
     }
 
     /// Sends a transaction until etcd has decided about it, or this server does not lead any more.
@@ -329,7 +343,9 @@ impl<C: Calls> Log<C> {
             }
             match self.calls.txn(request) {
                 Ok(done) => return Ok(done),
-                Err(Failure::Refused(why)) => return Err(NotStored::new(format_args!("etcd: {why}"))),
+                Err(Failure::Refused(why)) => {
+                    return Err(NotStored::new(format_args!("etcd: {why}")));
+                }
                 Err(Failure::InDoubt(why)) => debug!("a transaction is in doubt: {why}"),
             }
         }
@@ -338,8 +354,9 @@ impl<C: Calls> Log<C> {
     /// Whether a transaction whose condition did not hold found this server leading.
     fn must_lead(&self, done: &TxnResponse) -> Result<(), NotStored> {
         let leader = found(done, 0);
-        match leader.is_some_and(|leader| leader.create_revision == self.term.revision && leader.value == self.term.value)
-        {
+        match leader.is_some_and(|leader| {
+            leader.create_revision == self.term.revision && leader.value == self.term.value
+        }) {
             true => Ok(()),
             false => Err(self.lose(Lost::Deposed)),
         }
@@ -352,7 +369,9 @@ impl<C: Calls> Log<C> {
 
     fn compact(&mut self, done: &TxnResponse) {
         let revision = done.header.map_or(0, |header| header.revision);
-        let Some(up_to) = self.compaction.due(revision) else { return };
+        let Some(up_to) = self.compaction.due(revision) else {
+            return;
+        };
         if let Err(why) = self.calls.compact(up_to) {
             warn!("etcd's history could not be compacted, and is tried again: {why}");
         }
@@ -423,7 +442,11 @@ impl Compaction {
 /// Of several records of one subject from `from` on, only the last is true.
 fn keep_last_of_each(records: &mut Vec<Record>, from: usize) {
     let mut seen = std::collections::HashSet::new();
-    let mut kept: Vec<Record> = records.drain(from..).rev().filter(|record| seen.insert(record.subject())).collect();
+    let mut kept: Vec<Record> = records
+        .drain(from..)
+        .rev()
+        .filter(|record| seen.insert(record.subject()))
+        .collect();
     kept.reverse();
     records.append(&mut kept);
 }
@@ -457,7 +480,11 @@ fn revision(result: CompareResult, key: Vec<u8>, revision: i64) -> Compare {
 }
 
 fn put(key: Vec<u8>, value: Bytes) -> RequestOp {
-    operation(Operation::Put(PutRequest { key, value, lease: 0 }))
+    operation(Operation::Put(PutRequest {
+        key,
+        value,
+        lease: 0,
+    }))
 }
 
 fn get(key: Vec<u8>) -> RequestOp {
@@ -483,7 +510,10 @@ mod tests {
     use crate::model::{Holder, Key, Mode, SessionNumber, StoredGrant, StoredSession, Token};
     use crate::store::etcd::unreliable::{Fate, UnreliableEtcd};
 
-    type State = (BTreeMap<Token, StoredGrant>, BTreeMap<SessionNumber, Duration>);
+    type State = (
+        BTreeMap<Token, StoredGrant>,
+        BTreeMap<SessionNumber, Duration>,
+    );
 
     const TTL: Duration = Duration::from_secs(2);
 
@@ -502,7 +532,10 @@ mod tests {
         let term = Term { revision, value };
         let loaded = Log::load(etcd.clone(), names, term, Arc::clone(&leadership), None);
         let (log, restored, _) = loaded.expect("a sound log");
-        let sessions = restored.sessions.iter().map(|session| (session.number, session.grace));
+        let sessions = restored
+            .sessions
+            .iter()
+            .map(|session| (session.number, session.grace));
         Server {
             log,
             leadership,
@@ -610,7 +643,9 @@ mod tests {
                         batch.grants.insert(Token(token.into()), key.map(grant));
                     }
                     for (number, grace_ms) in sessions {
-                        batch.sessions.insert(SessionNumber(number.into()), grace_ms.map(session));
+                        batch
+                            .sessions
+                            .insert(SessionNumber(number.into()), grace_ms.map(session));
                     }
                     match server.log.commit(&batch) {
                         Ok(()) => expected.stored(&batch),
@@ -626,7 +661,11 @@ mod tests {
                 Step::Late(first) => etcd.state().deliver_late(first),
                 Step::Elect => {
                     former.push(std::mem::replace(&mut server, elect(&etcd, number)));
-                    prop_assert!(expected.states.contains(&server.found), "at step {}", number);
+                    prop_assert!(
+                        expected.states.contains(&server.found),
+                        "at step {}",
+                        number
+                    );
                     expected = Expected {
                         states: vec![server.found.clone()],
                         refused: Batch::default(),
@@ -660,7 +699,10 @@ mod tests {
     }
 
     fn cases() -> u32 {
-        std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(64)
+        std::env::var("PROPTEST_CASES")
+            .ok()
+            .and_then(|cases| cases.parse().ok())
+            .unwrap_or(64)
     }
 
     /// What comes and goes leaves no more behind than twice what is there.
@@ -669,19 +711,61 @@ mod tests {
         let etcd = UnreliableEtcd::default();
         let mut server = elect(&etcd, 0);
         let keep = Batch {
-            grants: (0..20).map(|token| (Token(token), Some(grant(token as u8)))).collect(),
+            grants: (0..20)
+                .map(|token| (Token(token), Some(grant(token as u8))))
+                .collect(),
             ..Batch::default()
         };
         server.log.commit(&keep).expect("it works");
         for token in 100..2000 {
-            let grants = [(Token(token - 1), None), (Token(token), Some(grant(token as u8)))].into();
-            let batch = Batch { grants, ..Batch::default() };
+            let grants = [
+                (Token(token - 1), None),
+                (Token(token), Some(grant(token as u8))),
+            ]
+            .into();
+            let batch = Batch {
+                grants,
+                ..Batch::default()
+            };
             server.log.commit(&batch).expect("it works");
-            assert!(server.log.bytes() < 1_000_000, "{} bytes", server.log.bytes());
+            assert!(
+                server.log.bytes() < 1_000_000,
+                "{} bytes",
+                server.log.bytes()
+            );
         }
         let bytes: usize = etcd.state().kvs.values().map(|kv| kv.value.len()).sum();
         assert!(bytes < 1_000_000, "{bytes} bytes");
         assert_eq!(elect(&etcd, 1).found.0.len(), 21);
+    }
+
+    /// Also when its own entry, and the one before, are cut off by then.
+    #[test]
+    fn an_attempt_that_comes_very_late_changes_nothing() {
+        for commits_before in [0, 5] {
+            let etcd = UnreliableEtcd::default();
+            let mut server = elect(&etcd, 0);
+            let mut commit = |token: u64| {
+                let grants = [
+                    (Token(token - 1), None),
+                    (Token(token), Some(grant(token as u8))),
+                ]
+                .into();
+                let batch = Batch {
+                    grants,
+                    ..Batch::default()
+                };
+                server.log.commit(&batch).expect("it works");
+            };
+            (1..=commits_before).for_each(&mut commit);
+            etcd.state().fates = vec![Fate::DoneAndLateAgain];
+            (100..1000).for_each(&mut commit);
+            let entries = |etcd: &UnreliableEtcd| etcd.state().kvs.clone();
+            let before = entries(&etcd);
+            assert!(before.len() < 200, "the first ones are cut off");
+            etcd.state().deliver_late(0);
+            assert_eq!(entries(&etcd), before);
+        }
     }
 
     #[test]
@@ -689,7 +773,9 @@ mod tests {
         let etcd = UnreliableEtcd::default();
         let mut server = elect(&etcd, 0);
         let batch = Batch {
-            grants: (0..1000).map(|token| (Token(token), Some(grant(token as u8)))).collect(),
+            grants: (0..1000)
+                .map(|token| (Token(token), Some(grant(token as u8))))
+                .collect(),
             ..Batch::default()
         };
         server.log.commit(&batch).expect("it works");
@@ -705,19 +791,33 @@ mod tests {
             let mut server = elect(&etcd, 0);
             for token in 0..3 {
                 let grants = [(Token(token), Some(grant(token as u8)))].into();
-                server.log.commit(&Batch { grants, ..Batch::default() }).expect("it works");
+                server
+                    .log
+                    .commit(&Batch {
+                        grants,
+                        ..Batch::default()
+                    })
+                    .expect("it works");
             }
             let names = Names::below("/elock");
             if gone == 3 {
-                etcd.state().kvs.retain(|key, _| !key.starts_with(&names.log()));
+                etcd.state()
+                    .kvs
+                    .retain(|key, _| !key.starts_with(&names.log()));
             } else {
                 etcd.state().kvs.remove(&names.entry(gone));
             }
             let revision = etcd.elect(&names.leader(), b"new");
-            let term = Term { revision, value: Bytes::from_static(b"new") };
+            let term = Term {
+                revision,
+                value: Bytes::from_static(b"new"),
+            };
             let leadership = Arc::new(Leadership::new(|| Duration::ZERO, TTL, Duration::ZERO));
             let loaded = Log::load(etcd.clone(), names, term, leadership, None);
-            assert!(matches!(loaded, Err(LoadError::Broken { .. })), "without {gone}");
+            assert!(
+                matches!(loaded, Err(LoadError::Broken { .. })),
+                "without {gone}"
+            );
         }
     }
 }

@@ -38,7 +38,9 @@ impl Names {
     /// The number in an entry's name.
     pub(super) fn number_of(&self, key: &[u8]) -> Option<u64> {
         let digits = key.strip_prefix(&self.log()[..])?;
-        let digits = std::str::from_utf8(digits).ok().filter(|digits| digits.len() == 16)?;
+        let digits = std::str::from_utf8(digits)
+            .ok()
+            .filter(|digits| digits.len() == 16)?;
         u64::from_str_radix(digits, 16).ok()
     }
 }

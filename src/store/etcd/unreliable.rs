@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use bytes::Bytes;
 
 use super::api::{
-    Compare, CompareResult, CompareTarget, Done, KeyValue, Operand, Operation, OperationDone, RangeRequest,
-    RangeResponse, ResponseHeader, ResponseOp, TxnRequest, TxnResponse,
+    Compare, CompareResult, CompareTarget, Done, KeyValue, Operand, Operation, OperationDone,
+    RangeRequest, RangeResponse, ResponseHeader, ResponseOp, TxnRequest, TxnResponse,
 };
 use super::log::{Calls, Failure};
 
@@ -99,8 +99,14 @@ impl State {
 
     fn find(&self, request: &RangeRequest) -> RangeResponse {
         let range = match request.range_end.is_empty() {
-            true => self.kvs.range(request.key.clone()..=request.key.clone()).collect::<Vec<_>>(),
-            false => self.kvs.range(request.key.clone()..request.range_end.clone()).collect(),
+            true => self
+                .kvs
+                .range(request.key.clone()..=request.key.clone())
+                .collect::<Vec<_>>(),
+            false => self
+                .kvs
+                .range(request.key.clone()..request.range_end.clone())
+                .collect(),
         };
         let most = match request.limit {
             0 => usize::MAX,
@@ -109,7 +115,11 @@ impl State {
         RangeResponse {
             header: Some(self.header()),
             more: range.len() > most,
-            kvs: range.into_iter().take(most).map(|(_, kv)| kv.clone()).collect(),
+            kvs: range
+                .into_iter()
+                .take(most)
+                .map(|(_, kv)| kv.clone())
+                .collect(),
         }
     }
 
@@ -127,7 +137,9 @@ impl State {
             true => &request.success,
             false => &request.failure,
         };
-        let is_change = |operation: &&super::api::RequestOp| !matches!(operation.request, Some(Operation::Range(_)));
+        let is_change = |operation: &&super::api::RequestOp| {
+            !matches!(operation.request, Some(Operation::Range(_)))
+        };
         self.revision += i64::from(operations.iter().any(|operation| is_change(&operation)));
         let mut responses = Vec::new();
         for operation in operations {
@@ -143,7 +155,9 @@ impl State {
                     OperationDone::DeleteRange(Done {})
                 }
             };
-            responses.push(ResponseOp { response: Some(done) });
+            responses.push(ResponseOp {
+                response: Some(done),
+            });
         }
         TxnResponse {
             header: Some(self.header()),
