@@ -1,6 +1,9 @@
 //! Several servers on one etcd: one leads, and the others pass their clients on to it.
 
+mod election;
 mod guarded;
 mod leadership;
+#[cfg(test)]
+mod real_etcd;
 
 pub(crate) use leadership::{Answering, Leadership, Lost, since_boot};

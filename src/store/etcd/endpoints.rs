@@ -5,7 +5,6 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::uri::PathAndQuery;
 use prost::Message;
 use tokio::time::timeout;
@@ -38,6 +37,18 @@ pub(crate) struct Access {
     pub(crate) user: Option<(String, String)>,
 }
 
+/// Why the nodes cannot be asked.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BadAccess {
+    #[error("{url} is no URL of etcd: {why}")]
+    Url {
+        url: String,
+        why: tonic::transport::Error,
+    },
+    #[error(transparent)]
+    System(#[from] std::io::Error),
+}
+
 /// The nodes.
 #[derive(Debug)]
 pub(crate) struct Endpoints {
@@ -49,9 +60,14 @@ pub(crate) struct Endpoints {
 
 impl Endpoints {
     /// Connects to nobody yet. Must be called within a runtime, in which the connections live.
-    pub(crate) fn new(access: &Access, begin_at: usize) -> Result<Self, tonic::transport::Error> {
+    pub(crate) fn new(access: &Access, begin_at: usize) -> Result<Self, BadAccess> {
         let channels = access.urls.iter().map(|url| {
-            let endpoint = Endpoint::from_shared(url.clone())?
+            let bad = |why| BadAccess::Url {
+                url: url.clone(),
+                why,
+            };
+            let endpoint = Endpoint::from_shared(url.clone())
+                .map_err(bad)?
                 .connect_timeout(CONNECT)
                 .tcp_nodelay(true)
                 .http2_keep_alive_interval(CONNECT)
@@ -59,17 +75,13 @@ impl Endpoints {
                 .keep_alive_while_idle(true);
             Ok(endpoint.connect_lazy())
         });
-        let channels = channels.collect::<Result<Vec<_>, _>>()?;
+        let channels = channels.collect::<Result<Vec<_>, BadAccess>>()?;
         Ok(Self {
             at: begin_at % channels.len().max(1),
             channels,
             user: access.user.clone(),
             token: None,
         })
-    }
-
-    fn next(&mut self) {
-        self.at = (self.at + 1) % self.channels.len().max(1);
     }
 
     /// Calls a method of one request and one answer.
@@ -132,20 +144,24 @@ impl Endpoints {
         self.after(outcome).await.map(tonic::Response::into_inner)
     }
 
-    /// The next message of a stream, or a failure if none comes in time; the next call goes to another node
-    /// then.
+    /// The next message of a stream; `None` if it was silent for this time.
     pub(crate) async fn message<A>(
         &mut self,
         stream: &mut Streaming<A>,
         within: Duration,
-    ) -> Result<A, Failure> {
+    ) -> Result<Option<A>, Failure> {
         let outcome = match timeout(within, stream.message()).await {
-            Ok(Ok(Some(message))) => return Ok(message),
+            Err(_) => return Ok(None),
+            Ok(Ok(Some(message))) => return Ok(Some(message)),
             Ok(Ok(None)) => Ok(Err(Status::unavailable("the stream has ended"))),
             Ok(Err(status)) => Ok(Err(status)),
-            Err(elapsed) => Err(elapsed),
         };
         self.after(outcome).await
+    }
+
+    /// Has the next call go to another node.
+    pub(crate) fn next(&mut self) {
+        self.at = (self.at + 1) % self.channels.len().max(1);
     }
 
     fn grpc(&self) -> Grpc<Channel> {
@@ -230,11 +246,4 @@ fn failure_of(status: &Status) -> Failure {
         true => Failure::Refused(message),
         false => Failure::InDoubt(format!("{:?}: {message}", status.code())),
     }
-}
-
-/// What the range of one key has found.
-pub(crate) fn only(kvs: Vec<super::api::KeyValue>) -> Option<(i64, Bytes)> {
-    kvs.into_iter()
-        .next()
-        .map(|kv| (kv.create_revision, kv.value))
 }

@@ -480,11 +480,21 @@ fn revision(result: CompareResult, key: Vec<u8>, revision: i64) -> Compare {
 }
 
 fn put(key: Vec<u8>, value: Bytes) -> RequestOp {
-    operation(Operation::Put(PutRequest {
-        key,
-        value,
-        lease: 0,
-    }))
+    put_for(key, value, 0)
+}
+
+/// Puts a key that goes with this lease.
+fn put_for(key: Vec<u8>, value: Bytes, lease: i64) -> RequestOp {
+    operation(Operation::Put(PutRequest { key, value, lease }))
+}
+
+/// Creates a key that goes with this lease, if it is not there.
+pub(crate) fn create_if_absent(key: Vec<u8>, value: Bytes, lease: i64) -> TxnRequest {
+    TxnRequest {
+        compare: vec![revision(CompareResult::Equal, key.clone(), 0)],
+        success: vec![put_for(key, value, lease)],
+        failure: Vec::new(),
+    }
 }
 
 fn get(key: Vec<u8>) -> RequestOp {

@@ -1,6 +1,7 @@
 //! A store that several servers share: a log of changes in etcd, which the one that leads appends to.
 
 mod api;
+mod blocking;
 mod endpoints;
 mod entry;
 mod index;
@@ -8,3 +9,12 @@ mod log;
 mod names;
 #[cfg(test)]
 mod unreliable;
+
+pub(crate) use api::{
+    Done, KeyValue, LeaseGrantRequest, LeaseGrantResponse, LeaseKeepAliveResponse, LeaseRequest,
+    RangeRequest, RangeResponse, TxnResponse, WatchCreateRequest, WatchRequest, WatchResponse,
+};
+pub(crate) use blocking::Blocking;
+pub(crate) use endpoints::{Access, BadAccess, Endpoints};
+pub(crate) use log::{Failure, Term, create_if_absent};
+pub(crate) use names::Names;

@@ -1,0 +1,405 @@
+//! Who leads: the one whose name stands under one key in etcd, which lives as long as its lease.
+//!
+//! A candidate takes a fresh lease when the key is gone, and creates the key under it if nobody else has. That
+//! is all: what a leader writes is conditional on the revision of that key, so that a mistake here could cost
+//! time, but no lock.
+//!
+//! Invariants:
+//!
+//! 1. A lease's time is counted from before it was asked for, and so is a renewal's.
+//! 2. A key with this run's name under a lease that is not known here is not led by: its lease is revoked.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+use tracing::{debug, info, warn};
+
+use super::leadership::{Clock, Leadership, Lost};
+use crate::store::etcd::{
+    Done, Endpoints, Failure, KeyValue, LeaseGrantRequest, LeaseGrantResponse,
+    LeaseKeepAliveResponse, LeaseRequest, Names, RangeRequest, RangeResponse, Term, TxnResponse,
+    WatchCreateRequest, WatchRequest, WatchResponse, create_if_absent,
+};
+
+/// How long a renewal may take.
+const RENEWAL: Duration = Duration::from_millis(600);
+
+/// How long a watch may be silent before the key is read: a node that is cut off tells nothing.
+const SILENCE: Duration = Duration::from_secs(1);
+
+/// How many leases are remembered under which a key may have been created, by requests in doubt.
+const LEASES: usize = 8;
+
+/// A server that leads, as the others read it in etcd.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Leader {
+    /// Tells this run of a server from all others.
+    pub(crate) id: String,
+    /// Where followers pass their clients on to.
+    pub(crate) address: String,
+    /// Its version, for people.
+    pub(crate) version: String,
+}
+
+/// What a candidate knows of who leads.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Seen {
+    pub(crate) leader: Option<Leader>,
+    /// The revision at which its key came to be.
+    pub(crate) revision: i64,
+}
+
+/// A server's leadership, from its election on.
+#[derive(Debug, Clone)]
+pub(crate) struct Elected {
+    pub(crate) term: Term,
+    pub(crate) leadership: Arc<Leadership>,
+    lease: i64,
+}
+
+/// A server that would lead.
+#[derive(Debug)]
+pub(crate) struct Candidate {
+    pub(crate) nodes: Endpoints,
+    /// Beside `nodes`, as a watch must not hold up a renewal.
+    pub(crate) watched_nodes: Endpoints,
+    pub(crate) names: Names,
+    pub(crate) own: Leader,
+    pub(crate) ttl: Duration,
+    pub(crate) clock: Clock,
+    /// The leases that were taken, and when they were asked for.
+    leases: VecDeque<(i64, Duration)>,
+}
+
+impl Candidate {
+    pub(crate) fn new(
+        (nodes, watched_nodes): (Endpoints, Endpoints),
+        names: Names,
+        own: Leader,
+        ttl: Duration,
+        clock: Clock,
+    ) -> Self {
+        Self {
+            nodes,
+            watched_nodes,
+            names,
+            own,
+            ttl,
+            clock,
+            leases: VecDeque::new(),
+        }
+    }
+
+    /// Waits until this server leads, and tells meanwhile who does.
+    pub(crate) async fn until_elected(&mut self, seen: &watch::Sender<Seen>) -> Elected {
+        loop {
+            let found = match find_leader(&mut self.nodes, &self.names).await {
+                Ok(found) => found,
+                Err(why) => {
+                    debug!("etcd does not tell who leads: {why}");
+                    continue;
+                }
+            };
+            let elected = match found {
+                Some(found) if self.is_own(&found) => self.adopt(found).await,
+                Some(found) => {
+                    seen.send_replace(seen_in(&found));
+                    until_gone(&mut self.watched_nodes, &self.names, found.create_revision).await;
+                    None
+                }
+                None => {
+                    seen.send_replace(Seen::default());
+                    self.campaign().await
+                }
+            };
+            if let Some(elected) = elected {
+                return elected;
+            }
+        }
+    }
+
+    fn is_own(&self, found: &KeyValue) -> bool {
+        leader_in(found).is_some_and(|leader| leader.id == self.own.id)
+    }
+
+    /// Leads by a key that an attempt in doubt has created.
+    async fn adopt(&mut self, found: KeyValue) -> Option<Elected> {
+        let known = self.leases.iter().find(|(lease, _)| *lease == found.lease);
+        match known.copied() {
+            Some((lease, asked_at)) => {
+                let term = Term {
+                    revision: found.create_revision,
+                    value: found.value,
+                };
+                Some(self.elected(term, lease, asked_at))
+            }
+            None => {
+                self.revoke(found.lease).await;
+                None
+            }
+        }
+    }
+
+    /// Tries to create the key, under a fresh lease.
+    async fn campaign(&mut self) -> Option<Elected> {
+        let asked_at = (self.clock)();
+        let request = LeaseGrantRequest {
+            ttl: i64::try_from(self.ttl.as_secs()).unwrap_or(i64::MAX),
+        };
+        let granted: Result<LeaseGrantResponse, Failure> = self
+            .nodes
+            .unary("/etcdserverpb.Lease/LeaseGrant", request)
+            .await;
+        let lease = granted
+            .inspect_err(|why| debug!("no lease: {why}"))
+            .ok()?
+            .id;
+        self.leases.push_back((lease, asked_at));
+        if self.leases.len() > LEASES {
+            self.leases.pop_front();
+        }
+        let value = Bytes::from(serde_json::to_vec(&self.own).unwrap_or_default());
+        let request = create_if_absent(self.names.leader(), value.clone(), lease);
+        let done: Result<TxnResponse, Failure> =
+            self.nodes.unary("/etcdserverpb.KV/Txn", request).await;
+        match done {
+            Ok(done) if done.succeeded => {
+                let revision = done.header.map_or(0, |header| header.revision);
+                Some(self.elected(Term { revision, value }, lease, asked_at))
+            }
+            Ok(_) => {
+                self.revoke(lease).await;
+                None
+            }
+            // It may have been done: then the key says so.
+            Err(why) => {
+                debug!("the election is in doubt: {why}");
+                None
+            }
+        }
+    }
+
+    fn elected(&self, term: Term, lease: i64, asked_at: Duration) -> Elected {
+        info!(term = term.revision, "elected");
+        Elected {
+            term,
+            leadership: Arc::new(Leadership::new(self.clock, self.ttl, asked_at)),
+            lease,
+        }
+    }
+
+    /// Renews the lease until the leadership is over, for whatever reason.
+    pub(crate) async fn keep(&mut self, elected: &Elected) -> Lost {
+        let leadership = &elected.leadership;
+        let renew = async {
+            loop {
+                renew(&mut self.nodes, elected, self.clock).await;
+                tokio::time::sleep(self.ttl / 4).await;
+            }
+        };
+        let gone = until_gone(&mut self.watched_nodes, &self.names, elected.term.revision);
+        tokio::select! {
+            () = renew => {}
+            () = gone => leadership.lose(Lost::Deposed),
+            _ = leadership.until_lost() => {}
+        }
+        leadership.until_lost().await
+    }
+
+    /// Lets others lead at once. Nothing may be answered by this leadership any more.
+    pub(crate) async fn resign(&mut self, elected: &Elected) {
+        elected.leadership.lose(Lost::Resigned);
+        self.revoke(elected.lease).await;
+    }
+
+    /// If it does not succeed, the lease ends by itself.
+    async fn revoke(&mut self, lease: i64) {
+        let request = LeaseRequest { id: lease };
+        let revoked: Result<Done, Failure> = self
+            .nodes
+            .unary("/etcdserverpb.Lease/LeaseRevoke", request)
+            .await;
+        if let Err(why) = revoked {
+            debug!("a lease could not be revoked: {why}");
+        }
+    }
+}
+
+/// One renewal. Whether it succeeds or not, the caller goes on.
+async fn renew(nodes: &mut Endpoints, elected: &Elected, clock: Clock) {
+    let sent_at = clock();
+    let request = LeaseRequest { id: elected.lease };
+    let renewed = async {
+        let method = "/etcdserverpb.Lease/LeaseKeepAlive";
+        let mut answers = nodes.streaming(method, request).await?;
+        nodes
+            .message::<LeaseKeepAliveResponse>(&mut answers, RENEWAL)
+            .await
+    };
+    match renewed.await {
+        Ok(Some(renewed)) if renewed.ttl > 0 => elected.leadership.renewed(sent_at),
+        Ok(Some(_)) => elected.leadership.lose(Lost::LeaseOver),
+        Ok(None) => {
+            warn!(
+                "the lease was not renewed within {} ms",
+                RENEWAL.as_millis()
+            );
+            nodes.next();
+        }
+        Err(why) => warn!("the lease could not be renewed: {why}"),
+    }
+}
+
+/// Who leads, by a linearizable read.
+async fn find_leader(nodes: &mut Endpoints, names: &Names) -> Result<Option<KeyValue>, Failure> {
+    let request = RangeRequest {
+        key: names.leader(),
+        ..RangeRequest::default()
+    };
+    let found: RangeResponse = nodes.unary("/etcdserverpb.KV/Range", request).await?;
+    Ok(found.kvs.into_iter().next())
+}
+
+/// Waits until the leader's key that came to be at this revision is not there any more.
+async fn until_gone(nodes: &mut Endpoints, names: &Names, revision: i64) {
+    loop {
+        let create_request = WatchCreateRequest {
+            key: names.leader(),
+            start_revision: revision + 1,
+        };
+        let request = WatchRequest {
+            create_request: Some(create_request),
+        };
+        let method = "/etcdserverpb.Watch/Watch";
+        let Ok(mut changes) = nodes.streaming::<_, WatchResponse>(method, request).await else {
+            continue;
+        };
+        while still_leads(nodes, names, revision).await {
+            match nodes.message(&mut changes, SILENCE).await {
+                Ok(Some(change)) if change.canceled => break,
+                // What has changed, or whether a node is cut off and therefore silent, the key tells.
+                Ok(_) => {}
+                Err(why) => {
+                    debug!("the leader's key is not watched any more: {why}");
+                    break;
+                }
+            }
+        }
+        if !still_leads(nodes, names, revision).await {
+            return;
+        }
+    }
+}
+
+/// Whether the leader's key is the one that came to be at this revision. True if etcd does not tell.
+async fn still_leads(nodes: &mut Endpoints, names: &Names, revision: i64) -> bool {
+    match find_leader(nodes, names).await {
+        Ok(found) => found.is_some_and(|found| found.create_revision == revision),
+        Err(why) => {
+            debug!("etcd does not tell who leads: {why}");
+            true
+        }
+    }
+}
+
+fn leader_in(found: &KeyValue) -> Option<Leader> {
+    serde_json::from_slice(&found.value).ok()
+}
+
+fn seen_in(found: &KeyValue) -> Seen {
+    Seen {
+        leader: leader_in(found),
+        revision: found.create_revision,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::time::timeout;
+
+    use super::super::leadership::{Answering, since_boot};
+    use super::super::real_etcd::RealEtcd;
+    use super::*;
+    use crate::store::etcd::Access;
+
+    const SOON: Duration = Duration::from_secs(30);
+
+    fn candidate(access: &Access, id: &str) -> Candidate {
+        let nodes = || Endpoints::new(access, 0).expect("a URL");
+        let own = Leader {
+            id: id.to_owned(),
+            address: format!("{id}:11401"),
+            version: "0".to_owned(),
+        };
+        let ttl = Duration::from_secs(2);
+        Candidate::new(
+            (nodes(), nodes()),
+            Names::below("/elock"),
+            own,
+            ttl,
+            since_boot,
+        )
+    }
+
+    /// Waits until this one is elected.
+    async fn elected(candidate: &mut Candidate) -> (Elected, watch::Receiver<Seen>) {
+        let (seen, sees) = watch::channel(Seen::default());
+        let elected = timeout(SOON, candidate.until_elected(&seen)).await;
+        (elected.expect("an election"), sees)
+    }
+
+    #[tokio::test]
+    async fn one_leads_until_it_resigns_or_its_lease_ends() {
+        let Some(etcd) = RealEtcd::start() else {
+            return;
+        };
+        let [mut a, mut b, mut c] = ["a", "b", "c"].map(|id| candidate(&etcd.access, id));
+        let (first, _) = elected(&mut a).await;
+        assert_eq!(first.leadership.answering(), Answering::Yes);
+        let (seen, mut sees) = watch::channel(Seen::default());
+        let follower = async {
+            let knows_a = |seen: &Seen| seen.leader.as_ref() == Some(&a.own.clone());
+            sees.wait_for(knows_a).await.expect("it looks");
+            a.resign(&first).await;
+        };
+        let (second, ()) = tokio::join!(timeout(SOON, b.until_elected(&seen)), follower);
+        let second = second.expect("an election");
+        assert_eq!(first.leadership.answering(), Answering::Over);
+        assert!(second.term.revision > first.term.revision);
+        // It is not renewed any more.
+        let (third, _) = elected(&mut c).await;
+        assert!(third.term.revision > second.term.revision);
+        assert_ne!(second.leadership.answering(), Answering::Yes);
+        // By the key or by the lease, whichever is looked at first.
+        let lost = b.keep(&second).await;
+        assert!(matches!(lost, Lost::Deposed | Lost::LeaseOver), "{lost}");
+    }
+
+    #[tokio::test]
+    async fn a_lease_that_is_renewed_stays() {
+        let Some(etcd) = RealEtcd::start() else {
+            return;
+        };
+        let [mut a, mut b] = ["a", "b"].map(|id| candidate(&etcd.access, id));
+        let (first, _) = elected(&mut a).await;
+        let asked_at = first.leadership.last_renewal();
+        let renewals = async {
+            while first.leadership.last_renewal() < asked_at + 2 * Duration::from_secs(2) {
+                tokio::task::yield_now().await;
+            }
+        };
+        let (seen, _sees) = watch::channel(Seen::default());
+        tokio::select! {
+            lost = a.keep(&first) => panic!("{lost}"),
+            _ = b.until_elected(&seen) => panic!("it has taken over"),
+            () = renewals => {}
+        }
+        assert_eq!(first.leadership.answering(), Answering::Yes);
+    }
+}
