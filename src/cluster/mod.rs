@@ -4,6 +4,6 @@ mod election;
 mod guarded;
 mod leadership;
 #[cfg(test)]
-mod real_etcd;
+pub(crate) mod real_etcd;
 
 pub(crate) use leadership::{Answering, Leadership, Lost, since_boot};

@@ -47,3 +47,100 @@ impl Calls for Blocking {
         self.runtime.block_on(call).map(drop)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::{Duration, Instant};
+
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::cluster::Leadership;
+    use crate::cluster::real_etcd::RealEtcd;
+    use crate::model::{Holder, Key, Mode, Restored, SessionNumber, StoredGrant, Token};
+    use crate::store::etcd::log::{HasResigned, Log, Term, create_if_absent};
+    use crate::store::etcd::names::Names;
+    use crate::store::{Batch, Storage};
+
+    /// A leader whose lease is of no matter, and what it has found.
+    fn lead(etcd: &RealEtcd, id: &'static str) -> (Log<Blocking>, Restored, HasResigned) {
+        let mut calls = Blocking::new(&etcd.access, 0).expect("a runtime");
+        let (names, value) = (Names::below("/elock"), Bytes::from_static(id.as_bytes()));
+        let asks = RangeRequest {
+            key: names.leader(),
+            ..RangeRequest::default()
+        };
+        let give_up = Instant::now() + Duration::from_secs(30);
+        while let Err(why) = calls.range(&asks) {
+            assert!(Instant::now() < give_up, "{why}");
+        }
+        let created = calls
+            .txn(&create_if_absent(names.leader(), value.clone(), 0))
+            .expect("it answers");
+        assert!(created.succeeded, "nobody else leads");
+        let revision = created.header.expect("a header").revision;
+        let leadership = Leadership::new(|| Duration::ZERO, Duration::from_secs(2), Duration::ZERO);
+        let term = Term { revision, value };
+        Log::load(calls, names, term, Arc::new(leadership), None).expect("a sound log")
+    }
+
+    fn grant(number: u64) -> (Token, Option<StoredGrant>) {
+        let grant = StoredGrant {
+            holder: Holder::Session(SessionNumber(1)),
+            key: Key::new(format!("key-{number}").as_bytes()),
+            mode: Mode::Exclusive,
+            lease: None,
+        };
+        (Token(number), Some(grant))
+    }
+
+    /// By etcd itself, as the one for tests may be wrong about it in the same way.
+    #[test]
+    fn a_new_leader_finds_what_the_last_one_has_written_who_writes_no_more() {
+        let Some(etcd) = RealEtcd::start() else {
+            return;
+        };
+        let (mut first, found, resigned) = lead(&etcd, "first");
+        assert_eq!((found, resigned), (Restored::default(), HasResigned(true)));
+        for commit in 0..100 {
+            let grants = (0..10).map(|number| grant(10 * commit + number));
+            let over = (0..5).map(|number| (Token(10 * commit + number), None));
+            let batch = Batch {
+                grants: grants.chain(over).collect(),
+                ..Batch::default()
+            };
+            assert_eq!(first.commit(&batch), Ok(()));
+            assert_eq!(first.confirm(), Ok(()));
+        }
+        let mut calls = Blocking::new(&etcd.access, 0).expect("a runtime");
+        let gone = create_if_absent(Names::below("/elock").leader(), Bytes::new(), 0);
+        // As an operator might: the key is put aside.
+        let mut replace = gone.success.clone();
+        replace[0].request = Some(crate::store::etcd::api::Operation::DeleteRange(
+            crate::store::etcd::api::DeleteRangeRequest {
+                key: Names::below("/elock").leader(),
+                range_end: Vec::new(),
+            },
+        ));
+        let delete = TxnRequest {
+            compare: Vec::new(),
+            success: replace,
+            failure: Vec::new(),
+        };
+        assert!(calls.txn(&delete).expect("it answers").succeeded);
+        let (mut second, found, resigned) = lead(&etcd, "second");
+        assert_eq!(
+            (found.grants.len(), found.tokens_above, resigned),
+            (500, Token(999), HasResigned(false))
+        );
+        assert!(first.confirm().is_err() && first.commit(&Batch::default()).is_err());
+        assert_eq!(
+            second.commit(&Batch {
+                grants: [grant(1000)].into(),
+                ..Batch::default()
+            }),
+            Ok(())
+        );
+    }
+}
