@@ -27,6 +27,7 @@ mod grant;
 mod held_keys;
 mod holders;
 pub(crate) mod interleave;
+mod key_list;
 mod knot;
 mod lease;
 mod listing;
