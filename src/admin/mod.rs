@@ -181,7 +181,7 @@ mod tests {
         assert_is(
             &get(at, "/readyz").await,
             503,
-            "nothing can be stored: no space",
+            "changes are refused: no space",
         );
         assert_is(&get(at, "/metrics").await, 200, "elock_ready 0\n");
         fake.state().is_broken = false;
