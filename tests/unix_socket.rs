@@ -113,6 +113,20 @@ fn a_server_without_its_lock_file_keeps_others_from_its_path() {
 }
 
 #[test]
+fn a_directory_that_is_missing_may_come_and_is_named() {
+    let (directory, _, _) = socket_path();
+    let missing = directory.path().join("missing");
+    let says = format!("the directory {} is not there", missing.display());
+    expect_refusal(&format!("unix:{}", missing.join("x.sock").display()), &says);
+    let file = directory.path().join("file");
+    std::fs::write(&file, "").expect("it is written");
+    expect_bad_setting(
+        &format!("unix:{}", file.join("x.sock").display()),
+        "cannot lock",
+    );
+}
+
+#[test]
 fn what_is_no_socket_stays_as_it_is() {
     let (directory, path, flag) = socket_path();
     let aside = directory.path().join("aside");

@@ -177,7 +177,7 @@ async fn bind(config: &Config, inherited: Inherited) -> Result<Vec<Listener>, Se
     let listeners = server::bind_beside(open, &config.addresses()).await?;
     #[cfg(feature = "admin")]
     let listeners = {
-        let for_admin = server::bind_admin(admin.listen()?, &config.admin).await?;
+        let for_admin = server::bind_admin(admin.listen()?, &config.admin, &listeners).await?;
         listeners.into_iter().chain(for_admin).collect()
     };
     #[cfg(not(feature = "admin"))]

@@ -245,6 +245,8 @@ impl RunError {
             Self::OpenDoor(_) => true,
             #[cfg(feature = "admin")]
             Self::OpenAdmin(_) => true,
+            #[cfg(feature = "store")]
+            Self::Store(error) => error.is_bad_setting(),
             _ => false,
         }
     }

@@ -21,6 +21,8 @@ pub(crate) struct State {
     pub(crate) failures: Vec<NotStored>,
     /// Whether all commits fail.
     pub(crate) is_broken: bool,
+    /// Whether there is room for no more than ends.
+    pub(crate) is_full: bool,
     pub(crate) panics: bool,
     gate: Option<(Sender<()>, Receiver<()>)>,
 }
@@ -89,5 +91,9 @@ impl Storage for Fake {
         state.stored.grants.extend(batch.grants.clone());
         state.stored.sessions.extend(batch.sessions.clone());
         Ok(())
+    }
+
+    fn has_room(&self) -> bool {
+        !self.state().is_full
     }
 }

@@ -48,7 +48,7 @@ pub enum Error {
     #[error("this user may not do that")]
     NotAllowed,
     /// The server could not make it durable: it may have been done or not.
-    #[error("the server can store nothing: {reason}")]
+    #[error("the server cannot store this: {reason}")]
     NotStored {
         /// The server's words.
         reason: String,

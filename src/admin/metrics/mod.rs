@@ -162,12 +162,12 @@ impl Scrape {
         )?;
         families.gauge(
             "elock_store_writable",
-            "Whether changes can be stored at this time; 1 also where nothing is to be stored.",
+            "Whether all changes can be stored at this time; 1 also where nothing is to be stored.",
             u32::from(self.server.can_store()),
         )?;
         families.gauge(
             "elock_store_bytes",
-            "What the store takes on disk.",
+            "What the store takes on disk, without holes in its file.",
             figures.store_bytes,
         )
     }

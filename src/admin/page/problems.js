@@ -21,8 +21,8 @@ function problems({ info, waits, graph, samples, events, filter }, showEvents) {
   };
   const show = () => make("button", { type: "button", class: "plain", click: showEvents }, "show");
   if (info.storing !== "yes") {
-    add("wrong", "Nothing can be stored.", make("span", {}, inert(info.storing)),
-      "Changes are answered 500. The server tries again every second; a restart does not help. Look at the disk of the data directory.");
+    add("wrong", "Changes are refused.", make("span", {}, inert(info.storing)),
+      "They are answered 500 until there is room, or the disk works. The server tries again every second; a restart does not help. Look at the disk of the data directory.");
   } else {
     for (const { text } of info.not_ready) add("wrong", "Not ready.", inert(text));
   }

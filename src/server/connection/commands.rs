@@ -298,7 +298,7 @@ impl<S: Transport> Connection<S> {
     }
 
     async fn unlock_all(&mut self) -> Result<(), Gone> {
-        if let Err(why) = self.shared.table.accepts_changes() {
+        if let Err(why) = self.shared.table.accepts_releases() {
             self.reply(&Reply::NotStored(why));
             return Ok(());
         }

@@ -1,11 +1,14 @@
 //! The store in one file of an embedded database, and its recovery from failures.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Instant;
 
-use redb::{Builder, Database};
+use redb::{Builder, Database, StorageBackend};
+use tracing::warn;
 
 use super::files::{Backend, Files};
 use super::format::{self, MIGRATIONS, Migration, Reserved, Unusable};
+use super::reserve::is_full;
 use crate::model::{NotStored, Restored};
 use crate::store::{Batch, Storage};
 
@@ -17,6 +20,13 @@ const NEW_FILE: &str = "elockd.redb.new";
 
 /// A small cache is enough, as commits touch few pages, and the same ones again and again.
 const CACHE_BYTES: usize = 32 << 20;
+
+/// How many ends are written at a time while the disk is full. Each may need a page or two of its own, and
+/// gives them back.
+const ENDS_AT_A_TIME: usize = 32;
+
+/// Compactions take no more than one part of so many of the time.
+const PAUSE_OF_COMPACTIONS: u32 = 10;
 
 /// A store on a set of [`Files`].
 ///
@@ -33,6 +43,17 @@ pub(super) struct RedbStorage<F> {
     database: Option<Database>,
     reserved: Reserved,
     last_commit: u64,
+    /// Whether the reserve is given up. What ends is stored all the same.
+    is_full: bool,
+    compacted: Compacted,
+}
+
+/// The last compaction.
+#[derive(Debug, Default)]
+struct Compacted {
+    /// The last commit before it: what came later may have left room.
+    commit: u64,
+    not_again_before: Option<Instant>,
 }
 
 impl<F: Files> RedbStorage<F> {
@@ -50,9 +71,16 @@ impl<F: Files> RedbStorage<F> {
             files.replace(NEW_FILE, FILE)?;
         }
         let noted = files.noted_commit()?.unwrap_or(0);
-        let (database, last_commit) = open_existing(&files, migrations, noted)?;
+        let opened = match open_existing(&files, migrations, noted) {
+            Err(error) if error.is_full() => {
+                files.give_up_reserve()?;
+                open_existing(&files, migrations, noted)
+            }
+            opened => opened,
+        };
+        let (database, last_commit) = opened?;
         let restored = unless_damaged(|| format::read(&database))?;
-        let store = Self {
+        let mut store = Self {
             reserved: Reserved {
                 tokens: restored.tokens_above.0,
                 session_numbers: restored.session_numbers_above.0,
@@ -60,11 +88,25 @@ impl<F: Files> RedbStorage<F> {
             database: Some(database),
             files,
             last_commit,
+            is_full: false,
+            compacted: Compacted::default(),
         };
+        store.look_for_room();
         Ok((store, restored))
     }
 
-    fn try_commit(&mut self, batch: &Batch) -> Result<(), Unusable> {
+    /// Commits in one step, but while the disk is full what is over before that, in small steps: each
+    /// leaves room for the next.
+    fn commit_in_steps(&mut self, batch: &Batch) -> Result<(), Unusable> {
+        if self.is_full && batch.len() > ENDS_AT_A_TIME {
+            for ends in batch.ends(ENDS_AT_A_TIME) {
+                self.commit_at_once(&ends)?;
+            }
+        }
+        self.commit_at_once(batch)
+    }
+
+    fn commit_at_once(&mut self, batch: &Batch) -> Result<(), Unusable> {
         let database = match self.database.take() {
             Some(database) => database,
             None => {
@@ -80,11 +122,60 @@ impl<F: Files> RedbStorage<F> {
         self.database = Some(database);
         Ok(())
     }
+
+    /// Makes the reserve, if there is room.
+    fn look_for_room(&mut self) {
+        let made = self.files.make_reserve();
+        self.is_full = made.as_ref().is_err_and(is_full);
+        if let Err(error) = made
+            && !self.is_full
+        {
+            warn!("no room can be kept for the time when the disk is full: {error}");
+        }
+    }
+
+    /// Gives the disk what room there is in the file, if something was stored since this was last done.
+    fn compact(&mut self) {
+        let Some(database) = &mut self.database else {
+            return;
+        };
+        let (begun, last) = (Instant::now(), &self.compacted);
+        if last.commit == self.last_commit || last.not_again_before.is_some_and(|at| begun < at) {
+            return;
+        }
+        if let Err(error) = database.compact() {
+            warn!("the store cannot be made smaller: {error}");
+            self.database = None;
+        }
+        self.compacted = Compacted {
+            commit: self.last_commit,
+            not_again_before: Some(Instant::now() + begun.elapsed() * PAUSE_OF_COMPACTIONS),
+        };
+    }
 }
 
 impl<F: Files> Storage for RedbStorage<F> {
     fn commit(&mut self, batch: &Batch) -> Result<(), NotStored> {
-        self.try_commit(batch).map_err(NotStored::new)
+        let mut stored = self.commit_in_steps(batch);
+        if !self.is_full && stored.as_ref().is_err_and(Unusable::is_full) {
+            self.is_full = true;
+            let given_up = self.files.give_up_reserve().map_err(Unusable::from);
+            stored = given_up.and_then(|()| self.commit_in_steps(batch));
+        }
+        stored.map_err(NotStored::new)
+    }
+
+    fn has_room(&self) -> bool {
+        !self.is_full
+    }
+
+    fn make_room(&mut self) -> bool {
+        self.look_for_room();
+        if self.is_full {
+            self.compact();
+            self.look_for_room();
+        }
+        !self.is_full
     }
 
     fn bytes(&self) -> u64 {
@@ -100,9 +191,12 @@ fn open_existing(
     noted: u64,
 ) -> Result<(Database, u64), Unusable> {
     let backend = files.open(FILE)?;
+    if backend.len()? == 0 {
+        // The database would make a new one of it.
+        return Err(Unusable::NoStore);
+    }
     unless_damaged(|| {
         let database = open(backend)?;
-        // An empty file is found here, too: the database has made a new one of it, without tables.
         format::migrate(&database, migrations)?;
         match format::last_commit(&database)? {
             found if found < noted => Err(Unusable::Behind { found, noted }),
@@ -491,9 +585,79 @@ mod tests {
         drop(open_all(&disk));
         disk.tamper(FILE, Vec::clear);
         assert!(matches!(
-            RedbStorage::open(disk).map(drop),
+            RedbStorage::open(disk.clone()).map(drop),
             Err(Unusable::NoStore)
         ));
+        assert_eq!(disk.len(FILE), 0);
+    }
+
+    /// A grant of a key of 3,000 bytes.
+    fn large_grant(token: u64) -> Change {
+        let grant = StoredGrant {
+            holder: Holder::Session(SessionNumber(1)),
+            key: Key::new(&[0; 3000]),
+            mode: Mode::Exclusive,
+            lease: None,
+        };
+        Change::Granted(Token(token), grant)
+    }
+
+    fn commit(
+        store: &mut RedbStorage<FaultyDisk>,
+        changes: impl IntoIterator<Item = Change>,
+    ) -> Result<(), NotStored> {
+        let mut batch = Batch::default();
+        changes.into_iter().for_each(|change| batch.add(change));
+        store.commit(&batch)
+    }
+
+    /// A disk of eight megabytes that its store has filled with grants, and the number of these.
+    fn full_disk() -> (FaultyDisk, RedbStorage<FaultyDisk>, u64) {
+        let disk = FaultyDisk::default();
+        disk.set_bytes_free(Some(8 << 20));
+        let (mut store, _) = open_all(&disk);
+        let mut tokens = 0;
+        while store.has_room() {
+            tokens += 1;
+            assert_eq!(commit(&mut store, [large_grant(tokens)]), Ok(()));
+        }
+        assert!(tokens > 500, "{tokens} filled it");
+        (disk, store, tokens)
+    }
+
+    /// All at once, and every second one first: that changes all pages, and frees none.
+    #[test]
+    fn a_full_disk_stores_what_ends_and_has_room_again() {
+        let (_disk, mut store, tokens) = full_disk();
+        let released = |first: u64| {
+            (first..=tokens)
+                .step_by(2)
+                .map(|one| Change::Released(Token(one)))
+        };
+        assert_eq!(commit(&mut store, released(1)), Ok(()));
+        assert_eq!(commit(&mut store, released(2)), Ok(()));
+        assert!(store.make_room());
+        assert_eq!(commit(&mut store, [large_grant(tokens + 1)]), Ok(()));
+        assert!(store.has_room());
+    }
+
+    #[test]
+    fn a_full_disk_is_full_after_a_restart_until_something_ends() {
+        let (disk, store, tokens) = full_disk();
+        drop(store);
+        let (mut store, restored) = open_all(&disk);
+        assert_eq!(restored.grants.len() as u64, tokens);
+        assert!(!store.has_room());
+        assert_eq!(
+            commit(
+                &mut store,
+                (1..=tokens).map(|one| Change::Released(Token(one)))
+            ),
+            Ok(())
+        );
+        drop(store);
+        let (store, _) = open_all(&disk);
+        assert!(store.has_room());
     }
 
     /// The state is kept and not its history: a hundred thousand locks come and go, and a thousand
