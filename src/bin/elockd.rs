@@ -53,7 +53,7 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(error) => {
-            log.say(&format!("elockd: {error}"));
+            log.say_last(&error);
             error.exit_code()
         }
     }
