@@ -112,6 +112,7 @@ impl Buffer {
         dropped.error = error.to_string();
     }
 
+    #[cfg(any(feature = "admin", test))]
     pub(super) fn dropped(&self) -> Dropped {
         self.state().dropped.clone()
     }
