@@ -757,6 +757,24 @@ fn a_bad_setting_or_file_is_exit_code_two_and_shows_no_secret() {
         missing.contains("cannot read /nobody/at/all: No such file"),
         "{missing}"
     );
+    let two = rules.path.with_extension("two");
+    std::fs::write(&two, "one\ntwo\n").expect("it can be written");
+    let two = two.to_string_lossy();
+    for flags in [
+        &["--password-file", &two][..],
+        #[cfg(feature = "admin")]
+        &["--admin", "127.0.0.1:0", "--admin-password-file", &two],
+    ] {
+        let flags = [&["--listen", "127.0.0.1:0"], flags].concat();
+        let refused = refusal(&run(&flags));
+        assert!(refused.contains("there is more than one line"), "{refused}");
+    }
+    #[cfg(feature = "admin")]
+    {
+        let alone = refusal(&run(&["--admin-password-file", PASSWORD]));
+        let expected = format!("--admin-password-file {PASSWORD} means nothing without --admin");
+        assert!(alone.contains(&expected), "{alone}");
+    }
     let trust = ["--trust", "10.0.0.0/8=nobody", "--auth-file", USERS];
     assert!(refusal(&run(&trust)).contains("--trust 10.0.0.0/8=nobody: there is no user"));
     let trust = refusal(&run(&["--trust", "10.0.0.0/8=web"]));

@@ -633,7 +633,7 @@ fn a_drain_is_followed_to_its_end() {
     let mut said = BufReader::new(drain.stderr.take().expect("piped"));
     next_line_with(
         &mut said,
-        "draining: 1 locks held, 0 requests wait; it stops within 59",
+        "draining: 1 lock held, 0 requests wait; it stops within 59",
     );
     let status = shown(server.address, &["status"]);
     let first = status.lines().next().unwrap_or_default();
@@ -647,6 +647,19 @@ fn a_drain_is_followed_to_its_end() {
     assert_eq!(drain.wait().expect("it ends").code(), Some(0));
     let none = elock(server.address, &["drain"]);
     assert_eq!(none.status.code(), Some(69));
+}
+
+/// Whoever drains by a script must notice that clients have lost their locks.
+#[test]
+fn a_drain_whose_time_is_over_tells_that_locks_were_lost() {
+    let server = Server::start_with(|config| config.drain_ms = 700);
+    let mut holder = server.connect();
+    holder.ask("lock_all 0 k l", "200 Acquired");
+    let output = elock(server.address, &["drain"]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    let lost = "the server has stopped at the end of its time: 2 locks were held and lost";
+    assert!(said.ends_with(&format!("{lost}\n")), "{said}");
+    assert_eq!(output.status.code(), Some(1));
 }
 
 #[test]

@@ -261,6 +261,11 @@ fn what_is_wrong_with_tls_is_said() {
     });
     let other = Authority::new();
     let known = guarded.authority.client("web");
+    // As `openssl ec -aes256` writes it.
+    let encrypted = known.key.with_extension("encrypted");
+    let text = "-----BEGIN EC PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-256-CBC,00\n\n\
+                MIIB\n-----END EC PRIVATE KEY-----\n";
+    std::fs::write(&encrypted, text).expect("written");
     run(async {
         let plain = format!("elocks://{}", guarded.server.address);
         let url = guarded.url();
@@ -278,7 +283,15 @@ fn what_is_wrong_with_tls_is_said() {
             ),
             (
                 trusted(with(&url)).client_certificate(&known.cert, &guarded.pair.key),
-                "cannot be used",
+                "is not the key of the certificate in",
+            ),
+            (
+                trusted(with(&url)).client_certificate(known.of_version_1(), &known.key),
+                "is of X.509 version 1",
+            ),
+            (
+                trusted(with(&url)).client_certificate(&known.cert, &encrypted),
+                "is encrypted; \"openssl pkey",
             ),
             (
                 trusted(with(&url)).client_certificate(&known.cert, "/nowhere"),
@@ -402,7 +415,10 @@ fn the_command_says_who_is_not_let_in_and_never_shows_a_password() {
     let (code, said) = output(&|command| {
         command.env("ELOCK_PASSWORD", "").env("ELOCK_USER", "");
     });
-    assert!(code == Some(77) && said.contains("auth required"), "{said}");
+    assert!(
+        code == Some(77) && said.contains("--password-file"),
+        "{said}"
+    );
     let (code, said) = output(&|command| {
         command.env("ELOCK_PASSWORD", "");
     });

@@ -12,6 +12,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use axum::body::to_bytes;
 use axum::extract::{Request, State};
 use axum::http::header::{AUTHORIZATION, HOST, ORIGIN, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::uri::Authority;
@@ -22,10 +23,11 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
 use super::Admin;
+use super::routes::MAX_BODY;
 use super::seats::Seat;
 use crate::access::User;
 use crate::config::{Address, Config};
-use crate::model::Peer;
+use crate::model::{Peer, Visible};
 use crate::server::{NotLetIn, NotReady, ServerHandle};
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
@@ -114,10 +116,21 @@ pub(super) async fn may_act(
         .user_of(request.headers(), request.extensions())
         .await?;
     if !user.may_admin() {
+        if let Some(server) = admin.server.get() {
+            let peer = peer_of(request.extensions());
+            server.note_not_allowed(peer, &user, shown(request).await);
+        }
         return Err(Refused::NotAllowed);
     }
     request.extensions_mut().insert(user);
     Ok(next.run(request).await)
+}
+
+/// `/api/kick {"session":24}`
+async fn shown(request: Request) -> String {
+    let path = request.uri().path().to_owned();
+    let body = to_bytes(request.into_body(), MAX_BODY).await;
+    format!("{path} {}", Visible(&body.unwrap_or_default()))
 }
 
 impl Admin {

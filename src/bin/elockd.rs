@@ -47,13 +47,16 @@ fn main() -> ExitCode {
     for name in Config::unknown_variables() {
         warn!("{name} is no setting of this elockd, and changes nothing; see --help");
     }
+    for module in config.log.unknown_modules() {
+        warn!("--log names {module}, and nothing of this elockd logs by that name");
+    }
     match serve(config, inherited, &log) {
         Ok(()) => {
             info!("stopped");
             ExitCode::SUCCESS
         }
         Err(error) => {
-            log.say(&format!("elockd: {error}"));
+            log.say_last(&error);
             error.exit_code()
         }
     }

@@ -173,6 +173,23 @@ impl<'a> Auditor<'a> {
                     "auth_failure"
                 );
             }
+            Event::NotAllowed {
+                session,
+                peer,
+                user,
+                request,
+            } => {
+                let who = session.map(|session| self.who(session));
+                info!(
+                    target: "audit",
+                    session = who.as_ref().map(number),
+                    name = who.as_ref().and_then(Who::name),
+                    user = visible(user.as_ref()),
+                    peer = %peer,
+                    request,
+                    "not_allowed"
+                );
+            }
             Event::Kicked { session, by } => {
                 let (who, by) = (self.who(session), self.who(by));
                 line!(

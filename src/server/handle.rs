@@ -12,6 +12,7 @@ use super::readiness::{self, NotReady};
 use super::refusal_counts::RefusalCounts;
 use crate::access::User;
 use crate::count::Durations;
+use crate::log::dropped_lines;
 use crate::model::{Nearest, Peer, Resource, Usage};
 use crate::protocol::Refusal;
 use crate::table::Contention;
@@ -93,6 +94,19 @@ impl ServerHandle {
     /// As whom an operator comes in who says no password; `None` if that is nobody.
     pub(crate) fn operator_at_the_door(&self, peer: Peer) -> Option<Arc<User>> {
         self.shared.desk.operator_at_the_door(peer)
+    }
+
+    /// How many lines of the log, and events of the audit, were dropped since the start, by cause.
+    pub(crate) fn dropped_lines(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let events = self.shared.table.trail().dropped();
+        dropped_lines()
+            .into_iter()
+            .chain([("audit_too_fast", events)])
+    }
+
+    /// Notes what this user asked for and may not do.
+    pub(crate) fn note_not_allowed(&self, peer: Peer, user: &User, request: String) {
+        log_lines::operator_not_allowed(&self.shared, peer, user, request);
     }
 
     /// The user whom this name and password stand for. Wrong ones are slowed down and counted.

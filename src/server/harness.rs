@@ -13,6 +13,7 @@ use super::Shared;
 use super::clock::Clock;
 use super::connection::serve;
 use super::expiry::end_leases;
+use super::start::start;
 use super::turns::keep_pace;
 use crate::config::Config;
 use crate::model::Peer;
@@ -55,8 +56,18 @@ impl Server {
         (Self::start_on(config, table), fake, writer)
     }
 
+    /// As the program makes it, with tokens and times of its clock; in memory.
+    pub(crate) fn start_timed() -> Self {
+        let (config, clock) = (Config::default(), Clock::default());
+        let (table, _, _) = start(&config, &clock).expect("no store is needed");
+        Self::start_by(clock, config, table)
+    }
+
     pub(crate) fn start_on(config: Config, table: LockTable) -> Self {
-        let clock = Clock::default();
+        Self::start_by(Clock::default(), config, table)
+    }
+
+    fn start_by(clock: Clock, config: Config, table: LockTable) -> Self {
         let shared = Arc::new(Shared::new(config, table, clock).expect("randomness"));
         let leases = tokio::spawn(end_leases(Arc::clone(&shared), shared.stop.clone()));
         let pace = tokio::spawn(keep_pace(Arc::clone(&shared), shared.stop.clone()));

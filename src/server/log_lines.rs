@@ -3,14 +3,17 @@
 
 use std::sync::Arc;
 
+use tracing::field::display;
 use tracing::{info, warn};
 
 use super::Shared;
 use super::events::{Event, EventKind};
+#[cfg(feature = "admin")]
+use crate::access::User;
 use crate::model::{
     Circle, Holder, Key, Limit, LockEntry, Peer, SessionNumber, Visible, shortened,
 };
-use crate::protocol::circle_text;
+use crate::protocol::{Request, circle_text};
 use crate::table::{self, EndedLease, Grant, Identity, LockKey, Session};
 
 /// How many keys a line names.
@@ -83,6 +86,7 @@ pub(super) fn broken(shared: &Shared, by: &Session, grant: &Grant) {
         info!(
             session = %named(shared, by.number()),
             peer = peer(shared, by.number()),
+            by_user = by_user(shared, by),
             key = %Visible(grant.key().as_bytes()),
             owner = %grant.holder(),
             token = grant.token().0,
@@ -124,6 +128,7 @@ pub(super) fn revoked(shared: &Shared, by: &Session, grant: &Grant) {
         info!(
             by = %named(shared, by.number()),
             by_peer = peer(shared, by.number()),
+            by_user = by_user(shared, by),
             key = %Visible(grant.key().as_bytes()),
             holder = %holder_named(shared, grant.holder()),
             token = grant.token().0,
@@ -151,6 +156,7 @@ pub(super) fn kicked(shared: &Shared, by: &Session, session: SessionNumber, know
         info!(
             by = %named(shared, by.number()),
             by_peer = peer(shared, by.number()),
+            by_user = by_user(shared, by),
             session = with_name(session, name.as_ref()),
             peer = %from,
             "an operator ends a session"
@@ -172,10 +178,40 @@ pub(super) fn limit_reached(shared: &Shared, session: SessionNumber, limit: Limi
     }
 }
 
+/// The user who acts, where users have names.
+pub(super) fn by_user(shared: &Shared, by: &Session) -> Option<impl tracing::Value> {
+    let user = shared.table.user(by.number())?;
+    Some(display(Visible(user.as_bytes()).to_string()))
+}
+
 /// `by #24 (web-3:cron) at 10.0.0.5:40312`
 fn by_whom(shared: &Shared, by: &Session) -> String {
     let (named, peer) = (named(shared, by.number()), peer(shared, by.number()));
     format!("by {named} at {peer}")
+}
+
+/// Somebody asks for what only operators may do, and may not.
+pub(super) fn not_allowed(shared: &Shared, session: SessionNumber, request: &Request<'_>) {
+    let identity = shared.table.identity(session);
+    shared.table.trail().tell(|| table::Event::NotAllowed {
+        session: Some(session),
+        peer: identity
+            .as_ref()
+            .map_or(Peer::BeforeRestart, |one| one.peer),
+        user: identity.and_then(|one| one.user),
+        request: format!("{request:?}"),
+    });
+}
+
+/// The same, over HTTP.
+#[cfg(feature = "admin")]
+pub(super) fn operator_not_allowed(shared: &Shared, peer: Peer, user: &User, request: String) {
+    shared.table.trail().tell(|| table::Event::NotAllowed {
+        session: None,
+        peer,
+        user: user.name().cloned(),
+        request,
+    });
 }
 
 /// Somebody is not let in. A name that no user has is not shown, as it may be a password in the wrong

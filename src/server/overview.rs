@@ -219,7 +219,7 @@ fn waits(shared: &Shared, prefix: &[u8], most: usize, asks: &User) -> Waits {
     let contended = |key: &[u8], first: &Waiter| {
         Some(Contended {
             lock: shared.lock_entry(key)?,
-            longest: now.saturating_duration_since(first.since()),
+            longest: shared.table.waited(first, now),
         })
     };
     let longest = waiters.first();

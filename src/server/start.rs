@@ -24,7 +24,7 @@ pub(super) fn start(config: &Config, clock: &Clock) -> Result<Start, RunError> {
         return from_store(directory, config, clock);
     }
     info!("in memory: a restart forgets all locks");
-    let tokens = TokenClock::from(clock.now(), tokens_above());
+    let tokens = TokenClock::from(clock.now(), tokens_above(), clock.pauses());
     let table = LockTable::new(config.limits(), tokens, Changes::default());
     Ok((table, Vec::new(), None))
 }
@@ -40,7 +40,7 @@ fn from_store(path: &Path, config: &Config, clock: &Clock) -> Result<Start, RunE
     let (changes, writer) = Changes::to(storage)?;
     let (locks, sessions) = (restored.grants.len(), restored.sessions.len());
     let (limits, now) = (config.limits(), clock.now());
-    let tokens = TokenClock::from(now, tokens_above());
+    let tokens = TokenClock::from(now, tokens_above(), clock.pauses());
     let (table, graces) = LockTable::restore(limits, tokens, changes, restored, now)
         .map_err(|contradiction| disk::contradictory(path, &contradiction))?;
     info!(locks, sessions, "restored from {}", path.display());

@@ -133,6 +133,7 @@ impl LockTable {
         let time = WaitTime {
             since: until,
             until,
+            paused: Duration::ZERO,
             arrival: u64::MAX,
         };
         let waiter = Arc::new(Waiter::new(session, LockKey::new(key), ask.clone(), time));

@@ -38,6 +38,7 @@ mod lost_locks;
 mod map;
 mod outcome;
 mod owned_locks;
+mod pauses;
 mod phase;
 #[cfg(test)]
 pub(crate) mod plain;
@@ -75,6 +76,7 @@ pub use lease::EndedLease;
 pub use listing::{FirstKeys, RUN, SortedKeys};
 pub use lock_key::LockKey;
 pub use outcome::{Basis, Claim, Locked, NotHeld, OneOfSeveral, Outcome, Unlocked};
+pub use pauses::Pauses;
 pub use registry::{Detached, Grace, Identity, Kick, Resumed, TakenOver};
 pub use release::Broken;
 #[cfg(feature = "store")]

@@ -39,7 +39,9 @@ pub enum Error {
         limit: String,
     },
     /// The server wants to know who comes, before that is asked; or does not know this user any more.
-    #[error("the server lets nobody in unknown: {text}")]
+    #[error(
+        "the server asks who this is ({text}): it needs a user and a password, or a password alone"
+    )]
     Unauthorized {
         /// The server's words.
         text: String,

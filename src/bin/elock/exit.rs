@@ -37,9 +37,20 @@ pub fn code(error: &Error) -> u8 {
     }
 }
 
+/// What went wrong, and what to do about it by this command's options.
+pub fn text(error: &Error) -> String {
+    match error {
+        Error::Unauthorized { text } => format!(
+            "the server asks who this is ({text}): give --user NAME and --password-file FILE (or \
+             --password-file alone, if it has one password for all)"
+        ),
+        _ => error.to_string(),
+    }
+}
+
 /// Says what went wrong on standard error, and is the exit code.
 pub fn fail(error: &Error) -> ExitCode {
-    say(&error.to_string());
+    say(&text(error));
     ExitCode::from(code(error))
 }
 

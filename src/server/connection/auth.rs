@@ -34,7 +34,12 @@ impl<S: Transport> Connection<S> {
         let needs = Needs::of(request);
         match &self.user {
             Some(user) if user.may(&needs) => None,
-            Some(_) => Some(Reply::NotAllowed),
+            Some(_) => {
+                if needs.is_an_operators() {
+                    log_lines::not_allowed(&self.shared, self.session.number(), request);
+                }
+                Some(Reply::NotAllowed)
+            }
             None if needs == Needs::Nothing => None,
             None => Some(Reply::AuthRequired),
         }

@@ -142,7 +142,8 @@ impl<S: Transport> Connection<S> {
             Request::Debug => return ControlFlow::Break(Pause::Debug),
             Request::Drain => {
                 let by = log_lines::named_at_peer(&self.shared, self.session.number());
-                self.shared.begin_drain(&by);
+                let by_user = log_lines::by_user(&self.shared, &self.session);
+                self.shared.begin_drain(&by, by_user);
                 return self.free(&Reply::Done);
             }
             Request::Echo { words } => return self.free(&Reply::Echo(words)),

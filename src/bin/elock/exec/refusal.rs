@@ -43,7 +43,7 @@ impl NotRun {
                 exit::REFUSED
             }
             Self::Refused(error) => {
-                exit::say(&error.to_string());
+                exit::say(&exit::text(&error));
                 exit::code(&error)
             }
         }
