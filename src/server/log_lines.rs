@@ -107,11 +107,13 @@ pub(super) fn deadlock(shared: &Shared, circle: &Circle) {
         circle: format!("Deadlock: {}", circle_text(circle)),
     });
     if shared.throttles.deadlocks.passes(shared.clock.now()) {
-        let first = circle.steps().first();
+        let steps = circle.steps();
+        let told = if circle.left_out() > 0 { &[] } else { steps };
         shared.note(|| Event {
             session: Some(session),
             name: shared.table.name(session),
-            key: first.map(|step| step.key.clone()),
+            key: steps.first().map(|step| step.key.clone()),
+            keys: told.iter().map(|step| step.key.clone()).collect(),
             text: circle_text(circle),
             ..Event::of(EventKind::Deadlock)
         });
