@@ -477,9 +477,9 @@ fn each_user_sees_and_does_what_it_may() {
         let [mut a, mut b] = [user, user].map(connect);
         a.ask(format!("lock {user}:a"), "200 Acquired");
         b.ask(format!("lock {user}:b"), "200 Acquired");
-        a.send(&format!("lock {user}:b 60"));
+        a.send(format!("lock {user}:b 60"));
         until_waiting(2);
-        b.send(&format!("lock {user}:a 60"));
+        b.send(format!("lock {user}:a 60"));
         assert!(b.read().starts_with("423 Deadlock: "));
         b.ask("unlock_all", "200 OK");
         a.expect("200 Acquired");
