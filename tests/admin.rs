@@ -344,6 +344,25 @@ fn what_is_nowhere_and_what_is_asked_wrongly_is_told_so() {
     assert_eq!(answer.status, 405);
 }
 
+/// An orchestrator ends a server whose probe is not answered.
+#[test]
+fn half_requests_keep_nobody_from_an_answer() {
+    let (_server, admin) = start();
+    let lines = "Content-Type: application/json\r\nContent-Length: 100\r\n";
+    let half = head("POST", "/api/kick", lines) + "{";
+    let mut crowd: Vec<_> = (0..200).map(|_| http::connect(admin)).collect();
+    for stream in &mut crowd {
+        // Who gave way already does not take it.
+        let _ = stream.write_all(half.as_bytes());
+    }
+    let begin = Instant::now();
+    for path in ["/healthz", "/readyz", "/metrics", "/"] {
+        assert_eq!(get(admin, path).status, 200, "{path}");
+    }
+    // Nobody's end was waited for, which comes after 30 s at the latest.
+    assert!(begin.elapsed() < PATIENCE / 4);
+}
+
 /// Of refusals and failures, too: a browser must not take one for something else, nor keep it.
 #[test]
 fn every_answer_has_the_headers_that_bind_browsers() {

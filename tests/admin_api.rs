@@ -472,6 +472,28 @@ fn each_user_sees_and_does_what_it_may() {
     );
     assert_eq!(send("ops", "POST", "/api/force_unlock", take).status, 200);
     other.expect("200 Acquired");
+    // A deadlock is there for whoever may name all of its keys.
+    for (user, number) in [("web", 2), ("shop", 3)] {
+        let [mut a, mut b] = [user, user].map(connect);
+        a.ask(format!("lock {user}:a"), "200 Acquired");
+        b.ask(format!("lock {user}:b"), "200 Acquired");
+        a.send(format!("lock {user}:b 60"));
+        until_waiting(2);
+        b.send(format!("lock {user}:a 60"));
+        assert!(b.read().starts_with("423 Deadlock: "));
+        b.ask("unlock_all", "200 OK");
+        a.expect("200 Acquired");
+        let all = send("ops", "GET", "/api/events", "").json();
+        assert_eq!(all["last"], number);
+        let told = send("web", "GET", "/api/events?after=1", "").json();
+        let [told_of] = &**told["events"].as_array().expect("a list") else {
+            panic!("{told}")
+        };
+        assert_eq!(
+            (&told_of["kind"], &told["last"]),
+            (&json!("deadlock"), &json!(2))
+        );
+    }
 }
 
 fn encoded(bytes: &[u8]) -> String {

@@ -129,7 +129,7 @@ fn each_grant_is_told_with_its_one_end_and_who_and_why() {
     for why in ["force_unlock", "break"] {
         assert_eq!(
             (&by(why)["by"], &by(why)["by_name"]),
-            (&3.into(), &"op".into())
+            (&"#3".into(), &"op".into())
         );
     }
     let one = |message: &str| {

@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use hyper::header::AUTHORIZATION;
 use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -17,6 +16,7 @@ use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::{sleep, timeout};
 use tokio_util::either::Either;
+use tokio_util::io::InspectWriter;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::debug;
@@ -26,8 +26,8 @@ use super::seats::{Seat, Seats};
 use crate::model::Peer;
 use crate::server::{Listener, Socket};
 
-/// How long a client may take to send its request's head.
-const HEAD_TIME: Duration = Duration::from_secs(5);
+/// How long a client may take to send its request's head, and then as long again for the body.
+pub(super) const PART_TIME: Duration = Duration::from_secs(5);
 
 /// How long a connection may take from its beginning to its end.
 const CONNECTION_TIME: Duration = Duration::from_secs(30);
@@ -116,7 +116,7 @@ pub(super) async fn serve(
             Ok(Err(error)) => debug!(%peer, "a connection of HTTP failed: {error}"),
             Err(_) => debug!(%peer, "a connection of HTTP took too long"),
         },
-        () = seat.must_leave() => debug!(%peer, "a silent connection of HTTP gave way to another"),
+        () = seat.must_leave() => debug!(%peer, "an idle connection of HTTP gave way to another"),
     }
 }
 
@@ -130,17 +130,14 @@ async fn answer(
 ) -> hyper::Result<()> {
     let router = TowerToHyperService::new(router);
     let service = service_fn(|mut request: hyper::Request<hyper::body::Incoming>| {
-        // With a password it does so once that is right: wrong ones wait for long.
-        if !request.headers().contains_key(AUTHORIZATION) {
-            seat.stays();
-        }
         request.extensions_mut().insert(peer);
         request.extensions_mut().insert(Arc::clone(seat));
         router.call(request)
     });
+    let stream = InspectWriter::new(stream, |_| seat.reads());
     http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIME)
+        .header_read_timeout(PART_TIME)
         .max_buf_size(MAX_HEAD)
         .max_headers(MAX_HEADERS)
         .keep_alive(false)
@@ -165,7 +162,7 @@ async fn close(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> io::Result
 #[cfg(test)]
 mod tests {
     use axum::body::Bytes;
-    use axum::extract::DefaultBodyLimit;
+    use axum::extract::{DefaultBodyLimit, Extension};
     use axum::routing::{get, post};
     use tokio::io::DuplexStream;
     use tokio::task::JoinHandle;
@@ -228,7 +225,7 @@ mod tests {
         });
         let mut nothing = Vec::new();
         let read = tokio::spawn(async move { reader.read_to_end(&mut nothing).await });
-        ends_after(HEAD_TIME + LINGER, task).await;
+        ends_after(PART_TIME + LINGER, task).await;
         slowly.await.expect("no panic");
         read.await.expect("no panic").expect("an end");
     }
@@ -306,24 +303,44 @@ mod tests {
         assert!(read_all(&mut asks).await.ends_with('x'));
     }
 
-    /// They may have to wait for very long, and nobody else should.
+    /// What waits for its client, for a check of a password, or for its turn to be worked on.
     #[tokio::test(start_paused = true)]
-    async fn wrong_passwords_keep_no_probe_from_its_answer() {
+    async fn nobody_keeps_a_probe_from_its_answer() {
         let slow = get(async || std::future::pending::<()>().await);
-        let (seats, router) = (Arc::default(), router().route("/slow", slow));
-        let guess = "GET /slow HTTP/1.1\r\nHost: a\r\nAuthorization: Basic YTpi\r\n\r\n";
-        let begin = Instant::now();
-        let mut guesses = Vec::new();
-        for _ in 0..2 * SEATS {
-            let (mut client, task) = connect_by(4096, &seats, router.clone()).await;
-            client.write_all(guess.as_bytes()).await.expect("room");
-            guesses.push((client, task));
+        let work = get(async |Extension(seat): Extension<Arc<Seat>>| {
+            let _work = seat.work().await;
+            std::future::pending::<()>().await
+        });
+        let router = router()
+            .route("/slow", slow)
+            .route("/work", work)
+            .route("/body", post(async |_: Bytes| ()));
+        for (pipe_bytes, crowd) in [
+            (
+                4096,
+                "GET /slow HTTP/1.1\r\nHost: a\r\nAuthorization: Basic YTpi\r\n\r\n",
+            ),
+            (
+                4096,
+                "POST /body HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n{",
+            ),
+            (4096, "GET /work HTTP/1.1\r\nHost: a\r\n\r\n"),
+            (8, HEAD),
+        ] {
+            let (seats, begin) = (Arc::default(), Instant::now());
+            let mut guests = Vec::new();
+            for _ in 0..2 * SEATS {
+                let (mut client, task) = connect_by(pipe_bytes, &seats, router.clone()).await;
+                client.write_all(crowd.as_bytes()).await.expect("it reads");
+                guests.push((client, task));
+            }
+            let (mut probe, _task) = connect_by(4096, &seats, router.clone()).await;
+            probe.write_all(HEAD.as_bytes()).await.expect("room");
+            let answer = read_all(&mut probe).await;
+            assert!(answer.starts_with("HTTP/1.1 200"), "{crowd}");
+            let took = begin.elapsed();
+            assert!(took < Duration::from_millis(500), "{crowd}: {took:?}");
         }
-        let (mut probe, _task) = connect_by(4096, &seats, router).await;
-        probe.write_all(HEAD.as_bytes()).await.expect("room");
-        assert!(read_all(&mut probe).await.starts_with("HTTP/1.1 200"));
-        let took = begin.elapsed();
-        assert!(took < CONNECTION_TIME / 2, "{took:?}");
     }
 
     /// Otherwise seats would run out.

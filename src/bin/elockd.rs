@@ -70,10 +70,20 @@ fn hash_password() -> Option<ExitCode> {
     if arguments.next()? != "hash-password" {
         return None;
     }
-    if arguments.next().is_some() {
-        let usage = "usage: elockd hash-password, with the password on standard input";
-        fail(usage);
-        return Some(ExitCode::from(2));
+    const USAGE: &str = "usage: elockd hash-password, with the password on standard input";
+    if let Some(argument) = arguments.next() {
+        let asks_for_help = argument == "--help" || argument == "-h";
+        return Some(match asks_for_help {
+            true => print(&format!(
+                "{USAGE}\n\nPrints the password's hash, for a user in the file of --auth-file. At a \
+                 terminal it asks for\nthe password; from a pipe it reads one line: \
+                 elockd hash-password < FILE"
+            )),
+            false => {
+                fail(USAGE);
+                ExitCode::from(BAD_SETTING)
+            }
+        });
     }
     let hash = elock::password_prompt::read_password()
         .map_err(|error| format!("cannot read a password: {error}"))
@@ -81,12 +91,17 @@ fn hash_password() -> Option<ExitCode> {
             elock::access::hash_password(&password).map_err(|error| error.to_string())
         });
     Some(match hash {
-        Ok(hash) => match writeln!(io::stdout(), "{hash}") {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => fail(&error.to_string()),
-        },
+        Ok(hash) => print(&hash),
         Err(error) => fail(&error),
     })
+}
+
+#[cfg(feature = "auth")]
+fn print(text: &str) -> ExitCode {
+    match writeln!(io::stdout(), "{text}") {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&error.to_string()),
+    }
 }
 
 /// Reports an error from before there is a log.

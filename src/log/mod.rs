@@ -4,6 +4,7 @@
 //! a separate thread carries that to standard error.
 
 mod buffer;
+mod fields;
 mod filter;
 
 use std::backtrace::{Backtrace, BacktraceStatus};
@@ -26,6 +27,7 @@ use tracing_subscriber::{fmt, registry};
 pub use filter::{BadFilter, LogFilter};
 
 use buffer::Buffer;
+use fields::Fields;
 
 /// How long the end of the process waits for its last lines to be written.
 const LAST_LINES: Duration = Duration::from_secs(1);
@@ -78,7 +80,7 @@ impl Log {
             .log_internal_errors(false);
         let log = registry().with(filter.targets().clone());
         match format {
-            LogFormat::Text => log.with(lines).init(),
+            LogFormat::Text => log.with(lines.fmt_fields(Fields)).init(),
             LogFormat::Json => log.with(lines.json()).init(),
         }
         // A separate descriptor: `io::stderr` has a mutex, which a write that blocks would keep

@@ -16,7 +16,7 @@ pub use account::{Account, Exhausted, Nearest, Quota, Resource, Taken, Usage, Wh
 pub use change::{Change, NotStored, Restored, RestoredSession, Seq, StoredGrant, StoredSession};
 pub use circle::{Circle, Step};
 pub use holder::{Ask, AskedFor, Holder, Owner};
-pub use key::{Key, Value, Visible, shortened};
+pub use key::{Key, Value, Visible, is_unseen, shortened, unescape};
 pub use limits::{Limit, Limits};
 pub use mode::Mode;
 #[cfg(feature = "store")]

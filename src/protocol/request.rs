@@ -5,7 +5,7 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use super::find;
-use crate::model::{SessionNumber, Token};
+use crate::model::{SessionNumber, Token, unescape};
 
 /// A command's name, arguments and purpose, as `help` and the `400` answers show them.
 #[derive(Debug, PartialEq, Eq)]
@@ -696,28 +696,6 @@ fn parse_state(word: &[u8]) -> Result<KnownState, BadRequest<'_>> {
             None => Err(BadRequest::State(word)),
         },
     }
-}
-
-/// A word in which `\xNN` stands for a byte.
-pub(crate) fn unescape(word: &[u8]) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(word.len());
-    let mut rest = word;
-    while let Some((&first, behind)) = rest.split_first() {
-        let byte = rest.get(2..4).filter(|_| rest.starts_with(b"\\x"));
-        let byte = byte.and_then(|digits| std::str::from_utf8(digits).ok());
-        let byte = byte.filter(|digits| digits.bytes().all(|digit| digit.is_ascii_hexdigit()));
-        match byte.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
-            Some(byte) => {
-                bytes.push(byte);
-                rest = &rest[4..];
-            }
-            None => {
-                bytes.push(first);
-                rest = behind;
-            }
-        }
-    }
-    bytes
 }
 
 /// A run of digits; `None` if it is empty or holds anything else. Saturates.

@@ -297,15 +297,13 @@ impl<'a> Auditor<'a> {
     }
 }
 
-fn number(who: &Who) -> u64 {
-    who.number.0
+/// As the other lines of the log have it: `#24`.
+fn number(who: &Who) -> impl tracing::Value + use<> {
+    display(who.number)
 }
 
 fn owner(holder: &Holder) -> Option<impl tracing::Value> {
-    match holder {
-        Holder::Session(_) => None,
-        Holder::Owner(owner) => visible(Some(owner)),
-    }
+    visible(holder.owner())
 }
 
 fn word(why: Why) -> &'static str {

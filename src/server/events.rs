@@ -49,6 +49,8 @@ pub(crate) struct Event {
     pub(crate) name: Option<Key>,
     pub(crate) owner: Option<Owner>,
     pub(crate) key: Option<Key>,
+    /// Of a deadlock, all keys of its circle; none, if its text leaves out some.
+    pub(crate) keys: Vec<Key>,
     pub(crate) token: Option<Token>,
     /// For how long the lock was held.
     pub(crate) held: Option<Duration>,
@@ -65,6 +67,7 @@ impl Event {
             name: None,
             owner: None,
             key: None,
+            keys: Vec::new(),
             token: None,
             held: None,
             text: String::new(),

@@ -1,7 +1,8 @@
 //! Checks passwords, without being a burden to anybody else.
 //!
 //! - A check takes 20 ms of a processor and 19 MiB, so only a few run at one time, on threads of their
-//!   own; of one address no more than one, so that a flood from there is in nobody else's way.
+//!   own; of one address no more than one, so that a flood from there is in nobody else's way. Where
+//!   a right password came from lately, one has a place of its own beside a flood from many addresses.
 //! - What was right a moment ago is right without a check, for as long as the user is as it was.
 //! - Wrong tries of one address with one name come more and more slowly. Each counts as wrong from
 //!   before it is looked at until it is shown right, so that nothing is gained by many at once, nor by
@@ -27,6 +28,10 @@ use crate::access::{DEFAULT, ProofKey, User, Users};
 
 /// How many checks run at one time.
 const CHECKS_AT_ONCE: usize = 2;
+
+/// How many more run for addresses from which a right password came, and for how long that counts.
+const CHECKS_OF_PROVEN: usize = 1;
+const PROVEN: Duration = Duration::from_secs(3600);
 
 /// Over how many queues for a check the addresses are spread.
 const QUEUES: usize = 1024;
@@ -54,6 +59,9 @@ pub(super) struct Passwords {
     tries: Tries,
     queues: Box<[Queue]>,
     checks: Arc<Semaphore>,
+    checks_of_proven: Arc<Semaphore>,
+    /// Until when an address counts as one from which a right password came.
+    proven: Mutex<HashMap<Option<IpAddr>, Instant>>,
 }
 
 /// Those of some addresses who wait for a check, one of whom has it.
@@ -75,6 +83,8 @@ impl Passwords {
             tries: Tries::default(),
             queues: (0..QUEUES).map(|_| Queue::default()).collect(),
             checks: Arc::new(Semaphore::new(CHECKS_AT_ONCE)),
+            checks_of_proven: Arc::new(Semaphore::new(CHECKS_OF_PROVEN)),
+            proven: Mutex::default(),
         })
     }
 
@@ -107,6 +117,7 @@ impl Passwords {
             claimed.remember(proof, Instant::now().into_std());
         }
         self.tries.uncount_one(origin);
+        self.prove(from, Instant::now());
         if !is_remembered {
             // Others with the same password need not wait any more.
             self.tries.proven.notify_waiters();
@@ -127,7 +138,11 @@ impl Passwords {
         let queue = &self.queues[self.hasher.hash_one(from) as usize % QUEUES];
         let _place = queue.enter()?;
         let turn = Arc::clone(&queue.turn).lock_owned().await;
-        let Ok(permit) = Arc::clone(&self.checks).acquire_owned().await else {
+        let checks = match self.is_proven(from, Instant::now()) {
+            true => &self.checks_of_proven,
+            false => &self.checks,
+        };
+        let Ok(permit) = Arc::clone(checks).acquire_owned().await else {
             return Err(NotLetIn::Busy);
         };
         let (user, password) = (Arc::clone(user), password.to_vec());
@@ -140,6 +155,26 @@ impl Passwords {
             error!("a password could not be checked: {failure}");
             NotLetIn::Busy
         })
+    }
+
+    fn is_proven(&self, from: Option<IpAddr>, now: Instant) -> bool {
+        self.proven().get(&from).is_some_and(|until| *until > now)
+    }
+
+    /// A right password came from there. When there are too many such addresses, new ones are none.
+    fn prove(&self, from: Option<IpAddr>, now: Instant) {
+        let mut proven = self.proven();
+        if proven.len() >= ORIGINS {
+            proven.retain(|_, until| *until > now);
+        }
+        if proven.len() < ORIGINS || proven.contains_key(&from) {
+            proven.insert(from, now + PROVEN);
+        }
+    }
+
+    /// Nothing is half done where a holder could panic.
+    fn proven(&self) -> MutexGuard<'_, HashMap<Option<IpAddr>, Instant>> {
+        self.proven.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -355,7 +390,9 @@ mod tests {
         let hash = crate::access::hash_password(b"right").expect("a hash");
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("users.toml");
-        let text = format!("[users.u]\npassword='{hash}'\nrights=['lock']\nprefixes=['*']\n");
+        let user =
+            |name| format!("[users.{name}]\npassword='{hash}'\nrights=['lock']\nprefixes=['*']\n");
+        let text = user("u") + &user("v");
         std::fs::write(&path, text).expect("it can be written");
         let files = crate::access::Files {
             users: Some(path),
@@ -387,5 +424,30 @@ mod tests {
             .iter()
             .map(|queue| queue.length.load(Ordering::Relaxed));
         assert!(over.sum::<usize>() >= 99, "the flood still waits");
+        // Nor does a flood from everywhere keep that address from another login.
+        let all = CHECKS_AT_ONCE as u32;
+        let everywhere = passwords
+            .checks
+            .acquire_many(all)
+            .await
+            .expect("it is open");
+        let login = timeout(30 * PERIOD, verify(b"v", b"right", address(2)));
+        assert!(login.await.is_ok_and(|login| login.is_ok()));
+        drop(everywhere);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn proven_addresses_are_bounded_and_forgotten() {
+        let passwords = Passwords::new(&Entropy::open().expect("randomness")).expect("randomness");
+        let address = |number: usize| Some(IpAddr::from((number as u32).to_be_bytes()));
+        let now = Instant::now();
+        (0..2 * ORIGINS).for_each(|number| passwords.prove(address(number), now));
+        assert!(passwords.is_proven(address(0), now));
+        assert!(!passwords.is_proven(address(ORIGINS), now));
+        let later = now + PROVEN;
+        assert!(!passwords.is_proven(address(0), later));
+        passwords.prove(address(ORIGINS), later);
+        assert!(passwords.is_proven(address(ORIGINS), later));
+        assert_eq!(passwords.proven().len(), 1);
     }
 }

@@ -427,8 +427,9 @@ impl<S: Transport> Connection<S> {
 
     /// Ends the session's connection and says goodbye, once nothing more is read.
     async fn end(&mut self, gone: Gone) {
-        let session = log_lines::named(&self.shared, self.session.number());
-        debug!(%session, "disconnected: {gone}");
+        let session = self.session.number();
+        let name = log_lines::name(&self.shared, session);
+        debug!(%session, name, "disconnected: {gone}");
         // The client does not have a lock that it was not told of. Answers are unsent only if the
         // connection broke.
         self.give_back_unsent().await;
