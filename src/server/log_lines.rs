@@ -172,6 +172,16 @@ pub(super) fn limit_reached(shared: &Shared, session: SessionNumber, limit: Limi
     }
 }
 
+/// A connection has to rest before its next command is run.
+pub(super) fn rests(shared: &Shared, session: SessionNumber, limit: Limit) {
+    shared.table.counters().rests.add(1);
+    if shared.throttles.rests.passes(shared.clock.now()) {
+        let (peer, setting) = (peer(shared, session), limit.flag());
+        let session = named(shared, session);
+        info!(%session, peer, setting, "a client has to rest: {limit}");
+    }
+}
+
 /// `by #24 (web-3:cron) at 10.0.0.5:40312`
 fn by_whom(shared: &Shared, by: &Session) -> String {
     let (named, peer) = (named(shared, by.number()), peer(shared, by.number()));

@@ -191,6 +191,11 @@ impl Scrape {
                 figures.hand_overs,
             ),
             (
+                "elock_rests",
+                "How often a connection had to rest, as its address or its user sent more commands than it may.",
+                figures.rests,
+            ),
+            (
                 "elock_deadlocks",
                 "Requests that were refused because their wait would never end.",
                 refusals.get(Refusal::Deadlock),
