@@ -23,8 +23,6 @@ pub(crate) struct Figures {
     pub(crate) connections: u64,
     /// TLS handshakes that failed.
     pub(crate) tls_failures: u64,
-    /// How often a client had to rest.
-    pub(crate) rests: u64,
     /// All grants, with the hand-overs.
     pub(crate) grants: u64,
     pub(crate) hand_overs: u64,
@@ -59,7 +57,6 @@ impl Figures {
             watchers: table.watching() as u64,
             connections: counters.connections.get(),
             tls_failures: counters.tls_failures.get(),
-            rests: counters.rests.get(),
             grants: counters.grants.get() + hand_overs,
             hand_overs,
             lease_ends: counters.lease_ends.get(),
@@ -120,7 +117,6 @@ pub(super) fn numbers(shared: &Shared, figures: Figures) -> [(&'static str, u64)
         watchers,
         connections,
         tls_failures,
-        rests: _,
         grants,
         hand_overs,
         lease_ends,

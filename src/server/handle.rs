@@ -139,6 +139,11 @@ impl ServerHandle {
         Figures::of(&self.shared)
     }
 
+    /// How often clients had to rest.
+    pub(crate) fn rests(&self) -> u64 {
+        self.shared.table.counters().rests.get()
+    }
+
     /// How often requests were refused.
     pub(crate) fn refusals(&self) -> &RefusalCounts {
         &self.shared.refusals

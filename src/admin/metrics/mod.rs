@@ -193,7 +193,7 @@ impl Scrape {
             (
                 "elock_rests",
                 "How often a connection had to rest, as its address or its user sent more commands than it may.",
-                figures.rests,
+                self.server.rests(),
             ),
             (
                 "elock_deadlocks",
