@@ -145,7 +145,7 @@ pub struct Config {
     #[arg(long, env = "ELOCK_MAX_LINE", value_name = "BYTES", default_value = "4096", allow_negative_numbers = true, value_parser = number::<u32>(64, 1 << 20))]
     pub max_line: u32,
 
-    /// Connections at one time
+    /// Connections at one time; eight more may come by unix sockets
     #[arg(long, env = "ELOCK_MAX_CONNECTIONS", value_name = "N", default_value = "10000", allow_negative_numbers = true, value_parser = number::<u32>(1, 10_000_000))]
     pub max_connections: u32,
 

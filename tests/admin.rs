@@ -635,6 +635,7 @@ fn the_bounds_of_addresses_and_users_are_told_without_their_names() {
         config.auth_file = Some(users.into());
         config.trust = vec!["127.0.0.0/8=web".parse().expect("a network")];
         config.max_address_connections = 50;
+        config.max_address_commands = 1_000_000;
     });
     let mut client = server.connect();
     client.ask("lock a", "200 Acquired");
@@ -651,11 +652,14 @@ fn the_bounds_of_addresses_and_users_are_told_without_their_names() {
     assert_eq!(scrape.value(&format!("elock_limit{{{connections}}}")), 50.0);
     let used = scrape.value(&format!("elock_limit_used{{{connections}}}"));
     assert_eq!(used, 1.0);
+    let commands = scrape.value("elock_limit{limit=\"address_commands\"}");
+    assert_eq!(commands, 1_000_000.0);
+    assert_eq!(scrape.value("elock_rests_total"), 0.0);
     let limits = scrape
         .0
         .keys()
         .filter(|series| series.starts_with("elock_limit{"));
-    assert_eq!(limits.count(), 5, "what has no bound is not told of");
+    assert_eq!(limits.count(), 6, "what has no bound is not told of");
 }
 
 #[cfg(feature = "tls")]

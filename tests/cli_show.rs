@@ -4,7 +4,7 @@
 mod common;
 
 use std::ffi::{OsStr, OsString};
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::ffi::OsStringExt;
 use std::process::{Child, Command, Output, Stdio};
@@ -670,4 +670,29 @@ fn a_drain_need_not_be_waited_for() {
     let output = elock(server.address, &["drain", "--no-wait"]);
     assert_eq!(output.status.code(), Some(0));
     holder.ask("lock other", "503 Draining");
+}
+
+/// A search may take longer than other requests, and whoever waits for it should know.
+#[test]
+fn an_answer_that_takes_long_is_said_to_be_waited_for() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = listener.local_addr().expect("an address");
+    let resting = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().expect("a connection");
+        stream.write_all(b"200 []\r\n").expect("it is open");
+        // Until it ends.
+        let _ = stream.read_to_end(&mut Vec::new());
+    });
+    let mut status = command(address, &["status"])
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("it runs");
+    let mut said = String::new();
+    let mut stderr = BufReader::new(status.stderr.take().expect("piped"));
+    stderr.read_line(&mut said).expect("text");
+    let expected = format!("elock: {address} has not answered all for 5s");
+    assert!(said.starts_with(&expected), "{said}");
+    status.kill().expect("it waits");
+    status.wait().expect("it has ended");
+    resting.join().expect("no panic");
 }

@@ -4,7 +4,10 @@
 #![warn(missing_docs)]
 
 use std::io::{self, Write};
+use std::os::unix::net::UnixDatagram;
 use std::process::ExitCode;
+use std::sync::Mutex;
+use std::thread;
 
 use elock::check::check;
 use elock::config::Config;
@@ -119,10 +122,20 @@ const BAD_SETTING: u8 = 2;
 /// times as long, a connection that was moved would wait for several turns of all others.
 const SHARED_QUEUE_INTERVAL: u32 = 4;
 
+/// As many files as a server without clients has open, and some to spare.
+const FILES_AT_START: usize = 32;
+
+/// The threads beside the workers, of which some come later.
+const OTHER_THREADS: usize = 4;
+
 #[derive(Debug, thiserror::Error)]
 enum ServeError {
     #[error("cannot start: {0}")]
     Start(#[from] io::Error),
+    #[error(
+        "cannot open as many files as a server needs: {0}; raise the limit (ulimit -n, or LimitNOFILE of the unit)"
+    )]
+    Files(io::Error),
     #[error(transparent)]
     Inherit(#[from] server::InheritError),
     #[error(transparent)]
@@ -135,7 +148,7 @@ impl ServeError {
     /// 3 for a store, and 2 for a setting, for which another try would not help.
     fn exit_code(&self) -> ExitCode {
         match self {
-            Self::Inherit(_) => ExitCode::from(BAD_SETTING),
+            Self::Files(_) | Self::Inherit(_) => ExitCode::from(BAD_SETTING),
             Self::Bind(error) if error.is_bad_setting() => ExitCode::from(BAD_SETTING),
             Self::Run(error) if error.is_bad_setting() => ExitCode::from(BAD_SETTING),
             #[cfg(feature = "store")]
@@ -145,7 +158,32 @@ impl ServeError {
     }
 }
 
+/// Looks whether there are files and threads to start with: the runtime takes them for granted, and panics
+/// without.
+fn try_out_system(threads: usize) -> Result<(), ServeError> {
+    #[cfg(feature = "fd-limit")]
+    // What comes of it shows below.
+    let _ = rlimit::increase_nofile_limit(FILES_AT_START as u64);
+    let files = (0..FILES_AT_START).map(|_| UnixDatagram::unbound());
+    drop(
+        files
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(ServeError::Files)?,
+    );
+    let gate = Mutex::new(());
+    let closed = gate.lock();
+    thread::scope(|scope| {
+        // Opened at the end of this closure, and the threads end then.
+        let _closed = closed;
+        for _ in 0..threads + OTHER_THREADS {
+            thread::Builder::new().spawn_scoped(scope, || drop(gate.lock()))?;
+        }
+        Ok(())
+    })
+}
+
 fn serve(config: Config, inherited: Inherited, log: &Log) -> Result<(), ServeError> {
+    try_out_system(config.worker_threads())?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(config.worker_threads())
         .global_queue_interval(SHARED_QUEUE_INTERVAL)

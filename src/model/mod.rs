@@ -7,6 +7,7 @@ mod holder;
 mod key;
 mod limits;
 mod mode;
+mod rate;
 mod secret;
 mod session_id;
 mod token;
@@ -19,6 +20,7 @@ pub use holder::{Ask, AskedFor, Holder, Owner};
 pub use key::{Key, Value, Visible, is_unseen, shortened, unescape};
 pub use limits::{Limit, Limits};
 pub use mode::Mode;
+pub use rate::Rate;
 #[cfg(feature = "store")]
 pub use secret::digest;
 pub use secret::{Secret, SecretDigest};

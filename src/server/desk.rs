@@ -3,6 +3,8 @@
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
+#[cfg(feature = "admin")]
+use std::time::Instant;
 
 #[cfg(feature = "auth")]
 use tracing::info;
@@ -198,13 +200,15 @@ impl Desk {
 #[cfg(feature = "admin")]
 impl Desk {
     /// For each bound of an address, the one that is nearest to it; `None` if addresses have no bounds.
-    pub(super) fn nearest_address(&self) -> Option<Nearest> {
-        self.addresses.as_ref().map(Addresses::nearest)
+    pub(super) fn nearest_address(&self, now: Instant) -> Option<Nearest> {
+        self.addresses
+            .as_ref()
+            .map(|addresses| addresses.nearest(now))
     }
 
     /// For each bound of a user, the one who is nearest to it.
-    pub(super) fn nearest_user(&self) -> Nearest {
-        self.users().nearest()
+    pub(super) fn nearest_user(&self, now: Instant) -> Nearest {
+        self.users().nearest(now)
     }
 
     /// Whether anybody is asked who it is.

@@ -44,14 +44,15 @@ pub(crate) struct Limited {
     pub(crate) limit: usize,
 }
 
-type Names = [&'static str; Resource::ALL.len()];
+type Names = [&'static str; Resource::ALL.len() + 1];
 
-/// In the order of [`Resource::ALL`].
+/// In the order of [`Resource::ALL`], and then the commands in a second.
 const OF_ADDRESS: Names = [
     "address_connections",
     "address_grace_sessions",
     "address_locks",
     "address_waiters",
+    "address_commands",
 ];
 
 /// The same of a user.
@@ -60,12 +61,14 @@ const OF_USER: Names = [
     "user_grace_sessions",
     "user_locks",
     "user_waiters",
+    "user_commands",
 ];
 
 fn limited(nearest: &Nearest, names: Names) -> impl Iterator<Item = Limited> {
-    let named = names.into_iter().zip(Resource::ALL);
-    named.filter_map(|(what, of)| {
-        let Usage { used, max } = nearest.of(of)?;
+    let resources = Resource::ALL.map(|of| nearest.of(of));
+    let usages = resources.into_iter().chain([nearest.of_commands()]);
+    names.into_iter().zip(usages).filter_map(|(what, usage)| {
+        let Usage { used, max } = usage?;
         let [used, limit] = [used, max].map(|number| number as usize);
         Some(Limited { what, used, limit })
     })
@@ -150,6 +153,11 @@ impl ServerHandle {
         Figures::of(&self.shared)
     }
 
+    /// How often clients had to rest.
+    pub(crate) fn rests(&self) -> u64 {
+        self.shared.table.counters().rests.get()
+    }
+
     /// How often requests were refused.
     pub(crate) fn refusals(&self) -> &RefusalCounts {
         &self.shared.refusals
@@ -173,12 +181,12 @@ impl ServerHandle {
     /// taken of it by the one that is nearest to it. Those of one key, session or request have no place
     /// here, since there are as many uses of them as keys, sessions and requests.
     pub(crate) fn limits(&self) -> Vec<Limited> {
-        let desk = &self.shared.desk;
-        let addresses = desk.nearest_address();
+        let (desk, now) = (&self.shared.desk, self.shared.clock.now());
+        let addresses = desk.nearest_address(now);
         let addresses = addresses
             .iter()
             .flat_map(|nearest| limited(nearest, OF_ADDRESS));
-        let users = desk.nearest_user();
+        let users = desk.nearest_user(now);
         let users = limited(&users, OF_USER);
         self.limits_of_all()
             .into_iter()

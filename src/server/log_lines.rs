@@ -191,6 +191,16 @@ pub(super) fn by_user(shared: &Shared, by: &Session) -> Option<impl tracing::Val
     Some(display(Visible(user.as_bytes()).to_string()))
 }
 
+/// A connection has to rest before its next command is run.
+pub(super) fn rests(shared: &Shared, session: SessionNumber, limit: Limit) {
+    shared.table.counters().rests.add(1);
+    if shared.throttles.rests.passes(shared.clock.now()) {
+        let (peer, setting) = (peer(shared, session), limit.flag());
+        let name = name(shared, session);
+        info!(%session, name, peer, setting, "a client has to rest: {limit}");
+    }
+}
+
 /// `by #24 (web-3:cron) at 10.0.0.5:40312`
 fn by_whom(shared: &Shared, by: &Session) -> String {
     let (named, peer) = (named(shared, by.number()), peer(shared, by.number()));

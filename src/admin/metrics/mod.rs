@@ -196,6 +196,11 @@ impl Scrape {
                 figures.hand_overs,
             ),
             (
+                "elock_rests",
+                "How often a connection had to rest, as its address or its user sent more commands than it may.",
+                self.server.rests(),
+            ),
+            (
                 "elock_deadlocks",
                 "Requests that were refused because their wait would never end.",
                 refusals.get(Refusal::Deadlock),

@@ -7,6 +7,7 @@ const LIMITS = {
   connections: "Connections are", locks: "Locks are", grace_sessions: "Sessions in their grace periods are",
   address_connections: "Connections of one address are", address_locks: "Locks of one address are",
   address_grace_sessions: "Sessions of one address in their grace periods are", address_waiters: "Requests of one address that wait are",
+  address_commands: "Commands of one address in a second are", user_commands: "Commands of one user in a second are",
   user_connections: "Connections of one user are", user_locks: "Locks of one user are",
   user_grace_sessions: "Sessions of one user in their grace periods are", user_waiters: "Requests of one user that wait are",
 };

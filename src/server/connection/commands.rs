@@ -9,7 +9,7 @@ use tracing::{error, trace};
 use super::{Connection, Gone};
 use crate::config::{Compat, TEN_YEARS_MS};
 use crate::model::{
-    Ask, AskedFor, Key, Mode, NotResumed, NotStored, Owner, SessionId, SessionNumber,
+    Ask, AskedFor, Key, Limit, Mode, NotResumed, NotStored, Owner, SessionId, SessionNumber,
 };
 use crate::protocol::{
     AskedMode, BadRequest, KeysAsked, KnownState, Owned, Reply, Request, SessionAsked, StateReply,
@@ -31,6 +31,8 @@ pub(super) enum Pause {
     Turn,
     /// The connection's turn is over.
     TurnOver,
+    /// The connection rests, as there are more commands than its address or its user may send.
+    Rest(Limit),
     /// The answers so far are sent, as there are enough of them.
     Flush,
     /// The request waits for a lock, no longer than this.
@@ -175,6 +177,7 @@ impl<S: Transport> Connection<S> {
                 tokio::task::yield_now().await;
             }
             Pause::Turn | Pause::TurnOver => self.give_turn().await?,
+            Pause::Rest(limit) => Box::pin(self.rest(limit)).await?,
             // The caller flushes after every pause.
             Pause::Flush => {}
             Pause::Auth { name, password } => Box::pin(self.auth(name, password)).await?,

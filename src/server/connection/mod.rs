@@ -130,8 +130,8 @@ pub(super) struct Connection<S> {
     now: std::time::Instant,
     /// What the connection counts for, if its address or its user has bounds.
     places: Option<Box<Places>>,
-    /// How many commands came that were not counted there.
-    commands: u32,
+    /// Whether the next command is taken from their accounts already.
+    has_command: bool,
     /// How many wrong passwords the client has sent.
     wrong_passwords: u8,
     /// Since when a stranger has been one, as a stamp of the server's clock.
@@ -171,7 +171,7 @@ impl<S: Transport> Connection<S> {
             session: SessionGuard::open(&shared, &arrival),
             user: arrival.user,
             places: arrival.places.boxed(),
-            commands: 0,
+            has_command: false,
             output: BytesMut::new(),
             pending: PendingReplies::default(),
             stream,
@@ -192,9 +192,6 @@ impl<S: Transport> Connection<S> {
         loop {
             if let Some(order) = self.session.signal().is_cut_off() {
                 return Err(order.into());
-            }
-            if let Some(rest) = self.due_rest() {
-                Box::pin(self.rest(rest)).await?;
             }
             // Moved out whole: else it would have its room in the task of every connection.
             let ControlFlow::Break(pause) = self.take_turn() else {
@@ -306,26 +303,39 @@ impl<S: Transport> Connection<S> {
 
     fn answer_these(&mut self, lines: &mut Lines) -> ControlFlow<Pause> {
         loop {
-            if !lines.is_empty() && self.is_turn_over() {
+            if lines.is_empty() {
+                return ControlFlow::Continue(());
+            }
+            if self.is_turn_over() {
                 return ControlFlow::Break(Pause::TurnOver);
+            }
+            let beyond = self.take_command().err();
+            if let Some(limit) = beyond
+                && !self.input_ended
+            {
+                return ControlFlow::Break(Pause::Rest(limit));
             }
             let Some(line) = lines.next_line() else {
                 return ControlFlow::Continue(());
             };
             self.lines_left -= 1;
-            self.commands = self.commands.wrapping_add(1);
-            match line {
-                Line::Text(text) => match Request::parse(text) {
+            match (line, beyond) {
+                // It would have to wait, and the end of the input is a disconnect.
+                (_, Some(limit)) => self.reply(&Reply::Full(limit)),
+                (Line::Text(text), None) => match Request::parse(text) {
                     Ok(request) => match self.refusal_of(&request) {
                         None => self.run(request)?,
                         Some(refusal) => self.reply(&refusal),
                     },
                     Err(bad) => self.refuse(bad)?,
                 },
-                Line::TooLong {
-                    foreign: Some(protocol),
-                } => self.refuse(BadRequest::Foreign(protocol))?,
-                Line::TooLong { foreign: None } => {
+                (
+                    Line::TooLong {
+                        foreign: Some(protocol),
+                    },
+                    None,
+                ) => self.refuse(BadRequest::Foreign(protocol))?,
+                (Line::TooLong { foreign: None }, None) => {
                     let max_bytes = self.shared.config.max_line as usize;
                     self.reply(&Reply::LineTooLong { max_bytes });
                 }
