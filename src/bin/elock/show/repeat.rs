@@ -1,9 +1,12 @@
 //! `--watch`: the same again and again.
 
+use std::convert::Infallible;
+use std::future::pending;
 use std::time::Duration;
 
 use clap::Args;
-use elock_client::{Address, Connection, Servers};
+use elock_client::{Address, Connection, DEFAULT_DEADLINE, Servers};
+use tokio::time::sleep;
 
 use super::ask::connect_to_search;
 use super::failure::Failure;
@@ -27,6 +30,15 @@ pub struct RepeatArgs {
 
 /// Faster than that, a screen cannot be read.
 const SHORTEST: Duration = Duration::from_millis(100);
+
+/// A server that searches a million locks, or lets this client's requests rest, needs some time.
+async fn tell_of_a_long_answer(address: &Address) -> Infallible {
+    sleep(DEFAULT_DEADLINE).await;
+    exit::say(&format!(
+        "{address}: not all is answered within {DEFAULT_DEADLINE:?}; waiting for the rest"
+    ));
+    pending().await
+}
 
 /// What is shown, once or again and again.
 pub trait Shown {
@@ -53,7 +65,10 @@ impl RepeatArgs {
         let Some(interval) = self.watch else {
             let (mut connection, address) = connect_to_search(servers).await?;
             let mut output = Output::stream();
-            let shown = what.show(&mut connection, &address, &mut output).await;
+            let shown = tokio::select! {
+                shown = what.show(&mut connection, &address, &mut output) => shown,
+                never = tell_of_a_long_answer(&address) => match never {},
+            };
             // What was shown before it failed is true, too.
             output.flush()?;
             return shown;
