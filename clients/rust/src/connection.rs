@@ -103,14 +103,16 @@ pub(crate) fn failed(address: &Address, error: std::io::Error) -> ConnectionErro
     }
 }
 
-/// What a port for TLS answers to anything else.
-const TLS_ONLY: &str = "This port speaks TLS only";
+/// Whether it is what a port for TLS answers to anything else.
+fn speaks_tls_only(answer: &Answer) -> bool {
+    answer.code == 400 && answer.text == b"This port speaks TLS only"
+}
 
 /// What an answer means that is none to a request of the client's user.
 pub(crate) fn turned_away(address: &Address, answer: &Answer) -> ConnectionError {
     let (address, code, text) = (address.clone(), answer.code, answer.text());
     match code {
-        400 if text == TLS_ONLY => ConnectionError::Tls {
+        _ if speaks_tls_only(answer) => ConnectionError::Tls {
             reason: format!("this port speaks TLS only: name it elocks://{address}"),
             address,
         },
@@ -242,7 +244,7 @@ impl Connection {
             after,
         })??;
         self.is_in_doubt = false;
-        match answer.text == TLS_ONLY.as_bytes() {
+        match speaks_tls_only(&answer) {
             true => Err(turned_away(&self.address, &answer).into()),
             false => C::read(answer.done()?),
         }

@@ -67,7 +67,8 @@ impl Request {
         pending().await
     }
 
-    /// Takes the lock, of which so much of the wait is left. When this future is dropped before it is ready, the queue is left.
+    /// Takes the lock; so much of the wait is left. When this future is dropped before it is ready, the
+    /// queue is left.
     ///
     /// # Errors
     ///
