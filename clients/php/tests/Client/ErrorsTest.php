@@ -111,7 +111,7 @@ final class ErrorsTest extends TestCase
         $port = $stranger->hear();
         foreach (["tcp://127.0.0.1:$port", "tcp://:secret@127.0.0.1:$port"] as $address) {
             $lock = static fn () => (new Client($address))->lock('k');
-            self::assertThrows(UnsupportedException::class, 'elocks://', $lock);
+            self::assertThrows(UnsupportedException::class, 'this port speaks TLS only: name it elocks://', $lock);
         }
     }
 
