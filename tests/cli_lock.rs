@@ -202,11 +202,60 @@ fn without_a_server_nothing_is_run() {
     let server = Server::start();
     let address = server.address;
     drop(server);
-    let output = elock(address, &["k", "--", "echo", "ran"]).output();
-    let output = output.expect("it runs");
-    assert_eq!(output.status.code(), Some(69));
-    assert_eq!(output.stdout, b"");
-    assert!(output.stderr.starts_with(b"elock: "), "{output:?}");
+    for wait in [&["--no-wait"][..], &["--wait", "0"], &["--wait", "50ms"]] {
+        let words = [&["k"], wait, &["--", "echo", "ran"]].concat();
+        let output = elock(address, &words).output().expect("it runs");
+        assert_eq!(output.status.code(), Some(69));
+        assert_eq!(output.stdout, b"");
+        let said = String::from_utf8(output.stderr).expect("text");
+        assert!(said.starts_with(&format!("elock: {address}: ")), "{said}");
+        assert!(said.contains("refused"), "{said}");
+    }
+}
+
+#[test]
+fn a_server_that_is_just_started_again_is_waited_for() {
+    let server = Server::start();
+    let address = server.address;
+    drop(server);
+    for wait in [&["--wait", "30s"][..], &[]] {
+        let words = [&["k"], wait, &["--", "echo", "ran"]].concat();
+        let mut running = Elock::start(address, &words);
+        let said = running.said();
+        let told = format!("elock: no answer yet from {address}; trying for ");
+        assert!(said.starts_with(&told), "{said}");
+        let _server = Server::start_at(&address.to_string(), |_| {});
+        running.expect("ran");
+        assert_eq!(running.code(), Some(0));
+    }
+}
+
+#[test]
+fn a_key_a_value_and_a_name_are_given_as_they_are_shown() {
+    let server = Server::start();
+    let mut holder = server.connect();
+    holder.ask("lock z\u{1}z", "200 Acquired");
+    holder.ask("lock a\\x41", "200 Acquired");
+    holder.ask("lock_value doc r\u{1}", "200 Acquired");
+    for key in ["z\\x01z", "a\\x5Cx41"] {
+        let (code, out, said) = run(&server, &[key, "--no-wait", "--", "echo", "ran"]);
+        assert_eq!((code, out.as_str()), (Some(1), ""), "{key}: {said}");
+        let told = format!("elock: {key}: held by #");
+        assert!(said.starts_with(&told), "{said}");
+    }
+    let words = [
+        "doc",
+        "--shared",
+        "r\\x01",
+        "--no-wait",
+        "--name",
+        "n\\x2D1",
+    ];
+    let mut reader = Elock::script(server.address, &words, "echo on; sleep 60");
+    reader.expect("on");
+    let sessions = server.connect().ask_list("sessions");
+    let named = |line: &String| line.contains("\"n-1\"");
+    assert!(sessions.iter().any(named), "{sessions:?}");
 }
 
 #[test]

@@ -310,7 +310,8 @@ fn what_is_wrong_with_tls_is_said() {
             .await
             .expect_err("it speaks TLS only");
         assert!(
-            told.to_string().contains("This port speaks TLS only"),
+            told.to_string()
+                .contains(&format!("this port speaks TLS only: name it {url}")),
             "{told}"
         );
         let alone = Options::new(with(&url).user("web")).connect().await;
@@ -416,7 +417,8 @@ fn the_command_says_who_is_not_let_in_and_never_shows_a_password() {
         command.env("ELOCK_PASSWORD", "").env("ELOCK_USER", "");
     });
     assert!(
-        code == Some(77) && said.contains("--password-file"),
+        code == Some(77)
+            && said.contains("the server asks who comes: auth required: give --password-file FILE"),
         "{said}"
     );
     let (code, said) = output(&|command| {
@@ -442,6 +444,17 @@ fn the_command_says_who_is_not_let_in_and_never_shows_a_password() {
             .env("ELOCK_USER", "");
     });
     assert!(code != Some(2) && code != Some(77), "{said}");
+    for password in ["", "hush"] {
+        let (code, said) = output(&|command| {
+            let plain = guarded.url().replace("elocks://", "");
+            command.args(["--server", &plain]);
+            command
+                .env("ELOCK_PASSWORD", password)
+                .env("ELOCK_USER", "");
+        });
+        let hint = format!("this port speaks TLS only: name it {}", guarded.url());
+        assert!(code == Some(69) && said.contains(&hint), "{said}");
+    }
     let (code, said) = output(&|command| {
         command.args(["--password-file", "/nowhere"]);
     });

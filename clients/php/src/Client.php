@@ -49,7 +49,8 @@ final class Client extends Holder
     }
 
     /**
-     * A client that is connected already, so that a server that is not there is noticed here.
+     * A client that is connected already, so that a server that is not there is noticed here, and at once. `new Client`
+     * connects when it is first used, and then a `lock` with a wait outlasts the restart of a server, too.
      *
      * @param string|Address|non-empty-list<string|Address> $addresses as in {@see Address}; several in order of
      *     preference

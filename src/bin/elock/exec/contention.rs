@@ -14,6 +14,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use super::exit;
 use super::held::Request;
+use crate::show::key;
 use crate::show::parties::{holder, time};
 use crate::show::table::cut;
 use crate::show::visible::{visible, visible_bytes};
@@ -106,7 +107,7 @@ fn stops_who_writes() -> bool {
 }
 
 fn named(key: &[u8]) -> String {
-    cut(&visible_bytes(key), LONGEST_KEY)
+    cut(&key::shown(key), LONGEST_KEY)
 }
 
 fn all_named(keys: &[Vec<u8>]) -> String {

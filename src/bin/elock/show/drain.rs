@@ -20,12 +20,12 @@ const BEAT: Duration = Duration::from_millis(200);
 
 /// Its flags.
 #[derive(Debug, Args)]
-#[command(after_help = "\
+#[command(after_help = format!("\
 New requests for a lock are refused from now on; whoever holds a lock, or waits for one, is
 served. The server stops when nothing is held, or its --drain-ms are over.
 
 Exit codes: 0 it has stopped (--no-wait: it drains), 1 its time was over while locks were held, and
-they are lost, as it has no store, 65 it refused, 69 no server.")]
+they are lost, as it has no store, 65 it refused, {}.", exit::ANY_COMMAND))]
 pub struct DrainArgs {
     /// Do not wait until it has stopped
     #[arg(long)]

@@ -1,17 +1,32 @@
-//! Keys, as they are shown and as they are given: what one reads can be given back.
+//! Keys, values, owners and names, as they are shown and as they are given: what one reads can be given back.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 
+use clap::builder::{OsStringValueParser, TypedValueParser, ValueParser, ValueParserFactory};
 use elock::model::{Visible, unescape};
 
-/// What `--help` says of each key.
+/// What `--help` says where there is a [`Word`].
 pub const NOTATION: &str = "\
-A key may be given as it is shown: \\xNN stands for a byte, and \\x5C for a backslash where one would \
-be taken for that.";
+Keys, values, owners and names may be given as they are shown: \\xNN stands for a byte, and \\x5C for a backslash \
+where one would be taken for that.";
 
-/// The key's bytes: `\xNN` stands for one, as in the protocol's `locks`.
-pub fn given(word: &OsStr) -> Vec<u8> {
+/// A key, value, owner or name of the command line, as the bytes that it stands for. Each argument that is
+/// one has this type, so that none is read in another way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Word(pub Vec<u8>);
+
+impl ValueParserFactory for Word {
+    type Parser = ValueParser;
+
+    fn value_parser() -> ValueParser {
+        let parser = OsStringValueParser::new().map(|word: OsString| Self(given(&word)));
+        ValueParser::new(parser)
+    }
+}
+
+/// The bytes: `\xNN` stands for one, as in the protocol's `locks`.
+fn given(word: &OsStr) -> Vec<u8> {
     unescape(word.as_bytes())
 }
 
