@@ -20,7 +20,7 @@ pub use holder::{Ask, AskedFor, Holder, Owner};
 pub use key::{Key, Value, Visible, is_unseen, shortened, unescape};
 pub use limits::{Limit, Limits};
 pub use mode::Mode;
-pub use rate::Rate;
+pub use rate::{OneCommand, Rate};
 #[cfg(feature = "store")]
 pub use secret::digest;
 pub use secret::{Secret, SecretDigest};

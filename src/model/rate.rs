@@ -31,6 +31,26 @@ pub struct Rate {
     crowd: Semaphore,
 }
 
+/// A command that was taken, and is put back unless it [is used](OneCommand::is_used).
+#[derive(Debug)]
+#[must_use]
+pub struct OneCommand<'a>(Option<&'a Rate>);
+
+impl OneCommand<'_> {
+    /// It runs now.
+    pub fn is_used(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for OneCommand<'_> {
+    fn drop(&mut self) {
+        if let Some(rate) = self.0 {
+            rate.put_back();
+        }
+    }
+}
+
 impl Default for Rate {
     /// Without a bound.
     fn default() -> Self {
@@ -78,7 +98,7 @@ impl Rate {
 
     /// Takes one command when it is this one's turn. Cancel safe: whoever does not wait any more has taken
     /// nothing.
-    pub async fn wait_and_take(&self, has_much: bool, now: impl Fn() -> Instant) {
+    pub async fn wait_and_take(&self, has_much: bool, now: impl Fn() -> Instant) -> OneCommand<'_> {
         // Neither is ever closed.
         let _of_crowd = match has_much {
             true => self.crowd.acquire().await.ok(),
@@ -88,6 +108,7 @@ impl Rate {
         while let Err(rest) = self.take_next(now()) {
             sleep(rest).await;
         }
+        OneCommand(Some(self))
     }
 
     /// Takes one command, whoever waits.
@@ -191,7 +212,7 @@ mod tests {
             let rate = Arc::clone(&rate);
             tokio::spawn(async move {
                 loop {
-                    rate.wait_and_take(true, now).await;
+                    rate.wait_and_take(true, now).await.is_used();
                 }
             });
         }
@@ -199,7 +220,7 @@ mod tests {
         let begin = now();
         for _ in 0..10 {
             assert_eq!(rate.take(now()), Err(10), "nobody passes those who wait");
-            rate.wait_and_take(false, now).await;
+            rate.wait_and_take(false, now).await.is_used();
         }
         let took = now().duration_since(begin).as_millis();
         // Every other command is theirs.

@@ -229,7 +229,7 @@ impl Door {
 
     fn admit(&mut self, stream: impl Transport + TryWrite, peer: Peer) {
         let arrival = self.place(peer).and_then(|place| {
-            let arrival = self.shared.desk.arrival(peer);
+            let arrival = self.shared.desk.arrival(peer, self.shared.clock.now());
             Ok((place, arrival.map_err(Reply::TooManyOfOne)?))
         });
         match arrival {
@@ -247,7 +247,7 @@ impl Door {
     fn admit_by_tls(&mut self, stream: TcpStream, peer: Peer) {
         let (shared, tasks) = (Arc::clone(&self.shared), &self.shared.tasks);
         let places = self.place(peer).and_then(|place| {
-            let places = shared.desk.place_of_address(peer);
+            let places = shared.desk.place_of_address(peer, shared.clock.now());
             Ok((place, places.map_err(Reply::TooManyOfOne)?))
         });
         match places {

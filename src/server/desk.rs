@@ -89,8 +89,8 @@ impl Desk {
     /// # Errors
     ///
     /// If its address, or its user, has as many connections as it may have.
-    pub(super) fn arrival(&self, peer: Peer) -> Result<Arrival, Exhausted> {
-        let places = self.place_of_address(peer)?;
+    pub(super) fn arrival(&self, peer: Peer, now: Instant) -> Result<Arrival, Exhausted> {
+        let places = self.place_of_address(peer, now)?;
         places.arrival(peer, self.at_the_door(peer))
     }
 
@@ -99,10 +99,10 @@ impl Desk {
     /// # Errors
     ///
     /// If the address has as many connections as it may have.
-    pub(super) fn place_of_address(&self, peer: Peer) -> Result<Places, Exhausted> {
+    pub(super) fn place_of_address(&self, peer: Peer, now: Instant) -> Result<Places, Exhausted> {
         let mut places = Places::default();
         if let (Some(addresses), Some(from)) = (&self.addresses, ip_of(peer)) {
-            let account = addresses.account(from);
+            let account = addresses.account(from, now);
             places.address = Some(Taken::one(&account, Resource::Connections)?);
         }
         Ok(places)
@@ -274,7 +274,7 @@ mod tests {
         });
         let desk = desk.expect("good files");
         let come = || {
-            desk.place_of_address(Peer::Unix(None))?
+            desk.place_of_address(Peer::Unix(None), Instant::now())?
                 .arrival(Peer::Unix(None), desk.user_by_name(b"web"))
         };
         let _first = come().expect("no bound");

@@ -83,7 +83,10 @@ impl Server {
     pub(crate) fn connect_by(&self, pipe_bytes: usize) -> Client {
         let (ours, theirs) = tokio::io::duplex(pipe_bytes);
         let shared = Arc::clone(&self.shared);
-        let arrival = shared.desk.arrival(Peer::Unix(None)).expect("a place");
+        let arrival = shared
+            .desk
+            .arrival(Peer::Unix(None), shared.clock.now())
+            .expect("a place");
         let task = tokio::spawn(serve(ours, arrival, shared, ()));
         self.tasks.borrow_mut().push(task);
         let (answers, requests) = split(theirs);

@@ -352,6 +352,25 @@ mod tests {
         }
     }
 
+    /// It held a round number of locks, and was refused one more.
+    #[test]
+    fn a_session_that_fails_leaves_nothing_behind() {
+        let (table, mode, now) = (test_table(), Mode::Exclusive, Instant::now());
+        let [mut session, mut other] =
+            [(); 2].map(|()| table.open(Peer::Unix(None), Duration::ZERO));
+        assert_eq!(
+            table.lock(&mut other, b"busy", &mode, now),
+            Locked::Acquired
+        );
+        for number in 0..8192_u32 {
+            let key = number.to_ne_bytes();
+            assert_eq!(table.lock(&mut session, &key, &mode, now), Locked::Acquired);
+        }
+        assert_eq!(table.lock(&mut session, b"busy", &mode, now), Locked::Busy);
+        table.end(session, now);
+        assert_eq!(table.held(), 1);
+    }
+
     /// The table says here what is held: a key that is taken again, directly or by a hand-over, is
     /// not listed twice for long.
     #[test]

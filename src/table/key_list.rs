@@ -4,7 +4,7 @@
 //! Invariants:
 //!
 //! 1. Each full piece has [`PIECE`] entries, and the last one no more.
-//! 2. The last piece is empty only if the list is.
+//! 2. The last piece is empty only if the list is, or if room was made for an entry that has not come.
 
 use super::held_keys::Tag;
 use super::lock_key::LockKey;
@@ -80,15 +80,17 @@ impl KeyList {
     }
 
     fn pop_entry(&mut self) -> Option<(LockKey, Tag)> {
+        self.take_back_a_piece();
         let entry = self.last.keys.pop().zip(self.last.tags.pop());
-        if self.last.keys.is_empty() {
-            self.take_back_a_piece();
-        }
+        self.take_back_a_piece();
         entry
     }
 
+    /// If the last piece is empty, the one before becomes the last.
     fn take_back_a_piece(&mut self) {
-        let Some(full) = &mut self.full else { return };
+        let Some(full) = self.full.as_mut().filter(|_| self.last.keys.is_empty()) else {
+            return;
+        };
         match full.pop() {
             Some(last) => self.last = last,
             None => self.full = None,
@@ -133,9 +135,13 @@ impl KeyList {
         most: usize,
         is_it: impl Fn(&LockKey) -> bool,
     ) -> Option<usize> {
-        let from = self.last.keys.len().saturating_sub(most);
-        let found = self.last.keys[from..].iter().rposition(is_it)?;
-        Some(self.full().len() * PIECE + from + found)
+        let (piece, before) = match self.full().split_last() {
+            Some((piece, before)) if self.last.keys.is_empty() => (piece, before),
+            _ => (&self.last, self.full()),
+        };
+        let from = piece.keys.len().saturating_sub(most);
+        let found = piece.keys[from..].iter().rposition(is_it)?;
+        Some(before.len() * PIECE + from + found)
     }
 
     /// From the first entry on.
@@ -182,7 +188,7 @@ mod tests {
         #[test]
         fn it_is_a_list(
             begin in 0..3_u64,
-            steps in proptest::collection::vec((0..4_u8, proptest::prelude::any::<proptest::sample::Index>()), 0..200),
+            steps in proptest::collection::vec((0..6_u8, proptest::prelude::any::<proptest::sample::Index>()), 0..200),
         ) {
             let (mut list, mut plain) = (KeyList::default(), Vec::new());
             let add = |list: &mut KeyList, plain: &mut Vec<u64>, number| {
@@ -200,6 +206,14 @@ mod tests {
                         plain.swap_remove(at);
                     }
                     1 => assert_eq!(list.pop().is_some(), plain.pop().is_some()),
+                    // For an entry that does not come.
+                    2 => list.make_room(),
+                    3 => {
+                        let last = plain.last().map(|number: &u64| number.to_ne_bytes());
+                        let is_it = |key: &LockKey| last.is_some_and(|last| key.as_bytes() == last);
+                        let found = list.find_among_last(1, is_it);
+                        assert_eq!(found, plain.len().checked_sub(1));
+                    }
                     _ => add(&mut list, &mut plain, number),
                 }
                 list.give_back();

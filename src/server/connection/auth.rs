@@ -8,9 +8,9 @@ use tokio::time::timeout;
 use tracing::debug;
 
 use super::waiting::Interrupted;
-use super::{Connection, Gone};
+use super::{Connection, Gone, NextCommand, NotRun};
 use crate::access::{Needs, User};
-use crate::model::{Key, Limit, Visible};
+use crate::model::{Key, Limit, OneCommand, Visible};
 use crate::protocol::{Reply, Request};
 use crate::server::arrival::ip_of;
 use crate::server::desk::NotLetIn;
@@ -167,17 +167,19 @@ impl<S: Transport> Connection<S> {
     ///
     /// If one of them has none.
     #[inline]
-    pub(super) fn take_command(&mut self) -> Result<(), Limit> {
+    pub(super) fn take_command(&mut self) -> Result<(), NotRun> {
         let Some(places) = &self.places else {
             return Ok(());
         };
-        if std::mem::take(&mut self.has_command) {
-            return Ok(());
+        match std::mem::take(&mut self.next_command) {
+            NextCommand::Due => {}
+            NextCommand::Taken => return Ok(()),
+            NextCommand::SentAhead => return Err(NotRun::SentAhead),
         }
         let taken = places.take_command(self.now);
         taken.or_else(|limit| match self.session.signal().order() {
             Some(Order::Stop) => Ok(()),
-            _ => Err(limit),
+            _ => Err(NotRun::Beyond(limit)),
         })
     }
 
@@ -203,15 +205,18 @@ impl<S: Transport> Connection<S> {
         let accounts = self.places.as_ref().map(|places| places.accounts());
         let (shared, has_much) = (Arc::clone(&self.shared), self.input.len() >= MUCH);
         let mut taking = pin!(async {
+            let now = || shared.clock.now();
+            let mut taken = Vec::new();
             for account in accounts.iter().flatten() {
-                let now = || shared.clock.now();
-                account.commands().wait_and_take(has_much, now).await;
+                taken.push(account.commands().wait_and_take(has_much, now).await);
             }
+            // All have given one.
+            taken.into_iter().for_each(OneCommand::is_used);
         });
-        self.has_command = match self.wait_for(&mut taking).await? {
-            Ok(()) => true,
-            Err(Interrupted::ClientLeft | Interrupted::Stopping) => false,
-            Err(Interrupted::Overrun) => self.wait_unread(taking).await?.is_some(),
+        self.next_command = match self.wait_for(&mut taking).await? {
+            Ok(()) => NextCommand::Taken,
+            Err(Interrupted::ClientLeft | Interrupted::Stopping) => NextCommand::Due,
+            Err(Interrupted::Overrun) => NextCommand::SentAhead,
         };
         Ok(())
     }
@@ -443,6 +448,27 @@ mod tests {
             client
                 .expect("507 Too many commands of this user: at most 50 a second")
                 .await;
+        }
+        server.stop().await;
+    }
+
+    /// More than is read ahead: the end would hide behind it.
+    #[tokio::test(start_paused = true)]
+    async fn whoever_sends_very_much_and_leaves_is_noticed() {
+        let (server, _directory) = bounded(10);
+        let mut client = server.connect_by(1 << 20);
+        client.send("echo\n".repeat(100_000).trim_end()).await;
+        for _ in 0..10 {
+            client.expect("200 []").await;
+        }
+        client
+            .expect("507 Too much sent ahead: at most 65536 bytes")
+            .await;
+        drop(client);
+        let begin = Instant::now();
+        while server.shared.table.session_counts().1 > 0 {
+            sleep(Duration::from_millis(10)).await;
+            assert!(begin.elapsed() < Duration::from_secs(10));
         }
         server.stop().await;
     }

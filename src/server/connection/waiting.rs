@@ -180,8 +180,12 @@ impl<S: Transport> Connection<S> {
     }
 
     pub(super) fn refuse_overrun(&mut self) {
+        self.reply(&self.too_much_ahead());
+    }
+
+    pub(super) fn too_much_ahead(&self) -> Reply<'static> {
         let max_bytes = self.shared.config.max_ahead as usize;
-        self.reply(&Reply::TooMuchAhead { max_bytes });
+        Reply::TooMuchAhead { max_bytes }
     }
 }
 
