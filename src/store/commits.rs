@@ -14,7 +14,9 @@
 //!    again, although no connection waits for it any more.
 //! 4. A change that comes after the last commit gets a number that never becomes durable.
 //!
-//! While the disk is full, requests that need room are refused beforehand, and all others go on.
+//! While the disk is full, requests that need room are refused beforehand, and all others go on. What a
+//! release grants needs room as well. If there is too little, the grants are not stored, and nobody is
+//! told of them; releases are accepted also then, as each of such a grant takes it out of the batch.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -84,6 +86,8 @@ struct Queue {
     full: AtomicBool,
     /// Why the last failed commit failed.
     reason: Mutex<NotStored>,
+    /// How often a full disk is looked at.
+    look_for_room: Duration,
     /// Notified when a commit with an even number, or with an odd one, has ended. The writer is
     /// never more than one commit behind the one that collects, so each waiting connection is woken
     /// once.
@@ -112,7 +116,11 @@ impl Changes {
     ///
     /// When the system starts no thread.
     pub fn to(storage: impl Storage) -> std::io::Result<(Self, Writer)> {
-        let queue = Arc::new(Queue::new());
+        Self::start(storage, LOOK_FOR_ROOM)
+    }
+
+    fn start(storage: impl Storage, look_for_room: Duration) -> std::io::Result<(Self, Writer)> {
+        let queue = Arc::new(Queue::new(look_for_room));
         queue.note_room(storage.has_room());
         let (writing, watching) = (Arc::clone(&queue), Arc::clone(&queue));
         std::thread::Builder::new()
@@ -207,12 +215,16 @@ impl Changes {
     ///
     /// # Errors
     ///
-    /// The reason, if the last commit failed, or the disk is full and the change needs room. Once the
-    /// last commit has not failed, all changes that were refused before are durable or about to be.
+    /// The reason, if the last commit failed, or the disk is full and the change needs room. While it is
+    /// full, changes that need none are accepted also after a failure: they may be what ends it. Once
+    /// the last commit has not failed, all changes that were refused before are durable or about to be.
     pub fn accept(&self, room: Room) -> Result<(), NotStored> {
         let refusal = match room {
             Room::Needed => self.refusal(),
-            Room::NotNeeded => self.0.as_ref().and_then(|queue| queue.failure()),
+            Room::NotNeeded => {
+                let queue = self.0.as_ref().filter(|queue| !queue.is_full());
+                queue.and_then(|queue| queue.failure())
+            }
         };
         refusal.map_or(Ok(()), Err)
     }
@@ -220,10 +232,7 @@ impl Changes {
     /// The reason why some or all changes cannot be made at this time; `None` if all can.
     pub fn refusal(&self) -> Option<NotStored> {
         let queue = self.0.as_ref()?;
-        let full = || {
-            let full = queue.full.load(Ordering::Acquire);
-            full.then(|| NotStored::new(FULL))
-        };
+        let full = || queue.is_full().then(|| NotStored::new(FULL));
         queue.failure().or_else(full)
     }
 
@@ -259,8 +268,9 @@ impl Writer {
 }
 
 impl Queue {
-    fn new() -> Self {
+    fn new(look_for_room: Duration) -> Self {
         Self {
+            look_for_room,
             collecting: Mutex::new(Collecting {
                 seq: 1,
                 changes: Vec::new(),
@@ -370,6 +380,10 @@ impl Queue {
         failing.then(|| lock(&self.reason).clone())
     }
 
+    fn is_full(&self) -> bool {
+        self.full.load(Ordering::Acquire)
+    }
+
     fn write_to(&self, mut storage: impl Storage) {
         self.bytes.store(storage.bytes(), Ordering::Relaxed);
         let mut batch = Batch::default();
@@ -380,15 +394,9 @@ impl Queue {
             for change in taken.changes {
                 batch.add(change);
             }
-            let begun = Instant::now();
-            self.under_way.begin(begun);
-            let outcome = commit(&mut storage, &batch);
-            let (was_reported, took) = (self.under_way.end(), begun.elapsed());
+            let (outcome, took) = self.watched(|| commit(&mut storage, &batch));
             if !batch.is_empty() {
                 self.times.add(took);
-            }
-            if was_reported {
-                warn!("the commit is over, after {} s", took.as_secs());
             }
             pace.after(&outcome, took, taken.wanted_by, batch.len());
             self.note_room(storage.has_room());
@@ -412,11 +420,24 @@ impl Queue {
                 self.under_way.finish();
                 return;
             }
-            if self.full.load(Ordering::Relaxed) && looked_for_room.elapsed() >= LOOK_FOR_ROOM {
-                self.note_room(make_room(&mut storage));
+            if self.is_full() && looked_for_room.elapsed() >= self.look_for_room {
+                let (has_room, _) = self.watched(|| make_room(&mut storage));
+                self.note_room(has_room);
                 looked_for_room = Instant::now();
             }
         }
+    }
+
+    /// Has the storage at work, which is reported if it takes far too long, and returns how long it took.
+    fn watched<T>(&self, work: impl FnOnce() -> T) -> (T, Duration) {
+        let begun = Instant::now();
+        self.under_way.begin(begun);
+        let done = work();
+        let (was_reported, took) = (self.under_way.end(), begun.elapsed());
+        if was_reported {
+            warn!("the commit is over, after {} s", took.as_secs());
+        }
+        (done, took)
     }
 
     fn note_room(&self, has_room: bool) {
@@ -453,8 +474,8 @@ impl Queue {
             collecting = self.wait_for_enough(collecting, Some(retry_after));
         } else {
             collecting.enough = 1;
-            let full = self.full.load(Ordering::Relaxed);
-            collecting = self.wait_for_enough(collecting, full.then_some(LOOK_FOR_ROOM));
+            let patience = self.is_full().then_some(self.look_for_room);
+            collecting = self.wait_for_enough(collecting, patience);
             collecting.enough = pace.enough(collecting.wanted_by);
             collecting = self.wait_for_enough(collecting, Some(pace.last_commit));
         }
@@ -654,23 +675,42 @@ mod tests {
 
     #[tokio::test]
     async fn a_full_disk_refuses_what_needs_room_until_it_has_some() {
-        let (fake, changes, writer) = start();
+        let fake = Fake::default();
         fake.state().is_full = true;
+        let started = Changes::start(fake.clone(), Duration::from_millis(1));
+        let (changes, writer) = started.expect("a thread");
         let first = changes.push(released(1));
         assert_eq!(changes.durable(first).await, Ok(()));
         assert_eq!(changes.accept(Room::Needed), Err(NotStored::new(FULL)));
         assert_eq!(changes.accept(Room::NotNeeded), Ok(()));
         let second = changes.push(released(2));
         assert_eq!(changes.durable(second).await, Ok(()));
-        fake.state().is_full = false;
-        // No caller asks for anything, and the room is noticed.
-        while changes.accept(Room::Needed).is_err() {
-            tokio::task::yield_now().await;
-        }
+        // No caller asks for anything, and room is looked for. It may take long, and commits wait for it.
+        let (go, has_begun) = fake.gate();
+        let looks = has_begun.recv_timeout(Duration::from_secs(60));
+        assert_eq!(looks, Ok(()));
+        let queue = changes.0.as_ref().expect("there is a store");
+        assert!(queue.under_way.overdue(Duration::ZERO).is_some());
+        fake.state().can_make_room = true;
+        drop(go);
+        let third = changes.push(released(3));
+        assert_eq!(changes.durable(third).await, Ok(()));
+        assert_eq!(changes.accept(Room::Needed), Ok(()));
         assert_eq!(writer.finish(), Ok(()));
+    }
+
+    /// A release may be what ends the failure.
+    #[tokio::test]
+    async fn a_full_disk_takes_releases_also_after_a_failure() {
+        let fake = Fake::default();
         fake.state().is_full = true;
-        let (changes, writer) = Changes::to(fake).expect("a thread");
+        fake.state().is_broken = true;
+        let (changes, writer) = Changes::to(fake.clone()).expect("a thread");
+        let first = changes.push(released(1));
+        assert!(changes.durable(first).await.is_err());
+        assert_eq!(changes.accept(Room::NotNeeded), Ok(()));
         assert!(changes.accept(Room::Needed).is_err());
+        fake.state().is_broken = false;
         assert_eq!(writer.finish(), Ok(()));
     }
 

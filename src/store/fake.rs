@@ -23,6 +23,8 @@ pub(crate) struct State {
     pub(crate) is_broken: bool,
     /// Whether there is room for no more than ends.
     pub(crate) is_full: bool,
+    /// Whether a look for room finds some.
+    pub(crate) can_make_room: bool,
     pub(crate) panics: bool,
     gate: Option<(Sender<()>, Receiver<()>)>,
 }
@@ -58,25 +60,30 @@ impl Fake {
         }
     }
 
-    /// From here on each commit sends a message when it begins, and waits for one to go on.
+    /// From here on each commit, and each look for room, sends a message when it begins, and waits for
+    /// one to go on.
     pub(crate) fn gate(&self) -> (Sender<()>, Receiver<()>) {
         let (begun, has_begun) = channel();
         let (go, may_go) = channel();
         self.state().gate = Some((begun, may_go));
         (go, has_begun)
     }
+
+    fn wait_at_gate(&self) {
+        let Some((begun, may_go)) = self.state().gate.take() else {
+            return;
+        };
+        // The test may be over.
+        let _ = begun.send(());
+        let _ = may_go.recv();
+        self.state().gate = Some((begun, may_go));
+    }
 }
 
 impl Storage for Fake {
     fn commit(&mut self, batch: &Batch) -> Result<(), NotStored> {
-        let gate = self.state().gate.take();
-        if let Some((begun, may_go)) = &gate {
-            // The test may be over.
-            let _ = begun.send(());
-            let _ = may_go.recv();
-        }
+        self.wait_at_gate();
         let mut state = self.state();
-        state.gate = gate;
         state.commits += 1;
         if state.panics {
             drop(state);
@@ -95,5 +102,12 @@ impl Storage for Fake {
 
     fn has_room(&self) -> bool {
         !self.state().is_full
+    }
+
+    fn make_room(&mut self) -> bool {
+        self.wait_at_gate();
+        let mut state = self.state();
+        state.is_full &= !state.can_make_room;
+        !state.is_full
     }
 }

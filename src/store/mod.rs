@@ -17,7 +17,7 @@ mod overdue;
 
 use std::collections::BTreeMap;
 
-use crate::model::{Change, NotStored, SessionNumber, StoredGrant, StoredSession, Token};
+use crate::model::{Change, Holder, NotStored, SessionNumber, StoredGrant, StoredSession, Token};
 
 pub use commits::{Changes, Room, Writer};
 
@@ -56,6 +56,21 @@ impl Batch {
             piece
         });
         pieces.collect()
+    }
+
+    /// About how many bytes of the disk its grants and sessions take that are not over.
+    pub fn bytes(&self) -> u64 {
+        const EACH: usize = 150;
+        let grants = self.grants.values().flatten().map(|grant| {
+            let owner = match &grant.holder {
+                Holder::Owner(owner) => owner.as_bytes().len(),
+                Holder::Session(_) => 0,
+            };
+            let value = grant.mode.value().map_or(0, |value| value.as_bytes().len());
+            grant.key.as_bytes().len() + value + owner + EACH
+        });
+        let sessions = self.sessions.values().flatten().map(|_| EACH);
+        grants.chain(sessions).sum::<usize>() as u64
     }
 
     /// How many changes it has.

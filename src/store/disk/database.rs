@@ -1,14 +1,15 @@
 //! The store in one file of an embedded database, and its recovery from failures.
 
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use redb::{Builder, Database, StorageBackend};
 use tracing::warn;
 
 use super::files::{Backend, Files};
 use super::format::{self, MIGRATIONS, Migration, Reserved, Unusable};
-use super::reserve::is_full;
+use super::reserve::{MOST_BYTES, PART_OF_DISK, is_full};
 use crate::model::{NotStored, Restored};
 use crate::store::{Batch, Storage};
 
@@ -25,8 +26,19 @@ const CACHE_BYTES: usize = 32 << 20;
 /// gives them back.
 const ENDS_AT_A_TIME: usize = 32;
 
+/// While the disk is full, what is stored beside ends takes no more than about one part of so many of what
+/// is free. A commit that runs into the end of the disk keeps the blocks that it took, and would leave
+/// none for ends.
+const PART_OF_FREE: u64 = 4;
+
+/// So many bytes find their place in the file, more often than not.
+const TRIED_ANYHOW: u64 = 16 << 10;
+
 /// Compactions take no more than one part of so many of the time.
 const PAUSE_OF_COMPACTIONS: u32 = 10;
+
+/// The pause after one that failed. The next commit checks the whole file then.
+const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(60);
 
 /// A store on a set of [`Files`].
 ///
@@ -54,6 +66,7 @@ struct Compacted {
     /// The last commit before it: what came later may have left room.
     commit: u64,
     not_again_before: Option<Instant>,
+    failed: bool,
 }
 
 impl<F: Files> RedbStorage<F> {
@@ -96,11 +109,16 @@ impl<F: Files> RedbStorage<F> {
     }
 
     /// Commits in one step, but while the disk is full what is over before that, in small steps: each
-    /// leaves room for the next.
+    /// leaves room for the next, and all are stored even if there is no room for the rest.
     fn commit_in_steps(&mut self, batch: &Batch) -> Result<(), Unusable> {
-        if self.is_full && batch.len() > ENDS_AT_A_TIME {
-            for ends in batch.ends(ENDS_AT_A_TIME) {
-                self.commit_at_once(&ends)?;
+        if self.is_full {
+            let all_ends = batch.ends(ENDS_AT_A_TIME);
+            for ends in all_ends.iter().filter(|ends| ends.len() < batch.len()) {
+                self.commit_at_once(ends)?;
+            }
+            let bytes = batch.bytes();
+            if bytes > TRIED_ANYHOW && self.files.bytes_free()? / PART_OF_FREE < bytes {
+                return Err(io::Error::from(io::ErrorKind::StorageFull).into());
             }
         }
         self.commit_at_once(batch)
@@ -134,23 +152,32 @@ impl<F: Files> RedbStorage<F> {
         }
     }
 
-    /// Gives the disk what room there is in the file, if something was stored since this was last done.
+    /// Gives the disk what room there is in the file, if something was stored since this was last looked
+    /// at.
     fn compact(&mut self) {
-        let Some(database) = &mut self.database else {
-            return;
-        };
         let (begun, last) = (Instant::now(), &self.compacted);
         if last.commit == self.last_commit || last.not_again_before.is_some_and(|at| begun < at) {
             return;
         }
-        if let Err(error) = database.compact() {
-            warn!("the store cannot be made smaller: {error}");
-            self.database = None;
-        }
+        let Some(mut database) = self.database.take() else {
+            return;
+        };
+        let compacted = compact_if_worth_it(&mut database, self.bytes());
+        let pause = match &compacted {
+            Ok(()) => begun.elapsed() * PAUSE_OF_COMPACTIONS,
+            Err(_) => PAUSE_AFTER_FAILURE,
+        };
+        let had_failed = self.compacted.failed;
         self.compacted = Compacted {
             commit: self.last_commit,
-            not_again_before: Some(Instant::now() + begun.elapsed() * PAUSE_OF_COMPACTIONS),
+            not_again_before: Some(Instant::now() + pause),
+            failed: compacted.is_err(),
         };
+        match compacted {
+            Ok(()) => self.database = Some(database),
+            Err(error) if !had_failed => warn!("the store cannot be made smaller: {error}"),
+            Err(_) => {}
+        }
     }
 }
 
@@ -181,6 +208,17 @@ impl<F: Files> Storage for RedbStorage<F> {
     fn bytes(&self) -> u64 {
         self.files.size(FILE).unwrap_or(0)
     }
+}
+
+/// Compacts a database that takes so many bytes of the disk, if that frees about as much as a reserve
+/// takes: while it goes on, there are no commits.
+fn compact_if_worth_it(database: &mut Database, bytes: u64) -> Result<(), redb::Error> {
+    let stats = database.begin_write()?.stats()?;
+    let used = stats.allocated_pages() * stats.page_size() as u64;
+    if bytes.saturating_sub(used) >= MOST_BYTES.min(bytes / PART_OF_DISK) {
+        database.compact()?;
+    }
+    Ok(())
 }
 
 /// Opens the store that is there, and returns the number of its last commit, which must not be
@@ -220,8 +258,8 @@ fn unless_damaged<T>(read: impl FnOnce() -> Result<T, Unusable>) -> Result<T, Un
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
+    use std::iter::once;
     use std::num::NonZeroU32;
-    use std::time::Duration;
 
     use proptest::prelude::*;
     use redb::{ReadableTable, TableDefinition};
@@ -232,6 +270,7 @@ mod tests {
         StoredSession, Token, digest,
     };
     use crate::store::disk::faulty::{Dice, FaultyDisk};
+    use crate::store::{Changes, Room};
 
     /// The state that a store should hold: a batch in which nothing is over.
     type Expected = Batch;
@@ -593,9 +632,13 @@ mod tests {
 
     /// A grant of a key of 3,000 bytes.
     fn large_grant(token: u64) -> Change {
+        grant_of(token, 3000)
+    }
+
+    fn grant_of(token: u64, bytes: usize) -> Change {
         let grant = StoredGrant {
             holder: Holder::Session(SessionNumber(1)),
-            key: Key::new(&[0; 3000]),
+            key: Key::new(&vec![0; bytes]),
             mode: Mode::Exclusive,
             lease: None,
         };
@@ -639,6 +682,78 @@ mod tests {
         assert!(store.make_room());
         assert_eq!(commit(&mut store, [large_grant(tokens + 1)]), Ok(()));
         assert!(store.has_room());
+    }
+
+    /// A release passes a lock to more waiters than there is room for: they are not stored, and it is,
+    /// as is all that is released after it.
+    #[tokio::test]
+    async fn a_full_disk_stores_a_release_that_grants_too_much() {
+        // In a few changes, and in many.
+        for (waiters, bytes) in [(20, 100_000), (1000, 3000)] {
+            let (disk, store, tokens) = full_disk();
+            let (changes, writer) = Changes::to(store).expect("a thread");
+            let grants = (tokens + 1..=tokens + waiters).map(|one| grant_of(one, bytes));
+            let granted = changes.push_all(once(Change::Released(Token(1))).chain(grants));
+            assert!(changes.durable(granted).await.is_err());
+            let (_, restored) = open_all(&disk.after_kill());
+            assert_eq!(restored.grants[0].0, Token(2));
+            assert_eq!(restored.grants.len() as u64, tokens - 1);
+
+            assert_eq!(changes.accept(Room::NotNeeded), Ok(()));
+            let released = (2..=tokens + waiters).map(|one| Change::Released(Token(one)));
+            let released = changes.push_all(released);
+            assert_eq!(writer.finish(), Ok(()));
+            assert_eq!(changes.durable(released).await, Ok(()));
+            assert_eq!(open_all(&disk.after_kill()).1.grants, []);
+        }
+    }
+
+    /// All grants of a full disk but the first are over, which leaves much in the file.
+    fn full_disk_with_room_in_the_file() -> (FaultyDisk, RedbStorage<FaultyDisk>) {
+        let (disk, mut store, tokens) = full_disk();
+        let released = (2..=tokens).map(|one| Change::Released(Token(one)));
+        assert_eq!(commit(&mut store, released), Ok(()));
+        (disk, store)
+    }
+
+    #[test]
+    fn a_full_store_is_not_compacted_for_little() {
+        let (disk, mut store, _) = full_disk();
+        assert_eq!(commit(&mut store, [Change::Released(Token(1))]), Ok(()));
+        // A compaction would fail.
+        disk.set_sync_fails(true);
+        assert!(!store.make_room());
+        assert!(store.database.is_some());
+    }
+
+    #[test]
+    fn a_compaction_that_failed_is_not_tried_again_at_once() {
+        let (disk, mut store) = full_disk_with_room_in_the_file();
+        disk.set_sync_fails(true);
+        assert!(!store.make_room());
+        assert!(store.database.is_none());
+        let soon = Instant::now() + PAUSE_AFTER_FAILURE / 2;
+        assert!(store.compacted.not_again_before > Some(soon));
+        disk.set_sync_fails(false);
+        assert_eq!(commit(&mut store, [Change::Released(Token(1))]), Ok(()));
+        disk.set_sync_fails(true);
+        assert!(!store.make_room());
+        assert!(store.database.is_some());
+        store.compacted.not_again_before = Some(Instant::now());
+        disk.set_sync_fails(false);
+        assert!(store.make_room());
+        assert!(!store.compacted.failed);
+    }
+
+    /// What it left in memory is not used any more.
+    #[test]
+    fn after_a_compaction_that_panics_the_store_is_opened_anew() {
+        let (disk, mut store) = full_disk_with_room_in_the_file();
+        disk.set_sync_panics();
+        assert!(catch_unwind(AssertUnwindSafe(|| store.make_room())).is_err());
+        assert!(store.database.is_none());
+        assert_eq!(commit(&mut store, [Change::Released(Token(1))]), Ok(()));
+        assert_eq!(open_all(&disk.after_kill()).1.grants, []);
     }
 
     #[test]

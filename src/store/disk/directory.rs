@@ -383,6 +383,10 @@ impl Files for Directory {
         lock.sync_all()
     }
 
+    fn bytes_free(&self) -> io::Result<u64> {
+        reserve::bytes_free(&self.path)
+    }
+
     fn make_reserve(&self) -> io::Result<()> {
         reserve::make(&self.path)
     }

@@ -28,6 +28,8 @@ struct State {
     /// The power is lost after this many more writes and syncs.
     power_for: Option<u32>,
     sync_fails: bool,
+    /// Whether the next sync panics.
+    sync_panics: bool,
     /// One sync fails after this many others.
     one_sync_fails_in: Option<u32>,
     /// A rename from the first name to the second that is not on disk yet.
@@ -78,6 +80,11 @@ impl FaultyDisk {
 
     pub(super) fn set_sync_fails(&self, fails: bool) {
         self.with(|state| state.sync_fails = fails);
+    }
+
+    /// One time.
+    pub(super) fn set_sync_panics(&self) {
+        self.with(|state| state.sync_panics = true);
     }
 
     pub(super) fn fail_a_sync_in(&self, syncs: u32) {
@@ -298,6 +305,11 @@ impl Files for FaultyDisk {
         })
     }
 
+    fn bytes_free(&self) -> io::Result<u64> {
+        let free = |state: &mut State| state.capacity.map(|bytes| bytes - state.used());
+        Ok(self.with(free).map_or(u64::MAX, |bytes| bytes as u64))
+    }
+
     fn make_reserve(&self) -> io::Result<()> {
         self.with(|state| {
             state.use_power()?;
@@ -358,6 +370,10 @@ impl StorageBackend for OpenFile {
     }
 
     fn sync_data(&self) -> io::Result<()> {
+        let panics = self
+            .disk
+            .with(|state| std::mem::take(&mut state.sync_panics));
+        assert!(!panics, "a fault of the storage");
         self.disk.with(|state| {
             state.use_power()?;
             let fails = state.sync_fails();

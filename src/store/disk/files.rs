@@ -34,6 +34,9 @@ pub(super) trait Files: fmt::Debug + Send + 'static {
     /// Removes the note; durable on return.
     fn forget_commits(&self) -> io::Result<()>;
 
+    /// How many bytes of the disk are free.
+    fn bytes_free(&self) -> io::Result<u64>;
+
     /// Takes some room of the disk, unless that was done before. `StorageFull` if too little is left.
     fn make_reserve(&self) -> io::Result<()>;
 
