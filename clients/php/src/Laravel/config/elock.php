@@ -36,8 +36,7 @@ return [
     'password' => env('ELOCK_PASSWORD'),
 
     // For elocks://: the file of those whom servers' certificates must be signed by, if not by one that the system
-    // trusts;
-    // and a certificate of the application's own, with its key, for a server that asks for one.
+    // trusts; and a certificate of the application's own, with its key, for a server that asks for one.
     'ca' => env('ELOCK_CA'),
     'cert' => env('ELOCK_CLIENT_CERT'),
     'key' => env('ELOCK_CLIENT_KEY'),
