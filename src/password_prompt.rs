@@ -1,6 +1,6 @@
 //! Reads a password that is to be hashed, from a terminal without showing it, or from a pipe.
 
-use std::io::{self, BufRead, IsTerminal, StdinLock, Write};
+use std::io::{self, BufRead, BufReader, IsTerminal, StdinLock, Write};
 
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
 
@@ -12,8 +12,10 @@ use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr
 pub fn read_password() -> io::Result<Vec<u8>> {
     let mut input = io::stdin().lock();
     if !input.is_terminal() {
+        let mut input = BufReader::new(input);
         let line = read_line(&mut input)?;
-        return match input.fill_buf()?.is_empty() {
+        // What came with it; whoever keeps the pipe open may send more when there is an answer.
+        return match input.buffer().is_empty() {
             true => Ok(line),
             false => Err(io::Error::other("there is more than one line")),
         };

@@ -3,13 +3,13 @@
 
 mod common;
 
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 use std::time::Instant;
 
 use common::process::{ELOCKD, Process, run};
-use common::{Client, Server};
+use common::{Client, PATIENCE, Server};
 use elock::config::Config;
 use tempfile::TempDir;
 
@@ -864,6 +864,22 @@ fn a_password_is_hashed_for_the_file_of_users() {
         assert_eq!(refused.status.code(), Some(1), "{stderr}");
         assert!(stderr.contains(says), "{stderr}");
     }
+    // A program need not close its end of the pipe to be answered.
+    let mut child = Command::new(ELOCKD)
+        .arg("hash-password")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("it starts");
+    let mut stdin = child.stdin.take().expect("piped");
+    stdin.write_all(b"new-secret\n").expect("it reads");
+    let stdout = BufReader::new(child.stdout.take().expect("piped"));
+    let (sent, hashes) = std::sync::mpsc::channel();
+    std::thread::spawn(move || stdout.lines().try_for_each(|line| sent.send(line)));
+    let hash = hashes.recv_timeout(PATIENCE).expect("a line in time");
+    assert!(hash.expect("text").starts_with("$argon2id$"));
+    drop(stdin);
+    child.wait().expect("it ends");
     let given = run(&["hash-password", "secret"]);
     assert_eq!(given.status.code(), Some(2));
     let help = run(&["hash-password", "--help"]);

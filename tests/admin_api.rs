@@ -394,10 +394,11 @@ fn orders_are_whole_and_come_from_no_other_page() {
     );
     assert_eq!(order(&[json], "{"), 400);
     assert_eq!(order(&[json], r#"{"kee":"k"}"#), 422);
-    assert_eq!(
-        order(&[json], &format!(r#"{{"key":"{}"}}"#, "x".repeat(20_000))),
-        413
-    );
+    let long = format!(r#"{{"key":"{}"}}"#, "x".repeat(20_000));
+    let refused = http::request(to, "POST", "/api/force_unlock", &[json], &long);
+    assert_eq!(refused.status, 413);
+    let told: Value = serde_json::from_str(&refused.body).expect("JSON");
+    assert!(told["error"].is_string(), "{told}");
     a.ask("unlock k", "200 Unlocked");
 }
 

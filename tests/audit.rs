@@ -211,7 +211,7 @@ fn a_refused_act_is_told_with_who_asked_for_it_and_one_that_is_done_with_its_use
     });
     web.ask("lock web:k", "200 Acquired");
     victim.ask("lock common:o 0 owner 0", "200 Acquired");
-    let refused = ["kick #3", "force_unlock web:k", "break shop:k", "drain"];
+    let refused = ["kick #3", "force_unlock web:k", "break shop:é", "drain"];
     for request in refused {
         web.ask(request, "403 not_allowed");
     }
@@ -244,7 +244,7 @@ fn a_refused_act_is_told_with_who_asked_for_it_and_one_that_is_done_with_its_use
     assert_eq!(requests[4..], [r#"/api/kick {"session":3}"#]);
     assert!(told.iter().all(|line| line["user"] == "web"), "{told:?}");
     assert!(
-        told[..4].iter().all(|line| line["session"] == 1),
+        told[..4].iter().all(|line| line["session"] == "#1"),
         "{told:?}"
     );
     for done in [

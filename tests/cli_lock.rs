@@ -9,10 +9,10 @@ mod elock;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::ffi::OsStrExt;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use common::{Client, Server};
-use elock::{Elock, elock};
+use elock::{ELOCK, Elock, elock};
 
 /// What a run said and how it ended.
 fn run(server: &Server, words: &[&str]) -> (Option<i32>, String, String) {
@@ -215,18 +215,36 @@ fn without_a_server_nothing_is_run() {
 
 #[test]
 fn a_server_that_is_just_started_again_is_waited_for() {
-    let server = Server::start();
-    let address = server.address;
-    drop(server);
-    for wait in [&["--wait", "30s"][..], &[]] {
-        let words = [&["k"], wait, &["--", "echo", "ran"]].concat();
-        let mut running = Elock::start(address, &words);
+    let directory = tempfile::tempdir().expect("a directory");
+    for (number, wait) in [&["--wait", "30s"][..], &[]].into_iter().enumerate() {
+        let socket = directory.path().join(number.to_string());
+        let socket = format!("unix:{}", socket.display());
+        let words = [
+            &["lock", "--server", &socket, "k"],
+            wait,
+            &["--", "echo", "ran"],
+        ];
+        let mut running = Elock::spawn(Command::new(ELOCK).args(words.concat()));
         let said = running.said();
-        let told = format!("elock: no answer yet from {address}; trying for ");
-        assert!(said.starts_with(&told), "{said}");
-        let _server = Server::start_at(&address.to_string(), |_| {});
+        assert!(said.starts_with("elock: no answer yet from "), "{said}");
+        let address = socket.parse().expect("an address");
+        let _server = Server::start_with(|config| config.listen.push(address));
         running.expect("ran");
         assert_eq!(running.code(), Some(0));
+    }
+}
+
+/// A process that is stopped, for one. It is tried for longer than the wait.
+#[test]
+fn a_server_that_says_nothing_is_named() {
+    let silent = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = silent.local_addr().expect("bound");
+    for wait in [&["--wait", "200ms"][..], &["--no-wait"]] {
+        let words = [&["k"], wait, &["--", "echo", "ran"]].concat();
+        let said = Elock::start(address, &words).said();
+        let told = format!("elock: no answer yet from {address}; trying for ");
+        assert!(said.starts_with(&told), "{said}");
+        assert!(said.ends_with(", and each once at least"), "{said}");
     }
 }
 

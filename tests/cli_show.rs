@@ -46,29 +46,6 @@ fn documents(text: &str) -> Vec<Value> {
         .collect()
 }
 
-/// Such a server lets requests rest, where an address or a user asks for too much.
-#[test]
-fn an_answer_that_takes_long_is_told_of() {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    let address = listener.local_addr().expect("bound");
-    std::thread::spawn(move || {
-        let (mut client, _) = listener.accept().expect("a client");
-        let mut lines = BufReader::new(client.try_clone().expect("a copy")).lines();
-        lines.next().expect("an echo").expect("text");
-        client.write_all(b"200 OK\r\n").expect("it is read");
-        lines.for_each(drop);
-    });
-    let asking = command(address, &["status"]).stderr(Stdio::piped()).spawn();
-    let mut asking = asking.expect("it starts");
-    let mut said = String::new();
-    let mut stderr = BufReader::new(asking.stderr.take().expect("piped"));
-    stderr.read_line(&mut said).expect("text");
-    asking.kill().expect("a child");
-    asking.wait().expect("a child");
-    let told = format!("elock: {address}: not all is answered within 5s; waiting for the rest\n");
-    assert_eq!(said, told);
-}
-
 #[test]
 fn who_names_the_holder_and_those_who_wait() {
     let server = Server::start();

@@ -24,6 +24,7 @@ use base64::engine::general_purpose::STANDARD;
 use tokio::time::timeout;
 
 use super::Admin;
+use super::api::Problem;
 use super::listener::PART_TIME;
 use super::seats::Seat;
 use crate::access::User;
@@ -81,6 +82,7 @@ impl IntoResponse for Refused {
             Self::SlowBody => StatusCode::REQUEST_TIMEOUT,
             Self::BadBody(status, _) => status,
         };
+        let is_of_body = matches!(self, Self::SlowBody | Self::BadBody(..));
         let text = format!("{self}\n");
         match status {
             StatusCode::UNAUTHORIZED => {
@@ -91,6 +93,8 @@ impl IntoResponse for Refused {
                 (status, ask, text).into_response()
             }
             StatusCode::SERVICE_UNAVAILABLE => (status, [(RETRY_AFTER, "1")], text).into_response(),
+            // Only programs send bodies, and read what is wrong with them.
+            _ if is_of_body => Problem::new(status, self.to_string()).into_response(),
             _ => (status, text).into_response(),
         }
     }

@@ -6,6 +6,7 @@
 use std::convert::Infallible;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
@@ -129,12 +130,23 @@ async fn answer(
     router: Router,
 ) -> hyper::Result<()> {
     let router = TowerToHyperService::new(router);
+    let is_answered = AtomicBool::new(false);
     let service = service_fn(|mut request: hyper::Request<hyper::body::Incoming>| {
         request.extensions_mut().insert(peer);
         request.extensions_mut().insert(Arc::clone(seat));
-        router.call(request)
+        let answering = router.call(request);
+        async {
+            let answer = answering.await;
+            is_answered.store(true, Ordering::Relaxed);
+            answer
+        }
     });
-    let stream = InspectWriter::new(stream, |_| seat.reads());
+    // Before there is an answer, hyper writes only to ask for the rest of a request.
+    let stream = InspectWriter::new(stream, |_| {
+        if is_answered.load(Ordering::Relaxed) {
+            seat.reads();
+        }
+    });
     http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(PART_TIME)
@@ -278,16 +290,31 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn whoever_is_silent_gives_way_and_whoever_asks_does_not() {
+        silent_ones_give_way("").await;
+    }
+
+    /// It is told to go on, and has no answer to read all the same.
+    #[tokio::test(start_paused = true)]
+    async fn half_a_request_that_waits_to_be_continued_is_silent() {
+        let headers = "Host: a\r\nExpect: 100-continue\r\nContent-Length: 9";
+        silent_ones_give_way(&format!("POST /body HTTP/1.1\r\n{headers}\r\n\r\n")).await;
+    }
+
+    /// After they have sent that, they are silent.
+    async fn silent_ones_give_way(sent: &str) {
+        let router = router().route("/body", post(async |_: Bytes| ()));
         let seats = Arc::default();
-        let (mut asks, asking) = connect(&seats, router()).await;
+        let (mut asks, asking) = connect(&seats, router.clone()).await;
         asks.write_all(HEAD.as_bytes()).await.expect("it reads");
         let mut byte = [0];
         asks.read_exact(&mut byte).await.expect("it is answered");
         let mut silent = Vec::new();
         for _ in 0..2 * SEATS {
-            silent.push(connect(&seats, router()).await);
+            let (mut client, task) = connect(&seats, router.clone()).await;
+            client.write_all(sent.as_bytes()).await.expect("it reads");
+            silent.push((client, task));
         }
-        let (mut probe, probing) = connect(&seats, router()).await;
+        let (mut probe, probing) = connect(&seats, router.clone()).await;
         let (mut reader, mut writer) = tokio::io::split(&mut probe);
         let mut text = String::new();
         let sent = async { writer.write_all(HEAD.as_bytes()).await };

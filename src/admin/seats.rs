@@ -19,6 +19,9 @@ const WORKED_ON: usize = SEATS - 16;
 /// How long a connection may be idle while others wait for its place.
 const PATIENCE: Duration = Duration::from_millis(20);
 
+/// How long one of the shorter line may be, while nobody of the longer one is idle for so long.
+const LONG_PATIENCE: Duration = Duration::from_secs(1);
+
 /// All places. When they are taken and one more connection comes, one that is [idle](Idle) gives way: so
 /// half requests, wrong passwords and answers that nobody reads, however many, keep no probe from its
 /// answer.
@@ -32,7 +35,8 @@ pub(super) struct Seats {
 }
 
 /// The connections that wait for their clients, in two lines, with who has done nothing for longest
-/// first. The longer line gives way: so few who read slowly are safe from a crowd that asks nothing.
+/// first. The longer line gives way: so few who read slowly are safe from a crowd that asks nothing. If
+/// nobody there is idle, whoever is for long in the other line gives way.
 #[derive(Debug, Default)]
 struct Idle {
     /// Those that have sent no whole request yet, or not shown that they may.
@@ -107,17 +111,24 @@ impl Seats {
     /// Tells one to leave that has been idle for long enough, and returns when to look again.
     fn send_one_away(&self) -> Instant {
         let (mut idle, now) = (self.idle(), Instant::now());
-        let line = idle.longer();
-        if let Some(end) = line.front().map(|guest| guest.since + PATIENCE)
-            && end > now
+        let mut soonest = now + PATIENCE;
+        for (line, patience) in idle
+            .longer_first()
+            .into_iter()
+            .zip([PATIENCE, LONG_PATIENCE])
         {
-            return end;
+            let Some(end) = line.front().map(|guest| guest.since + patience) else {
+                continue;
+            };
+            if end > now {
+                soonest = soonest.min(end);
+            } else if let Some(guest) = line.pop_front() {
+                // It leaves at once.
+                guest.leave.cancel();
+                return now + PATIENCE;
+            }
         }
-        if let Some(guest) = line.pop_front() {
-            // It leaves at once.
-            guest.leave.cancel();
-        }
-        now + PATIENCE
+        soonest
     }
 
     /// Nothing is half done where a holder could panic.
@@ -127,10 +138,10 @@ impl Seats {
 }
 
 impl Idle {
-    fn longer(&mut self) -> &mut VecDeque<Guest> {
+    fn longer_first(&mut self) -> [&mut VecDeque<Guest>; 2] {
         match self.reading.len() > self.asking.len() {
-            true => &mut self.reading,
-            false => &mut self.asking,
+            true => [&mut self.reading, &mut self.asking],
+            false => [&mut self.asking, &mut self.reading],
         }
     }
 
@@ -183,5 +194,30 @@ impl Drop for Work<'_> {
 impl Drop for Seat {
     fn drop(&mut self) {
         self.seats.idle().remove(&self.guest);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Those of the longer line may be written to all the time.
+    #[tokio::test(start_paused = true)]
+    async fn whoever_is_idle_gives_way_also_in_the_shorter_line() {
+        let seats = Arc::new(Seats::default());
+        let idle = seats.take().await;
+        let mut busy = Vec::new();
+        for _ in 1..SEATS {
+            busy.push(seats.take().await);
+        }
+        tokio::time::advance(LONG_PATIENCE).await;
+        busy.iter().for_each(Seat::reads);
+        let begin = Instant::now();
+        let leaving = async {
+            idle.must_leave().await;
+            drop(idle);
+        };
+        let (_new, ()) = tokio::join!(seats.take(), leaving);
+        assert_eq!(begin.elapsed(), Duration::ZERO);
     }
 }

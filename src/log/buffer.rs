@@ -80,14 +80,15 @@ impl Buffer {
         let mut reported = Dropped::default();
         loop {
             let (lines, dropped) = self.take();
-            match write_all(&mut sink, &lines) {
+            let mut left = lines.as_slice();
+            match write_all(&mut sink, &mut left) {
                 // The total, so that nothing is forgotten if this line is dropped, too.
                 Ok(()) if dropped != reported => {
                     error!("{dropped}");
                     reported = dropped;
                 }
                 Ok(()) => {}
-                Err(error) => self.drop_all(&lines, &error),
+                Err(error) => self.drop_all(left, &error),
             }
         }
     }
@@ -144,12 +145,13 @@ impl Write for &Buffer {
     }
 }
 
-/// Like [`Write::write_all`], and patient with a pipe that another process made non-blocking.
-fn write_all(sink: &mut impl Write, mut bytes: &[u8]) -> io::Result<()> {
+/// Like [`Write::write_all`], and patient with a pipe that another process made non-blocking. `bytes` is
+/// what is left to be written.
+fn write_all(sink: &mut impl Write, bytes: &mut &[u8]) -> io::Result<()> {
     while !bytes.is_empty() {
         match sink.write(bytes) {
             Ok(0) => return Err(ErrorKind::WriteZero.into()),
-            Ok(written) => bytes = &bytes[written..],
+            Ok(written) => *bytes = &bytes[written..],
             Err(error) if error.kind() == ErrorKind::WouldBlock => thread::sleep(FULL_PIPE_PAUSE),
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
@@ -161,6 +163,17 @@ fn write_all(sink: &mut impl Write, mut bytes: &[u8]) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A disk becomes full in the midst of a line.
+    #[test]
+    fn what_was_written_is_not_dropped() {
+        let (mut room, mut left) = ([0; 5], &b"a\nb\nc\nd\n"[..]);
+        write_all(&mut &mut room[..], &mut left).expect_err("there is no room");
+        assert_eq!((&room, left), (b"a\nb\nc", &b"\nd\n"[..]));
+        let buffer = Buffer::default();
+        buffer.drop_all(left, &ErrorKind::WriteZero.into());
+        assert_eq!(buffer.dropped().not_written, 2);
+    }
 
     /// Otherwise somebody looks for a slow reader where the disk is full.
     #[test]

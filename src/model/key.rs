@@ -105,7 +105,12 @@ impl fmt::Display for Visible<'_> {
     }
 }
 
-fn write_escaped(out: &mut impl fmt::Write, bytes: &[u8]) -> fmt::Result {
+/// Each byte as `\xNN`.
+///
+/// # Errors
+///
+/// Those of `out`.
+pub fn write_escaped(out: &mut impl fmt::Write, bytes: &[u8]) -> fmt::Result {
     const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
     for byte in bytes {
         out.write_str("\\x")?;

@@ -17,7 +17,7 @@ pub use account::{Account, Exhausted, Nearest, Quota, Resource, Taken, Usage, Wh
 pub use change::{Change, NotStored, Restored, RestoredSession, Seq, StoredGrant, StoredSession};
 pub use circle::{Circle, Step};
 pub use holder::{Ask, AskedFor, Holder, Owner};
-pub use key::{Key, Value, Visible, is_unseen, shortened, unescape};
+pub use key::{Key, Value, Visible, is_unseen, shortened, unescape, write_escaped};
 pub use limits::{Limit, Limits};
 pub use mode::Mode;
 pub use rate::{OneCommand, Rate};

@@ -33,6 +33,9 @@ const CHECKS_AT_ONCE: usize = 2;
 const CHECKS_OF_PROVEN: usize = 1;
 const PROVEN: Duration = Duration::from_secs(3600);
 
+/// How often addresses that do not count any more are looked for, at most.
+const SWEEP: Duration = Duration::from_secs(1);
+
 /// Over how many queues for a check the addresses are spread.
 const QUEUES: usize = 1024;
 
@@ -43,7 +46,7 @@ const LONGEST_QUEUE: usize = 256;
 const WRONG_AT_ONCE: u32 = 5;
 const PERIOD: Duration = Duration::from_secs(1);
 
-/// Of how many origins wrong tries are remembered. When that is too few, they are all forgotten: to
+/// Of how many origins wrong tries are remembered. When half of that is too few, they are all forgotten: to
 /// bring that about takes far more tries than it gains.
 const ORIGINS: usize = 10_000;
 
@@ -60,8 +63,16 @@ pub(super) struct Passwords {
     queues: Box<[Queue]>,
     checks: Arc<Semaphore>,
     checks_of_proven: Arc<Semaphore>,
-    /// Until when an address counts as one from which a right password came.
-    proven: Mutex<HashMap<Option<IpAddr>, Instant>>,
+    proven: Mutex<Proven>,
+}
+
+/// The addresses from which a right password came lately.
+#[derive(Debug, Default)]
+struct Proven {
+    /// Until when each counts as such.
+    until: HashMap<Option<IpAddr>, Instant>,
+    /// When those that do not count any more were last looked for.
+    swept: Option<Instant>,
 }
 
 /// Those of some addresses who wait for a check, one of whom has it.
@@ -138,11 +149,13 @@ impl Passwords {
         let queue = &self.queues[self.hasher.hash_one(from) as usize % QUEUES];
         let _place = queue.enter()?;
         let turn = Arc::clone(&queue.turn).lock_owned().await;
-        let checks = match self.is_proven(from, Instant::now()) {
-            true => &self.checks_of_proven,
-            false => &self.checks,
+        let is_proven = self.is_proven(from, Instant::now());
+        let permit = tokio::select! {
+            biased;
+            permit = Arc::clone(&self.checks_of_proven).acquire_owned(), if is_proven => permit,
+            permit = Arc::clone(&self.checks).acquire_owned() => permit,
         };
-        let Ok(permit) = Arc::clone(checks).acquire_owned().await else {
+        let Ok(permit) = permit else {
             return Err(NotLetIn::Busy);
         };
         let (user, password) = (Arc::clone(user), password.to_vec());
@@ -158,22 +171,28 @@ impl Passwords {
     }
 
     fn is_proven(&self, from: Option<IpAddr>, now: Instant) -> bool {
-        self.proven().get(&from).is_some_and(|until| *until > now)
+        self.proven()
+            .until
+            .get(&from)
+            .is_some_and(|until| *until > now)
     }
 
     /// A right password came from there. When there are too many such addresses, new ones are none.
     fn prove(&self, from: Option<IpAddr>, now: Instant) {
         let mut proven = self.proven();
-        if proven.len() >= ORIGINS {
-            proven.retain(|_, until| *until > now);
+        let Proven { until, swept } = &mut *proven;
+        let is_new = !until.contains_key(&from);
+        if is_new && until.len() >= ORIGINS && swept.is_none_or(|swept| swept + SWEEP <= now) {
+            *swept = Some(now);
+            until.retain(|_, until| *until > now);
         }
-        if proven.len() < ORIGINS || proven.contains_key(&from) {
-            proven.insert(from, now + PROVEN);
+        if !is_new || until.len() < ORIGINS {
+            until.insert(from, now + PROVEN);
         }
     }
 
     /// Nothing is half done where a holder could panic.
-    fn proven(&self) -> MutexGuard<'_, HashMap<Option<IpAddr>, Instant>> {
+    fn proven(&self) -> MutexGuard<'_, Proven> {
         self.proven.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -228,7 +247,8 @@ impl Tries {
         let mut until = self.until();
         if until.len() >= ORIGINS {
             until.retain(|_, until| *until > now);
-            if until.len() >= ORIGINS {
+            // Not for a few at a time, as each time looks at all.
+            if until.len() > ORIGINS / 2 {
                 until.clear();
             }
         }
@@ -434,6 +454,11 @@ mod tests {
         let login = timeout(30 * PERIOD, verify(b"v", b"right", address(2)));
         assert!(login.await.is_ok_and(|login| login.is_ok()));
         drop(everywhere);
+        // Nor is that place the only one there is for such addresses.
+        let proven = passwords.checks_of_proven.acquire().await;
+        let login = timeout(30 * PERIOD, verify(b"u", b"wrong", address(2)));
+        assert!(matches!(login.await, Ok(Err(NotLetIn::Wrong))));
+        drop(proven);
     }
 
     #[tokio::test(start_paused = true)]
@@ -448,6 +473,6 @@ mod tests {
         assert!(!passwords.is_proven(address(0), later));
         passwords.prove(address(ORIGINS), later);
         assert!(passwords.is_proven(address(ORIGINS), later));
-        assert_eq!(passwords.proven().len(), 1);
+        assert_eq!(passwords.proven().until.len(), 1);
     }
 }

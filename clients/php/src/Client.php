@@ -12,8 +12,8 @@ use Elock\Exception\ServerException;
 
 /**
  * A connection to an elockd server, and what it holds. It connects when it is first used; resumes its session when
- * the connection broke, so that locks outlive that; and begins anew in a forked process (with `tls://`, the end of such
- * a process ends its parent's connection, too, which the parent then resumes).
+ * the connection broke, so that locks outlive that; and begins anew in a forked process (with `elocks://`, the end of
+ * such a process ends its parent's connection, too, which the parent then resumes).
  *
  *     $client = Client::connect('tcp://127.0.0.1:11400');
  *     $lock = $client->lock('report', wait: 60);

@@ -147,8 +147,9 @@ impl Options {
         self
     }
 
-    /// For how long [`Options::connect`] tries again while no server can be reached, or none has room. Unless
-    /// set, it tries each once, so that a wrong address is told at once.
+    /// For how long [`Options::connect`] tries again while no server can be reached, or none has room, or for one
+    /// try of each address, if that is longer. Unless set, it tries each once, so that a wrong address is told
+    /// at once.
     pub fn keep_trying(mut self, patience: Duration) -> Self {
         self.keep_trying = patience;
         self

@@ -90,7 +90,7 @@ impl Session {
         }
     }
 
-    /// Rounds over all servers in which none answered, since the last connection.
+    /// Rounds over all servers in which none answered, since the client began.
     pub(crate) fn failures(&self) -> u64 {
         match &*self.vital.state.borrow() {
             State::Down { failures, .. } => *failures,

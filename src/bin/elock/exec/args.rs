@@ -73,7 +73,8 @@ pub struct LockArgs {
     #[arg(required = true, value_name = "KEY")]
     pub keys: Vec<Word>,
     /// How long to wait while others hold the lock, or a server is started again: 30s, 5m, 1h; a bare number
-    /// is seconds. Unless given: for the lock as long as it takes, for a server a minute
+    /// is seconds. Unless given: for the lock as long as it takes, for a server a minute. For a server that does
+    /// not answer, one try of each address, if that is longer (15s)
     #[arg(long, value_name = "TIME", value_parser = duration::parse)]
     wait: Option<Duration>,
     /// Not to wait at all

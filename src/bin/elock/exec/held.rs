@@ -55,15 +55,13 @@ impl Request {
 
     async fn tell_who_is_tried(&self, servers: &Servers) -> Infallible {
         sleep(LONG_CONNECT).await;
-        if self.server_patience > LONG_CONNECT {
-            let addresses = servers.addresses().iter().map(Address::to_string);
-            let addresses = addresses.collect::<Vec<_>>().join(", ");
-            let most = u64::try_from(self.server_patience.as_millis()).unwrap_or(u64::MAX);
-            let most = duration::show(most);
-            exit::say(&format!(
-                "no answer yet from {addresses}; trying for {most}"
-            ));
-        }
+        let addresses = servers.addresses().iter().map(Address::to_string);
+        let addresses = addresses.collect::<Vec<_>>().join(", ");
+        let most = u64::try_from(self.server_patience.as_millis()).unwrap_or(u64::MAX);
+        let most = duration::show(most);
+        exit::say(&format!(
+            "no answer yet from {addresses}; trying for {most}, and each once at least"
+        ));
         pending().await
     }
 

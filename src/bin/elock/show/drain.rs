@@ -25,7 +25,8 @@ New requests for a lock are refused from now on; whoever holds a lock, or waits 
 served. The server stops when nothing is held, or its --drain-ms are over.
 
 Exit codes: 0 it has stopped (--no-wait: it drains), 1 its time was over while locks were held, and
-they are lost, as it has no store, 65 it refused, {}.", exit::ANY_COMMAND))]
+they are lost, as it has no store (a server that is stopped or killed before that is not told from
+one at which nothing was held any more), 65 it refused, {}.", exit::ANY_COMMAND))]
 pub struct DrainArgs {
     /// Do not wait until it has stopped
     #[arg(long)]
@@ -90,7 +91,8 @@ impl Left {
     }
 
     /// Whether it stopped although locks were held, as its time was over: before that, it stops when none
-    /// is. Those that a store keeps are held again after the next start.
+    /// is, and its last answer may be from before the last release. Those that a store keeps are held again
+    /// after the next start.
     fn is_lost(&self) -> bool {
         let is_over = self.end.is_some_and(|end| end <= Instant::now());
         self.locks > 0 && !self.is_kept && is_over

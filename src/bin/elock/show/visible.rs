@@ -1,8 +1,6 @@
 //! Text of clients and servers, so that a terminal shows it and obeys none of it.
 
-use std::fmt::Write;
-
-use elock::model::is_unseen;
+use elock::model::{is_unseen, write_escaped};
 
 /// The text with the bytes of all that a terminal would obey or hide as `\xNN`, as the server has them:
 /// control characters, marks that turn the direction of text, and characters that cannot be seen. A
@@ -20,20 +18,8 @@ pub fn visible(text: &str) -> String {
 
 /// Each byte as `\xNN`.
 pub fn put_escaped(shown: &mut String, bytes: &[u8]) {
-    for byte in bytes {
-        // Writing to a string cannot fail.
-        let _ = write!(shown, "\\x{byte:02X}");
-    }
-}
-
-/// The same of bytes; what is no UTF-8 is `\xNN`, too.
-pub fn visible_bytes(bytes: &[u8]) -> String {
-    let mut shown = String::with_capacity(bytes.len());
-    for chunk in bytes.utf8_chunks() {
-        shown.push_str(&visible(chunk.valid()));
-        put_escaped(&mut shown, chunk.invalid());
-    }
-    shown
+    // Writing to a string cannot fail.
+    let _ = write_escaped(shown, bytes);
 }
 
 #[cfg(test)]
@@ -48,6 +34,5 @@ mod tests {
             "\\xE2\\x80\\xAElive\\xE2\\x80\\x8B"
         );
         assert_eq!(visible("é 鍵 \"q\" \\"), "é 鍵 \"q\" \\");
-        assert_eq!(visible_bytes(b"k\xff\x00"), "k\\xFF\\x00");
     }
 }
