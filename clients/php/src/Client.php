@@ -328,8 +328,15 @@ final class Client extends Holder
         if (!preg_match('/^(\d+) held by (?:#(\d+)|@(.*))$/s', $text, $found, PREG_UNMATCHED_AS_NULL)) {
             throw new ServerException("no holder where one should be: $text");
         }
-        $owner = $found[3] === null ? null : Naming::Encoded->name($found[3]);
+        $owner = $found[3] === null ? null : Naming::Encoded->name(self::unescaped($found[3]));
         return new KeyHolder((int)$found[1], $found[2] === null ? null : (int)$found[2], $owner);
+    }
+
+    /** The bytes for which a word stands that is shown to people: `\xNN` is one. */
+    private static function unescaped(string $word): string
+    {
+        $byte = fn(array $found): string => chr((int)hexdec($found[1]));
+        return preg_replace_callback('/\\\\x([0-9A-Fa-f]{2})/', $byte, $word) ?? $word;
     }
 
     /** For a word in which `\xNN` stands for a byte, and `*` and `=` at its beginning for something else. */
