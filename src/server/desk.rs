@@ -3,7 +3,6 @@
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
-#[cfg(feature = "admin")]
 use std::time::Instant;
 
 #[cfg(feature = "auth")]
