@@ -242,30 +242,29 @@ fn an_elock_that_is_paused_for_longer_than_its_lease_is_no_holder() {
     assert_eq!(next.code(), Some(0));
 }
 
-#[test]
-fn an_elock_that_is_paused_for_longer_than_its_grace_period_is_no_holder() {
+/// What an elock says that was stopped until its command was ended in its place.
+fn said_after_a_pause(grace: &str) -> String {
     let server = Server::start();
-    let mut running = Elock::script(server.address, &["k", "--grace", "1s"], TWO);
+    let mut running = Elock::script(server.address, &["k", "--grace", grace], TWO);
     let processes = two(&mut running);
     running.signal("STOP");
     processes.into_iter().for_each(until_gone);
     running.signal("CONT");
     assert_eq!(running.code(), Some(79));
     let (_, said) = running.rest();
+    said
+}
+
+#[test]
+fn an_elock_that_is_paused_for_longer_than_its_grace_period_is_no_holder() {
+    let said = said_after_a_pause("1s");
     assert!(said.starts_with("elock: the lock is lost: "), "{said}");
 }
 
 #[test]
 fn an_elock_that_stood_still_says_so() {
-    let server = Server::start();
     // Long enough that the pause is surely longer than any between two looks.
-    let mut running = Elock::script(server.address, &["k", "--grace", "8s"], TWO);
-    let processes = two(&mut running);
-    running.signal("STOP");
-    processes.into_iter().for_each(until_gone);
-    running.signal("CONT");
-    assert_eq!(running.code(), Some(79));
-    let (_, said) = running.rest();
+    let said = said_after_a_pause("8s");
     let told = "elock: the lock is lost: this program stood still for so long that another may have the lock";
     assert!(said.starts_with(told), "{said}");
 }
