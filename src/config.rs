@@ -8,7 +8,6 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use clap::builder::BoolishValueParser;
 #[cfg(feature = "store")]
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::error::{Error, ErrorKind};
@@ -82,7 +81,7 @@ pub struct Config {
     )]
     pub admin: Vec<Address>,
 
-    /// The password of the user `admin`, who may see and do everything over HTTP: the first line of
+    /// The password of the user `admin`, who may see and do everything over HTTP: what stands in
     /// this file. The users of --auth-file may what their rights say
     #[cfg(all(feature = "admin", feature = "auth"))]
     #[arg(long, env = "ELOCK_ADMIN_PASSWORD_FILE", value_name = "FILE")]
@@ -111,7 +110,7 @@ pub struct Config {
     pub trust: Vec<Trust>,
 
     /// Listen on addresses that other machines reach although nobody is asked for a password
-    #[arg(long, env = "ELOCK_ALLOW_ANONYMOUS", value_parser = BoolishValueParser::new())]
+    #[arg(long, env = "ELOCK_ALLOW_ANONYMOUS", value_parser = yes_or_no)]
     pub allow_anonymous: bool,
 
     /// Answer as another server where the two differ and code may rely on it
@@ -130,40 +129,40 @@ pub struct Config {
     pub data_dir: Option<PathBuf>,
 
     /// How long a session's locks outlive its connection, unless it says `set_timeout`
-    #[arg(long, env = "ELOCK_GRACE_MS", value_name = "MS", default_value = "30000", value_parser = clap::value_parser!(u64).range(..=TEN_YEARS_MS))]
+    #[arg(long, env = "ELOCK_GRACE_MS", value_name = "MS", default_value = "30000", allow_negative_numbers = true, value_parser = number::<u64>(0, TEN_YEARS_MS))]
     pub grace_ms: u64,
 
     /// The longest `set_timeout`
-    #[arg(long, env = "ELOCK_MAX_GRACE_MS", value_name = "MS", default_value = "86400000", value_parser = clap::value_parser!(u64).range(..=TEN_YEARS_MS))]
+    #[arg(long, env = "ELOCK_MAX_GRACE_MS", value_name = "MS", default_value = "86400000", allow_negative_numbers = true, value_parser = number::<u64>(0, TEN_YEARS_MS))]
     pub max_grace_ms: u64,
 
     /// The longest time that a lock is held without a sign of life: every grant begins with such a
     /// lease, and `expire` renews it; 0: no limit
-    #[arg(long, alias = "max-hold", env = "ELOCK_MAX_HOLD_MS", value_name = "MS", default_value = "0", value_parser = clap::value_parser!(u64).range(..=TEN_YEARS_MS))]
+    #[arg(long, alias = "max-hold", env = "ELOCK_MAX_HOLD_MS", value_name = "MS", default_value = "0", allow_negative_numbers = true, value_parser = number::<u64>(0, TEN_YEARS_MS))]
     pub max_hold_ms: u64,
 
     /// The longest line, and so the longest key, in bytes
-    #[arg(long, env = "ELOCK_MAX_LINE", value_name = "BYTES", default_value = "4096", value_parser = clap::value_parser!(u32).range(64..=1 << 20))]
+    #[arg(long, env = "ELOCK_MAX_LINE", value_name = "BYTES", default_value = "4096", allow_negative_numbers = true, value_parser = number::<u32>(64, 1 << 20))]
     pub max_line: u32,
 
-    /// Connections at one time
-    #[arg(long, env = "ELOCK_MAX_CONNECTIONS", value_name = "N", default_value = "10000", value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    /// Connections at one time; eight more may come by unix sockets
+    #[arg(long, env = "ELOCK_MAX_CONNECTIONS", value_name = "N", default_value = "10000", allow_negative_numbers = true, value_parser = number::<u32>(1, 10_000_000))]
     pub max_connections: u32,
 
     /// Locks in all, held or waited for; a shared one counts once for each holder
-    #[arg(long, env = "ELOCK_MAX_LOCKS", value_name = "N", default_value = "2000000", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, env = "ELOCK_MAX_LOCKS", value_name = "N", default_value = "2000000", allow_negative_numbers = true, value_parser = number::<u32>(1, u32::MAX.into()))]
     pub max_locks: u32,
 
     /// Locks held at one time by one session
-    #[arg(long, env = "ELOCK_MAX_SESSION_LOCKS", value_name = "N", default_value = "1000000", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, env = "ELOCK_MAX_SESSION_LOCKS", value_name = "N", default_value = "1000000", allow_negative_numbers = true, value_parser = number::<u32>(1, u32::MAX.into()))]
     pub max_session_locks: u32,
 
     /// Keys in one `lock_all`
-    #[arg(long, env = "ELOCK_MAX_REQUEST_KEYS", value_name = "N", default_value = "64", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    #[arg(long, env = "ELOCK_MAX_REQUEST_KEYS", value_name = "N", default_value = "64", allow_negative_numbers = true, value_parser = number::<u32>(1, 10_000))]
     pub max_request_keys: u32,
 
     /// Requests that wait for one key
-    #[arg(long, env = "ELOCK_MAX_KEY_WAITERS", value_name = "N", default_value = "10000", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, env = "ELOCK_MAX_KEY_WAITERS", value_name = "N", default_value = "10000", allow_negative_numbers = true, value_parser = number::<u32>(1, u32::MAX.into()))]
     pub max_key_waiters: u32,
 
     /// Disconnected sessions that are kept for their grace period
@@ -171,7 +170,9 @@ pub struct Config {
         long,
         env = "ELOCK_MAX_GRACE_SESSIONS",
         value_name = "N",
-        default_value = "100000"
+        default_value = "100000",
+        allow_negative_numbers = true,
+        value_parser = number::<u32>(0, u32::MAX.into())
     )]
     pub max_grace_sessions: u32,
 
@@ -181,7 +182,9 @@ pub struct Config {
         long,
         env = "ELOCK_MAX_ADDRESS_CONNECTIONS",
         value_name = "N",
-        default_value = "0"
+        default_value = "0",
+        allow_negative_numbers = true,
+        value_parser = number::<u32>(0, u32::MAX.into())
     )]
     pub max_address_connections: u32,
 
@@ -190,7 +193,9 @@ pub struct Config {
         long,
         env = "ELOCK_MAX_ADDRESS_GRACE_SESSIONS",
         value_name = "N",
-        default_value = "0"
+        default_value = "0",
+        allow_negative_numbers = true,
+        value_parser = number::<u32>(0, u32::MAX.into())
     )]
     pub max_address_grace_sessions: u32,
 
@@ -199,7 +204,9 @@ pub struct Config {
         long,
         env = "ELOCK_MAX_ADDRESS_LOCKS",
         value_name = "N",
-        default_value = "0"
+        default_value = "0",
+        allow_negative_numbers = true,
+        value_parser = number::<u32>(0, u32::MAX.into())
     )]
     pub max_address_locks: u32,
 
@@ -208,7 +215,9 @@ pub struct Config {
         long,
         env = "ELOCK_MAX_ADDRESS_WAITERS",
         value_name = "N",
-        default_value = "0"
+        default_value = "0",
+        allow_negative_numbers = true,
+        value_parser = number::<u32>(0, u32::MAX.into())
     )]
     pub max_address_waiters: u32,
 
@@ -217,30 +226,32 @@ pub struct Config {
         long,
         env = "ELOCK_MAX_ADDRESS_COMMANDS",
         value_name = "N",
-        default_value = "0"
+        default_value = "0",
+        allow_negative_numbers = true,
+        value_parser = number::<u32>(0, u32::MAX.into())
     )]
     pub max_address_commands: u32,
 
     /// Answers kept for a client that does not read them, before its commands have to wait
-    #[arg(long, env = "ELOCK_MAX_UNSENT", value_name = "BYTES", default_value = "65536", value_parser = clap::value_parser!(u32).range(1..=1 << 30))]
+    #[arg(long, env = "ELOCK_MAX_UNSENT", value_name = "BYTES", default_value = "65536", allow_negative_numbers = true, value_parser = number::<u32>(1, 1 << 30))]
     pub max_unsent: u32,
 
     /// How long a client may leave its answers unread before its connection is ended
-    #[arg(long, env = "ELOCK_UNSENT_TIMEOUT_MS", value_name = "MS", default_value = "30000", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, env = "ELOCK_UNSENT_TIMEOUT_MS", value_name = "MS", default_value = "30000", allow_negative_numbers = true, value_parser = number::<u32>(1, u32::MAX.into()))]
     pub unsent_timeout_ms: u32,
 
     /// What a client may send ahead of the answer to a request that waits, before that request is
     /// refused
-    #[arg(long, env = "ELOCK_MAX_AHEAD", value_name = "BYTES", default_value = "65536", value_parser = clap::value_parser!(u32).range(1..=1 << 30))]
+    #[arg(long, env = "ELOCK_MAX_AHEAD", value_name = "BYTES", default_value = "65536", allow_negative_numbers = true, value_parser = number::<u32>(1, 1 << 30))]
     pub max_ahead: u32,
 
     /// How soon a peer that vanished without a word counts as disconnected; 0: never
     #[cfg(feature = "keepalive")]
-    #[arg(long, env = "ELOCK_KEEPALIVE_SECS", value_name = "SECONDS", default_value = "60", value_parser = clap::value_parser!(u32).range(..=86_400))]
+    #[arg(long, env = "ELOCK_KEEPALIVE_SECS", value_name = "SECONDS", default_value = "60", allow_negative_numbers = true, value_parser = number::<u32>(0, 86_400))]
     pub keepalive_secs: u32,
 
     /// How long a drain (the command `drain`, or SIGUSR1) waits until no lock is held, before the stop
-    #[arg(long, env = "ELOCK_DRAIN_MS", value_name = "MS", default_value = "60000", value_parser = clap::value_parser!(u64).range(..=TEN_YEARS_MS))]
+    #[arg(long, env = "ELOCK_DRAIN_MS", value_name = "MS", default_value = "60000", allow_negative_numbers = true, value_parser = number::<u64>(0, TEN_YEARS_MS))]
     pub drain_ms: u64,
 
     /// How long a stop may take
@@ -248,12 +259,14 @@ pub struct Config {
         long,
         env = "ELOCK_SHUTDOWN_MS",
         value_name = "MS",
-        default_value = "5000"
+        default_value = "5000",
+        allow_negative_numbers = true,
+        value_parser = number::<u32>(0, u32::MAX.into())
     )]
     pub shutdown_ms: u32,
 
     /// Worker threads; 0: half of the processor cores, rounded up
-    #[arg(long, env = "ELOCK_THREADS", value_name = "N", default_value = "0", value_parser = clap::value_parser!(u16).range(..=1024))]
+    #[arg(long, env = "ELOCK_THREADS", value_name = "N", default_value = "0", allow_negative_numbers = true, value_parser = number::<u16>(0, 1024))]
     pub threads: u16,
 
     /// What to log: off, error, warn, info, debug or trace; by module: elock::store=debug,info.
@@ -275,6 +288,41 @@ pub struct Config {
     /// asks by TLS, whatever the certificate
     #[arg(long, value_name = "ADDRESS", num_args = 0..=1)]
     pub check: Option<Option<Address>>,
+}
+
+/// Why a text is no number of a setting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("expected a whole number from {least} to {most}")]
+struct BadNumber {
+    least: u64,
+    most: u64,
+}
+
+/// The parser of every setting that is a number.
+fn number<T: TryFrom<u64>>(
+    least: u64,
+    most: u64,
+) -> impl Fn(&str) -> Result<T, BadNumber> + Clone + Send + Sync + 'static {
+    move |text| {
+        let number: Option<u64> = text.parse().ok();
+        let number = number.filter(|number| (least..=most).contains(number));
+        number
+            .and_then(|number| T::try_from(number).ok())
+            .ok_or(BadNumber { least, most })
+    }
+}
+
+/// Why a text is neither yes nor no.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("expected true or false")]
+struct NeitherOfBoth;
+
+fn yes_or_no(text: &str) -> Result<bool, NeitherOfBoth> {
+    match text.to_ascii_lowercase().as_str() {
+        "true" | "t" | "yes" | "y" | "on" | "1" => Ok(true),
+        "false" | "f" | "no" | "n" | "off" | "0" => Ok(false),
+        _ => Err(NeitherOfBoth),
+    }
 }
 
 /// Ten years: a bound that keeps every point in time representable.
@@ -304,8 +352,20 @@ pub enum Address {
 
 /// Why a text is no [`Address`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("expected HOST:PORT, such as 0.0.0.0:11400 or [::1]:11400, or unix:PATH")]
-pub struct BadAddress;
+pub enum BadAddress {
+    /// It is neither of both.
+    #[error("expected HOST:PORT, such as 0.0.0.0:11400 or [::1]:11400, or unix:PATH")]
+    Form,
+    /// There is no such port.
+    #[error("expected a port from 0 to 65535 behind the last colon")]
+    Port,
+    /// TLS is for other machines.
+    #[error("TLS is spoken by TCP only: expected HOST:PORT, such as 0.0.0.0:11400 or [::1]:11400")]
+    TlsByUnix,
+    /// It is one for TLS, where there is none.
+    #[error("there is no TLS here: expected HOST:PORT or unix:PATH; --tls-listen is for TLS")]
+    Tls,
+}
 
 impl FromStr for Address {
     type Err = BadAddress;
@@ -314,7 +374,7 @@ impl FromStr for Address {
         // In a list, spaces may stand beside the commas.
         let text = text.trim();
         match text.strip_prefix("unix:") {
-            Some("") => return Err(BadAddress),
+            Some("") => return Err(BadAddress::Form),
             Some(path) => return Ok(Self::Unix(path.into())),
             None => {}
         }
@@ -327,10 +387,12 @@ impl FromStr for Address {
 }
 
 fn host_and_port(text: &str) -> Result<String, BadAddress> {
-    let (host, port) = text.rsplit_once(':').ok_or(BadAddress)?;
+    let (host, port) = text.rsplit_once(':').ok_or(BadAddress::Form)?;
     let bare_ipv6 = host.contains(':') && !host.starts_with('[');
-    match host.is_empty() || bare_ipv6 || port.parse::<u16>().is_err() {
-        true => Err(BadAddress),
+    let is_number = !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
+    match host.is_empty() || bare_ipv6 || !is_number {
+        true => Err(BadAddress::Form),
+        false if port.parse::<u16>().is_err() => Err(BadAddress::Port),
         false => Ok(text.to_owned()),
     }
 }
@@ -350,7 +412,7 @@ impl fmt::Display for Address {
 fn plain_address(text: &str) -> Result<Address, BadAddress> {
     match text.parse()? {
         #[cfg(feature = "tls")]
-        Address::Tls(_) => Err(BadAddress),
+        Address::Tls(_) => Err(BadAddress::Tls),
         address => Ok(address),
     }
 }
@@ -360,7 +422,7 @@ fn plain_address(text: &str) -> Result<Address, BadAddress> {
 fn tls_address(text: &str) -> Result<Address, BadAddress> {
     match text.parse()? {
         Address::Tcp(address) | Address::Tls(address) => Ok(Address::Tls(address)),
-        Address::Unix(_) => Err(BadAddress),
+        Address::Unix(_) => Err(BadAddress::TlsByUnix),
     }
 }
 
@@ -404,6 +466,17 @@ impl Config {
         if let Some(message) = config.incomplete_tls(|id, file| {
             environment::as_given(&command, &matches, id, file.display())
         }) {
+            return Err(command.error(ErrorKind::ValueValidation, message));
+        }
+        // Or a socket from systemd may be that of the admin listener.
+        #[cfg(all(feature = "admin", feature = "auth"))]
+        if let Some(file) = &config.admin_password_file
+            && config.admin.is_empty()
+            && std::env::var_os("LISTEN_FDS").is_none()
+        {
+            let given =
+                environment::as_given(&command, &matches, "admin_password_file", file.display());
+            let message = format!("{given} means nothing without --admin");
             return Err(command.error(ErrorKind::ValueValidation, message));
         }
         #[cfg(feature = "auth")]
@@ -622,17 +695,33 @@ mod tests {
             assert_eq!(text.parse(), Ok(Address::Tcp(text.to_owned())));
         }
         assert_eq!("unix:/a b".parse(), Ok(Address::Unix("/a b".into())));
-        for bad in [
-            "",
-            ":1",
-            "11400",
-            "host",
-            "host:",
-            "host:65536",
-            "::1:1",
-            "unix:",
-        ] {
-            assert_eq!(bad.parse::<Address>(), Err(BadAddress), "{bad}");
+        for bad in ["", ":1", "11400", "host", "host:", "::1:1", "unix:"] {
+            assert_eq!(bad.parse::<Address>(), Err(BadAddress::Form), "{bad}");
+        }
+        assert_eq!("host:65536".parse::<Address>(), Err(BadAddress::Port));
+    }
+
+    /// README promises it, so no number may have a parser of its own.
+    #[test]
+    fn the_error_for_a_bad_number_tells_the_range() {
+        let command = Config::command();
+        let is_number = |value: &str| value.bytes().all(|byte| byte.is_ascii_digit());
+        let numbers = command.get_arguments().filter(|argument| {
+            let default = argument.get_default_values().first();
+            default.is_some_and(|value| is_number(&value.to_string_lossy()))
+        });
+        let flags: Vec<_> = numbers.filter_map(|one| one.get_long()).collect();
+        assert!(flags.len() > 20, "{flags:?}");
+        for flag in flags {
+            for bad in ["-1", "1.5", "abc", "", " 1", "99999999999999999999"] {
+                let flag = format!("--{flag}");
+                let error = Config::try_parse_from(["elockd", &flag, bad]).expect_err(bad);
+                let told = error.to_string();
+                assert!(
+                    told.contains("expected a whole number from ") && told.contains(&flag),
+                    "{flag} {bad}: {told}"
+                );
+            }
         }
     }
 

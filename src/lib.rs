@@ -40,6 +40,8 @@ pub mod model;
 pub mod password_prompt;
 #[doc(hidden)]
 pub mod protocol;
+#[cfg(any(feature = "auth", feature = "tls"))]
+mod secret_file;
 pub mod server;
 pub mod signals;
 #[doc(hidden)]

@@ -1,18 +1,24 @@
 //! Reads a password that is to be hashed, from a terminal without showing it, or from a pipe.
 
-use std::io::{self, BufRead, IsTerminal, StdinLock, Write};
+use std::io::{self, BufRead, BufReader, IsTerminal, StdinLock, Write};
 
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
 
-/// Reads one line of standard input, without its end. A terminal is asked twice.
+/// Reads the one line of standard input, without its end. A terminal is asked twice.
 ///
 /// # Errors
 ///
-/// If there is no line, or the two differ.
+/// If there is no line, or more than one, or if the two differ.
 pub fn read_password() -> io::Result<Vec<u8>> {
     let mut input = io::stdin().lock();
     if !input.is_terminal() {
-        return read_line(&mut input);
+        let mut input = BufReader::new(input);
+        let line = read_line(&mut input)?;
+        // What came with it; whoever keeps the pipe open may send more when there is an answer.
+        return match input.buffer().is_empty() {
+            true => Ok(line),
+            false => Err(io::Error::other("there is more than one line")),
+        };
     }
     let first = ask(&mut input, "Password: ")?;
     match ask(&mut input, "The same again: ")? == first {

@@ -38,6 +38,24 @@ fn an_address_in_use_is_none() {
     assert_eq!(code, Some(1), "{line}");
 }
 
+#[cfg(feature = "admin")]
+#[test]
+fn an_address_is_for_clients_or_for_operators() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let other = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let free = other.local_addr().expect("an address").to_string();
+    drop(other);
+    let unix = format!("unix:{}", directory.path().join("x.sock").display());
+    for address in [free, unix] {
+        let (code, line) = refusal(&["--listen", &address, "--admin", &address]);
+        assert!(
+            line.contains("give --admin an address of its own"),
+            "{line}"
+        );
+        assert_eq!(code, Some(2), "{line}");
+    }
+}
+
 #[test]
 fn the_variable_may_have_spaces_around_its_commas() {
     let directory = tempfile::tempdir().expect("a temporary directory");

@@ -344,6 +344,25 @@ fn what_is_nowhere_and_what_is_asked_wrongly_is_told_so() {
     assert_eq!(answer.status, 405);
 }
 
+/// An orchestrator ends a server whose probe is not answered.
+#[test]
+fn half_requests_keep_nobody_from_an_answer() {
+    let (_server, admin) = start();
+    let lines = "Content-Type: application/json\r\nContent-Length: 100\r\n";
+    let half = head("POST", "/api/kick", lines) + "{";
+    let mut crowd: Vec<_> = (0..200).map(|_| http::connect(admin)).collect();
+    for stream in &mut crowd {
+        // Who gave way already does not take it.
+        let _ = stream.write_all(half.as_bytes());
+    }
+    let begin = Instant::now();
+    for path in ["/healthz", "/readyz", "/metrics", "/"] {
+        assert_eq!(get(admin, path).status, 200, "{path}");
+    }
+    // Nobody's end was waited for, which comes after 30 s at the latest.
+    assert!(begin.elapsed() < PATIENCE / 4);
+}
+
 /// Of refusals and failures, too: a browser must not take one for something else, nor keep it.
 #[test]
 fn every_answer_has_the_headers_that_bind_browsers() {
@@ -616,6 +635,7 @@ fn the_bounds_of_addresses_and_users_are_told_without_their_names() {
         config.auth_file = Some(users.into());
         config.trust = vec!["127.0.0.0/8=web".parse().expect("a network")];
         config.max_address_connections = 50;
+        config.max_address_commands = 1_000_000;
     });
     let mut client = server.connect();
     client.ask("lock a", "200 Acquired");
@@ -632,11 +652,14 @@ fn the_bounds_of_addresses_and_users_are_told_without_their_names() {
     assert_eq!(scrape.value(&format!("elock_limit{{{connections}}}")), 50.0);
     let used = scrape.value(&format!("elock_limit_used{{{connections}}}"));
     assert_eq!(used, 1.0);
+    let commands = scrape.value("elock_limit{limit=\"address_commands\"}");
+    assert_eq!(commands, 1_000_000.0);
+    assert_eq!(scrape.value("elock_rests_total"), 0.0);
     let limits = scrape
         .0
         .keys()
         .filter(|series| series.starts_with("elock_limit{"));
-    assert_eq!(limits.count(), 5, "what has no bound is not told of");
+    assert_eq!(limits.count(), 6, "what has no bound is not told of");
 }
 
 #[cfg(feature = "tls")]

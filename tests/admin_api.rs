@@ -394,10 +394,11 @@ fn orders_are_whole_and_come_from_no_other_page() {
     );
     assert_eq!(order(&[json], "{"), 400);
     assert_eq!(order(&[json], r#"{"kee":"k"}"#), 422);
-    assert_eq!(
-        order(&[json], &format!(r#"{{"key":"{}"}}"#, "x".repeat(20_000))),
-        413
-    );
+    let long = format!(r#"{{"key":"{}"}}"#, "x".repeat(20_000));
+    let refused = http::request(to, "POST", "/api/force_unlock", &[json], &long);
+    assert_eq!(refused.status, 413);
+    let told: Value = serde_json::from_str(&refused.body).expect("JSON");
+    assert!(told["error"].is_string(), "{told}");
     a.ask("unlock k", "200 Unlocked");
 }
 
@@ -472,6 +473,28 @@ fn each_user_sees_and_does_what_it_may() {
     );
     assert_eq!(send("ops", "POST", "/api/force_unlock", take).status, 200);
     other.expect("200 Acquired");
+    // A deadlock is there for whoever may name all of its keys.
+    for (user, number) in [("web", 2), ("shop", 3)] {
+        let [mut a, mut b] = [user, user].map(connect);
+        a.ask(format!("lock {user}:a"), "200 Acquired");
+        b.ask(format!("lock {user}:b"), "200 Acquired");
+        a.send(format!("lock {user}:b 60"));
+        until_waiting(2);
+        b.send(format!("lock {user}:a 60"));
+        assert!(b.read().starts_with("423 Deadlock: "));
+        b.ask("unlock_all", "200 OK");
+        a.expect("200 Acquired");
+        let all = send("ops", "GET", "/api/events", "").json();
+        assert_eq!(all["last"], number);
+        let told = send("web", "GET", "/api/events?after=1", "").json();
+        let [told_of] = &**told["events"].as_array().expect("a list") else {
+            panic!("{told}")
+        };
+        assert_eq!(
+            (&told_of["kind"], &told["last"]),
+            (&json!("deadlock"), &json!(2))
+        );
+    }
 }
 
 fn encoded(bytes: &[u8]) -> String {

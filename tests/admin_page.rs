@@ -150,9 +150,9 @@ fn whatever_clients_say_is_shown_as_text() {
     }
     browser.until(&shows("<img/src=x/onerror=window.hit=1>"));
     for shown in [
-        "a\\u{202E}gpj.exe",
+        "a\\xE2\\x80\\xAEgpj.exe",
         "\\x01\\x1B[31m\\xFF\\xFE",
-        "\\u{200B}\\u{2066}zero",
+        "\\xE2\\x80\\x8B\\xE2\\x81\\xA6zero",
         "&lt;b&gt;${window.hit=1}",
     ] {
         browser.until(&format!("{}.includes({})", rows("locks"), json!(shown)));

@@ -129,7 +129,7 @@ fn each_grant_is_told_with_its_one_end_and_who_and_why() {
     for why in ["force_unlock", "break"] {
         assert_eq!(
             (&by(why)["by"], &by(why)["by_name"]),
-            (&3.into(), &"op".into())
+            (&"#3".into(), &"op".into())
         );
     }
     let one = |message: &str| {
@@ -186,4 +186,76 @@ fn what_is_dropped_is_counted_and_nobody_waits_for_it() {
     let log = process.log.as_mut().expect("a log");
     let dropped = common::next_line_with(log, "were dropped since the start");
     assert!(dropped.contains("ERROR"), "{dropped}");
+}
+
+/// What only operators may do, asked for by others: who, and what of whom, by a connection and over HTTP. And
+/// where it is done, the log names the user.
+#[cfg(all(feature = "admin", feature = "auth"))]
+#[test]
+fn a_refused_act_is_told_with_who_asked_for_it_and_one_that_is_done_with_its_user() {
+    use std::io::{Read, Write};
+    use std::os::unix::net::UnixStream;
+
+    use base64::Engine;
+    use base64::engine::general_purpose::STANDARD;
+
+    let directory = tempfile::tempdir().expect("a directory");
+    let socket = directory.path().join("admin.sock");
+    let admin = format!("unix:{}", socket.display());
+    let more = ["--admin", &admin, "--auth-file", "tests/access/users.toml"];
+    let process = Process::start(&[FLAGS, &more].concat());
+    let [mut web, mut ops, mut victim] = ["web", "ops", "shop"].map(|user| {
+        let mut client = process.connect();
+        client.ask(format!("auth {user} {user}-secret"), "200 OK");
+        client
+    });
+    web.ask("lock web:k", "200 Acquired");
+    victim.ask("lock common:o 0 owner 0", "200 Acquired");
+    let refused = ["kick #3", "force_unlock web:k", "break shop:é", "drain"];
+    for request in refused {
+        web.ask(request, "403 not_allowed");
+    }
+    // Refused, too, but nothing that an operator does.
+    web.ask("lock shop:k", "403 not_allowed");
+    let mut http = UnixStream::connect(&socket).expect("it is listened on");
+    let (who, order) = (STANDARD.encode("web:web-secret"), r#"{"session":3}"#);
+    write!(
+        http,
+        "POST /api/kick HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nAuthorization: Basic {who}\r\n\
+         Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{order}",
+        order.len()
+    )
+    .expect("it is read");
+    let mut answer = String::new();
+    http.read_to_string(&mut answer).expect("an answer");
+    assert!(answer.starts_with("HTTP/1.1 403 "), "{answer}");
+    ops.ask("force_unlock web:k", "200 Unlocked");
+    ops.ask("break common:o", "200 Unlocked");
+    ops.ask("kick #3", "200 Kicked #3");
+    ops.ask("drain", "200 OK");
+
+    let log = log(process);
+    let told = audit(&log).into_iter();
+    let told: Vec<_> = told
+        .filter(|line| line["message"] == "not_allowed")
+        .collect();
+    let requests: Vec<_> = told.iter().map(|line| &line["request"]).collect();
+    assert_eq!(requests[..4], refused);
+    assert_eq!(requests[4..], [r#"/api/kick {"session":3}"#]);
+    assert!(told.iter().all(|line| line["user"] == "web"), "{told:?}");
+    assert!(
+        told[..4].iter().all(|line| line["session"] == "#1"),
+        "{told:?}"
+    );
+    for done in [
+        "a lock was taken from its holder",
+        "an owner's lock was broken",
+        "an operator ends a session",
+        "draining: no new locks",
+    ] {
+        let fields = |line: &Value| line["fields"].clone();
+        let mut lines = log.iter().map(fields);
+        let line = lines.find(|line| line["message"] == done).expect(done);
+        assert_eq!(line["by_user"], "ops", "{line}");
+    }
 }

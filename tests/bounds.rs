@@ -3,6 +3,8 @@
 mod common;
 
 use std::io::Write;
+use std::net::Shutdown;
+use std::time::Instant;
 
 use common::{Client, Server};
 
@@ -186,4 +188,31 @@ fn a_slow_reader_gets_everything() {
         .join()
         .expect("no panic")
         .expect("everything is sent");
+}
+
+/// As many as come in one go: what one connection may not have, the next one may not have either.
+#[test]
+fn commands_of_an_address_in_a_second() {
+    const TOO_MANY: &str = "507 Too many commands of this address: at most 2 a second";
+    let server = Server::start_with(|config| config.max_address_commands = 2);
+    let begin = Instant::now();
+    let (mut done, mut refused) = (0, 0);
+    for _ in 0..20 {
+        let mut client = Client::connect(server.address);
+        client.send("echo\n".repeat(9) + "echo");
+        let ended = client.socket().shutdown(Shutdown::Write);
+        ended.expect("the connection stands");
+        for _ in 0..10 {
+            match client.read().as_str() {
+                TOO_MANY => refused += 1,
+                answer => {
+                    assert_eq!(answer, "200 []");
+                    done += 1;
+                }
+            }
+        }
+        client.expect_closed();
+    }
+    assert_eq!(done + refused, 200);
+    assert!(done <= 2 + 2 * (begin.elapsed().as_secs() + 1), "{done}");
 }

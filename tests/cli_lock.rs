@@ -9,10 +9,10 @@ mod elock;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::ffi::OsStrExt;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use common::{Client, Server};
-use elock::{Elock, elock};
+use elock::{ELOCK, Elock, elock};
 
 /// What a run said and how it ended.
 fn run(server: &Server, words: &[&str]) -> (Option<i32>, String, String) {
@@ -202,11 +202,78 @@ fn without_a_server_nothing_is_run() {
     let server = Server::start();
     let address = server.address;
     drop(server);
-    let output = elock(address, &["k", "--", "echo", "ran"]).output();
-    let output = output.expect("it runs");
-    assert_eq!(output.status.code(), Some(69));
-    assert_eq!(output.stdout, b"");
-    assert!(output.stderr.starts_with(b"elock: "), "{output:?}");
+    for wait in [&["--no-wait"][..], &["--wait", "0"], &["--wait", "50ms"]] {
+        let words = [&["k"], wait, &["--", "echo", "ran"]].concat();
+        let output = elock(address, &words).output().expect("it runs");
+        assert_eq!(output.status.code(), Some(69));
+        assert_eq!(output.stdout, b"");
+        let said = String::from_utf8(output.stderr).expect("text");
+        assert!(said.starts_with(&format!("elock: {address}: ")), "{said}");
+        assert!(said.contains("refused"), "{said}");
+    }
+}
+
+#[test]
+fn a_server_that_is_just_started_again_is_waited_for() {
+    let directory = tempfile::tempdir().expect("a directory");
+    for (number, wait) in [&["--wait", "30s"][..], &[]].into_iter().enumerate() {
+        let socket = directory.path().join(number.to_string());
+        let socket = format!("unix:{}", socket.display());
+        let words = [
+            &["lock", "--server", &socket, "k"],
+            wait,
+            &["--", "echo", "ran"],
+        ];
+        let mut running = Elock::spawn(Command::new(ELOCK).args(words.concat()));
+        let said = running.said();
+        assert!(said.starts_with("elock: no answer yet from "), "{said}");
+        let address = socket.parse().expect("an address");
+        let _server = Server::start_with(|config| config.listen.push(address));
+        running.expect("ran");
+        assert_eq!(running.code(), Some(0));
+    }
+}
+
+/// A process that is stopped, for one. It is tried for longer than the wait.
+#[test]
+fn a_server_that_says_nothing_is_named() {
+    let silent = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = silent.local_addr().expect("bound");
+    for wait in [&["--wait", "200ms"][..], &["--no-wait"]] {
+        let words = [&["k"], wait, &["--", "echo", "ran"]].concat();
+        let said = Elock::start(address, &words).said();
+        let told = format!("elock: no answer yet from {address}; trying for ");
+        assert!(said.starts_with(&told), "{said}");
+        assert!(said.ends_with(", and each once at least"), "{said}");
+    }
+}
+
+#[test]
+fn a_key_a_value_and_a_name_are_given_as_they_are_shown() {
+    let server = Server::start();
+    let mut holder = server.connect();
+    holder.ask("lock z\u{1}z", "200 Acquired");
+    holder.ask("lock a\\x41", "200 Acquired");
+    holder.ask("lock_value doc r\u{1}", "200 Acquired");
+    for key in ["z\\x01z", "a\\x5Cx41"] {
+        let (code, out, said) = run(&server, &[key, "--no-wait", "--", "echo", "ran"]);
+        assert_eq!((code, out.as_str()), (Some(1), ""), "{key}: {said}");
+        let told = format!("elock: {key}: held by #");
+        assert!(said.starts_with(&told), "{said}");
+    }
+    let words = [
+        "doc",
+        "--shared",
+        "r\\x01",
+        "--no-wait",
+        "--name",
+        "n\\x2D1",
+    ];
+    let mut reader = Elock::script(server.address, &words, "echo on; sleep 60");
+    reader.expect("on");
+    let sessions = server.connect().ask_list("sessions");
+    let named = |line: &String| line.contains("\"n-1\"");
+    assert!(sessions.iter().any(named), "{sessions:?}");
 }
 
 #[test]

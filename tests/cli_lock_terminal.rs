@@ -273,7 +273,11 @@ fn of_several_keys_the_one_that_is_waited_for_is_told() {
     holder.ask("lock c", "200 Acquired");
     let mut shell = Shell::start(&server);
     // It has `a` while it waits for `b`, and asks for `c` only then.
-    shell.types("$ELOCK lock c a b -- echo rea''dy\n");
+    shell.types("$ELOCK lock c a b --name 'n\\x5Cx41' -- echo rea''dy\n");
+    server.until_waiting(1);
+    // Nor is it for itself that it waits, of which it knows its name alone.
+    let mut other = server.connect();
+    other.send("lock a 60");
     shell.until("elock: waiting for ");
     assert_eq!(shell.before("#"), "b, held by ");
     holder.ask("unlock b", "200 Unlocked");

@@ -92,6 +92,16 @@ fn each_subcommand_that_is_not_hidden_has_a_page() {
     assert_eq!(pages, expected);
 }
 
+/// A terminal without UTF-8 has no other characters, and `man` complains of them.
+#[test]
+fn pages_are_ascii() {
+    let prefix = pages();
+    for (path, content) in files(&prefix.path().join("share/man")) {
+        let strange: Vec<&str> = content.lines().filter(|line| !line.is_ascii()).collect();
+        assert!(strange.is_empty(), "{path}: {strange:?}");
+    }
+}
+
 #[test]
 fn what_is_hidden_is_in_no_file() {
     let prefix = pages();

@@ -4,7 +4,7 @@
 mod common;
 
 use std::ffi::{OsStr, OsString};
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::ffi::OsStringExt;
 use std::process::{Child, Command, Output, Stdio};
@@ -620,6 +620,7 @@ fn an_operator_ends_sessions_and_takes_locks() {
     b.expect_closed();
     assert_eq!(code(&["kick", "web-3"]), Some(65));
     assert_eq!(code(&["kick"]), Some(2));
+    assert_eq!(code(&["kick", ""]), Some(2));
 }
 
 /// It says what is left, and returns when the server has stopped, which it does after the last release.
@@ -633,7 +634,7 @@ fn a_drain_is_followed_to_its_end() {
     let mut said = BufReader::new(drain.stderr.take().expect("piped"));
     next_line_with(
         &mut said,
-        "draining: 1 locks held, 0 requests wait; it stops within 59",
+        "draining: 1 lock held, 0 requests wait; it stops within 59",
     );
     let status = shown(server.address, &["status"]);
     let first = status.lines().next().unwrap_or_default();
@@ -649,6 +650,19 @@ fn a_drain_is_followed_to_its_end() {
     assert_eq!(none.status.code(), Some(69));
 }
 
+/// Whoever drains by a script must notice that clients have lost their locks.
+#[test]
+fn a_drain_whose_time_is_over_tells_that_locks_were_lost() {
+    let server = Server::start_with(|config| config.drain_ms = 700);
+    let mut holder = server.connect();
+    holder.ask("lock_all 0 k l", "200 Acquired");
+    let output = elock(server.address, &["drain"]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    let lost = "the server has stopped at the end of its time: 2 locks were held and lost";
+    assert!(said.ends_with(&format!("{lost}\n")), "{said}");
+    assert_eq!(output.status.code(), Some(1));
+}
+
 #[test]
 fn a_drain_need_not_be_waited_for() {
     let server = Server::start();
@@ -657,4 +671,29 @@ fn a_drain_need_not_be_waited_for() {
     let output = elock(server.address, &["drain", "--no-wait"]);
     assert_eq!(output.status.code(), Some(0));
     holder.ask("lock other", "503 Draining");
+}
+
+/// A search may take longer than other requests, and whoever waits for it should know.
+#[test]
+fn an_answer_that_takes_long_is_said_to_be_waited_for() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = listener.local_addr().expect("an address");
+    let resting = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().expect("a connection");
+        stream.write_all(b"200 []\r\n").expect("it is open");
+        // Until it ends.
+        let _ = stream.read_to_end(&mut Vec::new());
+    });
+    let mut status = command(address, &["status"])
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("it runs");
+    let mut said = String::new();
+    let mut stderr = BufReader::new(status.stderr.take().expect("piped"));
+    stderr.read_line(&mut said).expect("text");
+    let expected = format!("elock: {address} has not answered all for 5s");
+    assert!(said.starts_with(&expected), "{said}");
+    status.kill().expect("it waits");
+    status.wait().expect("it has ended");
+    resting.join().expect("no panic");
 }

@@ -357,8 +357,8 @@ fn a_restart_without_a_store_is_a_loss() {
         let (lost, owned_lost) = (guard.lost(), owned.lost());
         server.kill();
         // Nobody listens there any more, and that server kept nothing.
-        assert_eq!(lost.await, Loss::SessionEnded);
-        assert_eq!(owned_lost.await, Loss::SessionEnded);
+        assert_eq!(lost.await, Loss::ServerGone);
+        assert_eq!(owned_lost.await, Loss::ServerGone);
         let server = Process::start(&["--listen", &address.to_string()]);
         drop(client.lock("k").await.expect("connected again"));
         server.signal("TERM");

@@ -261,6 +261,11 @@ fn what_is_wrong_with_tls_is_said() {
     });
     let other = Authority::new();
     let known = guarded.authority.client("web");
+    // As `openssl ec -aes256` writes it.
+    let encrypted = known.key.with_extension("encrypted");
+    let text = "-----BEGIN EC PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-256-CBC,00\n\n\
+                MIIB\n-----END EC PRIVATE KEY-----\n";
+    std::fs::write(&encrypted, text).expect("written");
     run(async {
         let plain = format!("elocks://{}", guarded.server.address);
         let url = guarded.url();
@@ -278,7 +283,15 @@ fn what_is_wrong_with_tls_is_said() {
             ),
             (
                 trusted(with(&url)).client_certificate(&known.cert, &guarded.pair.key),
-                "cannot be used",
+                "is not the key of the certificate in",
+            ),
+            (
+                trusted(with(&url)).client_certificate(known.of_version_1(), &known.key),
+                "is of X.509 version 1",
+            ),
+            (
+                trusted(with(&url)).client_certificate(&known.cert, &encrypted),
+                "is encrypted; \"openssl pkey",
             ),
             (
                 trusted(with(&url)).client_certificate(&known.cert, "/nowhere"),
@@ -297,7 +310,8 @@ fn what_is_wrong_with_tls_is_said() {
             .await
             .expect_err("it speaks TLS only");
         assert!(
-            told.to_string().contains("This port speaks TLS only"),
+            told.to_string()
+                .contains(&format!("this port speaks TLS only: name it {url}")),
             "{told}"
         );
         let alone = Options::new(with(&url).user("web")).connect().await;
@@ -402,7 +416,11 @@ fn the_command_says_who_is_not_let_in_and_never_shows_a_password() {
     let (code, said) = output(&|command| {
         command.env("ELOCK_PASSWORD", "").env("ELOCK_USER", "");
     });
-    assert!(code == Some(77) && said.contains("auth required"), "{said}");
+    assert!(
+        code == Some(77)
+            && said.contains("the server asks who comes: auth required: give --password-file FILE"),
+        "{said}"
+    );
     let (code, said) = output(&|command| {
         command.env("ELOCK_PASSWORD", "");
     });
@@ -426,6 +444,17 @@ fn the_command_says_who_is_not_let_in_and_never_shows_a_password() {
             .env("ELOCK_USER", "");
     });
     assert!(code != Some(2) && code != Some(77), "{said}");
+    for password in ["", "hush"] {
+        let (code, said) = output(&|command| {
+            let plain = guarded.url().replace("elocks://", "");
+            command.args(["--server", &plain]);
+            command
+                .env("ELOCK_PASSWORD", password)
+                .env("ELOCK_USER", "");
+        });
+        let hint = format!("this port speaks TLS only: name it {}", guarded.url());
+        assert!(code == Some(69) && said.contains(&hint), "{said}");
+    }
     let (code, said) = output(&|command| {
         command.args(["--password-file", "/nowhere"]);
     });

@@ -88,3 +88,36 @@ fn it_serves_as_many_as_it_can_and_refuses_the_next() {
         assert!(!rest.contains("cannot accept"), "{rest}");
     }
 }
+
+/// One line, and no panic, since another try would not help.
+#[test]
+fn without_room_for_clients_it_does_not_start() {
+    for (limit, says) in [
+        ("-n 8", "cannot open as many files as a server needs"),
+        ("-n 40", "the limit of 40 open files has room for "),
+    ] {
+        let (code, stderr) = run_limited(limit, "");
+        assert_eq!(code, Some(2), "{stderr}");
+        assert!(stderr.contains(says), "{stderr}");
+        let lines = stderr.lines().filter(|line| !line.contains("INFO")).count();
+        assert_eq!(lines, 1, "{stderr}");
+    }
+}
+
+#[test]
+fn without_room_for_its_threads_it_does_not_start() {
+    // Each has two megabytes of addresses for its stack.
+    let (code, stderr) = run_limited("-v 1800000", "--threads 1024");
+    assert_eq!(code, Some(1), "{stderr}");
+    assert!(stderr.starts_with("elockd: cannot start: "), "{stderr}");
+    assert_eq!(stderr.lines().count(), 1, "{stderr}");
+}
+
+/// The exit code of a server that cannot start under that limit, and what it says.
+fn run_limited(limit: &str, flags: &str) -> (Option<i32>, String) {
+    let limited = format!("ulimit {limit} && exec {ELOCKD} --listen 127.0.0.1:0 {flags}");
+    let output = Command::new("sh").args(["-c", &limited]).output();
+    let output = output.expect("it runs");
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    (output.status.code(), stderr)
+}

@@ -106,6 +106,7 @@ fn keys_are_bytes() {
     b.ask(lock(&every_byte[1..]), "200 Acquired");
     b.ask(lock(b"\xff\xfe"), "200 Acquired");
     b.ask(lock("schl\u{fc}ssel".as_bytes()), "200 Acquired");
+    b.ask(lock("\u{9b}31m\u{202e}".as_bytes()), "200 Acquired");
     a.ask(lock(b"schl\xfcssel"), "200 Acquired");
     let lines = {
         b.send("debug");
@@ -120,9 +121,10 @@ fn keys_are_bytes() {
     assert!(
         lines
             .iter()
-            .any(|line| line.starts_with(b"LOCK \xff\xfe #2 waiters=0 "))
+            .any(|line| line.starts_with(b"LOCK \\xFF\\xFE #2 waiters=0 "))
     );
-    let harmless = |line: &Vec<u8>| line.iter().all(|byte| !byte.is_ascii_control());
+    let harmless =
+        |line: &Vec<u8>| str::from_utf8(line).is_ok_and(|line| !line.chars().any(char::is_control));
     assert!(
         lines.iter().all(harmless),
         "no control character reaches a terminal"

@@ -27,7 +27,7 @@ fn a_lease_that_ended_is_logged() {
     a.ask("expire nightly 1", "200 OK");
     let words = [
         "a lease ended",
-        "#1",
+        "session=#1 ",
         "peer=127.0.0.1:",
         "key=nightly",
         &token,
@@ -47,9 +47,9 @@ fn a_grace_period_that_ended_with_locks_is_logged_and_so_is_a_resume() {
     b.ask(format!("conn_id {id}"), "200 conn id set");
     let resumed = [
         "a session was resumed",
-        "#1",
-        "peer=\"127.0.0.1:",
-        "from=\"127.0.0.1:",
+        "session=#1 ",
+        "peer=127.0.0.1:",
+        "from=127.0.0.1:",
         "locks=2",
         "first second",
     ];
@@ -58,7 +58,7 @@ fn a_grace_period_that_ended_with_locks_is_logged_and_so_is_a_resume() {
     drop(b);
     let ended = [
         "a grace period ended",
-        "#1",
+        "session=#1 ",
         "locks=2",
         "first second",
         "peer=127.0.0.1:",
@@ -74,7 +74,7 @@ fn a_limit_that_is_reached_is_logged() {
     a.ask("lock y", "507 Too many locks in this session: at most 1");
     let words = [
         "a limit is reached: Too many locks in this session: at most 1",
-        "#1",
+        "session=#1 ",
         "--max-session-locks",
     ];
     until_logged(&mut process, &words);
@@ -95,7 +95,7 @@ fn a_connection_that_the_server_ends_is_logged_with_its_locks() {
     });
     let ended = [
         "the client does not read its answers, and its session's locks are released",
-        "#1",
+        "session=#1 ",
         "peer=127.0.0.1:",
         "locks=5",
         "... and 2 more",

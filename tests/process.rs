@@ -190,6 +190,22 @@ fn a_port_in_use_is_one_clear_line_and_exit_code_one() {
     assert_eq!(stderr.lines().count(), 1, "{stderr}");
 }
 
+/// Why the server ends is what those want to see most who read the log by a program.
+#[test]
+fn the_last_error_has_the_format_of_the_log() {
+    let process = Process::start(&[]);
+    let address = process.address.to_string();
+    let output = run(&["--listen", &address, "--log-format", "json", "--log", "off"]);
+    assert_eq!(output.status.code(), Some(1));
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(stderr.lines().count(), 1, "{stderr}");
+    let fields = format!(r#"{{"message":"cannot listen on {address}: Address"#);
+    assert!(
+        stderr.starts_with('{') && stderr.contains("ERROR") && stderr.contains(&fields),
+        "{stderr}"
+    );
+}
+
 #[test]
 fn a_bad_flag_is_explained_and_exit_code_two() {
     for flags in [

@@ -182,7 +182,7 @@ fn keys_of_any_bytes_are_listed_and_found_again() {
     }
     let all = a.ask_list("locks");
     let with_base64 = all.iter().filter(|line| line.contains("key_base64"));
-    assert_eq!(with_base64.count(), 2, "{all:?}");
+    assert_eq!(with_base64.count(), 3, "{all:?}");
     assert!(
         all.iter()
             .any(|line| line.contains(r#""key":"\\xFF\\xFE","key_base64":"//4=""#))

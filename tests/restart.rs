@@ -860,6 +860,8 @@ impl Owner {
             thing.look(&mut server)?;
         }
         let key = format!("mode.{}", self.number);
+        // A kill may have come between the two words of the last look.
+        server.ask(&format!("unlock {key} probe"))?;
         let joined = server.ask(&format!("lock_value {key} red 0 probe 0"))?;
         let is_exclusive = joined == "409 Unavailable";
         if !is_exclusive {

@@ -344,6 +344,11 @@ fn a_bad_setting_is_named_with_its_file_and_ends_the_program_with_code_2() {
     let begin =
         "-----BEGIN ENCRYPTED PRIVATE KEY-----\nMIIB\n-----END ENCRYPTED PRIVATE KEY-----\n";
     std::fs::write(&encrypted, begin).expect("written");
+    // As `openssl ec -aes256` writes it.
+    let older = pair.key.with_extension("older");
+    let begin = "-----BEGIN EC PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-256-CBC,00\n\n\
+                 MIIB\n-----END EC PRIVATE KEY-----\n";
+    std::fs::write(&older, begin).expect("written");
     let flags = |cert: &str, key: &str| {
         let listen = ["--tls-listen", "127.0.0.1:0", "--tls-cert", cert];
         [&listen[..], &["--tls-key", key]].concat().join("\n")
@@ -359,6 +364,11 @@ fn a_bad_setting_is_named_with_its_file_and_ends_the_program_with_code_2() {
         (
             flags(&cert, &text(&encrypted)),
             "is encrypted; \"openssl pkey",
+        ),
+        (flags(&cert, &text(&older)), "is encrypted; \"openssl pkey"),
+        (
+            flags(&text(&pair.of_version_1()), &key),
+            "it is of X.509 version 1, which TLS here does not take",
         ),
         (
             flags(&cert, &other_key),
@@ -414,7 +424,10 @@ fn the_program_serves_by_tls_alone_and_its_check_and_its_log_know_it() {
     assert_eq!(check(&format!("tls://{address}")), Some(0));
     assert_eq!(check(&address.to_string()), Some(1));
     authority.server("renewed").replace(&pair);
+    let everybody = std::os::unix::fs::PermissionsExt::from_mode(0o644);
+    std::fs::set_permissions(&pair.key, everybody).expect("it is ours");
     process.signal("HUP");
+    process.until_logged("server.key can be read by every user of this machine");
     process.until_logged("server.pem is read again");
     let config = authority.trusted(None);
     let mut client = TlsClient::connect(address, &config);

@@ -2,7 +2,7 @@
 
 mod common;
 
-use std::io::{BufReader, PipeReader, Read, Write};
+use std::io::{BufRead, BufReader, PipeReader, Read, Write};
 use std::net::Ipv4Addr;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -113,6 +113,20 @@ fn a_server_without_its_lock_file_keeps_others_from_its_path() {
 }
 
 #[test]
+fn a_directory_that_is_missing_may_come_and_is_named() {
+    let (directory, _, _) = socket_path();
+    let missing = directory.path().join("missing");
+    let says = format!("the directory {} is not there", missing.display());
+    expect_refusal(&format!("unix:{}", missing.join("x.sock").display()), &says);
+    let file = directory.path().join("file");
+    std::fs::write(&file, "").expect("it is written");
+    expect_bad_setting(
+        &format!("unix:{}", file.join("x.sock").display()),
+        "cannot lock",
+    );
+}
+
+#[test]
 fn what_is_no_socket_stays_as_it_is() {
     let (directory, path, flag) = socket_path();
     let aside = directory.path().join("aside");
@@ -204,4 +218,40 @@ fn of_servers_that_start_at_once_on_a_stale_file_exactly_one_runs() {
         started.into_iter().for_each(Process::kill);
         assert!(path.exists(), "nobody removed it");
     }
+}
+
+/// Whoever is on the machine can look what a full server is full of.
+#[test]
+fn a_full_server_has_a_few_places_for_unix_sockets() {
+    const FULL: &str = "503 Too many connections: at most 2\r\n";
+    let (_directory, path, flag) = socket_path();
+    let flags = [
+        "--listen",
+        "127.0.0.1:0",
+        "--listen",
+        &flag,
+        "--max-connections",
+        "2",
+    ];
+    let process = Process::spawn(Command::new(ELOCKD).args(flags));
+    let [mut first, mut second, mut third] = [(); 3].map(|()| process.connect());
+    first.ask("echo", "200 []");
+    second.ask("echo", "200 []");
+    third.expect(FULL.trim_end());
+    let reserved: Vec<_> = (0..8)
+        .map(|_| {
+            let stream = UnixStream::connect(&path).expect("a server listens");
+            let mut stream = BufReader::new(stream);
+            stream.get_mut().write_all(b"echo\n").expect("it is open");
+            let mut answer = String::new();
+            stream.read_line(&mut answer).expect("text");
+            assert_eq!(answer, "200 []\r\n");
+            stream
+        })
+        .collect();
+    let mut answer = String::new();
+    let mut beyond = UnixStream::connect(&path).expect("a server listens");
+    beyond.read_to_string(&mut answer).expect("text");
+    assert_eq!(answer, FULL);
+    drop(reserved);
 }

@@ -3,9 +3,11 @@
 mod common;
 
 use std::process::Command;
+use std::thread::Builder;
 
-use common::process::{ELOCKD, Process};
+use common::process::Process;
 use common::{Client, next_line_with};
+use elock::log::{Log, LogFormat};
 
 /// Makes a server at level trace log some 16 MB: more than its log may take of memory, by far.
 fn talk(process: &Process) -> Vec<Client> {
@@ -46,15 +48,29 @@ fn lines_that_were_dropped_are_counted_in_the_log_once_it_is_read_again() {
 
 #[test]
 fn a_panic_is_a_line_of_the_log_and_that_of_the_main_thread_ends_the_process() {
-    // A runtime panics that cannot have its threads, and no machine has memory for such stacks.
-    let output = Command::new("timeout")
-        .args(["-s", "KILL", "60", ELOCKD, "--listen", "127.0.0.1:0"])
-        .args(["--log-format", "json"])
-        .env("RUST_MIN_STACK", (1_u64 << 60).to_string())
+    let output = Command::new(std::env::current_exe().expect("a file"))
+        .args(["--ignored", "--exact", "panics", "--nocapture"])
         .output()
         .expect("it runs");
     let log = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{log}");
-    assert!(log.contains("ERROR") && log.contains("spawn"), "{log}");
+    for name in ["other", "main"] {
+        let told =
+            |line: &str| line.contains("ERROR") && line.contains(&format!("{name} on purpose"));
+        assert!(log.lines().any(told), "{log}");
+    }
     assert!(log.lines().all(|line| line.starts_with('{')), "{log}");
+}
+
+#[test]
+#[ignore = "another test runs it, in a process of its own"]
+fn panics() {
+    let filter = "info".parse().expect("a filter");
+    let _log = Log::start(&filter, LogFormat::Json).expect("a thread");
+    // No test has the main thread, which is known by its name.
+    for name in ["other", "main"] {
+        let thread = Builder::new().name(name.to_owned());
+        let thread = thread.spawn(move || panic!("{name} on purpose"));
+        thread.expect("a thread").join().expect_err("a panic");
+    }
 }

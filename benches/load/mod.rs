@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use elock::model::{Limits, Peer, Token};
 use elock::store::Changes;
-use elock::table::{LockTable, Session, TokenClock};
+use elock::table::{LockTable, Pauses, Session, TokenClock};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -288,7 +288,7 @@ pub fn table() -> LockTable {
         equal_values_pass: false,
     };
     // It knows the time, as a server's does: a release tells how long the lock was held.
-    let tokens = TokenClock::from(Instant::now(), Token(1));
+    let tokens = TokenClock::from(Instant::now(), Token(1), Pauses::default());
     LockTable::new(limits, tokens, Changes::default())
 }
 

@@ -9,13 +9,13 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 use toml::Spanned;
-use tracing::warn;
 
 use super::password::{BadPassword, Secret};
 use super::trust::{Trust, Trusted};
 use super::user::{Keys, Rights, User};
 use super::users::{ADMIN, DEFAULT, Users};
 use crate::model::{Quota, Visible};
+use crate::secret_file::warn_of_readers;
 
 /// No file of users is longer than this, in bytes.
 const LONGEST: u64 = 4 << 20;
@@ -193,7 +193,7 @@ impl Files {
 fn read(path: &Path) -> Result<Vec<u8>, FileError> {
     let read = || {
         let file = std::fs::File::open(path)?;
-        warn_of_readers(path, &file);
+        warn_of_readers(path);
         let mut bytes = Vec::new();
         file.take(LONGEST + 1).read_to_end(&mut bytes)?;
         match bytes.len() as u64 > LONGEST {
@@ -207,24 +207,16 @@ fn read(path: &Path) -> Result<Vec<u8>, FileError> {
     })
 }
 
-/// A password that every user of the machine can read keeps none of them out.
-fn warn_of_readers(path: &Path, file: &std::fs::File) {
-    use std::os::unix::fs::PermissionsExt;
-    let is_open = |meta: std::fs::Metadata| meta.permissions().mode() & 0o004 != 0;
-    if file.metadata().is_ok_and(is_open) {
-        warn!(
-            "{0} can be read by every user of this machine: chmod o= {0}",
-            path.display()
-        );
-    }
-}
-
 fn read_password(path: &Path, name: &str, before: &Users) -> Result<User, FileError> {
     let bytes = read(path)?;
     // An editor ends the last line.
     let password = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
     let password = password.strip_suffix(b"\r").unwrap_or(password);
-    let secret = Secret::from_password(password).map_err(|why| FileError::Password {
+    let secret = match password.contains(&b'\n') {
+        true => Err(BadPassword::SeveralLines),
+        false => Secret::from_password(password),
+    };
+    let secret = secret.map_err(|why| FileError::Password {
         path: path.to_owned(),
         why,
     })?;
@@ -258,7 +250,13 @@ fn parse(text: &str, before: &Users) -> Result<HashMap<Box<str>, Arc<User>>, Wro
     let file: UsersFile = toml::from_str(text).map_err(|error| {
         let place = error.span().unwrap_or_default();
         // A member's name may have any character, and the log has a line for each message.
-        let what = Visible(without_values(error.message()).as_bytes()).to_string();
+        let what = without_values(error.message())
+            .replace(
+                "a nonzero u32",
+                &format!("a whole number from 1 to {}", u32::MAX),
+            )
+            .replace("u32", &format!("a whole number from 0 to {}", u32::MAX));
+        let what = Visible(what.as_bytes()).to_string();
         (place, what)
     })?;
     let users = file.users.into_iter().map(|(name, entry)| {
@@ -449,6 +447,17 @@ mod tests {
         ] {
             let (_, told) = wrong(text);
             assert!(!told.contains("secret") && !told.is_empty(), "{told}");
+        }
+    }
+
+    #[test]
+    fn a_number_that_is_none_is_told_with_its_range() {
+        for (bound, least) in [("max_locks", 0), ("max_commands", 1)] {
+            for bad in ["-1", "4294967296", "1.5", "'a'"] {
+                let (_, told) = wrong(&format!("[users.web]\n{bound} = {bad}"));
+                let range = format!("a whole number from {least} to 4294967295");
+                assert!(told.contains(&range), "{bound} = {bad}: {told}");
+            }
         }
     }
 

@@ -30,6 +30,19 @@ pub enum Needs<'a> {
 }
 
 impl<'a> Needs<'a> {
+    /// Whether it reaches what others have, so that the audit tells who was refused it.
+    pub(crate) fn is_an_operators(&self) -> bool {
+        match self {
+            Self::Break(_) | Self::Admin | Self::AdminKey(_) | Self::AdminOfAll => true,
+            Self::Nothing
+            | Self::Entry
+            | Self::Lock(_)
+            | Self::LockAll(_)
+            | Self::Read
+            | Self::ReadKey(_) => false,
+        }
+    }
+
     /// What this request needs: the one place that says so. Without a wildcard, so that no new
     /// command is let through by mistake.
     pub fn of(request: &'a Request<'_>) -> Self {

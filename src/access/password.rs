@@ -33,6 +33,9 @@ pub enum BadPassword {
     /// A client cannot send it, as it is a word of a line.
     #[error("the password has a space, or a control character")]
     NoWord,
+    /// A file has more than it: which line is meant?
+    #[error("there is more than one line, and the file is for the password alone")]
+    SeveralLines,
     /// It is too long.
     #[error("the password is longer than {LONGEST} bytes")]
     TooLong,

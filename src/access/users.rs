@@ -4,6 +4,8 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
+#[cfg(feature = "admin")]
+use std::time::Instant;
 
 #[cfg(feature = "auth")]
 use super::trust::Trusted;
@@ -109,12 +111,13 @@ impl Users {
 
     /// For each bound, the user who is nearest to it.
     #[cfg(feature = "admin")]
-    pub fn nearest(&self) -> Nearest {
+    #[cfg_attr(not(feature = "auth"), expect(unused_variables))]
+    pub fn nearest(&self, now: Instant) -> Nearest {
         #[cfg_attr(not(feature = "auth"), expect(unused_mut))]
         let mut nearest = Nearest::default();
         #[cfg(feature = "auth")]
         for account in self.named.values().filter_map(|user| user.account()) {
-            nearest.look_at(account);
+            nearest.look_at(account, now);
         }
         nearest
     }

@@ -12,7 +12,8 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use axum::extract::{Request, State};
+use axum::body::Bytes;
+use axum::extract::{Extension, FromRequest, Request, State};
 use axum::http::header::{AUTHORIZATION, HOST, ORIGIN, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::uri::Authority;
 use axum::http::{Extensions, HeaderMap, HeaderName, StatusCode, Uri};
@@ -20,12 +21,15 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use tokio::time::timeout;
 
 use super::Admin;
+use super::api::Problem;
+use super::listener::PART_TIME;
 use super::seats::Seat;
 use crate::access::User;
 use crate::config::{Address, Config};
-use crate::model::Peer;
+use crate::model::{Peer, Visible};
 use crate::server::{NotLetIn, NotReady, ServerHandle};
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
@@ -61,6 +65,12 @@ pub(super) enum Refused {
     /// It is true, and not enough.
     #[error("this user may not do that")]
     NotAllowed,
+    /// Its body does not come.
+    #[error("the request's body did not come within {} s", PART_TIME.as_secs())]
+    SlowBody,
+    /// Its body is too long, or breaks off.
+    #[error("{1}")]
+    BadBody(StatusCode, String),
 }
 
 impl IntoResponse for Refused {
@@ -69,7 +79,10 @@ impl IntoResponse for Refused {
             Self::Loading(_) | Self::NotLetIn(NotLetIn::Busy) => StatusCode::SERVICE_UNAVAILABLE,
             Self::ForeignName | Self::ForeignOrigin | Self::NotAllowed => StatusCode::FORBIDDEN,
             Self::NoPassword | Self::NotLetIn(NotLetIn::Wrong) => StatusCode::UNAUTHORIZED,
+            Self::SlowBody => StatusCode::REQUEST_TIMEOUT,
+            Self::BadBody(status, _) => status,
         };
+        let is_of_body = matches!(self, Self::SlowBody | Self::BadBody(..));
         let text = format!("{self}\n");
         match status {
             StatusCode::UNAUTHORIZED => {
@@ -80,6 +93,8 @@ impl IntoResponse for Refused {
                 (status, ask, text).into_response()
             }
             StatusCode::SERVICE_UNAVAILABLE => (status, [(RETRY_AFTER, "1")], text).into_response(),
+            // Only programs send bodies, and read what is wrong with them.
+            _ if is_of_body => Problem::new(status, self.to_string()).into_response(),
             _ => (status, text).into_response(),
         }
     }
@@ -89,47 +104,69 @@ impl IntoResponse for Refused {
 /// request's extensions.
 pub(super) async fn may_read(
     State(admin): State<Admin>,
+    Extension(seat): Extension<Arc<Seat>>,
     mut request: Request,
     next: Next,
 ) -> Result<Response, Refused> {
     let user = admin
-        .user_of(request.headers(), request.extensions())
+        .who_asks(request.headers(), peer_of(request.extensions()))
         .await?;
     if !user.may_read() {
         return Err(Refused::NotAllowed);
     }
     request.extensions_mut().insert(user);
+    let _work = seat.work().await;
     Ok(next.run(request).await)
 }
 
 /// The layer before everything that changes something. Behind it, as behind [`may_read`], is a user; a
-/// user who may name only some keys may act on no others.
+/// user who may name only some keys may act on no others. Only a whole request goes on.
 pub(super) async fn may_act(
     State(admin): State<Admin>,
+    Extension(seat): Extension<Arc<Seat>>,
     mut request: Request,
     next: Next,
 ) -> Result<Response, Refused> {
     check_origin(request.headers())?;
     let user = admin
-        .user_of(request.headers(), request.extensions())
+        .who_asks(request.headers(), peer_of(request.extensions()))
         .await?;
     if !user.may_admin() {
+        if let Some(server) = admin.server.get() {
+            let peer = peer_of(request.extensions());
+            server.note_not_allowed(peer, &user, shown(request).await);
+        }
         return Err(Refused::NotAllowed);
     }
     request.extensions_mut().insert(user);
+    let request = whole(request).await?;
+    let _work = seat.work().await;
     Ok(next.run(request).await)
+}
+
+/// `/api/kick {"session":24}`, or the path alone if the body does not come.
+async fn shown(request: Request) -> String {
+    let path = request.uri().path().to_owned();
+    let Ok(request) = whole(request).await else {
+        return path;
+    };
+    let body = Bytes::from_request(request, &()).await.unwrap_or_default();
+    format!("{path} {}", Visible(&body))
+}
+
+/// The request with all of its body.
+async fn whole(request: Request) -> Result<Request, Refused> {
+    let (parts, body) = request.into_parts();
+    let body = Request::from_parts(parts.clone(), body);
+    let Ok(body) = timeout(PART_TIME, Bytes::from_request(body, &())).await else {
+        return Err(Refused::SlowBody);
+    };
+    let body = body.map_err(|bad| Refused::BadBody(bad.status(), bad.body_text()))?;
+    Ok(Request::from_parts(parts, body.into()))
 }
 
 impl Admin {
     /// Who makes the request. A password that is right is enough; without one, who may come in so.
-    async fn user_of(&self, headers: &HeaderMap, known: &Extensions) -> Result<Arc<User>, Refused> {
-        let user = self.who_asks(headers, peer_of(known)).await?;
-        if let Some(seat) = known.get::<Arc<Seat>>() {
-            seat.stays();
-        }
-        Ok(user)
-    }
-
     async fn who_asks(&self, headers: &HeaderMap, peer: Peer) -> Result<Arc<User>, Refused> {
         let server = self.server.get();
         let server: &ServerHandle = server.ok_or(Refused::Loading(NotReady::Loading))?;
@@ -226,7 +263,20 @@ fn check_origin(headers: &HeaderMap) -> Result<(), Refused> {
 
 #[cfg(test)]
 mod tests {
+    use axum::body::Body;
+    use tokio::time::Instant;
+    use tokio_util::io::ReaderStream;
+
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_does_not_come_is_not_waited_for() {
+        let (_sender, receiver) = tokio::io::duplex(8);
+        let (begin, body) = (Instant::now(), ReaderStream::new(receiver));
+        let late = whole(Request::new(Body::from_stream(body))).await;
+        assert_eq!(late.map(drop), Err(Refused::SlowBody));
+        assert!((PART_TIME..2 * PART_TIME).contains(&begin.elapsed()));
+    }
 
     fn headers(lines: &[(HeaderName, &str)]) -> HeaderMap {
         let mut headers = HeaderMap::new();

@@ -6,10 +6,10 @@
 use std::convert::Infallible;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
-use hyper::header::AUTHORIZATION;
 use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -17,6 +17,7 @@ use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::{sleep, timeout};
 use tokio_util::either::Either;
+use tokio_util::io::InspectWriter;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::debug;
@@ -26,8 +27,8 @@ use super::seats::{Seat, Seats};
 use crate::model::Peer;
 use crate::server::{Listener, Socket};
 
-/// How long a client may take to send its request's head.
-const HEAD_TIME: Duration = Duration::from_secs(5);
+/// How long a client may take to send its request's head, and then as long again for the body.
+pub(super) const PART_TIME: Duration = Duration::from_secs(5);
 
 /// How long a connection may take from its beginning to its end.
 const CONNECTION_TIME: Duration = Duration::from_secs(30);
@@ -116,7 +117,7 @@ pub(super) async fn serve(
             Ok(Err(error)) => debug!(%peer, "a connection of HTTP failed: {error}"),
             Err(_) => debug!(%peer, "a connection of HTTP took too long"),
         },
-        () = seat.must_leave() => debug!(%peer, "a silent connection of HTTP gave way to another"),
+        () = seat.must_leave() => debug!(%peer, "an idle connection of HTTP gave way to another"),
     }
 }
 
@@ -129,18 +130,26 @@ async fn answer(
     router: Router,
 ) -> hyper::Result<()> {
     let router = TowerToHyperService::new(router);
+    let is_answered = AtomicBool::new(false);
     let service = service_fn(|mut request: hyper::Request<hyper::body::Incoming>| {
-        // With a password it does so once that is right: wrong ones wait for long.
-        if !request.headers().contains_key(AUTHORIZATION) {
-            seat.stays();
-        }
         request.extensions_mut().insert(peer);
         request.extensions_mut().insert(Arc::clone(seat));
-        router.call(request)
+        let answering = router.call(request);
+        async {
+            let answer = answering.await;
+            is_answered.store(true, Ordering::Relaxed);
+            answer
+        }
+    });
+    // Before there is an answer, hyper writes only to ask for the rest of a request.
+    let stream = InspectWriter::new(stream, |_| {
+        if is_answered.load(Ordering::Relaxed) {
+            seat.reads();
+        }
     });
     http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIME)
+        .header_read_timeout(PART_TIME)
         .max_buf_size(MAX_HEAD)
         .max_headers(MAX_HEADERS)
         .keep_alive(false)
@@ -165,7 +174,7 @@ async fn close(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> io::Result
 #[cfg(test)]
 mod tests {
     use axum::body::Bytes;
-    use axum::extract::DefaultBodyLimit;
+    use axum::extract::{DefaultBodyLimit, Extension};
     use axum::routing::{get, post};
     use tokio::io::DuplexStream;
     use tokio::task::JoinHandle;
@@ -228,7 +237,7 @@ mod tests {
         });
         let mut nothing = Vec::new();
         let read = tokio::spawn(async move { reader.read_to_end(&mut nothing).await });
-        ends_after(HEAD_TIME + LINGER, task).await;
+        ends_after(PART_TIME + LINGER, task).await;
         slowly.await.expect("no panic");
         read.await.expect("no panic").expect("an end");
     }
@@ -281,16 +290,31 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn whoever_is_silent_gives_way_and_whoever_asks_does_not() {
+        silent_ones_give_way("").await;
+    }
+
+    /// It is told to go on, and has no answer to read all the same.
+    #[tokio::test(start_paused = true)]
+    async fn half_a_request_that_waits_to_be_continued_is_silent() {
+        let headers = "Host: a\r\nExpect: 100-continue\r\nContent-Length: 9";
+        silent_ones_give_way(&format!("POST /body HTTP/1.1\r\n{headers}\r\n\r\n")).await;
+    }
+
+    /// After they have sent that, they are silent.
+    async fn silent_ones_give_way(sent: &str) {
+        let router = router().route("/body", post(async |_: Bytes| ()));
         let seats = Arc::default();
-        let (mut asks, asking) = connect(&seats, router()).await;
+        let (mut asks, asking) = connect(&seats, router.clone()).await;
         asks.write_all(HEAD.as_bytes()).await.expect("it reads");
         let mut byte = [0];
         asks.read_exact(&mut byte).await.expect("it is answered");
         let mut silent = Vec::new();
         for _ in 0..2 * SEATS {
-            silent.push(connect(&seats, router()).await);
+            let (mut client, task) = connect(&seats, router.clone()).await;
+            client.write_all(sent.as_bytes()).await.expect("it reads");
+            silent.push((client, task));
         }
-        let (mut probe, probing) = connect(&seats, router()).await;
+        let (mut probe, probing) = connect(&seats, router.clone()).await;
         let (mut reader, mut writer) = tokio::io::split(&mut probe);
         let mut text = String::new();
         let sent = async { writer.write_all(HEAD.as_bytes()).await };
@@ -306,24 +330,44 @@ mod tests {
         assert!(read_all(&mut asks).await.ends_with('x'));
     }
 
-    /// They may have to wait for very long, and nobody else should.
+    /// What waits for its client, for a check of a password, or for its turn to be worked on.
     #[tokio::test(start_paused = true)]
-    async fn wrong_passwords_keep_no_probe_from_its_answer() {
+    async fn nobody_keeps_a_probe_from_its_answer() {
         let slow = get(async || std::future::pending::<()>().await);
-        let (seats, router) = (Arc::default(), router().route("/slow", slow));
-        let guess = "GET /slow HTTP/1.1\r\nHost: a\r\nAuthorization: Basic YTpi\r\n\r\n";
-        let begin = Instant::now();
-        let mut guesses = Vec::new();
-        for _ in 0..2 * SEATS {
-            let (mut client, task) = connect_by(4096, &seats, router.clone()).await;
-            client.write_all(guess.as_bytes()).await.expect("room");
-            guesses.push((client, task));
+        let work = get(async |Extension(seat): Extension<Arc<Seat>>| {
+            let _work = seat.work().await;
+            std::future::pending::<()>().await
+        });
+        let router = router()
+            .route("/slow", slow)
+            .route("/work", work)
+            .route("/body", post(async |_: Bytes| ()));
+        for (pipe_bytes, crowd) in [
+            (
+                4096,
+                "GET /slow HTTP/1.1\r\nHost: a\r\nAuthorization: Basic YTpi\r\n\r\n",
+            ),
+            (
+                4096,
+                "POST /body HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n{",
+            ),
+            (4096, "GET /work HTTP/1.1\r\nHost: a\r\n\r\n"),
+            (8, HEAD),
+        ] {
+            let (seats, begin) = (Arc::default(), Instant::now());
+            let mut guests = Vec::new();
+            for _ in 0..2 * SEATS {
+                let (mut client, task) = connect_by(pipe_bytes, &seats, router.clone()).await;
+                client.write_all(crowd.as_bytes()).await.expect("it reads");
+                guests.push((client, task));
+            }
+            let (mut probe, _task) = connect_by(4096, &seats, router.clone()).await;
+            probe.write_all(HEAD.as_bytes()).await.expect("room");
+            let answer = read_all(&mut probe).await;
+            assert!(answer.starts_with("HTTP/1.1 200"), "{crowd}");
+            let took = begin.elapsed();
+            assert!(took < Duration::from_millis(500), "{crowd}: {took:?}");
         }
-        let (mut probe, _task) = connect_by(4096, &seats, router).await;
-        probe.write_all(HEAD.as_bytes()).await.expect("room");
-        assert!(read_all(&mut probe).await.starts_with("HTTP/1.1 200"));
-        let took = begin.elapsed();
-        assert!(took < CONNECTION_TIME / 2, "{took:?}");
     }
 
     /// Otherwise seats would run out.

@@ -164,7 +164,7 @@ mod tests {
     #[tokio::test]
     async fn a_server_says_at_each_stage_whether_it_is_ready_and_why_not() {
         let local = ["127.0.0.1:0".parse().expect("an address")];
-        let listeners = bind_admin(Vec::new(), &local).await.expect("a port");
+        let listeners = bind_admin(Vec::new(), &local, &[]).await.expect("a port");
         let at = listeners[0].tcp_address().expect("TCP");
         let running = start(listeners, &Config::default()).expect("a thread");
         let running = running.expect("there is a listener");
@@ -181,7 +181,7 @@ mod tests {
         assert_is(
             &get(at, "/readyz").await,
             503,
-            "nothing can be stored: no space",
+            "changes are refused: no space",
         );
         assert_is(&get(at, "/metrics").await, 200, "elock_ready 0\n");
         fake.state().is_broken = false;
@@ -211,7 +211,7 @@ mod tests {
         });
         let router = axum::Router::new().route("/", slow);
         let local = ["127.0.0.1:0".parse().expect("an address")];
-        let listeners = bind_admin(Vec::new(), &local).await.expect("a port");
+        let listeners = bind_admin(Vec::new(), &local, &[]).await.expect("a port");
         let at = listeners[0].tcp_address().expect("TCP");
         let stop = CancellationToken::new();
         let serving = tokio::spawn(listener::serve_all(listeners, router, stop.clone()));

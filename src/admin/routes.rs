@@ -10,7 +10,7 @@ use axum::routing::get;
 use super::{Admin, api, guard, health, metrics, page};
 
 /// The longest body of a request, in bytes.
-const MAX_BODY: usize = 16 * 1024;
+pub(super) const MAX_BODY: usize = 16 * 1024;
 
 /// What every answer says to a browser, a refusal too: that it is what it says it is, that nobody keeps it
 /// (a server that was replaced must not be shown as the old one), and that nobody puts it into a page of

@@ -4,7 +4,10 @@
 #![warn(missing_docs)]
 
 use std::io::{self, Write};
+use std::os::unix::net::UnixDatagram;
 use std::process::ExitCode;
+use std::sync::Mutex;
+use std::thread;
 
 use elock::check::check;
 use elock::config::Config;
@@ -47,13 +50,16 @@ fn main() -> ExitCode {
     for name in Config::unknown_variables() {
         warn!("{name} is no setting of this elockd, and changes nothing; see --help");
     }
+    for module in config.log.unknown_modules() {
+        warn!("--log names {module}, and nothing of this elockd logs by that name");
+    }
     match serve(config, inherited, &log) {
         Ok(()) => {
             info!("stopped");
             ExitCode::SUCCESS
         }
         Err(error) => {
-            log.say(&format!("elockd: {error}"));
+            log.say_last(&error);
             error.exit_code()
         }
     }
@@ -67,10 +73,20 @@ fn hash_password() -> Option<ExitCode> {
     if arguments.next()? != "hash-password" {
         return None;
     }
-    if arguments.next().is_some() {
-        let usage = "usage: elockd hash-password, with the password on standard input";
-        fail(usage);
-        return Some(ExitCode::from(2));
+    const USAGE: &str = "usage: elockd hash-password, with the password on standard input";
+    if let Some(argument) = arguments.next() {
+        let asks_for_help = argument == "--help" || argument == "-h";
+        return Some(match asks_for_help {
+            true => print(&format!(
+                "{USAGE}\n\nPrints the password's hash, for a user in the file of --auth-file. At a \
+                 terminal it asks for\nthe password; from a pipe it reads one line: \
+                 elockd hash-password < FILE"
+            )),
+            false => {
+                fail(USAGE);
+                ExitCode::from(BAD_SETTING)
+            }
+        });
     }
     let hash = elock::password_prompt::read_password()
         .map_err(|error| format!("cannot read a password: {error}"))
@@ -78,12 +94,17 @@ fn hash_password() -> Option<ExitCode> {
             elock::access::hash_password(&password).map_err(|error| error.to_string())
         });
     Some(match hash {
-        Ok(hash) => match writeln!(io::stdout(), "{hash}") {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => fail(&error.to_string()),
-        },
+        Ok(hash) => print(&hash),
         Err(error) => fail(&error),
     })
+}
+
+#[cfg(feature = "auth")]
+fn print(text: &str) -> ExitCode {
+    match writeln!(io::stdout(), "{text}") {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&error.to_string()),
+    }
 }
 
 /// Reports an error from before there is a log.
@@ -101,10 +122,20 @@ const BAD_SETTING: u8 = 2;
 /// times as long, a connection that was moved would wait for several turns of all others.
 const SHARED_QUEUE_INTERVAL: u32 = 4;
 
+/// As many files as a server without clients has open, and some to spare.
+const FILES_AT_START: usize = 32;
+
+/// The threads beside the workers, of which some come later.
+const OTHER_THREADS: usize = 4;
+
 #[derive(Debug, thiserror::Error)]
 enum ServeError {
     #[error("cannot start: {0}")]
     Start(#[from] io::Error),
+    #[error(
+        "cannot open as many files as a server needs: {0}; raise the limit (ulimit -n, or LimitNOFILE of the unit)"
+    )]
+    Files(io::Error),
     #[error(transparent)]
     Inherit(#[from] server::InheritError),
     #[error(transparent)]
@@ -117,7 +148,7 @@ impl ServeError {
     /// 3 for a store, and 2 for a setting, for which another try would not help.
     fn exit_code(&self) -> ExitCode {
         match self {
-            Self::Inherit(_) => ExitCode::from(BAD_SETTING),
+            Self::Files(_) | Self::Inherit(_) => ExitCode::from(BAD_SETTING),
             Self::Bind(error) if error.is_bad_setting() => ExitCode::from(BAD_SETTING),
             Self::Run(error) if error.is_bad_setting() => ExitCode::from(BAD_SETTING),
             #[cfg(feature = "store")]
@@ -127,7 +158,32 @@ impl ServeError {
     }
 }
 
+/// Looks whether there are files and threads to start with: the runtime takes them for granted, and panics
+/// without.
+fn try_out_system(threads: usize) -> Result<(), ServeError> {
+    #[cfg(feature = "fd-limit")]
+    // What comes of it shows below.
+    let _ = rlimit::increase_nofile_limit(FILES_AT_START as u64);
+    let files = (0..FILES_AT_START).map(|_| UnixDatagram::unbound());
+    drop(
+        files
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(ServeError::Files)?,
+    );
+    let gate = Mutex::new(());
+    let closed = gate.lock();
+    thread::scope(|scope| {
+        // Opened at the end of this closure, and the threads end then.
+        let _closed = closed;
+        for _ in 0..threads + OTHER_THREADS {
+            thread::Builder::new().spawn_scoped(scope, || drop(gate.lock()))?;
+        }
+        Ok(())
+    })
+}
+
 fn serve(config: Config, inherited: Inherited, log: &Log) -> Result<(), ServeError> {
+    try_out_system(config.worker_threads())?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(config.worker_threads())
         .global_queue_interval(SHARED_QUEUE_INTERVAL)
@@ -177,7 +233,7 @@ async fn bind(config: &Config, inherited: Inherited) -> Result<Vec<Listener>, Se
     let listeners = server::bind_beside(open, &config.addresses()).await?;
     #[cfg(feature = "admin")]
     let listeners = {
-        let for_admin = server::bind_admin(admin.listen()?, &config.admin).await?;
+        let for_admin = server::bind_admin(admin.listen()?, &config.admin, &listeners).await?;
         listeners.into_iter().chain(for_admin).collect()
     };
     #[cfg(not(feature = "admin"))]

@@ -9,7 +9,10 @@ use tracing_subscriber::filter::Targets;
 /// every filter: a server that is in trouble must not be silent by a setting. The audit, which is a
 /// line for each lock, passes only one that names it.
 #[derive(Debug, Clone)]
-pub struct LogFilter(Targets);
+pub struct LogFilter {
+    targets: Targets,
+    unknown: Vec<String>,
+}
 
 /// Why a text is no [`LogFilter`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -25,10 +28,38 @@ pub enum BadFilter {
 /// The target of the audit's events.
 const AUDIT: &str = "audit";
 
+/// The modules of the library that log anything.
+const MODULES: [&str; 7] = [
+    "admin",
+    "log",
+    "secret_file",
+    "server",
+    "signals",
+    "store",
+    "systemd",
+];
+
 impl LogFilter {
     /// The filter as the log library takes it.
     pub(super) fn targets(&self) -> &Targets {
-        &self.0
+        &self.targets
+    }
+
+    /// The modules that it names and that there are not: typing errors, most likely, by which something is
+    /// not logged.
+    pub fn unknown_modules(&self) -> &[String] {
+        &self.unknown
+    }
+}
+
+/// Whether a line of the log can come from there.
+fn is_known(module: &str) -> bool {
+    let mut parts = module.split("::");
+    match (parts.next(), parts.next()) {
+        (Some("elock"), Some(part)) => MODULES.contains(&part),
+        // A library has its own, and tells little of them.
+        (Some(AUDIT | "elock" | "elockd" | "hyper" | "tokio"), _) => true,
+        _ => false,
     }
 }
 
@@ -39,16 +70,23 @@ impl FromStr for LogFilter {
         let mut targets = Targets::new()
             .with_default(LevelFilter::ERROR)
             .with_target(AUDIT, LevelFilter::ERROR);
+        let mut unknown = Vec::new();
         for directive in text.split(',').map(str::trim) {
             targets = match directive.split_once('=') {
                 Some((module, _)) if module.trim().is_empty() => {
                     return Err(BadFilter::NoModule(directive.to_owned()));
                 }
-                Some((module, name)) => targets.with_target(module.trim(), level(name.trim())?),
+                Some((module, name)) => {
+                    let module = module.trim();
+                    if !is_known(module) {
+                        unknown.push(module.to_owned());
+                    }
+                    targets.with_target(module, level(name.trim())?)
+                }
                 None => targets.with_default(level(directive)?),
             };
         }
-        Ok(Self(targets))
+        Ok(Self { targets, unknown })
     }
 }
 
@@ -94,6 +132,46 @@ mod tests {
         }
         for filter in ["audit=info", "info,audit=info", "audit=trace,off"] {
             assert!(lets_through(filter, AUDIT, Level::INFO), "{filter}");
+        }
+    }
+
+    /// `--log info,adit=info` would be a server without an audit.
+    #[test]
+    fn a_module_that_is_not_there_is_told() {
+        let filter =
+            "info,adit=info,elock::stroe=debug,audit=info,elock::store::disk=trace,elock=off";
+        let filter: LogFilter = filter.parse().expect("levels");
+        assert_eq!(filter.unknown_modules(), ["adit", "elock::stroe"]);
+    }
+
+    #[test]
+    fn each_module_that_logs_is_known() {
+        fn logs(path: &std::path::Path) -> bool {
+            match path.is_dir() {
+                true => entries(path).iter().any(|path| logs(path)),
+                false => {
+                    std::fs::read_to_string(path).is_ok_and(|text| text.contains("use tracing::"))
+                }
+            }
+        }
+        fn entries(path: &std::path::Path) -> Vec<std::path::PathBuf> {
+            let entries = std::fs::read_dir(path).expect("a directory");
+            entries
+                .map(|entry| entry.expect("an entry").path())
+                .collect()
+        }
+        let source = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+        let logging = entries(&source).into_iter().filter(|path| logs(path));
+        let names = logging.map(|path| {
+            path.file_stem()
+                .expect("a name")
+                .to_string_lossy()
+                .into_owned()
+        });
+        let names: Vec<_> = names.filter(|name| name != "bin").collect();
+        assert!(names.len() > 5, "{names:?}");
+        for name in names {
+            assert!(is_known(&format!("elock::{name}")), "{name}");
         }
     }
 

@@ -4,15 +4,17 @@
 //! a separate thread carries that to standard error.
 
 mod buffer;
+mod fields;
 mod filter;
 
 use std::backtrace::{Backtrace, BacktraceStatus};
+use std::fmt::Display;
 use std::fs::File;
 use std::io::{self, IsTerminal, Write};
 use std::os::fd::AsFd;
 use std::panic::PanicHookInfo;
 use std::process;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::Duration;
 
@@ -25,6 +27,7 @@ use tracing_subscriber::{fmt, registry};
 pub use filter::{BadFilter, LogFilter};
 
 use buffer::Buffer;
+use fields::Fields;
 
 /// How long the end of the process waits for its last lines to be written.
 const LAST_LINES: Duration = Duration::from_secs(1);
@@ -41,9 +44,26 @@ pub enum LogFormat {
     Json,
 }
 
+/// The buffer of the log that was started, of which a process has one.
+static STARTED: OnceLock<Arc<Buffer>> = OnceLock::new();
+
+/// How many lines of the log were dropped since the start, by cause.
+#[cfg(feature = "admin")]
+pub(crate) fn dropped_lines() -> [(&'static str, u64); 2] {
+    let dropped = STARTED.get().map(|buffer| buffer.dropped());
+    let dropped = dropped.unwrap_or_default();
+    [
+        ("not_read", dropped.not_read),
+        ("not_written", dropped.not_written),
+    ]
+}
+
 /// The running log. Its drop waits up to a second for lines that are not written yet.
 #[derive(Debug)]
-pub struct Log(Arc<Buffer>);
+pub struct Log {
+    buffer: Arc<Buffer>,
+    format: LogFormat,
+}
 
 impl Log {
     /// Sends this process's events that `filter` lets through, and its panics, to standard error.
@@ -60,7 +80,7 @@ impl Log {
             .log_internal_errors(false);
         let log = registry().with(filter.targets().clone());
         match format {
-            LogFormat::Text => log.with(lines).init(),
+            LogFormat::Text => log.with(lines.fmt_fields(Fields)).init(),
             LogFormat::Json => log.with(lines.json()).init(),
         }
         // A separate descriptor: `io::stderr` has a mutex, which a write that blocks would keep
@@ -71,28 +91,35 @@ impl Log {
             .name("elockd-log".to_owned())
             .stack_size(STACK)
             .spawn(move || carried.carry_to(stderr))?;
-        let log = Self(buffer);
+        STARTED.get_or_init(|| Arc::clone(&buffer));
+        let log = Self { buffer, format };
         let flush = log.flusher();
         std::panic::set_hook(Box::new(move |panic| log_panic(panic, &flush)));
         Ok(log)
     }
 
-    /// Writes `line` as it is, whatever the filter and the format.
-    pub fn say(&self, line: &str) {
-        // A write to the buffer never fails: a line without room is counted as dropped.
-        let _ = (&*self.0).write_all(format!("{line}\n").as_bytes());
+    /// Says why the process ends, whatever the filter: to people in a line by itself, as before there was a
+    /// log, and to programs in an event like all others.
+    pub fn say_last(&self, why: &impl Display) {
+        match self.format {
+            // A write to the buffer never fails: a line without room is counted as dropped.
+            LogFormat::Text => {
+                drop((&*self.buffer).write_all(format!("elockd: {why}\n").as_bytes()))
+            }
+            LogFormat::Json => error!("{why}"),
+        }
     }
 
     /// A function that waits as the drop does, for a thread that ends the process by itself.
     pub fn flusher(&self) -> impl Fn() + Send + Sync + use<> {
-        let buffer = Arc::clone(&self.0);
+        let buffer = Arc::clone(&self.buffer);
         move || buffer.wait_until_written(LAST_LINES)
     }
 }
 
 impl Drop for Log {
     fn drop(&mut self) {
-        self.0.wait_until_written(LAST_LINES);
+        self.buffer.wait_until_written(LAST_LINES);
     }
 }
 

@@ -1,9 +1,12 @@
 //! What one address, or one user, may have at one time, and what it has.
 
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
+
+use super::limits::Limit;
+use super::rate::Rate;
 
 /// What is counted on an account.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,6 +58,15 @@ pub enum Whose {
     User,
 }
 
+impl fmt::Display for Whose {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Address => "this address",
+            Self::User => "this user",
+        })
+    }
+}
+
 /// What is used of a quota. May be changed from any number of threads at once; what it counts never
 /// passes its bound but where [`Account::add`] says so.
 #[derive(Debug)]
@@ -63,9 +75,7 @@ pub struct Account {
     used: [AtomicU32; RESOURCES],
     /// [`NONE`] for a resource without a bound.
     bounds: [AtomicU32; RESOURCES],
-    commands: AtomicU32,
-    /// Until when the commands so far are paid for, at the rate of the quota.
-    paid_until: Mutex<Option<Instant>>,
+    commands: Rate,
 }
 
 const NONE: u32 = u32::MAX;
@@ -88,8 +98,7 @@ impl Account {
             whose,
             used: Default::default(),
             bounds: std::array::from_fn(|_| AtomicU32::new(NONE)),
-            commands: AtomicU32::new(NONE),
-            paid_until: Mutex::default(),
+            commands: Rate::default(),
         }
     }
 
@@ -106,8 +115,7 @@ impl Account {
         for (bound, to) in self.bounds.iter().zip(bounds) {
             bound.store(to.unwrap_or(NONE), Ordering::Relaxed);
         }
-        self.commands
-            .store(commands.unwrap_or(NONE), Ordering::Relaxed);
+        self.commands.set(commands);
     }
 
     /// Counts one more.
@@ -153,22 +161,20 @@ impl Account {
         self.used[what as usize].load(Ordering::Relaxed)
     }
 
-    /// Counts so many commands at `now`, and returns how long whoever sent them should rest: a second's
-    /// worth of them comes at once.
-    pub fn charge(&self, commands: u32, now: Instant) -> Duration {
-        const AT_ONCE: Duration = Duration::from_secs(1);
-        let rate = self.commands.load(Ordering::Relaxed);
-        if rate == NONE || commands == 0 {
-            return Duration::ZERO;
-        }
-        let cost = Duration::from_secs(1) * commands / rate.max(1);
-        let mut paid_until = self
-            .paid_until
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        let until = paid_until.map_or(now, |until| until.max(now)) + cost;
-        *paid_until = Some(until);
-        until.saturating_duration_since(now + AT_ONCE)
+    /// The commands in a second.
+    pub fn commands(&self) -> &Rate {
+        &self.commands
+    }
+
+    /// Takes one command, if there is one.
+    ///
+    /// # Errors
+    ///
+    /// If not.
+    pub fn take_command(&self, now: Instant) -> Result<(), Limit> {
+        let whose = self.whose;
+        let taken = self.commands.take(now);
+        taken.map_err(|max| Limit::CommandsPerSecond { whose, max })
     }
 
     /// How much of a bound is taken, and the bound; `None` if there is none, or if nothing may be taken.
@@ -201,23 +207,36 @@ impl Usage {
 
 /// For each resource, that of many accounts which is nearest to its bound.
 #[derive(Debug, Default)]
-pub struct Nearest([Option<Usage>; RESOURCES]);
+pub struct Nearest {
+    resources: [Option<Usage>; RESOURCES],
+    commands: Option<Usage>,
+}
 
 impl Nearest {
-    /// Looks at one more account. Its numbers are read one after another, while it is used.
-    pub fn look_at(&mut self, account: &Account) {
-        for (nearest, what) in self.0.iter_mut().zip(Resource::ALL) {
-            if let Some(usage) = account.usage(what)
-                && nearest.is_none_or(|nearest| usage.is_nearer_than(nearest))
-            {
-                *nearest = Some(usage);
-            }
+    /// Looks at one more account, at `now`. Its numbers are read one after another, while it is used.
+    pub fn look_at(&mut self, account: &Account, now: Instant) {
+        for (nearest, what) in self.resources.iter_mut().zip(Resource::ALL) {
+            keep_nearer(nearest, account.usage(what));
         }
+        keep_nearer(&mut self.commands, account.commands.usage(now));
     }
 
     /// The nearest for this resource; `None` if no account has a bound of it.
     pub fn of(&self, what: Resource) -> Option<Usage> {
-        self.0[what as usize]
+        self.resources[what as usize]
+    }
+
+    /// The nearest for commands in a second; `None` if no account has a bound of them.
+    pub fn of_commands(&self) -> Option<Usage> {
+        self.commands
+    }
+}
+
+fn keep_nearer(nearest: &mut Option<Usage>, usage: Option<Usage>) {
+    if let Some(usage) = usage
+        && nearest.is_none_or(|nearest| usage.is_nearer_than(nearest))
+    {
+        *nearest = Some(usage);
     }
 }
 
@@ -245,11 +264,8 @@ impl fmt::Display for Exhausted {
             Resource::Locks => "locks",
             Resource::Waiters => "waiters",
         };
-        let whose = match self.whose {
-            Whose::Address => "this address",
-            Whose::User => "this user",
-        };
-        write!(f, "Too many {what} of {whose}: at most {}", self.max)
+        let Self { whose, max, .. } = self;
+        write!(f, "Too many {what} of {whose}: at most {max}")
     }
 }
 
@@ -327,31 +343,15 @@ mod tests {
             account
         };
         let mut nearest = Nearest::default();
-        nearest.look_at(&Account::new(Whose::User));
-        nearest.look_at(&account(0, 0));
+        let now = Instant::now();
+        nearest.look_at(&Account::new(Whose::User), now);
+        nearest.look_at(&account(0, 0), now);
         assert!(Resource::ALL.iter().all(|what| nearest.of(*what).is_none()));
         for (used, max) in [(0, 5), (50, 100), (9, 10), (100, 1_000), (8, 10)] {
-            nearest.look_at(&account(used, max));
+            nearest.look_at(&account(used, max), now);
         }
         let found = nearest.of(Resource::Locks);
         assert_eq!(found, Some(Usage { used: 9, max: 10 }));
         assert_eq!(nearest.of(Resource::Waiters), None);
-    }
-
-    #[test]
-    fn commands_come_at_their_rate_beyond_what_a_second_brings() {
-        let (account, now) = (Account::new(Whose::User), Instant::now());
-        assert_eq!(account.charge(1_000_000, now), Duration::ZERO);
-        account.set(Quota {
-            commands: Some(100),
-            ..Quota::default()
-        });
-        assert_eq!(account.charge(100, now), Duration::ZERO);
-        assert_eq!(account.charge(50, now), Duration::from_millis(500));
-        let later = now + Duration::from_secs(1);
-        assert_eq!(account.charge(50, later), Duration::ZERO);
-        // Time in which nothing comes is not saved up.
-        let much_later = now + Duration::from_secs(60);
-        assert_eq!(account.charge(200, much_later), Duration::from_secs(1));
     }
 }

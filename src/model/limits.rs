@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::account::Exhausted;
+use super::account::{Exhausted, Whose};
 
 /// The bounds of a lock table. A request that reaches one is refused with an answer that names it;
 /// a session that finds no room for its grace period ends at once.
@@ -35,6 +35,10 @@ impl Limit {
             Self::WaitersPerKey { .. } => "--max-key-waiters",
             Self::KeysPerRequest { .. } => "--max-request-keys",
             Self::Account(exhausted) => exhausted.setting(),
+            Self::CommandsPerSecond { whose, .. } => match whose {
+                Whose::Address => "--max-address-commands",
+                Whose::User => "max_commands of a user",
+            },
         }
     }
 }
@@ -47,6 +51,9 @@ impl fmt::Display for Limit {
             Self::WaitersPerKey { max } => ("waiters for this key", max),
             Self::KeysPerRequest { max } => ("keys in one request", max),
             Self::Account(exhausted) => return exhausted.fmt(f),
+            Self::CommandsPerSecond { whose, max } => {
+                return write!(f, "Too many commands of {whose}: at most {max} a second");
+            }
         };
         write!(f, "Too many {what}: at most {max}")
     }
@@ -72,6 +79,13 @@ pub enum Limit {
     },
     /// A bound of one address, or of one user.
     Account(Exhausted),
+    /// Commands in a second of one address, or of one user.
+    CommandsPerSecond {
+        /// Whose.
+        whose: Whose,
+        /// The bound.
+        max: u32,
+    },
     /// Different keys in one request for all of them.
     KeysPerRequest {
         /// The bound.

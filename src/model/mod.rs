@@ -7,6 +7,7 @@ mod holder;
 mod key;
 mod limits;
 mod mode;
+mod rate;
 mod secret;
 mod session_id;
 mod token;
@@ -16,9 +17,10 @@ pub use account::{Account, Exhausted, Nearest, Quota, Resource, Taken, Usage, Wh
 pub use change::{Change, NotStored, Restored, RestoredSession, Seq, StoredGrant, StoredSession};
 pub use circle::{Circle, Step};
 pub use holder::{Ask, AskedFor, Holder, Owner};
-pub use key::{Key, Value, Visible, shortened};
+pub use key::{Key, Value, Visible, is_unseen, shortened, unescape, write_escaped};
 pub use limits::{Limit, Limits};
 pub use mode::Mode;
+pub use rate::{OneCommand, Rate};
 #[cfg(feature = "store")]
 pub use secret::digest;
 pub use secret::{Secret, SecretDigest};

@@ -29,15 +29,12 @@ impl SessionId {
     /// Reads an id as [`Display`](fmt::Display) writes it; `None` for anything else.
     pub fn parse(id: &[u8]) -> Option<Self> {
         let (number, secret) = std::str::from_utf8(id).ok()?.split_once('-')?;
-        // The integer parsers allow a sign and fewer digits, and an id has neither.
-        let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_hexdigit());
-        if !digits(number) || !digits(secret) || secret.len() != 32 {
-            return None;
-        }
-        Some(Self {
+        let read = Self {
             number: SessionNumber(number.parse().ok()?),
             secret: Secret(u128::from_str_radix(secret, 16).ok()?),
-        })
+        };
+        // It is one word, and not whatever reads as the same numbers.
+        (read.to_string().as_bytes() == id).then_some(read)
     }
 }
 
@@ -93,7 +90,7 @@ mod tests {
         let text = id.to_string();
         assert_eq!(text, "24-00000000000000000000000000000abc");
         assert_eq!(SessionId::parse(text.as_bytes()), Some(id));
-        let wrong: [&[u8]; 8] = [
+        let wrong: [&[u8]; 10] = [
             b"",
             b"24",
             b"24-",
@@ -102,6 +99,8 @@ mod tests {
             b"+24-00000000000000000000000000000abc",
             b"24-+0000000000000000000000000000abc",
             b"24-\xff0000000000000000000000000000abc",
+            b"024-00000000000000000000000000000abc",
+            b"24-00000000000000000000000000000ABC",
         ];
         for id in wrong {
             assert_eq!(SessionId::parse(id), None, "{}", id.escape_ascii());

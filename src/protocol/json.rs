@@ -138,6 +138,10 @@ mod tests {
             shown(b"a\r\xff"),
             r#"{"key":"a\\x0D\\xFF","key_base64":"YQ3/"}"#
         );
+        assert_eq!(
+            shown(b"a\\x0D"),
+            r#"{"key":"a\\x5Cx0D","key_base64":"YVx4MEQ="}"#
+        );
         let list = [Object::new().raw("a", 1), Object::new()];
         let object = Object::new().text("t", "x").list("l", list.into_iter());
         assert_eq!(object.end(), r#"{"t":"x","l":[{"a":1},{}]}"#);

@@ -22,8 +22,6 @@ pub use listing::{
 pub use refusal::Refusal;
 pub(crate) use reply::circle_text;
 pub use reply::{Fact, Info, NotKicked, Reply, StateReply, Stats};
-#[cfg(feature = "admin")]
-pub(crate) use request::unescape;
 pub use request::{
     AskedMode, BadRequest, COMMANDS, KeysAsked, KnownState, LONGEST_NAME, Owned, Request,
     SessionAsked, Usage,

@@ -2,7 +2,7 @@
 
 use super::reply::{Reply, StateReply};
 use super::request::BadRequest;
-use crate::model::{Exhausted, Limit, NotResumed, Whose};
+use crate::model::{Limit, NotResumed, Whose};
 
 macro_rules! refusals {
     ($($name:ident: $reason:literal $what:literal;)*) => {
@@ -116,9 +116,10 @@ impl Reply<'_> {
                 Limit::LocksPerSession { .. } => Refusal::MaxSessionLocks,
                 Limit::WaitersPerKey { .. } => Refusal::MaxKeyWaiters,
                 Limit::KeysPerRequest { .. } => Refusal::MaxRequestKeys,
-                Limit::Account(exhausted) => exhausted.refusal(),
+                Limit::Account(exhausted) => exhausted.whose.refusal(),
+                Limit::CommandsPerSecond { whose, .. } => whose.refusal(),
             },
-            Self::TooManyOfOne(exhausted) => exhausted.refusal(),
+            Self::TooManyOfOne(exhausted) => exhausted.whose.refusal(),
             Self::TooManyConnections { .. } => Refusal::MaxConnections,
             Self::Draining => Refusal::Draining,
             Self::ShuttingDown => Refusal::Stopping,
@@ -129,11 +130,11 @@ impl Reply<'_> {
     }
 }
 
-impl Exhausted {
-    fn refusal(&self) -> Refusal {
-        match self.whose {
-            Whose::Address => Refusal::MaxOfAddress,
-            Whose::User => Refusal::MaxOfUser,
+impl Whose {
+    fn refusal(self) -> Refusal {
+        match self {
+            Self::Address => Refusal::MaxOfAddress,
+            Self::User => Refusal::MaxOfUser,
         }
     }
 }

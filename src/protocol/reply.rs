@@ -8,7 +8,7 @@ use bytes::{BufMut, BytesMut};
 use super::request::{BadRequest, COMMANDS, LONGEST_NAME};
 use crate::model::{
     Circle, Exhausted, Holder, Key, Limit, NotResumed, NotStored, SessionId, SessionNumber, Token,
-    shortened,
+    Visible, shortened,
 };
 
 /// The counters of `stats`: three and no more, as the PHP client breaks on a fourth.
@@ -267,20 +267,10 @@ pub(super) fn put_fmt(out: &mut BytesMut, text: std::fmt::Arguments<'_>) {
     debug_assert!(written.is_ok(), "a growing buffer takes everything");
 }
 
-/// Writes a client's bytes into a line that a person may read in a terminal: control characters
-/// become `\xNN`, all other bytes stay as they are, so that UTF-8 remains readable.
+/// Writes a client's bytes into a line that a person may read in a terminal.
 pub(super) fn put_visible(out: &mut BytesMut, bytes: &[u8]) {
-    const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
-    let digit = |four_bits: u8| DIGITS[usize::from(four_bits & 15)];
-    let mut rest = bytes;
-    while let Some(at) = rest.iter().position(u8::is_ascii_control) {
-        let byte = rest[at];
-        out.put_slice(&rest[..at]);
-        // Without the formatter, since a line may have thousands of them.
-        out.put_slice(&[b'\\', b'x', digit(byte >> 4), digit(byte)]);
-        rest = &rest[at + 1..];
-    }
-    out.put_slice(rest);
+    let written = Visible(bytes).write_to(out);
+    debug_assert!(written.is_ok(), "a growing buffer takes everything");
 }
 
 /// Writes `#24` or `@owner`.

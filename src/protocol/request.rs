@@ -5,7 +5,7 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use super::find;
-use crate::model::{SessionNumber, Token};
+use crate::model::{SessionNumber, Token, Visible, unescape};
 
 /// A command's name, arguments and purpose, as `help` and the `400` answers show them.
 #[derive(Debug, PartialEq, Eq)]
@@ -235,7 +235,7 @@ impl fmt::Display for SessionAsked<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Number(number) => write!(f, "{number}"),
-            Self::Named(name) => write!(f, "{}", name.escape_ascii()),
+            Self::Named(name) => write!(f, "{}", Visible(name)),
         }
     }
 }
@@ -287,7 +287,7 @@ pub enum BadRequest<'a> {
 impl fmt::Debug for Request<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let owner_of = |owner: &Option<&[u8]>| match owner {
-            Some(owner) => format!(" @{}", owner.escape_ascii()),
+            Some(owner) => format!(" @{}", Visible(owner)),
             None => String::new(),
         };
         match self {
@@ -299,59 +299,59 @@ impl fmt::Debug for Request<'_> {
                 owned,
             } => {
                 match mode {
-                    AskedMode::Exclusive => write!(f, "lock {}", key.escape_ascii())?,
+                    AskedMode::Exclusive => write!(f, "lock {}", Visible(key))?,
                     AskedMode::Shared(value) => {
-                        let (key, value) = (key.escape_ascii(), value.escape_ascii());
+                        let (key, value) = (Visible(key), Visible(value));
                         write!(f, "lock_value {key} {value}")?;
                     }
                     AskedMode::Slot(slots) => {
-                        write!(f, "lock_slot {} {slots}", key.escape_ascii())?;
+                        write!(f, "lock_slot {} {slots}", Visible(key))?;
                     }
                 }
                 write!(f, " {wait:?}")?;
                 match owned {
                     Some(Owned { owner, lease_ms }) => {
-                        write!(f, " @{} {lease_ms}", owner.escape_ascii())
+                        write!(f, " @{} {lease_ms}", Visible(owner))
                     }
                     None => Ok(()),
                 }
             }
             Self::LockAll { wait, keys } => write!(f, "lock_all {wait:?} ({} keys)", keys.len()),
             Self::Unlock { key, owner } => {
-                write!(f, "unlock {}{}", key.escape_ascii(), owner_of(owner))
+                write!(f, "unlock {}{}", Visible(key), owner_of(owner))
             }
             Self::Token { key, owner } => {
-                write!(f, "token {}{}", key.escape_ascii(), owner_of(owner))
+                write!(f, "token {}{}", Visible(key), owner_of(owner))
             }
             Self::Expire {
                 key,
                 lease_ms,
                 owner,
             } => {
-                let key = key.escape_ascii();
+                let key = Visible(key);
                 write!(f, "expire {key} {lease_ms}{}", owner_of(owner))
             }
             Self::SetMode { key, value, owner } => {
-                let (key, owner) = (key.escape_ascii(), owner_of(owner));
+                let (key, owner) = (Visible(key), owner_of(owner));
                 match value {
-                    Some(value) => write!(f, "demote {key} {}{owner}", value.escape_ascii()),
+                    Some(value) => write!(f, "demote {key} {}{owner}", Visible(value)),
                     None => write!(f, "promote {key}{owner}"),
                 }
             }
-            Self::Break { key } => write!(f, "break {}", key.escape_ascii()),
-            Self::ForceUnlock { key } => write!(f, "force_unlock {}", key.escape_ascii()),
+            Self::Break { key } => write!(f, "break {}", Visible(key)),
+            Self::ForceUnlock { key } => write!(f, "force_unlock {}", Visible(key)),
             Self::Kick { who } => write!(f, "kick {who}"),
-            Self::Watch { key, wait, .. } => write!(f, "watch {} {wait:?}", key.escape_ascii()),
+            Self::Watch { key, wait, .. } => write!(f, "watch {} {wait:?}", Visible(key)),
             Self::UnlockAll => f.write_str("unlock_all"),
             Self::SetTimeout { grace_ms } => write!(f, "set_timeout {grace_ms}"),
             Self::ConnId => f.write_str("conn_id"),
             Self::SetConnId { .. } => f.write_str("conn_id (an id)"),
             Self::Resume { .. } => f.write_str("resume (an id)"),
-            Self::Name { name } => write!(f, "name {}", name.escape_ascii()),
+            Self::Name { name } => write!(f, "name {}", Visible(name)),
             Self::Info => f.write_str("info"),
             Self::Locks { which, .. } => match which {
-                KeysAsked::Are(key) => write!(f, "locks ={}", key.escape_ascii()),
-                KeysAsked::BeginWith(prefix) => write!(f, "locks {}", prefix.escape_ascii()),
+                KeysAsked::Are(key) => write!(f, "locks ={}", Visible(key)),
+                KeysAsked::BeginWith(prefix) => write!(f, "locks {}", Visible(prefix)),
             },
             Self::Sessions { after } => write!(f, "sessions {}", after.0),
             Self::Stats => f.write_str("stats"),
@@ -698,28 +698,6 @@ fn parse_state(word: &[u8]) -> Result<KnownState, BadRequest<'_>> {
     }
 }
 
-/// A word in which `\xNN` stands for a byte.
-pub(crate) fn unescape(word: &[u8]) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(word.len());
-    let mut rest = word;
-    while let Some((&first, behind)) = rest.split_first() {
-        let byte = rest.get(2..4).filter(|_| rest.starts_with(b"\\x"));
-        let byte = byte.and_then(|digits| std::str::from_utf8(digits).ok());
-        let byte = byte.filter(|digits| digits.bytes().all(|digit| digit.is_ascii_hexdigit()));
-        match byte.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
-            Some(byte) => {
-                bytes.push(byte);
-                rest = &rest[4..];
-            }
-            None => {
-                bytes.push(first);
-                rest = behind;
-            }
-        }
-    }
-    bytes
-}
-
 /// A run of digits; `None` if it is empty or holds anything else. Saturates.
 fn parse_digits(word: &[u8]) -> Option<u64> {
     if word.is_empty() || !word.iter().all(u8::is_ascii_digit) {
@@ -868,7 +846,8 @@ mod tests {
     #[test]
     fn what_is_logged_shows_keys_but_no_id() {
         let shown = |line: &[u8]| format!("{:?}", Request::parse(line).expect("a request"));
-        assert_eq!(shown(b"lock k\x1b 0.5"), "lock k\\x1b 500ms");
+        assert_eq!(shown(b"lock k\x1b 0.5"), "lock k\\x1B 500ms");
+        assert_eq!(shown("break é\\x41".as_bytes()), "break é\\x5Cx41");
         assert_eq!(shown(b"conn_id 24-0123456789abcdef"), "conn_id (an id)");
         assert_eq!(shown(b"resume 24-0123456789abcdef"), "resume (an id)");
         assert_eq!(shown(b"lock k 1 me 7"), "lock k 1s @me 7");

@@ -30,45 +30,73 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// The log says at most this often that accepting pauses.
 const WARN_EVERY: Duration = Duration::from_secs(10);
 
+/// A server that can serve fewer, though more are wanted, does not start: it would only look like one.
+#[cfg(feature = "fd-limit")]
+const LEAST_CONNECTIONS: usize = 16;
+
 /// How many refused connections are closed gently at one time; more are closed at once.
 const REFUSALS_AT_ONCE: usize = 64;
+
+/// How many connections there may be beyond the bound by unix sockets: an operator on the machine of a server
+/// that is full can look what it is full of.
+const RESERVED: usize = 8;
 
 /// The places for connections, shared by all ports.
 #[derive(Debug)]
 pub(super) struct Places {
     connections: Arc<Semaphore>,
     max_connections: usize,
+    /// Beyond the bound.
+    reserved: Arc<Semaphore>,
     refusals: Arc<Semaphore>,
 }
 
 impl Places {
     /// Places for as many connections as the settings say; if this process may not have that many open, for fewer, and
     /// the log says so.
-    pub(super) fn new(config: &Config) -> Self {
+    ///
+    /// # Errors
+    ///
+    /// If it would be for hardly any.
+    pub(super) fn new(config: &Config) -> Result<Self, TooFewFiles> {
         let wanted = config.max_connections as usize;
         #[cfg(feature = "fd-limit")]
         if let Some(limit) = open_files::raise_for(
-            wanted.saturating_add(REFUSALS_AT_ONCE),
+            wanted.saturating_add(RESERVED + REFUSALS_AT_ONCE),
             config.admin_connections(),
         ) {
-            let (connections, refusals) = share(limit.room, wanted);
+            let share = Share::of(limit.room, wanted);
+            let (files, connections) = (limit.files, share.connections);
+            if connections < LEAST_CONNECTIONS.min(wanted) {
+                return Err(TooFewFiles { files, connections });
+            }
             if connections < wanted {
-                let files = limit.files;
                 warn!(
                     "the limit of {files} open files has room for {connections} of the {wanted} \
                      connections of --max-connections"
                 );
             }
-            return Self::of(connections, refusals);
+            return Ok(Self::of(share));
         }
-        Self::of(wanted, REFUSALS_AT_ONCE)
+        Ok(Self::of(Share {
+            connections: wanted,
+            reserved: RESERVED,
+            refusals: REFUSALS_AT_ONCE,
+        }))
     }
 
-    fn of(connections: usize, refusals: usize) -> Self {
+    fn of(share: Share) -> Self {
+        let Share {
+            connections,
+            reserved,
+            refusals,
+        } = share;
+        let places = |count| Arc::new(Semaphore::new(count));
         Self {
-            connections: Arc::new(Semaphore::new(connections)),
+            connections: places(connections),
             max_connections: connections,
-            refusals: Arc::new(Semaphore::new(refusals)),
+            reserved: places(reserved),
+            refusals: places(refusals),
         }
     }
 
@@ -79,8 +107,13 @@ impl Places {
         (max - self.connections.available_permits(), max)
     }
 
-    fn take(&self) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.connections).try_acquire_owned().ok()
+    fn take(&self, peer: Peer) -> Option<OwnedSemaphorePermit> {
+        let place = Arc::clone(&self.connections).try_acquire_owned();
+        let reserved = || match peer {
+            Peer::Unix(_) => Arc::clone(&self.reserved).try_acquire_owned().ok(),
+            Peer::Tcp(_) | Peer::BeforeRestart => None,
+        };
+        place.ok().or_else(reserved)
     }
 
     fn take_refusal(&self) -> Option<OwnedSemaphorePermit> {
@@ -88,15 +121,40 @@ impl Places {
     }
 }
 
-/// How many connections and how many refusals there is room for: a refusal keeps its file open,
-/// too, until its client has closed. Without any room there is one of each, since an open port that
-/// serves no client would only look like a server.
+/// For how many of each there is room.
+#[derive(Debug, PartialEq, Eq)]
+struct Share {
+    connections: usize,
+    reserved: usize,
+    /// A refusal keeps its file open, too, until its client has closed.
+    refusals: usize,
+}
+
 #[cfg(feature = "fd-limit")]
-fn share(room: usize, wanted: usize) -> (usize, usize) {
-    let beyond = room.saturating_sub(wanted);
-    let refusals = beyond.max(room / 8).clamp(1, REFUSALS_AT_ONCE);
-    let connections = room.saturating_sub(refusals).clamp(1, wanted);
-    (connections, refusals)
+impl Share {
+    fn of(room: usize, wanted: usize) -> Self {
+        let beyond = room.saturating_sub(wanted);
+        let reserved = (beyond / 2).max(room / 8).min(RESERVED);
+        let beyond = beyond.saturating_sub(reserved);
+        let refusals = beyond.max(room / 8).clamp(1, REFUSALS_AT_ONCE);
+        let connections = room.saturating_sub(reserved + refusals).min(wanted);
+        Self {
+            connections,
+            reserved,
+            refusals,
+        }
+    }
+}
+
+/// This process may not open as many files as a server needs.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the limit of {files} open files has room for {connections} connections: raise it (ulimit -n, or \
+     LimitNOFILE of the unit)"
+)]
+pub struct TooFewFiles {
+    files: u64,
+    connections: usize,
 }
 
 /// Accepts the connections of one port until the server stops.
@@ -170,8 +228,8 @@ impl Door {
     }
 
     fn admit(&mut self, stream: impl Transport + TryWrite, peer: Peer) {
-        let arrival = self.place().and_then(|place| {
-            let arrival = self.shared.desk.arrival(peer);
+        let arrival = self.place(peer).and_then(|place| {
+            let arrival = self.shared.desk.arrival(peer, self.shared.clock.now());
             Ok((place, arrival.map_err(Reply::TooManyOfOne)?))
         });
         match arrival {
@@ -188,8 +246,8 @@ impl Door {
     #[cfg(feature = "tls")]
     fn admit_by_tls(&mut self, stream: TcpStream, peer: Peer) {
         let (shared, tasks) = (Arc::clone(&self.shared), &self.shared.tasks);
-        let places = self.place().and_then(|place| {
-            let places = shared.desk.place_of_address(peer);
+        let places = self.place(peer).and_then(|place| {
+            let places = shared.desk.place_of_address(peer, shared.clock.now());
             Ok((place, places.map_err(Reply::TooManyOfOne)?))
         });
         match places {
@@ -206,10 +264,10 @@ impl Door {
     }
 
     /// A place among all connections.
-    fn place(&self) -> Result<OwnedSemaphorePermit, Reply<'static>> {
+    fn place(&self, peer: Peer) -> Result<OwnedSemaphorePermit, Reply<'static>> {
         let places = &self.shared.places;
         let max = places.max_connections;
-        places.take().ok_or(Reply::TooManyConnections { max })
+        places.take(peer).ok_or(Reply::TooManyConnections { max })
     }
 
     /// What a client is told for which there is no place.
@@ -264,16 +322,22 @@ mod tests {
     #[test]
     fn connections_and_refusals_share_what_room_there_is() {
         for (room, wanted, shares) in [
-            (10_064, 10_000, (10_000, 64)),
-            (1_000_000, 10_000, (10_000, 64)),
-            (10_063, 10_000, (9_999, 64)),
-            (1_000, 10_000, (936, 64)),
-            (66, 2, (2, 64)),
-            (32, 10_000, (28, 4)),
-            (2, 10_000, (1, 1)),
-            (0, 10_000, (1, 1)),
+            (10_072, 10_000, (10_000, 8, 64)),
+            (1_000_000, 10_000, (10_000, 8, 64)),
+            (10_071, 10_000, (9_999, 8, 64)),
+            (1_000, 10_000, (928, 8, 64)),
+            (74, 2, (2, 8, 64)),
+            (32, 10_000, (24, 4, 4)),
+            (2, 10_000, (1, 0, 1)),
+            (0, 10_000, (0, 0, 1)),
         ] {
-            assert_eq!(share(room, wanted), shares, "{room} for {wanted}");
+            let (connections, reserved, refusals) = shares;
+            let expected = Share {
+                connections,
+                reserved,
+                refusals,
+            };
+            assert_eq!(Share::of(room, wanted), expected, "{room} for {wanted}");
         }
     }
 }

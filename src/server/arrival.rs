@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr};
 #[cfg(feature = "admin")]
 use std::ops::Bound;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use crate::access::User;
 #[cfg(feature = "admin")]
 use crate::model::Nearest;
-use crate::model::{Account, Exhausted, Peer, Quota, Resource, Taken, Whose};
+use crate::model::{Account, Exhausted, Limit, Peer, Quota, Resource, Taken, Whose};
 
 /// Somebody who may be served.
 #[derive(Debug)]
@@ -71,15 +71,27 @@ impl Places {
         taken.map(Taken::account).cloned().collect()
     }
 
-    /// Counts so many commands at `now`, and returns how long the connection should rest.
-    pub(super) fn charge(&self, commands: u32, now: Instant) -> Duration {
-        let taken = [&self.address, &self.user].into_iter().flatten();
-        let rests = taken.map(|taken| taken.account().charge(commands, now));
-        rests.max().unwrap_or_default()
+    /// Takes one command from each account, if each has one.
+    ///
+    /// # Errors
+    ///
+    /// If one has none; then nothing is taken.
+    pub(super) fn take_command(&self, now: Instant) -> Result<(), Limit> {
+        let [address, user] =
+            [&self.address, &self.user].map(|one| one.as_ref().map(Taken::account));
+        let take =
+            |account: Option<&Arc<Account>>| account.map_or(Ok(()), |one| one.take_command(now));
+        take(address)?;
+        take(user).inspect_err(|_| {
+            if let Some(address) = address {
+                address.commands().put_back();
+            }
+        })
     }
 }
 
-/// The accounts of all addresses that have connections, or sessions from there.
+/// The accounts of all addresses that have connections, or sessions from there; or had some not long ago, so that
+/// who comes again has no more commands than who stays.
 #[derive(Debug)]
 pub(super) struct Addresses {
     quota: Quota,
@@ -89,8 +101,8 @@ pub(super) struct Addresses {
 #[derive(Debug, Default)]
 struct Accounts {
     /// In their order, so that they can be looked through in slices.
-    by_address: BTreeMap<IpAddr, Weak<Account>>,
-    /// With more entries, those that nobody uses any more are taken out.
+    by_address: BTreeMap<IpAddr, Arc<Account>>,
+    /// With more entries, those that nobody uses any more, and that have all their commands, are taken out.
     most: usize,
 }
 
@@ -109,34 +121,32 @@ impl Addresses {
     }
 
     /// The account of this address, or of its network.
-    pub(super) fn account(&self, address: IpAddr) -> Arc<Account> {
+    pub(super) fn account(&self, address: IpAddr, now: Instant) -> Arc<Account> {
         let address = network_of(address);
         let mut accounts = self.accounts();
-        if let Some(account) = accounts.by_address.get(&address).and_then(Weak::upgrade) {
-            return account;
+        if let Some(account) = accounts.by_address.get(&address) {
+            return Arc::clone(account);
         }
         if accounts.by_address.len() >= accounts.most.max(LEAST) {
-            accounts
-                .by_address
-                .retain(|_, account| account.strong_count() > 0);
+            accounts.by_address.retain(|_, account| {
+                Arc::strong_count(account) > 1 || !account.commands().is_full(now)
+            });
             accounts.most = 2 * accounts.by_address.len();
         }
         let account = Arc::new(Account::new(Whose::Address));
         account.set(self.quota);
-        accounts
-            .by_address
-            .insert(address, Arc::downgrade(&account));
+        accounts.by_address.insert(address, Arc::clone(&account));
         account
     }
 
     /// For each bound, the address that is nearest to it. Looks at a few at a time, so that whoever comes
     /// meanwhile need not wait for this.
     #[cfg(feature = "admin")]
-    pub(super) fn nearest(&self) -> Nearest {
+    pub(super) fn nearest(&self, now: Instant) -> Nearest {
         let mut nearest = Nearest::default();
         let nobody = Account::new(Whose::Address);
         nobody.set(self.quota);
-        nearest.look_at(&nobody);
+        nearest.look_at(&nobody, now);
         let mut last = None;
         loop {
             let accounts = self.accounts();
@@ -148,9 +158,7 @@ impl Addresses {
             }
             for (address, account) in slice {
                 last = Some(*address);
-                if let Some(account) = account.upgrade() {
-                    nearest.look_at(&account);
-                }
+                nearest.look_at(account, now);
             }
         }
     }
@@ -182,6 +190,8 @@ pub(super) fn ip_of(peer: Peer) -> Option<IpAddr> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     #[cfg(feature = "admin")]
     use crate::model::Usage;
@@ -203,13 +213,34 @@ mod tests {
         };
         let addresses = Addresses::with(quota).expect("a bound");
         let address = |number: u32| IpAddr::from(number.to_be_bytes());
-        let kept = addresses.account(address(7));
+        let now = Instant::now();
+        let kept = addresses.account(address(7), now);
         for number in 0..10 * LEAST as u32 {
-            addresses.account(address(number));
+            addresses.account(address(number), now);
         }
-        assert!(Arc::ptr_eq(&kept, &addresses.account(address(7))));
+        assert!(Arc::ptr_eq(&kept, &addresses.account(address(7), now)));
         let accounts = addresses.accounts.lock().expect("no panic");
         assert!(accounts.by_address.len() <= LEAST + 1);
+    }
+
+    #[test]
+    fn an_account_is_kept_until_it_has_all_its_commands_again() {
+        let quota = Quota {
+            commands: Some(1),
+            ..Quota::default()
+        };
+        let addresses = Addresses::with(quota).expect("a bound");
+        let address = |number: u32| IpAddr::from(number.to_be_bytes());
+        // The server's clock leaves out the times in which it stood still.
+        let now = Instant::now()
+            .checked_sub(Duration::from_secs(10))
+            .expect("it runs for longer");
+        let take = || addresses.account(address(7), now).take_command(now);
+        take().expect("one");
+        for number in 0..10 * LEAST as u32 {
+            addresses.account(address(number), now);
+        }
+        assert!(take().is_err());
     }
 
     #[cfg(feature = "admin")]
@@ -220,15 +251,16 @@ mod tests {
             ..Quota::default()
         };
         let addresses = Addresses::with(quota).expect("a bound");
-        let used = |addresses: &Addresses| addresses.nearest().of(Resource::Connections);
-        let max = 10;
+        let used =
+            |addresses: &Addresses| addresses.nearest(Instant::now()).of(Resource::Connections);
+        let (max, now) = (10, Instant::now());
         assert_eq!(used(&addresses), Some(Usage { used: 0, max }));
         let address = |number: u32| IpAddr::from(number.to_be_bytes());
-        let all = (0..3 * SLICE as u32).map(|number| addresses.account(address(number)));
+        let all = (0..3 * SLICE as u32).map(|number| addresses.account(address(number), now));
         let all: Vec<_> = all.collect();
         all[2 * SLICE + 7].add(Resource::Connections, 9);
         all[7].add(Resource::Connections, 2);
         assert_eq!(used(&addresses), Some(Usage { used: 9, max }));
-        assert_eq!(addresses.nearest().of(Resource::Locks), None);
+        assert_eq!(addresses.nearest(Instant::now()).of(Resource::Locks), None);
     }
 }

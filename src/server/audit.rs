@@ -173,6 +173,23 @@ impl<'a> Auditor<'a> {
                     "auth_failure"
                 );
             }
+            Event::NotAllowed {
+                session,
+                peer,
+                user,
+                request,
+            } => {
+                let who = session.map(|session| self.who(session));
+                info!(
+                    target: "audit",
+                    session = who.as_ref().map(number),
+                    name = who.as_ref().and_then(Who::name),
+                    user = visible(user.as_ref()),
+                    peer = %peer,
+                    request,
+                    "not_allowed"
+                );
+            }
             Event::Kicked { session, by } => {
                 let (who, by) = (self.who(session), self.who(by));
                 line!(
@@ -280,15 +297,13 @@ impl<'a> Auditor<'a> {
     }
 }
 
-fn number(who: &Who) -> u64 {
-    who.number.0
+/// As the other lines of the log have it: `#24`.
+fn number(who: &Who) -> impl tracing::Value + use<> {
+    display(who.number)
 }
 
 fn owner(holder: &Holder) -> Option<impl tracing::Value> {
-    match holder {
-        Holder::Session(_) => None,
-        Holder::Owner(owner) => visible(Some(owner)),
-    }
+    visible(holder.owner())
 }
 
 fn word(why: Why) -> &'static str {

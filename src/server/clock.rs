@@ -17,6 +17,8 @@ use std::time::{Duration, Instant as StdInstant};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tracing::warn;
 
+use crate::table::Pauses;
+
 /// How often the server says that it runs.
 const BEAT: Duration = Duration::from_millis(250);
 
@@ -30,7 +32,7 @@ pub(super) struct Clock {
     /// The last beat, in nanoseconds since the start; [`STILL`] before the first one.
     beat_ns: AtomicU64,
     /// All gaps so far.
-    gaps_ns: AtomicU64,
+    gaps: Pauses,
     /// Locked to take out a gap, so that of several threads that find it, only one does.
     finding: Mutex<()>,
 }
@@ -43,7 +45,7 @@ impl Default for Clock {
         Self {
             start: Instant::now(),
             beat_ns: AtomicU64::new(STILL),
-            gaps_ns: AtomicU64::new(0),
+            gaps: Pauses::default(),
             finding: Mutex::new(()),
         }
     }
@@ -54,15 +56,20 @@ impl Clock {
     /// at most: so leases and grace periods may end later, but never too early.
     pub(super) fn now(&self) -> StdInstant {
         loop {
-            let gaps_ns = self.gaps_ns.load(Ordering::Acquire);
+            let gaps = self.gaps.in_all();
             let real_ns = self.real_ns();
             if self.is_gap(real_ns) {
                 self.take_out_gap();
-            } else if gaps_ns == self.gaps_ns.load(Ordering::Acquire) {
-                let running = Duration::from_nanos(real_ns.saturating_sub(gaps_ns));
+            } else if gaps == self.gaps.in_all() {
+                let running = Duration::from_nanos(real_ns).saturating_sub(gaps);
                 return self.start.into_std() + running;
             }
         }
+    }
+
+    /// The gaps that were taken out, for what is shown of the past: the clocks of those who look went on.
+    pub(super) fn pauses(&self) -> Pauses {
+        self.gaps.clone()
     }
 
     /// A time of this clock, in tenths of seconds since its start: enough for people, in half a word.
@@ -116,7 +123,7 @@ impl Clock {
         let real_ns = self.real_ns();
         self.is_gap(real_ns).then(|| {
             let gap_ns = real_ns - self.beat_ns.load(Ordering::Acquire);
-            self.gaps_ns.fetch_add(gap_ns, Ordering::AcqRel);
+            self.gaps.add(Duration::from_nanos(gap_ns));
             self.beat_ns.store(real_ns, Ordering::Release);
             gap_ns
         })

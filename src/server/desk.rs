@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Instant;
 
 #[cfg(feature = "auth")]
 use tracing::info;
@@ -87,8 +88,8 @@ impl Desk {
     /// # Errors
     ///
     /// If its address, or its user, has as many connections as it may have.
-    pub(super) fn arrival(&self, peer: Peer) -> Result<Arrival, Exhausted> {
-        let places = self.place_of_address(peer)?;
+    pub(super) fn arrival(&self, peer: Peer, now: Instant) -> Result<Arrival, Exhausted> {
+        let places = self.place_of_address(peer, now)?;
         places.arrival(peer, self.at_the_door(peer))
     }
 
@@ -97,10 +98,10 @@ impl Desk {
     /// # Errors
     ///
     /// If the address has as many connections as it may have.
-    pub(super) fn place_of_address(&self, peer: Peer) -> Result<Places, Exhausted> {
+    pub(super) fn place_of_address(&self, peer: Peer, now: Instant) -> Result<Places, Exhausted> {
         let mut places = Places::default();
         if let (Some(addresses), Some(from)) = (&self.addresses, ip_of(peer)) {
-            let account = addresses.account(from);
+            let account = addresses.account(from, now);
             places.address = Some(Taken::one(&account, Resource::Connections)?);
         }
         Ok(places)
@@ -198,13 +199,15 @@ impl Desk {
 #[cfg(feature = "admin")]
 impl Desk {
     /// For each bound of an address, the one that is nearest to it; `None` if addresses have no bounds.
-    pub(super) fn nearest_address(&self) -> Option<Nearest> {
-        self.addresses.as_ref().map(Addresses::nearest)
+    pub(super) fn nearest_address(&self, now: Instant) -> Option<Nearest> {
+        self.addresses
+            .as_ref()
+            .map(|addresses| addresses.nearest(now))
     }
 
     /// For each bound of a user, the one who is nearest to it.
-    pub(super) fn nearest_user(&self) -> Nearest {
-        self.users().nearest()
+    pub(super) fn nearest_user(&self, now: Instant) -> Nearest {
+        self.users().nearest(now)
     }
 
     /// Whether anybody is asked who it is.
@@ -270,7 +273,7 @@ mod tests {
         });
         let desk = desk.expect("good files");
         let come = || {
-            desk.place_of_address(Peer::Unix(None))?
+            desk.place_of_address(Peer::Unix(None), Instant::now())?
                 .arrival(Peer::Unix(None), desk.user_by_name(b"web"))
         };
         let _first = come().expect("no bound");

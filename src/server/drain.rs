@@ -58,7 +58,7 @@ impl Drain {
 
 impl Shared {
     /// Begins the drain, unless it goes on already or the server stops.
-    pub(super) fn begin_drain(&self, by: &str) {
+    pub(super) fn begin_drain(&self, by: &str, by_user: Option<impl tracing::Value>) {
         let time = self.config.drain_time();
         self.drain.time.get_or_init(|| {
             let begun = Instant::now();
@@ -68,7 +68,10 @@ impl Shared {
         if self.table.drain() {
             let (locks, waiters) = (self.table.held(), self.table.waiting());
             let most_ms = time.as_millis() as u64;
-            info!(by, locks, waiters, most_ms, "draining: no new locks");
+            info!(
+                by,
+                by_user, locks, waiters, most_ms, "draining: no new locks"
+            );
         }
         self.drain.begun.cancel();
     }
@@ -85,7 +88,7 @@ impl Shared {
 pub(super) async fn see_to(shared: Arc<Shared>, control: Control, stop: CancellationToken) {
     let drain = async {
         tokio::select! {
-            () = control.drain_asked() => shared.begin_drain("a signal"),
+            () = control.drain_asked() => shared.begin_drain("a signal", None::<&str>),
             () = shared.drain.begun.cancelled() => {}
         }
         control.tell_draining(shared.drain.left().unwrap_or_default());

@@ -7,6 +7,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::Shared;
+#[cfg(feature = "admin")]
+use crate::model::shortened;
 use crate::model::{Key, Owner, SessionNumber, Token};
 
 /// How many events of one kind are kept. Each kind has its own room, so that a crowd of one does not push
@@ -17,6 +19,10 @@ const KEPT: usize = 200;
 /// How many bytes of an event's text are kept.
 #[cfg(feature = "admin")]
 const LONGEST_TEXT: usize = 512;
+
+/// How many bytes of an event's key are kept, of its owner, and of a circle's keys in all.
+#[cfg(feature = "admin")]
+const LONGEST_KEYS: usize = 4096;
 
 /// What happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,8 +53,11 @@ pub(crate) struct Event {
     pub(crate) session: Option<SessionNumber>,
     /// What that session is called.
     pub(crate) name: Option<Key>,
+    /// Its beginning, if it is very long; likewise the key.
     pub(crate) owner: Option<Owner>,
     pub(crate) key: Option<Key>,
+    /// Of a deadlock, all keys of its circle; none, if its text leaves out some, or if they are very long.
+    pub(crate) keys: Vec<Key>,
     pub(crate) token: Option<Token>,
     /// For how long the lock was held.
     pub(crate) held: Option<Duration>,
@@ -65,6 +74,7 @@ impl Event {
             name: None,
             owner: None,
             key: None,
+            keys: Vec::new(),
             token: None,
             held: None,
             text: String::new(),
@@ -142,6 +152,13 @@ impl Events {
             event.text.truncate(end.unwrap_or_default());
             event.text.push_str("...");
         }
+        for word in [&mut event.key, &mut event.owner].into_iter().flatten() {
+            *word = Key::new(shortened(word.as_bytes(), LONGEST_KEYS).0);
+        }
+        let lengths = event.keys.iter().map(|key| key.as_bytes().len());
+        if lengths.sum::<usize>() > LONGEST_KEYS {
+            event.keys.clear();
+        }
         let mut kept = self.kept();
         kept.last += 1;
         let number = kept.last;
@@ -202,5 +219,30 @@ mod tests {
         events.note(Duration::ZERO, long);
         let kept = events.after(0).0[0].event.text.len();
         assert_eq!(kept, LONGEST_TEXT + "...".len());
+    }
+
+    /// A line of a client may be a megabyte, and hundreds of events are kept.
+    #[test]
+    fn long_keys_are_not_kept() {
+        let events = Events::default();
+        let of_length = |bytes| Key::new(&vec![b'k'; bytes]);
+        for (bytes, keys) in [
+            (LONGEST_KEYS / 2, 2),
+            (LONGEST_KEYS / 2 + 1, 0),
+            (1 << 20, 0),
+        ] {
+            let long = Event {
+                owner: Some(of_length(bytes)),
+                key: Some(of_length(bytes)),
+                keys: vec![of_length(bytes); 2],
+                ..Event::of(EventKind::Deadlock)
+            };
+            events.note(Duration::ZERO, long);
+            let kept = events.after(0).0.pop().expect("it is noted").event;
+            assert_eq!(kept.keys.len(), keys, "{bytes}");
+            for word in [kept.key, kept.owner] {
+                assert_eq!(word, Some(of_length(bytes.min(LONGEST_KEYS))));
+            }
+        }
     }
 }

@@ -12,6 +12,7 @@ use super::readiness::{self, NotReady};
 use super::refusal_counts::RefusalCounts;
 use crate::access::User;
 use crate::count::Durations;
+use crate::log::dropped_lines;
 use crate::model::{Nearest, Peer, Resource, Usage};
 use crate::protocol::Refusal;
 use crate::table::Contention;
@@ -43,14 +44,15 @@ pub(crate) struct Limited {
     pub(crate) limit: usize,
 }
 
-type Names = [&'static str; Resource::ALL.len()];
+type Names = [&'static str; Resource::ALL.len() + 1];
 
-/// In the order of [`Resource::ALL`].
+/// In the order of [`Resource::ALL`], and then the commands in a second.
 const OF_ADDRESS: Names = [
     "address_connections",
     "address_grace_sessions",
     "address_locks",
     "address_waiters",
+    "address_commands",
 ];
 
 /// The same of a user.
@@ -59,12 +61,14 @@ const OF_USER: Names = [
     "user_grace_sessions",
     "user_locks",
     "user_waiters",
+    "user_commands",
 ];
 
 fn limited(nearest: &Nearest, names: Names) -> impl Iterator<Item = Limited> {
-    let named = names.into_iter().zip(Resource::ALL);
-    named.filter_map(|(what, of)| {
-        let Usage { used, max } = nearest.of(of)?;
+    let resources = Resource::ALL.map(|of| nearest.of(of));
+    let usages = resources.into_iter().chain([nearest.of_commands()]);
+    names.into_iter().zip(usages).filter_map(|(what, usage)| {
+        let Usage { used, max } = usage?;
         let [used, limit] = [used, max].map(|number| number as usize);
         Some(Limited { what, used, limit })
     })
@@ -93,6 +97,19 @@ impl ServerHandle {
     /// As whom an operator comes in who says no password; `None` if that is nobody.
     pub(crate) fn operator_at_the_door(&self, peer: Peer) -> Option<Arc<User>> {
         self.shared.desk.operator_at_the_door(peer)
+    }
+
+    /// How many lines of the log, and events of the audit, were dropped since the start, by cause.
+    pub(crate) fn dropped_lines(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let events = self.shared.table.trail().dropped();
+        dropped_lines()
+            .into_iter()
+            .chain([("audit_too_fast", events)])
+    }
+
+    /// Notes what this user asked for and may not do.
+    pub(crate) fn note_not_allowed(&self, peer: Peer, user: &User, request: String) {
+        log_lines::operator_not_allowed(&self.shared, peer, user, request);
     }
 
     /// The user whom this name and password stand for. Wrong ones are slowed down and counted.
@@ -136,6 +153,11 @@ impl ServerHandle {
         Figures::of(&self.shared)
     }
 
+    /// How often clients had to rest.
+    pub(crate) fn rests(&self) -> u64 {
+        self.shared.table.counters().rests.get()
+    }
+
     /// How often requests were refused.
     pub(crate) fn refusals(&self) -> &RefusalCounts {
         &self.shared.refusals
@@ -159,12 +181,12 @@ impl ServerHandle {
     /// taken of it by the one that is nearest to it. Those of one key, session or request have no place
     /// here, since there are as many uses of them as keys, sessions and requests.
     pub(crate) fn limits(&self) -> Vec<Limited> {
-        let desk = &self.shared.desk;
-        let addresses = desk.nearest_address();
+        let (desk, now) = (&self.shared.desk, self.shared.clock.now());
+        let addresses = desk.nearest_address(now);
         let addresses = addresses
             .iter()
             .flat_map(|nearest| limited(nearest, OF_ADDRESS));
-        let users = desk.nearest_user();
+        let users = desk.nearest_user(now);
         let users = limited(&users, OF_USER);
         self.limits_of_all()
             .into_iter()

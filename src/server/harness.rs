@@ -13,6 +13,7 @@ use super::Shared;
 use super::clock::Clock;
 use super::connection::serve;
 use super::expiry::end_leases;
+use super::start::start;
 use super::turns::keep_pace;
 use crate::config::Config;
 use crate::model::Peer;
@@ -67,8 +68,18 @@ impl Server {
         (Self::start_on(config, table), fake, writer)
     }
 
+    /// As the program makes it, with tokens and times of its clock; in memory.
+    pub(crate) fn start_timed() -> Self {
+        let (config, clock) = (Config::default(), Clock::default());
+        let (table, _, _) = start(&config, &clock).expect("no store is needed");
+        Self::start_by(clock, config, table)
+    }
+
     pub(crate) fn start_on(config: Config, table: LockTable) -> Self {
-        let clock = Clock::default();
+        Self::start_by(Clock::default(), config, table)
+    }
+
+    fn start_by(clock: Clock, config: Config, table: LockTable) -> Self {
         let shared = Arc::new(Shared::new(config, table, clock).expect("randomness"));
         let leases = tokio::spawn(end_leases(Arc::clone(&shared), shared.stop.clone()));
         let pace = tokio::spawn(keep_pace(Arc::clone(&shared), shared.stop.clone()));
@@ -84,7 +95,10 @@ impl Server {
     pub(crate) fn connect_by(&self, pipe_bytes: usize) -> Client {
         let (ours, theirs) = tokio::io::duplex(pipe_bytes);
         let shared = Arc::clone(&self.shared);
-        let arrival = shared.desk.arrival(Peer::Unix(None)).expect("a place");
+        let arrival = shared
+            .desk
+            .arrival(Peer::Unix(None), shared.clock.now())
+            .expect("a place");
         let task = tokio::spawn(serve(ours, arrival, shared, ()));
         self.tasks.borrow_mut().push(task);
         let (answers, requests) = split(theirs);

@@ -112,22 +112,39 @@ pub enum AddressUnavailable {
         /// What the system says.
         error: io::Error,
     },
+    /// It is a port for clients already.
+    #[cfg(feature = "admin")]
+    #[error("clients connect there: give --admin an address of its own")]
+    ForClients,
+    /// The directory of the unix socket is not there, which may be made later.
+    #[error("the directory {} is not there", directory.display())]
+    NoDirectory {
+        /// The directory.
+        directory: PathBuf,
+    },
     /// Any other error of the system, for one that the address is in use.
     #[error("{0}")]
     System(#[from] io::Error),
 }
 
 impl BindError {
-    /// True if the name stands for no address or the path is good for no socket, so that trying
-    /// again does not help. An address that this machine does not have may come later: a floating
-    /// one, or a tunnel's.
+    /// True if the name stands for no address, the path is good for no socket, or it is not allowed,
+    /// so that trying again does not help. An address that this machine does not have may come later: a
+    /// floating one, or a tunnel's. So may a directory.
     pub fn is_bad_setting(&self) -> bool {
-        use AddressUnavailable::{NoSocket, PathTooLong, Unknown};
-        #[cfg(feature = "tls")]
-        if matches!(self.reason, AddressUnavailable::TlsAndPlain) {
-            return true;
+        use AddressUnavailable as Why;
+        match &self.reason {
+            #[cfg(feature = "tls")]
+            Why::TlsAndPlain => true,
+            #[cfg(feature = "admin")]
+            Why::ForClients => true,
+            Why::Unknown(_) | Why::NoSocket | Why::PathTooLong { .. } => true,
+            Why::LockFile { error, .. } | Why::System(error) => matches!(
+                error.kind(),
+                io::ErrorKind::PermissionDenied | io::ErrorKind::NotADirectory
+            ),
+            Why::NotLocal(_) | Why::Locked { .. } | Why::Served | Why::NoDirectory { .. } => false,
         }
-        matches!(self.reason, Unknown(_) | NoSocket | PathTooLong { .. })
     }
 }
 
@@ -172,7 +189,8 @@ pub async fn bind_beside(
 }
 
 /// Opens all addresses, and none if none are given, for operators, beside those that are open already:
-/// [`run`](super::run) serves HTTP there. Must be called within a tokio runtime.
+/// [`run`](super::run) serves HTTP there. None of the `clients`' is among them. Must be called within a
+/// tokio runtime.
 ///
 /// # Errors
 ///
@@ -181,8 +199,17 @@ pub async fn bind_beside(
 pub async fn bind_admin(
     open_before: Vec<Listener>,
     addresses: &[Address],
+    clients: &[Listener],
 ) -> Result<Vec<Listener>, BindError> {
     let mut listeners = open_before;
+    for address in addresses {
+        if is_open(address, clients).await {
+            return Err(BindError {
+                address: address.clone(),
+                reason: AddressUnavailable::ForClients,
+            });
+        }
+    }
     if !addresses.is_empty() {
         listeners = bind_beside(listeners, addresses).await?;
     }
@@ -217,6 +244,23 @@ async fn open(address: &Address, others: &[Listener]) -> Result<Vec<Listener>, A
         }
         Address::Unix(_) if others.iter().any(|other| other.address == *address) => Ok(Vec::new()),
         Address::Unix(path) => Ok(vec![open_unix(path).await?]),
+    }
+}
+
+/// Whether an address is one of the `open` ones.
+#[cfg(feature = "admin")]
+async fn is_open(address: &Address, open: &[Listener]) -> bool {
+    match address {
+        Address::Unix(_) => open.iter().any(|open| open.address == *address),
+        Address::Tcp(name) => {
+            // A name that cannot be looked up is told of when it is to be opened.
+            let addresses = look_up(name).await.unwrap_or_default();
+            let mut addresses = addresses.into_iter();
+            addresses.any(|address| open.iter().any(|open| open.is_at(address)))
+        }
+        // An admin address has no TLS.
+        #[cfg(feature = "tls")]
+        Address::Tls(_) => false,
     }
 }
 

@@ -3,14 +3,17 @@
 
 use std::sync::Arc;
 
+use tracing::field::display;
 use tracing::{info, warn};
 
 use super::Shared;
 use super::events::{Event, EventKind};
+#[cfg(feature = "admin")]
+use crate::access::User;
 use crate::model::{
     Circle, Holder, Key, Limit, LockEntry, Peer, SessionNumber, Visible, shortened,
 };
-use crate::protocol::circle_text;
+use crate::protocol::{Request, circle_text};
 use crate::table::{self, EndedLease, Grant, Identity, LockKey, Session};
 
 /// How many keys a line names.
@@ -23,14 +26,13 @@ const NAMED_HOLDERS: usize = 3;
 
 pub(super) fn lease_ended(shared: &Shared, lease: &EndedLease) {
     if shared.throttles.lease_ends.passes(shared.clock.now()) {
-        let (session, owner) = match &lease.holder {
-            Holder::Session(session) => (Some(*session), None),
-            Holder::Owner(_) => (None, Some(&lease.holder)),
-        };
+        let (session, owner) = (lease.holder.session(), lease.holder.owner());
+        let name = session.and_then(|one| shared.table.name(one));
         info!(
-            session = session.map(|one| display(named(shared, one))),
+            session = session.map(display),
+            name = name.as_ref().map(visible),
             peer = session.map(|one| display(peer(shared, one))),
-            owner = owner.map(display),
+            owner = owner.map(visible),
             key = %Visible(lease.key.as_bytes()),
             token = lease.token.0,
             held_ms = lease.held.as_millis() as u64,
@@ -38,8 +40,8 @@ pub(super) fn lease_ended(shared: &Shared, lease: &EndedLease) {
         );
         shared.note(|| Event {
             session,
-            name: session.and_then(|one| shared.table.name(one)),
-            owner: owner.and_then(Holder::owner).cloned(),
+            name,
+            owner: owner.cloned(),
             key: Some(Key::new(lease.key.as_bytes())),
             token: Some(lease.token),
             held: Some(lease.held),
@@ -55,10 +57,10 @@ pub(super) fn session_ended(shared: &Shared, session: &Session, identity: &Ident
     if locks > 0 && shared.throttles.session_ends.passes(shared.clock.now()) {
         let keys = keys(shared, session);
         let peer = identity.peer;
-        let named = with_name(session.number(), identity.name.as_ref());
-        info!(session = named, %peer, locks, keys, "{why}, and its session's locks are released");
+        let (session, name) = (session.number(), identity.name.as_ref().map(visible));
+        info!(%session, name, %peer, locks, keys, "{why}, and its session's locks are released");
         shared.note(|| Event {
-            session: Some(session.number()),
+            session: Some(session),
             name: identity.name.clone(),
             text: format!("{why}; from {peer}; it held {locks}: {keys}"),
             ..Event::of(EventKind::SessionEnd)
@@ -71,9 +73,9 @@ pub(super) fn session_ended(shared: &Shared, session: &Session, identity: &Ident
 pub(super) fn resumed(shared: &Shared, session: &Session, from: &str, how: &str) {
     if shared.throttles.resumes.passes(shared.clock.now()) {
         let (locks, keys) = (session.held(), keys(shared, session));
-        let peer = peer(shared, session.number());
-        let session = named(shared, session.number());
-        info!(%session, peer, from, locks, keys, "a session was {how}");
+        let session = session.number();
+        let (name, peer) = (name(shared, session), peer(shared, session));
+        info!(%session, name, peer, from, locks, keys, "a session was {how}");
     }
 }
 
@@ -81,10 +83,12 @@ pub(super) fn resumed(shared: &Shared, session: &Session, from: &str, how: &str)
 pub(super) fn broken(shared: &Shared, by: &Session, grant: &Grant) {
     if shared.throttles.breaks.passes(shared.clock.now()) {
         info!(
-            session = %named(shared, by.number()),
+            session = %by.number(),
+            name = name(shared, by.number()),
             peer = peer(shared, by.number()),
+            by_user = by_user(shared, by),
             key = %Visible(grant.key().as_bytes()),
-            owner = %grant.holder(),
+            owner = grant.holder().owner().map(visible),
             token = grant.token().0,
             "an owner's lock was broken"
         );
@@ -107,11 +111,13 @@ pub(super) fn deadlock(shared: &Shared, circle: &Circle) {
         circle: format!("Deadlock: {}", circle_text(circle)),
     });
     if shared.throttles.deadlocks.passes(shared.clock.now()) {
-        let first = circle.steps().first();
+        let steps = circle.steps();
+        let told = if circle.left_out() > 0 { &[] } else { steps };
         shared.note(|| Event {
             session: Some(session),
             name: shared.table.name(session),
-            key: first.map(|step| step.key.clone()),
+            key: steps.first().map(|step| step.key.clone()),
+            keys: told.iter().map(|step| step.key.clone()).collect(),
             text: circle_text(circle),
             ..Event::of(EventKind::Deadlock)
         });
@@ -121,15 +127,19 @@ pub(super) fn deadlock(shared: &Shared, circle: &Circle) {
 /// A session has taken a lock from one of its holders.
 pub(super) fn revoked(shared: &Shared, by: &Session, grant: &Grant) {
     if shared.throttles.revocations.passes(shared.clock.now()) {
+        let session = grant.holder().session();
         info!(
-            by = %named(shared, by.number()),
+            session = session.map(display),
+            name = session.and_then(|one| name(shared, one)),
+            owner = grant.holder().owner().map(visible),
+            by = %by.number(),
+            by_name = name(shared, by.number()),
             by_peer = peer(shared, by.number()),
+            by_user = by_user(shared, by),
             key = %Visible(grant.key().as_bytes()),
-            holder = %holder_named(shared, grant.holder()),
             token = grant.token().0,
             "a lock was taken from its holder"
         );
-        let session = grant.holder().session();
         shared.note(|| Event {
             session,
             name: session.and_then(|one| shared.table.name(one)),
@@ -149,9 +159,12 @@ pub(super) fn kicked(shared: &Shared, by: &Session, session: SessionNumber, know
             peer: from, name, ..
         } = known;
         info!(
-            by = %named(shared, by.number()),
+            by = %by.number(),
+            by_name = self::name(shared, by.number()),
             by_peer = peer(shared, by.number()),
-            session = with_name(session, name.as_ref()),
+            by_user = by_user(shared, by),
+            %session,
+            name = name.as_ref().map(visible),
             peer = %from,
             "an operator ends a session"
         );
@@ -167,8 +180,24 @@ pub(super) fn kicked(shared: &Shared, by: &Session, session: SessionNumber, know
 pub(super) fn limit_reached(shared: &Shared, session: SessionNumber, limit: Limit) {
     if shared.throttles.limits.passes(shared.clock.now()) {
         let (peer, setting) = (peer(shared, session), limit.flag());
-        let session = named(shared, session);
-        info!(%session, peer, setting, "a limit is reached: {limit}");
+        let name = name(shared, session);
+        info!(%session, name, peer, setting, "a limit is reached: {limit}");
+    }
+}
+
+/// The user who acts, where users have names.
+pub(super) fn by_user(shared: &Shared, by: &Session) -> Option<impl tracing::Value> {
+    let user = shared.table.user(by.number())?;
+    Some(display(Visible(user.as_bytes()).to_string()))
+}
+
+/// A connection has to rest before its next command is run.
+pub(super) fn rests(shared: &Shared, session: SessionNumber, limit: Limit) {
+    shared.table.counters().rests.add(1);
+    if shared.throttles.rests.passes(shared.clock.now()) {
+        let (peer, setting) = (peer(shared, session), limit.flag());
+        let name = name(shared, session);
+        info!(%session, name, peer, setting, "a client has to rest: {limit}");
     }
 }
 
@@ -176,6 +205,30 @@ pub(super) fn limit_reached(shared: &Shared, session: SessionNumber, limit: Limi
 fn by_whom(shared: &Shared, by: &Session) -> String {
     let (named, peer) = (named(shared, by.number()), peer(shared, by.number()));
     format!("by {named} at {peer}")
+}
+
+/// Somebody asks for what only operators may do, and may not.
+pub(super) fn not_allowed(shared: &Shared, session: SessionNumber, request: &Request<'_>) {
+    let identity = shared.table.identity(session);
+    shared.table.trail().tell(|| table::Event::NotAllowed {
+        session: Some(session),
+        peer: identity
+            .as_ref()
+            .map_or(Peer::BeforeRestart, |one| one.peer),
+        user: identity.and_then(|one| one.user),
+        request: format!("{request:?}"),
+    });
+}
+
+/// The same, over HTTP.
+#[cfg(feature = "admin")]
+pub(super) fn operator_not_allowed(shared: &Shared, peer: Peer, user: &User, request: String) {
+    shared.table.trail().tell(|| table::Event::NotAllowed {
+        session: None,
+        peer,
+        user: user.name().cloned(),
+        request,
+    });
 }
 
 /// Somebody is not let in. A name that no user has is not shown, as it may be a password in the wrong
@@ -219,15 +272,20 @@ fn shown_user(name: Option<&[u8]>, known: Option<&[u8]>) -> String {
 }
 
 /// `#24`, or `#24 (web-3:cron)` if the session has a name.
-pub(super) fn named(shared: &Shared, session: SessionNumber) -> String {
-    with_name(session, shared.table.name(session).as_ref())
-}
-
-fn with_name(session: SessionNumber, name: Option<&Key>) -> String {
-    match name {
-        Some(name) => format!("{session} ({})", Visible(name.as_bytes())),
+fn named(shared: &Shared, session: SessionNumber) -> String {
+    match name(shared, session) {
+        Some(name) => format!("{session} ({name})"),
         None => session.to_string(),
     }
+}
+
+/// A session's name, if it has one.
+pub(super) fn name(shared: &Shared, session: SessionNumber) -> Option<String> {
+    shared.table.name(session).as_ref().map(visible)
+}
+
+fn visible(word: &Key) -> String {
+    Visible(word.as_bytes()).to_string()
 }
 
 /// The session by number and name, or the owner.

@@ -98,6 +98,7 @@ use crate::model::NotStored;
 use crate::store::Writer;
 use crate::table::LockTable;
 use admission::Places;
+pub use admission::TooFewFiles;
 use audit::Audit;
 use clock::Clock;
 use desk::Desk;
@@ -164,7 +165,7 @@ impl Shared {
             throttles: Throttles::default(),
             refusals: RefusalCounts::default(),
             turns: Turns::new(config.worker_threads()),
-            places: Places::new(&config),
+            places: Places::new(&config)?,
             drain: Drain::default(),
             debugs: Arc::new(Semaphore::new(DEBUGS_AT_ONCE)),
             searches: Arc::new(Semaphore::new(SEARCHES_AT_ONCE)),
@@ -207,6 +208,9 @@ pub enum RunError {
     /// The system gives no random numbers, threads or the like.
     #[error("cannot start: {0}")]
     System(#[from] io::Error),
+    /// There is no room for clients.
+    #[error("cannot start: {0}")]
+    TooFewFiles(#[from] TooFewFiles),
     /// The files of users are no good.
     #[cfg(feature = "auth")]
     #[error(transparent)]
@@ -244,9 +248,11 @@ impl RunError {
             Self::Users(_) => true,
             #[cfg(feature = "tls")]
             Self::Tls(_) => true,
-            Self::OpenDoor(_) => true,
+            Self::OpenDoor(_) | Self::TooFewFiles(_) => true,
             #[cfg(feature = "admin")]
             Self::OpenAdmin(_) => true,
+            #[cfg(feature = "store")]
+            Self::Store(error) => error.is_bad_setting(),
             _ => false,
         }
     }

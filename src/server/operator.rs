@@ -6,9 +6,10 @@ use super::Shared;
 use super::acts::{self, NotDone};
 use super::arrival::{Arrival, Places};
 use super::handle::ServerHandle;
+use super::log_lines;
 use super::session_guard::SessionGuard;
 use crate::access::User;
-use crate::model::{Key, Peer, SessionNumber, Token};
+use crate::model::{Key, Peer, SessionNumber, Token, Visible};
 use crate::table::{NotHeld, Outcome};
 
 /// What the session of an operator is called.
@@ -54,7 +55,7 @@ impl Operator {
         key: &Key,
         last: Option<Token>,
     ) -> Result<(), NotDone> {
-        self.check(key)?;
+        self.check("force_unlock", key)?;
         let taken = acts::force_unlock(&self.shared, &mut self.session, key, last).await;
         self.durable(taken).await
     }
@@ -65,17 +66,21 @@ impl Operator {
         key: &Key,
         last: Option<Token>,
     ) -> Result<(), NotDone> {
-        self.check(key)?;
+        self.check("break", key)?;
         let broken = acts::break_lock(&self.shared, &mut self.session, key, last).await;
         self.durable(broken).await
     }
 
-    /// A lock that the user must not see is not there.
-    fn check(&self, key: &Key) -> Result<(), NotDone> {
-        match self.user.allows(key.as_bytes()) {
-            true => Ok(()),
-            false => Err(NotDone::NotHeld(Outcome::free(NotHeld::NotLocked))),
+    /// A lock that the user must not see is not there; the audit tells who asked for it.
+    fn check(&self, act: &str, key: &Key) -> Result<(), NotDone> {
+        if self.user.allows(key.as_bytes()) {
+            return Ok(());
         }
+        let peer = self.shared.table.peer(self.session.number());
+        let request = format!("{act} {}", Visible(key.as_bytes()));
+        let peer = peer.unwrap_or(Peer::BeforeRestart);
+        log_lines::operator_not_allowed(&self.shared, peer, &self.user, request);
+        Err(NotDone::NotHeld(Outcome::free(NotHeld::NotLocked)))
     }
 
     /// Waits until what was done is on disk.

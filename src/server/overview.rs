@@ -151,15 +151,21 @@ impl ServerHandle {
     }
 
     /// The events with numbers above `after` that are there for the user who asks, and the number of the
-    /// last one. Whoever may not see all keys is told of single locks only: other events name several.
+    /// last one. Whoever may not see all keys is told of what names none but its own, and of no other
+    /// number.
     pub(crate) fn events(&self, after: u64, asks: &User) -> (Vec<Noted>, u64) {
-        let sees_all = asks.sees_sessions_of(None);
         let (mut events, last) = self.shared.events.after(after);
+        if asks.sees_sessions_of(None) {
+            return (events, last);
+        }
         events.retain(|Noted { event, .. }| {
-            let is_of_one_key = event.kind != EventKind::Deadlock;
-            let key = event.key.as_ref().filter(|_| is_of_one_key);
-            sees_all || key.is_some_and(|key| asks.allows(key.as_bytes()))
+            let keys = match event.kind {
+                EventKind::Deadlock => &event.keys,
+                _ => event.key.as_slice(),
+            };
+            !keys.is_empty() && keys.iter().all(|key| asks.allows(key.as_bytes()))
         });
+        let last = events.last().map_or(after, |noted| noted.number);
         (events, last)
     }
 
@@ -219,7 +225,7 @@ fn waits(shared: &Shared, prefix: &[u8], most: usize, asks: &User) -> Waits {
     let contended = |key: &[u8], first: &Waiter| {
         Some(Contended {
             lock: shared.lock_entry(key)?,
-            longest: now.saturating_duration_since(first.since()),
+            longest: shared.table.waited(first, now),
         })
     };
     let longest = waiters.first();

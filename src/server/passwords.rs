@@ -1,7 +1,8 @@
 //! Checks passwords, without being a burden to anybody else.
 //!
 //! - A check takes 20 ms of a processor and 19 MiB, so only a few run at one time, on threads of their
-//!   own; of one address no more than one, so that a flood from there is in nobody else's way.
+//!   own; of one address no more than one, so that a flood from there is in nobody else's way. Where
+//!   a right password came from lately, one has a place of its own beside a flood from many addresses.
 //! - What was right a moment ago is right without a check, for as long as the user is as it was.
 //! - Wrong tries of one address with one name come more and more slowly. Each counts as wrong from
 //!   before it is looked at until it is shown right, so that nothing is gained by many at once, nor by
@@ -28,6 +29,13 @@ use crate::access::{DEFAULT, ProofKey, User, Users};
 /// How many checks run at one time.
 const CHECKS_AT_ONCE: usize = 2;
 
+/// How many more run for addresses from which a right password came, and for how long that counts.
+const CHECKS_OF_PROVEN: usize = 1;
+const PROVEN: Duration = Duration::from_secs(3600);
+
+/// How often addresses that do not count any more are looked for, at most.
+const SWEEP: Duration = Duration::from_secs(1);
+
 /// Over how many queues for a check the addresses are spread.
 const QUEUES: usize = 1024;
 
@@ -38,7 +46,7 @@ const LONGEST_QUEUE: usize = 256;
 const WRONG_AT_ONCE: u32 = 5;
 const PERIOD: Duration = Duration::from_secs(1);
 
-/// Of how many origins wrong tries are remembered. When that is too few, they are all forgotten: to
+/// Of how many origins wrong tries are remembered. When half of that is too few, they are all forgotten: to
 /// bring that about takes far more tries than it gains.
 const ORIGINS: usize = 10_000;
 
@@ -54,6 +62,17 @@ pub(super) struct Passwords {
     tries: Tries,
     queues: Box<[Queue]>,
     checks: Arc<Semaphore>,
+    checks_of_proven: Arc<Semaphore>,
+    proven: Mutex<Proven>,
+}
+
+/// The addresses from which a right password came lately.
+#[derive(Debug, Default)]
+struct Proven {
+    /// Until when each counts as such.
+    until: HashMap<Option<IpAddr>, Instant>,
+    /// When those that do not count any more were last looked for.
+    swept: Option<Instant>,
 }
 
 /// Those of some addresses who wait for a check, one of whom has it.
@@ -75,6 +94,8 @@ impl Passwords {
             tries: Tries::default(),
             queues: (0..QUEUES).map(|_| Queue::default()).collect(),
             checks: Arc::new(Semaphore::new(CHECKS_AT_ONCE)),
+            checks_of_proven: Arc::new(Semaphore::new(CHECKS_OF_PROVEN)),
+            proven: Mutex::default(),
         })
     }
 
@@ -107,6 +128,7 @@ impl Passwords {
             claimed.remember(proof, Instant::now().into_std());
         }
         self.tries.uncount_one(origin);
+        self.prove(from, Instant::now());
         if !is_remembered {
             // Others with the same password need not wait any more.
             self.tries.proven.notify_waiters();
@@ -127,7 +149,13 @@ impl Passwords {
         let queue = &self.queues[self.hasher.hash_one(from) as usize % QUEUES];
         let _place = queue.enter()?;
         let turn = Arc::clone(&queue.turn).lock_owned().await;
-        let Ok(permit) = Arc::clone(&self.checks).acquire_owned().await else {
+        let is_proven = self.is_proven(from, Instant::now());
+        let permit = tokio::select! {
+            biased;
+            permit = Arc::clone(&self.checks_of_proven).acquire_owned(), if is_proven => permit,
+            permit = Arc::clone(&self.checks).acquire_owned() => permit,
+        };
+        let Ok(permit) = permit else {
             return Err(NotLetIn::Busy);
         };
         let (user, password) = (Arc::clone(user), password.to_vec());
@@ -140,6 +168,32 @@ impl Passwords {
             error!("a password could not be checked: {failure}");
             NotLetIn::Busy
         })
+    }
+
+    fn is_proven(&self, from: Option<IpAddr>, now: Instant) -> bool {
+        self.proven()
+            .until
+            .get(&from)
+            .is_some_and(|until| *until > now)
+    }
+
+    /// A right password came from there. When there are too many such addresses, new ones are none.
+    fn prove(&self, from: Option<IpAddr>, now: Instant) {
+        let mut proven = self.proven();
+        let Proven { until, swept } = &mut *proven;
+        let is_new = !until.contains_key(&from);
+        if is_new && until.len() >= ORIGINS && swept.is_none_or(|swept| swept + SWEEP <= now) {
+            *swept = Some(now);
+            until.retain(|_, until| *until > now);
+        }
+        if !is_new || until.len() < ORIGINS {
+            until.insert(from, now + PROVEN);
+        }
+    }
+
+    /// Nothing is half done where a holder could panic.
+    fn proven(&self) -> MutexGuard<'_, Proven> {
+        self.proven.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -193,7 +247,8 @@ impl Tries {
         let mut until = self.until();
         if until.len() >= ORIGINS {
             until.retain(|_, until| *until > now);
-            if until.len() >= ORIGINS {
+            // Not for a few at a time, as each time looks at all.
+            if until.len() > ORIGINS / 2 {
                 until.clear();
             }
         }
@@ -355,7 +410,9 @@ mod tests {
         let hash = crate::access::hash_password(b"right").expect("a hash");
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("users.toml");
-        let text = format!("[users.u]\npassword='{hash}'\nrights=['lock']\nprefixes=['*']\n");
+        let user =
+            |name| format!("[users.{name}]\npassword='{hash}'\nrights=['lock']\nprefixes=['*']\n");
+        let text = user("u") + &user("v");
         std::fs::write(&path, text).expect("it can be written");
         let files = crate::access::Files {
             users: Some(path),
@@ -387,5 +444,35 @@ mod tests {
             .iter()
             .map(|queue| queue.length.load(Ordering::Relaxed));
         assert!(over.sum::<usize>() >= 99, "the flood still waits");
+        // Nor does a flood from everywhere keep that address from another login.
+        let all = CHECKS_AT_ONCE as u32;
+        let everywhere = passwords
+            .checks
+            .acquire_many(all)
+            .await
+            .expect("it is open");
+        let login = timeout(30 * PERIOD, verify(b"v", b"right", address(2)));
+        assert!(login.await.is_ok_and(|login| login.is_ok()));
+        drop(everywhere);
+        // Nor is that place the only one there is for such addresses.
+        let proven = passwords.checks_of_proven.acquire().await;
+        let login = timeout(30 * PERIOD, verify(b"u", b"wrong", address(2)));
+        assert!(matches!(login.await, Ok(Err(NotLetIn::Wrong))));
+        drop(proven);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn proven_addresses_are_bounded_and_forgotten() {
+        let passwords = Passwords::new(&Entropy::open().expect("randomness")).expect("randomness");
+        let address = |number: usize| Some(IpAddr::from((number as u32).to_be_bytes()));
+        let now = Instant::now();
+        (0..2 * ORIGINS).for_each(|number| passwords.prove(address(number), now));
+        assert!(passwords.is_proven(address(0), now));
+        assert!(!passwords.is_proven(address(ORIGINS), now));
+        let later = now + PROVEN;
+        assert!(!passwords.is_proven(address(0), later));
+        passwords.prove(address(ORIGINS), later);
+        assert!(passwords.is_proven(address(ORIGINS), later));
+        assert_eq!(passwords.proven().until.len(), 1);
     }
 }

@@ -19,7 +19,7 @@ pub(crate) enum NotReady {
     #[error("stopping: nothing is granted any more")]
     Stopping,
     /// Changes are refused.
-    #[error("nothing can be stored: {0}")]
+    #[error("changes are refused: {0}")]
     NotStored(NotStored),
     /// Changes wait.
     #[error("nothing is stored: a commit has been under way for {} s", .0.as_secs())]

@@ -1,11 +1,10 @@
 //! Locks and sessions as they are shown, to clients that ask for them and to operators.
 
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::Shared;
 use crate::access::User;
 use crate::model::{Key, LockEntry, SessionEntry, SessionNumber, WaitsFor};
-use crate::table::Waiter;
 
 /// How many holders and how many waiters of one key are shown; more are only counted.
 const SHOWN: usize = 10;
@@ -36,15 +35,52 @@ impl Shared {
         Some(SessionEntry {
             idle: view.active.map(|active| self.clock.since(active)),
             view,
-            waits_for: waiter.map(|waiter| waits_for(&waiter, now)),
+            waits_for: waiter.map(|waiter| WaitsFor {
+                key: Key::new(waiter.key().as_bytes()),
+                waited: self.table.waited(&waiter, now),
+                left: self.table.wait_left(&waiter, now),
+            }),
         })
     }
 }
 
-fn waits_for(waiter: &Waiter, now: Instant) -> WaitsFor {
-    WaitsFor {
-        key: Key::new(waiter.key().as_bytes()),
-        waited: now.saturating_duration_since(waiter.since()),
-        left: waiter.until().saturating_duration_since(now),
+#[cfg(test)]
+mod tests {
+    use tokio::time::{advance, sleep};
+
+    use super::*;
+    use crate::server::clock::keep_time;
+    use crate::server::harness::Server;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    /// The machine was paused: who holds a lock holds it since the same time of day as before, and who waits
+    /// has waited longer, and will no longer than before.
+    #[tokio::test(start_paused = true)]
+    async fn a_pause_of_the_server_moves_no_beginning() {
+        let server = Server::start_timed();
+        let shared = &server.shared;
+        let [mut a, mut b] = [(); 2].map(|()| server.connect());
+        a.ask("lock k", "200 Acquired").await;
+        a.ask("expire k 100000", "200 OK").await;
+        b.send("lock k 90").await;
+        server.until_waiting(1).await;
+        let seen = || async {
+            tokio::select! {
+                () = keep_time(&shared.clock, || {}) => unreachable!("it beats for ever"),
+                () = sleep(SECOND) => {}
+            }
+            let entry = shared.lock_entry(b"k").expect("held");
+            let (holder, waiter) = (&entry.holders[0], &entry.first_waiters[0]);
+            let (held, since) = (holder.held.expect("known"), holder.since.expect("known"));
+            let now = held + since;
+            assert!(unix_now().abs_diff(now) < 10 * SECOND, "{now:?}");
+            let lease = holder.lease_left.expect("a lease");
+            [held, lease, waiter.waited, waiter.left].map(|time| time.as_secs_f64().round())
+        };
+        assert_eq!(seen().await, [1.0, 99.0, 1.0, 89.0]);
+        advance(8 * SECOND).await;
+        assert_eq!(seen().await, [10.0, 98.0, 10.0, 80.0]);
+        server.stop().await;
     }
 }

@@ -93,6 +93,10 @@ fn lock(path: &Path) -> Result<File, AddressUnavailable> {
         .and_then(|file| file.try_lock().map(|()| file));
     locked.map_err(|error| match error {
         TryLockError::WouldBlock => AddressUnavailable::Locked { lock },
+        TryLockError::Error(error) if error.kind() == io::ErrorKind::NotFound => {
+            let directory = path.parent().unwrap_or(path).to_owned();
+            AddressUnavailable::NoDirectory { directory }
+        }
         TryLockError::Error(error) => AddressUnavailable::LockFile { lock, error },
     })
 }

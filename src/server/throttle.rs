@@ -59,6 +59,7 @@ throttles! {
     kicks: "sessions were ended by an operator";
     revocations: "locks were taken from their holders";
     limits: "requests reached a limit";
+    rests: "times a client had to rest";
     refusals: "connections were refused";
     handshakes: "TLS handshakes failed";
     wrong_passwords: "names or passwords were wrong";

@@ -13,6 +13,10 @@
 //! 3. A change that was refused because its commit failed is written as soon as the store works
 //!    again, although no connection waits for it any more.
 //! 4. A change that comes after the last commit gets a number that never becomes durable.
+//!
+//! While the disk is full, requests that need room are refused beforehand, and all others go on. What a
+//! release grants needs room as well. If there is too little, the grants are not stored, and nobody is
+//! told of them; releases are accepted also then, as each of such a grant takes it out of the batch.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -31,6 +35,12 @@ use crate::model::{Change, NotStored, Seq};
 const RETRY_FIRST: Duration = Duration::from_millis(100);
 const RETRY_LAST: Duration = Duration::from_secs(1);
 
+/// How often a full disk is looked at.
+const LOOK_FOR_ROOM: Duration = Duration::from_secs(1);
+
+/// Why a request is refused while the disk is full.
+const FULL: &str = "the disk is full: releases are stored, and nothing new is";
+
 /// How long a commit may wait for more connections, however long the last commit took.
 const LONGEST_GATHERING: Duration = Duration::from_millis(1);
 
@@ -38,6 +48,15 @@ const LONGEST_GATHERING: Duration = Duration::from_millis(1);
 /// as durable.
 #[derive(Debug, Clone, Default)]
 pub struct Changes(Option<Arc<Queue>>);
+
+/// Whether a request needs room on the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Room {
+    /// It adds something.
+    Needed,
+    /// It ends something, or changes what is there.
+    NotNeeded,
+}
 
 /// The thread that writes. [`Writer::finish`] ends it, with everything written.
 #[derive(Debug)]
@@ -65,8 +84,12 @@ struct Queue {
     must_confirm: bool,
     /// Whether the last commit failed.
     failing: AtomicBool,
+    /// Whether there is room for no more than what ends.
+    full: AtomicBool,
     /// Why the last failed commit failed.
     reason: Mutex<NotStored>,
+    /// How often a full disk is looked at.
+    look_for_room: Duration,
     /// Notified when a commit with an even number, or with an odd one, has ended. The writer is
     /// never more than one commit behind the one that collects, so each waiting connection is woken
     /// once.
@@ -95,7 +118,12 @@ impl Changes {
     ///
     /// When the system starts no thread.
     pub fn to(storage: impl Storage) -> std::io::Result<(Self, Writer)> {
-        let queue = Arc::new(Queue::new(storage.must_confirm()));
+        Self::start(storage, LOOK_FOR_ROOM)
+    }
+
+    fn start(storage: impl Storage, look_for_room: Duration) -> std::io::Result<(Self, Writer)> {
+        let queue = Arc::new(Queue::new(storage.must_confirm(), look_for_room));
+        queue.note_room(storage.has_room());
         let (writing, watching) = (Arc::clone(&queue), Arc::clone(&queue));
         std::thread::Builder::new()
             .name("store-watch".to_owned())
@@ -198,15 +226,25 @@ impl Changes {
     ///
     /// # Errors
     ///
-    /// The reason, if the last commit failed. Once this is `Ok` again, all changes that were
-    /// refused before are durable or about to be.
-    pub fn accept(&self) -> Result<(), NotStored> {
-        self.refusal().map_or(Ok(()), Err)
+    /// The reason, if the last commit failed, or the disk is full and the change needs room. While it is
+    /// full, changes that need none are accepted also after a failure: they may be what ends it. Once
+    /// the last commit has not failed, all changes that were refused before are durable or about to be.
+    pub fn accept(&self, room: Room) -> Result<(), NotStored> {
+        let refusal = match room {
+            Room::Needed => self.refusal(),
+            Room::NotNeeded => {
+                let queue = self.0.as_ref().filter(|queue| !queue.is_full());
+                queue.and_then(|queue| queue.failure())
+            }
+        };
+        refusal.map_or(Ok(()), Err)
     }
 
-    /// The reason why no change can be made at this time; `None` if changes can be made.
+    /// The reason why some or all changes cannot be made at this time; `None` if all can.
     pub fn refusal(&self) -> Option<NotStored> {
-        self.0.as_ref()?.refusal()
+        let queue = self.0.as_ref()?;
+        let full = || queue.is_full().then(|| NotStored::new(FULL));
+        queue.failure().or_else(full)
     }
 
     /// How long commits took that changed something, also those that failed; and how many failed.
@@ -236,14 +274,15 @@ impl Writer {
         if self.thread.join().is_err() {
             return Err(NotStored::new("the store's thread panicked"));
         }
-        self.queue.refusal().map_or(Ok(()), Err)
+        self.queue.failure().map_or(Ok(()), Err)
     }
 }
 
 impl Queue {
-    fn new(must_confirm: bool) -> Self {
+    fn new(must_confirm: bool, look_for_room: Duration) -> Self {
         Self {
             must_confirm,
+            look_for_room,
             collecting: Mutex::new(Collecting {
                 seq: 1,
                 changes: Vec::new(),
@@ -261,6 +300,7 @@ impl Queue {
             failures: Counter::default(),
             bytes: AtomicU64::new(0),
             failing: AtomicBool::new(false),
+            full: AtomicBool::new(false),
             reason: Mutex::new(NotStored::new("")),
             done: [Notify::new(), Notify::new()],
         }
@@ -335,42 +375,43 @@ impl Queue {
     /// The outcome of `seq`; `None` as long as it is open. While the store fails it is a refusal at
     /// once, not after the next try.
     fn outcome(&self, seq: Seq) -> Option<Result<(), NotStored>> {
-        // The refusal is read first: changes that have become durable since then count as durable.
-        let refusal = self.refusal();
+        // The failure is read first: changes that have become durable since then count as durable.
+        let failure = self.failure();
         if seq.0 <= self.durable.load(Ordering::Acquire) {
             return Some(Ok(()));
         }
         if self.has_ended_before(seq.0) {
             return Some(Err(NotStored::new("the server has stopped")));
         }
-        refusal.map(Err)
+        failure.map(Err)
     }
 
-    fn refusal(&self) -> Option<NotStored> {
+    /// Why the last commit failed, if it did.
+    fn failure(&self) -> Option<NotStored> {
         let failing = self.failing.load(Ordering::Acquire);
         failing.then(|| lock(&self.reason).clone())
+    }
+
+    fn is_full(&self) -> bool {
+        self.full.load(Ordering::Acquire)
     }
 
     fn write_to(&self, mut storage: impl Storage) {
         self.bytes.store(storage.bytes(), Ordering::Relaxed);
         let mut batch = Batch::default();
         let mut pace = Pace::default();
+        let mut looked_for_room = Instant::now();
         loop {
             let taken = self.take(&pace);
             for change in taken.changes {
                 batch.add(change);
             }
-            let begun = Instant::now();
-            self.under_way.begin(begun);
-            let outcome = commit(&mut storage, &batch);
-            let (was_reported, took) = (self.under_way.end(), begun.elapsed());
+            let (outcome, took) = self.watched(|| commit(&mut storage, &batch));
             if !batch.is_empty() {
                 self.times.add(took);
             }
-            if was_reported {
-                warn!("the commit is over, after {} s", took.as_secs());
-            }
             pace.after(&outcome, took, taken.wanted_by, batch.len());
+            self.note_room(storage.has_room());
             match outcome {
                 Ok(()) => {
                     batch = Batch::default();
@@ -391,6 +432,35 @@ impl Queue {
                 self.under_way.finish();
                 return;
             }
+            if self.is_full() && looked_for_room.elapsed() >= self.look_for_room {
+                let (has_room, _) = self.watched(|| make_room(&mut storage));
+                self.note_room(has_room);
+                looked_for_room = Instant::now();
+            }
+        }
+    }
+
+    /// Has the storage at work, which is reported if it takes far too long, and returns how long it took.
+    fn watched<T>(&self, work: impl FnOnce() -> T) -> (T, Duration) {
+        let begun = Instant::now();
+        self.under_way.begin(begun);
+        let done = work();
+        let (was_reported, took) = (self.under_way.end(), begun.elapsed());
+        if was_reported {
+            warn!("the commit is over, after {} s", took.as_secs());
+        }
+        (done, took)
+    }
+
+    fn note_room(&self, has_room: bool) {
+        let was_full = self.full.swap(!has_room, Ordering::AcqRel);
+        match (was_full, has_room) {
+            (false, false) => error!(
+                "THE DISK OF THE STORE IS FULL: releases are stored, and commands that need room are \
+                 refused"
+            ),
+            (true, true) => info!("the disk of the store has room again"),
+            _ => {}
         }
     }
 
@@ -416,7 +486,8 @@ impl Queue {
             collecting = self.wait_for_enough(collecting, Some(retry_after));
         } else {
             collecting.enough = 1;
-            collecting = self.wait_for_enough(collecting, None);
+            let patience = self.is_full().then_some(self.look_for_room);
+            collecting = self.wait_for_enough(collecting, patience);
             collecting.enough = pace.enough(collecting.wanted_by);
             collecting = self.wait_for_enough(collecting, Some(pace.last_commit));
         }
@@ -524,6 +595,12 @@ fn commit(storage: &mut impl Storage, batch: &Batch) -> Result<(), NotStored> {
         .unwrap_or_else(|_| Err(NotStored::new("the store is broken; see the server's log")))
 }
 
+/// A storage that panics has made no room.
+fn make_room(storage: &mut impl Storage) -> bool {
+    let attempt = std::panic::AssertUnwindSafe(|| storage.make_room());
+    std::panic::catch_unwind(attempt).unwrap_or(false)
+}
+
 fn log_failure(reason: &NotStored, times: u32, changes: usize) {
     if times.is_power_of_two() {
         error!(
@@ -605,6 +682,47 @@ mod tests {
         while changes.refusal().is_some() {
             tokio::task::yield_now().await;
         }
+        assert_eq!(writer.finish(), Ok(()));
+    }
+
+    #[tokio::test]
+    async fn a_full_disk_refuses_what_needs_room_until_it_has_some() {
+        let fake = Fake::default();
+        fake.state().is_full = true;
+        let started = Changes::start(fake.clone(), Duration::from_millis(1));
+        let (changes, writer) = started.expect("a thread");
+        let first = changes.push(released(1));
+        assert_eq!(changes.durable(first).await, Ok(()));
+        assert_eq!(changes.accept(Room::Needed), Err(NotStored::new(FULL)));
+        assert_eq!(changes.accept(Room::NotNeeded), Ok(()));
+        let second = changes.push(released(2));
+        assert_eq!(changes.durable(second).await, Ok(()));
+        // No caller asks for anything, and room is looked for. It may take long, and commits wait for it.
+        let (go, has_begun) = fake.gate();
+        let looks = has_begun.recv_timeout(Duration::from_secs(60));
+        assert_eq!(looks, Ok(()));
+        let queue = changes.0.as_ref().expect("there is a store");
+        assert!(queue.under_way.overdue(Duration::ZERO).is_some());
+        fake.state().can_make_room = true;
+        drop(go);
+        let third = changes.push(released(3));
+        assert_eq!(changes.durable(third).await, Ok(()));
+        assert_eq!(changes.accept(Room::Needed), Ok(()));
+        assert_eq!(writer.finish(), Ok(()));
+    }
+
+    /// A release may be what ends the failure.
+    #[tokio::test]
+    async fn a_full_disk_takes_releases_also_after_a_failure() {
+        let fake = Fake::default();
+        fake.state().is_full = true;
+        fake.state().is_broken = true;
+        let (changes, writer) = Changes::to(fake.clone()).expect("a thread");
+        let first = changes.push(released(1));
+        assert!(changes.durable(first).await.is_err());
+        assert_eq!(changes.accept(Room::NotNeeded), Ok(()));
+        assert!(changes.accept(Room::Needed).is_err());
+        fake.state().is_broken = false;
         assert_eq!(writer.finish(), Ok(()));
     }
 

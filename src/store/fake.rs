@@ -21,6 +21,10 @@ pub(crate) struct State {
     pub(crate) failures: Vec<NotStored>,
     /// Whether all commits fail.
     pub(crate) is_broken: bool,
+    /// Whether there is room for no more than ends.
+    pub(crate) is_full: bool,
+    /// Whether a look for room finds some.
+    pub(crate) can_make_room: bool,
     pub(crate) panics: bool,
     /// Whether others may come to store in its place.
     pub(crate) must_confirm: bool,
@@ -59,33 +63,30 @@ impl Fake {
         }
     }
 
-    /// From here on each commit sends a message when it begins, and waits for one to go on.
+    /// From here on each commit, and each look for room, sends a message when it begins, and waits for
+    /// one to go on.
     pub(crate) fn gate(&self) -> (Sender<()>, Receiver<()>) {
         let (begun, has_begun) = channel();
         let (go, may_go) = channel();
         self.state().gate = Some((begun, may_go));
         (go, has_begun)
     }
-}
 
-impl Fake {
-    /// Waits at the gate, if there is one.
-    fn pass_gate(&self) -> MutexGuard<'_, State> {
-        let gate = self.state().gate.take();
-        if let Some((begun, may_go)) = &gate {
-            // The test may be over.
-            let _ = begun.send(());
-            let _ = may_go.recv();
-        }
-        let mut state = self.state();
-        state.gate = gate;
-        state
+    fn wait_at_gate(&self) {
+        let Some((begun, may_go)) = self.state().gate.take() else {
+            return;
+        };
+        // The test may be over.
+        let _ = begun.send(());
+        let _ = may_go.recv();
+        self.state().gate = Some((begun, may_go));
     }
 }
 
 impl Storage for Fake {
     fn commit(&mut self, batch: &Batch) -> Result<(), NotStored> {
-        let mut state = self.pass_gate();
+        self.wait_at_gate();
+        let mut state = self.state();
         state.commits += 1;
         if state.panics {
             drop(state);
@@ -104,12 +105,24 @@ impl Storage for Fake {
 
     fn confirm(&mut self) -> Result<(), NotStored> {
         if self.must_confirm() {
-            self.pass_gate().confirmations += 1;
+            self.wait_at_gate();
+            self.state().confirmations += 1;
         }
         Ok(())
     }
 
     fn must_confirm(&self) -> bool {
         self.state().must_confirm
+    }
+
+    fn has_room(&self) -> bool {
+        !self.state().is_full
+    }
+
+    fn make_room(&mut self) -> bool {
+        self.wait_at_gate();
+        let mut state = self.state();
+        state.is_full &= !state.can_make_room;
+        !state.is_full
     }
 }

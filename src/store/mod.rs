@@ -19,9 +19,9 @@ mod overdue;
 
 use std::collections::BTreeMap;
 
-use crate::model::{Change, NotStored, SessionNumber, StoredGrant, StoredSession, Token};
+use crate::model::{Change, Holder, NotStored, SessionNumber, StoredGrant, StoredSession, Token};
 
-pub use commits::{Changes, Writer};
+pub use commits::{Changes, Room, Writer};
 
 /// The changes of one commit, by token and by session: of several changes to the same, the last.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -45,6 +45,36 @@ impl Batch {
         };
     }
 
+    /// What is over, in batches of no more than `most` changes.
+    pub fn ends(&self, most: usize) -> Vec<Self> {
+        let grants = self.grants.iter().filter(|(_, grant)| grant.is_none());
+        let grants = grants.map(|(token, _)| Change::Released(*token));
+        let sessions = self.sessions.iter().filter(|(_, one)| one.is_none());
+        let sessions = sessions.map(|(number, _)| Change::SessionOver(*number));
+        let ends: Vec<Change> = grants.chain(sessions).collect();
+        let pieces = ends.chunks(most).map(|ends| {
+            let mut piece = Self::default();
+            ends.iter().for_each(|end| piece.add(end.clone()));
+            piece
+        });
+        pieces.collect()
+    }
+
+    /// About how many bytes of the disk its grants and sessions take that are not over.
+    pub fn bytes(&self) -> u64 {
+        const EACH: usize = 150;
+        let grants = self.grants.values().flatten().map(|grant| {
+            let owner = match &grant.holder {
+                Holder::Owner(owner) => owner.as_bytes().len(),
+                Holder::Session(_) => 0,
+            };
+            let value = grant.mode.value().map_or(0, |value| value.as_bytes().len());
+            grant.key.as_bytes().len() + value + owner + EACH
+        });
+        let sessions = self.sessions.values().flatten().map(|_| EACH);
+        grants.chain(sessions).sum::<usize>() as u64
+    }
+
     /// How many changes it has.
     pub fn len(&self) -> usize {
         self.grants.len() + self.sessions.len()
@@ -58,8 +88,8 @@ impl Batch {
 
 /// A storage that keeps the state.
 pub trait Storage: Send + 'static {
-    /// Makes all changes of `batch` durable, or none of them; returns when they are. After an error
-    /// it is open which. The same batch, perhaps grown, is then tried again; its changes that are
+    /// Makes all changes of `batch` durable, or none of them but ends; returns when they are. After an
+    /// error it is open which. The same batch, perhaps grown, is then tried again; its changes that are
     /// stored already change nothing.
     ///
     /// # Errors
@@ -83,7 +113,17 @@ pub trait Storage: Send + 'static {
         false
     }
 
-    /// How many bytes the stored state takes, where that can be told.
+    /// False if the disk is full: what ends is stored all the same, and more should not be asked for.
+    fn has_room(&self) -> bool {
+        true
+    }
+
+    /// Looks for room again, and returns whether there is some. Asked about each second while there is none.
+    fn make_room(&mut self) -> bool {
+        self.has_room()
+    }
+
+    /// How many bytes of the disk the stored state takes, where that can be told.
     fn bytes(&self) -> u64 {
         0
     }

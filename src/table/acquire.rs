@@ -20,6 +20,7 @@ use super::{LockTable, interleave};
 use crate::model::{
     Ask, AskedFor, Circle, Holder, Limit, Mode, NotStored, Seq, SessionNumber, Token,
 };
+use crate::store::Room;
 
 /// The outcome of a request, as decided under the guard of its key.
 pub(super) enum Placed {
@@ -132,6 +133,7 @@ impl LockTable {
         let time = WaitTime {
             since: until,
             until,
+            paused: Duration::ZERO,
             arrival: u64::MAX,
         };
         let waiter = Arc::new(Waiter::new(session, LockKey::new(key), ask.clone(), time));
@@ -152,7 +154,7 @@ impl LockTable {
         busy: impl FnOnce(&mut Session, &LockKey, &mut Lock) -> Placed,
     ) -> Result<Placed, NotStored> {
         session.assert_idle();
-        self.changes.accept()?;
+        self.changes.accept(Room::Needed)?;
         self.notice_losses(session);
         session.held.make_room(self.is_held_by(session.number));
         let equal_values_pass = self.limits.equal_values_pass;

@@ -10,6 +10,7 @@ use super::outcome::{Claim, NotHeld, Outcome};
 use super::session::Session;
 use super::waiters::Waiter;
 use crate::model::{Mode, NotStored, Owner};
+use crate::store::Room;
 
 impl LockTable {
     /// Makes a lock that the session holds, or `owner`, exclusive, or a shared one by a value; false if
@@ -29,7 +30,7 @@ impl LockTable {
         now: Instant,
     ) -> Result<Outcome<Result<bool, NotHeld>>, NotStored> {
         session.assert_idle();
-        self.changes.accept()?;
+        self.changes.accept(Room::Needed)?;
         let holder = session.or_owner(owner);
         let set = |key: &LockKey, lock: &mut Lock| {
             let token = lock.make_known(holder)?.token();

@@ -25,9 +25,7 @@ impl LockTable {
     /// there are.
     pub fn contention(&self, now: Instant) -> Contention {
         let waiters = self.waiters();
-        let waits = waiters
-            .iter()
-            .map(|waiter| now.saturating_duration_since(waiter.since()));
+        let waits = waiters.iter().map(|waiter| self.waited(waiter, now));
         let longest_wait = waits.max().unwrap_or_default();
         let keys: HashSet<&[u8]> = waiters
             .iter()
@@ -53,15 +51,15 @@ mod tests {
     use super::*;
     use crate::model::{Mode, Peer, Token};
     use crate::store::Changes;
-    use crate::table::TokenClock;
     use crate::table::plain::test_limits;
+    use crate::table::{Pauses, TokenClock};
 
     #[test]
     fn only_locks_that_are_waited_for_count_and_of_them_the_oldest() {
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
         let limits = test_limits();
-        let clock = TokenClock::from(start, Token(1));
+        let clock = TokenClock::from(start, Token(1), Pauses::default());
         let table = LockTable::new(limits, clock, Changes::default());
         let mut sessions: Vec<_> = (0..4)
             .map(|_| table.open(Peer::Unix(None), Duration::ZERO))

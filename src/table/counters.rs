@@ -9,6 +9,8 @@ pub struct Counters {
     pub connections: Counter,
     /// Connections that ended before they were served, as their TLS handshakes failed.
     pub tls_failures: Counter,
+    /// How often a client had to rest, as more commands came than its address or its user may send.
+    pub rests: Counter,
     /// Grants of a lock to requests that did not wait.
     pub grants: Counter,
     /// Grants to requests that waited.

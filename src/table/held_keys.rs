@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
+use super::key_list::KeyList;
 use super::lock_key::LockKey;
 use super::lost_locks::LostLocks;
-use super::shrunk;
 use super::tally::Tally;
 use crate::model::{Seq, Token};
 
@@ -22,10 +22,8 @@ use crate::model::{Seq, Token};
 ///    the list was last empty, and a few more.
 #[derive(Debug, Default)]
 pub(super) struct HeldKeys {
-    keys: Vec<LockKey>,
-    /// The tag of each key's grant. In a list of its own, because padding would make half a word a
-    /// whole one beside its key.
-    tags: Vec<Tag>,
+    /// The keys, with the tag of each one's grant.
+    keys: KeyList,
     /// How many keys the session holds, with the lost ones until it notices their loss.
     count: usize,
     /// The index at which tidying goes on. Half a word, as every connection has one.
@@ -73,31 +71,25 @@ impl HeldKeys {
         self.count
     }
 
-    /// Makes room for one more entry. Not under a guard: there may be a million entries to move.
+    /// Makes room for one more entry. Not under a guard, as it takes memory.
     /// `is_held` says whether a grant is not over.
     pub(super) fn make_room(&mut self, is_held: impl Fn(&LockKey, Tag) -> bool) {
         self.tidy(is_held);
-        if self.keys.len() == self.keys.capacity() {
-            // In small steps, as room for millions of keys would be wasted otherwise; but not too
-            // small.
-            let more = (self.keys.len() / 8).max(4);
-            self.keys.reserve_exact(more);
-            self.tags.reserve_exact(more);
-        }
+        self.keys.make_room();
     }
 
     pub(super) fn add(&mut self, key: LockKey, token: Token) {
-        self.keys.push(key);
-        self.tags.push(token.into());
+        self.keys.push(key, token.into());
         self.count += 1;
     }
 
     /// Counts a release, and takes the key out if it is among the last entries.
     pub(super) fn remove(&mut self, key: &[u8], is_held: impl Fn(&LockKey, Tag) -> bool) {
-        let from = self.keys.len().saturating_sub(LAST);
-        let is_it = |last: &LockKey| last.as_bytes() == key;
-        if let Some(at) = self.keys[from..].iter().rposition(is_it) {
-            self.take_out(from + at);
+        let at = self
+            .keys
+            .find_among_last(LAST, |last| last.as_bytes() == key);
+        if let Some(at) = at {
+            self.keys.swap_remove(at);
         }
         self.uncount(1);
         self.tidy(is_held);
@@ -107,8 +99,8 @@ impl HeldKeys {
     /// whoever looks at the locks tells them apart. The last one first, as it is most often that.
     pub(super) fn keys_of(&self, token: Token) -> impl Iterator<Item = &LockKey> {
         let tag = Tag::from(token);
-        let entries = self.keys.iter().zip(&self.tags).rev();
-        entries.filter_map(move |(key, other)| (*other == tag).then_some(key))
+        let entries = self.keys.rev();
+        entries.filter_map(move |(key, other)| (other == tag).then_some(key))
     }
 
     /// Some of the keys that the session holds, `most` at the most, found among the first entries.
@@ -117,8 +109,8 @@ impl HeldKeys {
         most: usize,
         is_held: impl Fn(&LockKey, Tag) -> bool,
     ) -> Vec<LockKey> {
-        let looked_at = self.keys.iter().zip(&self.tags).take(LAST * most);
-        let held = looked_at.filter(|(key, tag)| is_held(key, **tag));
+        let looked_at = self.keys.iter().take(LAST * most);
+        let held = looked_at.filter(|(key, tag)| is_held(key, *tag));
         held.map(|(key, _)| key.clone()).take(most).collect()
     }
 
@@ -133,9 +125,7 @@ impl HeldKeys {
     /// Takes at most `most` keys out of the list, held or not. The caller
     /// [uncounts](HeldKeys::uncount) the keys that it releases.
     pub(super) fn take_some(&mut self, most: usize) -> Vec<LockKey> {
-        let from = self.keys.len().saturating_sub(most);
-        self.tags.truncate(from);
-        self.keys.split_off(from)
+        std::iter::from_fn(|| self.keys.pop()).take(most).collect()
     }
 
     /// Takes `over` keys off the count.
@@ -145,10 +135,7 @@ impl HeldKeys {
         if self.count == 0 {
             self.free_some(FREED_AT_ONCE);
         }
-        if let Some(capacity) = shrunk(self.keys.len(), self.keys.capacity()) {
-            self.keys.shrink_to(capacity);
-            self.tags.shrink_to(capacity);
-        }
+        self.keys.give_back();
     }
 
     /// How many entries the list has, with those of grants that are over.
@@ -172,9 +159,9 @@ impl HeldKeys {
 
     /// Takes the last `most` entries off the list of a session that holds nothing.
     fn free_some(&mut self, most: usize) {
-        let left = self.keys.len().saturating_sub(most);
-        self.keys.truncate(left);
-        self.tags.truncate(left);
+        std::iter::from_fn(|| self.keys.pop())
+            .take(most)
+            .for_each(drop);
     }
 
     /// If the list is too long, looks at a few entries and takes out the keys that are not held.
@@ -188,19 +175,14 @@ impl HeldKeys {
                 return;
             }
             let at = self.tidy_at as usize;
-            match self.keys.get(at).zip(self.tags.get(at)) {
+            match self.keys.get(at) {
                 None => self.tidy_at = 0,
-                Some((key, tag)) if is_held(key, *tag) => {
+                Some((key, tag)) if is_held(key, tag) => {
                     self.tidy_at = self.tidy_at.wrapping_add(1);
                 }
-                Some(_) => self.take_out(at),
+                Some(_) => self.keys.swap_remove(at),
             }
         }
-    }
-
-    fn take_out(&mut self, at: usize) {
-        self.keys.swap_remove(at);
-        self.tags.swap_remove(at);
     }
 }
 
@@ -258,8 +240,7 @@ mod tests {
 
         fn assert_whole(&self) {
             let listed: std::collections::HashSet<u32> =
-                self.held.keys.iter().map(number).collect();
-            assert_eq!(self.held.keys.len(), self.held.tags.len());
+                self.held.keys.iter().map(|(key, _)| number(key)).collect();
             assert_eq!(self.held.count(), self.truly.len());
             assert!(self.truly.keys().all(|number| listed.contains(number)));
         }
@@ -279,7 +260,7 @@ mod tests {
                 }
                 holding.assert_whole();
                 most = if holding.held.count() == 0 { 0 } else { most.max(holding.held.count()) };
-                proptest::prop_assert!(most > 0 || holding.held.keys.is_empty());
+                proptest::prop_assert!(most > 0 || holding.held.listed() == 0);
                 proptest::prop_assert!(holding.held.keys.len() <= 3 * most + LAST + 1);
             }
         }
@@ -316,7 +297,7 @@ mod tests {
         let (held, listed) = (holding.held.count(), holding.held.keys.len());
         assert!(held == 1 && listed <= 3 + LAST, "{listed} listed");
         holding.release(4_990);
-        assert!(holding.held.keys.is_empty());
+        assert_eq!(holding.held.listed(), 0);
     }
 
     /// The session holds a thousand keys all the time, and loses every other key that it takes.
@@ -366,22 +347,28 @@ mod tests {
                 assert!(before - held.listed() <= FREED_AT_ONCE);
             }
             assert!(held.listed() <= 3 * still_held as usize + 2 * FREED_AT_ONCE);
-            let listed: Vec<u32> = held.keys.iter().map(number).collect();
+            let listed: Vec<u32> = held.keys.iter().map(|(key, _)| number(key)).collect();
             assert!((0..still_held).all(|number| listed.contains(&number)));
         }
     }
 
+    /// It held a round number of locks, and was refused one more.
     #[test]
-    fn a_session_that_held_very_much_gives_the_memory_back() {
-        let mut holding = Holding::default();
-        (0..100_000).for_each(|number| holding.take(number));
-        assert!(holding.held.keys.capacity() <= 100_000 * 9 / 8 + 8);
-        (1..100_000)
-            .rev()
-            .for_each(|number| holding.release(number));
-        assert_eq!((holding.held.count(), holding.held.keys.len()), (1, 1));
-        assert!(holding.held.keys.capacity() <= 1024);
-        assert!(holding.held.tags.capacity() <= 1024);
+    fn a_session_that_fails_leaves_nothing_behind() {
+        let (table, mode, now) = (test_table(), Mode::Exclusive, Instant::now());
+        let [mut session, mut other] =
+            [(); 2].map(|()| table.open(Peer::Unix(None), Duration::ZERO));
+        assert_eq!(
+            table.lock(&mut other, b"busy", &mode, now),
+            Locked::Acquired
+        );
+        for number in 0..8192_u32 {
+            let key = number.to_ne_bytes();
+            assert_eq!(table.lock(&mut session, &key, &mode, now), Locked::Acquired);
+        }
+        assert_eq!(table.lock(&mut session, b"busy", &mode, now), Locked::Busy);
+        table.end(session, now);
+        assert_eq!(table.held(), 1);
     }
 
     /// The table says here what is held: a key that is taken again, directly or by a hand-over, is

@@ -27,6 +27,7 @@ mod grant;
 mod held_keys;
 mod holders;
 pub(crate) mod interleave;
+mod key_list;
 mod knot;
 mod lease;
 mod listing;
@@ -37,6 +38,7 @@ mod lost_locks;
 mod map;
 mod outcome;
 mod owned_locks;
+mod pauses;
 mod phase;
 #[cfg(test)]
 pub(crate) mod plain;
@@ -74,6 +76,7 @@ pub use lease::EndedLease;
 pub use listing::{FirstKeys, RUN, SortedKeys};
 pub use lock_key::LockKey;
 pub use outcome::{Basis, Claim, Locked, NotHeld, OneOfSeveral, Outcome, Unlocked};
+pub use pauses::Pauses;
 pub use registry::{Detached, Grace, Identity, Kick, Resumed, TakenOver};
 pub use release::Broken;
 #[cfg(feature = "store")]
@@ -105,7 +108,7 @@ use crate::model::Change;
 use crate::model::{
     Account, Key, Limits, NotResumed, NotStored, Peer, Secret, SessionId, SessionNumber, Token,
 };
-use crate::store::Changes;
+use crate::store::{Changes, Room};
 
 /// How many steps a request's own look for circles has: some tens of microseconds. That is enough for 250
 /// requests that wait for short keys of few holders each; few programs ever wait for more.
@@ -266,13 +269,13 @@ impl LockTable {
         self.sessions.peer(number)
     }
 
-    /// Whether changes can be stored at this time. Asked by a request before it changes something.
+    /// Whether releases can be stored at this time. Asked by a request before it releases something.
     ///
     /// # Errors
     ///
     /// If nothing can be stored at this time.
-    pub fn accepts_changes(&self) -> Result<(), NotStored> {
-        self.changes.accept()
+    pub fn accepts_releases(&self) -> Result<(), NotStored> {
+        self.changes.accept(Room::NotNeeded)
     }
 
     /// Sets how long the session outlives its connection.
@@ -285,7 +288,7 @@ impl LockTable {
         session: &mut Session,
         grace: Duration,
     ) -> Result<Outcome<()>, NotStored> {
-        self.changes.accept()?;
+        self.changes.accept(Room::NotNeeded)?;
         self.sessions.set_grace(session.number, grace);
         if session.held.stored {
             self.store(session);
@@ -304,8 +307,12 @@ impl LockTable {
         session: &mut Session,
         draw: impl FnOnce() -> Result<Secret, E>,
     ) -> Result<Result<Outcome<SessionId>, E>, NotStored> {
-        self.changes.accept()?;
-        let id = match self.sessions.id(session.number) {
+        let known = self.sessions.id(session.number);
+        self.changes.accept(match known {
+            Some(_) => Room::NotNeeded,
+            None => Room::Needed,
+        })?;
+        let id = match known {
             Some(id) => id,
             None => match draw() {
                 Ok(secret) => {
@@ -483,7 +490,7 @@ impl LockTable {
     ///
     /// If nothing can be stored at this time; then nothing has changed.
     pub fn kick(&self, number: SessionNumber, by: SessionNumber) -> Result<Kick, NotStored> {
-        self.changes.accept()?;
+        self.changes.accept(Room::NotNeeded)?;
         let note = || {
             self.counters.kicks.add(1);
             // Before the ends of its grants.

@@ -17,6 +17,7 @@ use super::waiters::Waiter;
 use super::{LockTable, interleave};
 use crate::count::Batch;
 use crate::model::{Change, Holder, NotStored, Owner, Seq, Token};
+use crate::store::Room;
 use std::sync::atomic::Ordering;
 
 /// The end of a grant.
@@ -50,7 +51,7 @@ impl LockTable {
         now: Instant,
     ) -> Result<Outcome<Unlocked>, NotStored> {
         session.assert_idle();
-        self.changes.accept()?;
+        self.changes.accept(Room::NotNeeded)?;
         let holder = session.or_owner(owner);
         let by = owner.map(|_| session.number);
         let end = End {
@@ -92,7 +93,7 @@ impl LockTable {
     ) -> Result<Outcome<Result<Broken, NotHeld>>, NotStored> {
         self.tokens.advance(now);
         session.assert_idle();
-        self.changes.accept()?;
+        self.changes.accept(Room::NotNeeded)?;
         let is_meant = |hold: &Hold| hold.word.token() <= last;
         let owners = self.locks.with(key, |key, lock| {
             let owners = lock.owners().filter(|(_, hold)| is_meant(hold));
@@ -131,7 +132,7 @@ impl LockTable {
 
     /// Releases at most `most` of the session's locks. Returns how many entries its list still has:
     /// locks that are left, and locks that it has lost. A caller with many locks to release yields to
-    /// other tasks between two calls. A session's own request asks [`LockTable::accepts_changes`]
+    /// other tasks between two calls. A session's own request asks [`LockTable::accepts_releases`]
     /// first; at the end of a session, locks are released also while nothing can be stored.
     pub fn unlock_some(&self, session: &mut Session, most: usize, now: Instant) -> Outcome<usize> {
         self.tokens.advance(now);
@@ -274,7 +275,7 @@ impl LockTable {
         now: Instant,
     ) -> Result<Outcome<Result<(), NotHeld>>, NotStored> {
         session.assert_idle();
-        self.changes.accept()?;
+        self.changes.accept(Room::NotNeeded)?;
         let lease = self.bounded(lease);
         let holder = session.or_owner(owner);
         if owner.is_none() && lease.is_some() && session.held.lost.is_none() {

@@ -14,12 +14,12 @@ use super::map::Place;
 use super::registry::Grace;
 use super::tokens::TokenClock;
 use crate::model::{Change, Restored, RestoredSession, StoredGrant};
-use crate::model::{Holder, Limits, SessionNumber, Token};
+use crate::model::{Holder, Limits, SessionNumber, Token, Visible};
 use crate::store::Changes;
 
 /// The stored state contradicts itself: a lock has two holders that exclude each other.
 #[derive(Debug, thiserror::Error)]
-#[error("it contradicts itself: {first} and {second} both hold the lock {}", .key.as_bytes().escape_ascii())]
+#[error("it contradicts itself: {first} and {second} both hold the lock {}", Visible(.key.as_bytes()))]
 pub struct Contradiction {
     key: LockKey,
     first: Holder,

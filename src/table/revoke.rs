@@ -19,6 +19,7 @@ use super::trail::{End, Why};
 use super::{LockTable, interleave};
 use crate::count::Batch;
 use crate::model::{Holder, NotStored, Seq, SessionNumber, Token};
+use crate::store::Room;
 
 /// A part of the grants of a key that was taken from their holders.
 #[derive(Debug)]
@@ -53,7 +54,7 @@ impl LockTable {
     ) -> Result<Outcome<Result<Revoked, NotHeld>>, NotStored> {
         self.tokens.advance(now);
         session.assert_idle();
-        self.changes.accept()?;
+        self.changes.accept(Room::NotNeeded)?;
         let meant = self.locks.with(key, |key: &LockKey, lock: &mut Lock| {
             // Under the guard, so that it is no less than the token of any holder.
             let last = last.unwrap_or_else(|| self.last_token());

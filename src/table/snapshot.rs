@@ -69,8 +69,8 @@ impl LockTable {
             session: waiter.session(),
             name: self.name(waiter.session()),
             ask: waiter.ask().clone(),
-            waited: now.saturating_duration_since(waiter.since()),
-            left: waiter.until().saturating_duration_since(now),
+            waited: self.waited(&waiter, now),
+            left: self.wait_left(&waiter, now),
         });
         Some(LockEntry {
             key: Key::new(key),

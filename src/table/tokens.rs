@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use super::pauses::Pauses;
 use crate::model::Token;
 
 /// The length of a tick: tokens are counted in tenths of microseconds.
@@ -18,20 +19,30 @@ pub struct TokenClock {
     last: AtomicU64,
     /// A moment, and its tick.
     known: Option<(Instant, Token)>,
+    /// In these the ticks went on.
+    pauses: Pauses,
 }
 
 impl TokenClock {
     /// Tokens above this one, by counting alone.
     pub fn above(last: Token) -> Self {
         let last = AtomicU64::new(last.0);
-        Self { last, known: None }
+        Self {
+            last,
+            ..Self::default()
+        }
     }
 
-    /// Tokens above the tick that `now` is.
-    pub fn from(now: Instant, tick: Token) -> Self {
+    /// Tokens above the tick that `now` is. The ticks go on in the `pauses`, which are left out of all
+    /// times.
+    pub fn from(now: Instant, tick: Token, pauses: Pauses) -> Self {
         let last = AtomicU64::new(tick.0);
-        let known = Some((now, tick));
-        Self { last, known }
+        let known = Some((now + pauses.in_all(), tick));
+        Self {
+            last,
+            known,
+            pauses,
+        }
     }
 
     /// The same, also above `last`.
@@ -59,6 +70,11 @@ impl TokenClock {
         Token(self.last.load(Ordering::Relaxed))
     }
 
+    /// The pauses that it counts.
+    pub(super) fn pauses(&self) -> &Pauses {
+        &self.pauses
+    }
+
     /// How long before `now` a token was given; nothing if the time is not known, or if the token is
     /// ahead of the time, as tokens are for a while after a restart.
     pub(super) fn age(&self, token: Token, now: Instant) -> Option<Duration> {
@@ -76,7 +92,7 @@ impl TokenClock {
 
     fn tick(&self, now: Instant) -> Option<Token> {
         let (then, tick) = self.known?;
-        let passed = now.saturating_duration_since(then);
+        let passed = (now + self.pauses.in_all()).saturating_duration_since(then);
         let ticks = passed.as_secs() * TICKS_A_SECOND + u64::from(passed.subsec_nanos() / TICK_NS);
         Some(Token(tick.0 + ticks))
     }
@@ -89,7 +105,8 @@ mod tests {
     #[test]
     fn tokens_grow_and_say_when_they_were_given() {
         let (start, second) = (Instant::now(), Duration::from_secs(1));
-        let clock = TokenClock::from(start, Token(50));
+        let pauses = Pauses::default();
+        let clock = TokenClock::from(start, Token(50), pauses.clone());
         assert_eq!(clock.next(), Token(51));
         clock.advance(start);
         assert_eq!(clock.next(), Token(52));
@@ -107,6 +124,11 @@ mod tests {
         assert_eq!(clock.ticks_since(later), Some(1));
         clock.advance(start + 3 * second);
         assert_eq!(clock.ticks_since(later), Some(19_999_999));
+        pauses.add(second * 2);
+        assert_eq!(
+            clock.age(later, start + 3 * second),
+            Some(4 * second - tick)
+        );
         let above = clock.and_above(Token(70_000_000));
         above.advance(start + second);
         assert_eq!(above.next(), Token(70_000_001));

@@ -61,6 +61,17 @@ pub enum Event {
         /// What was wrong.
         why: &'static str,
     },
+    /// Somebody asked for what only operators may do, and may not.
+    NotAllowed {
+        /// By which session, if not over HTTP.
+        session: Option<SessionNumber>,
+        /// From where.
+        peer: Peer,
+        /// As whom.
+        user: Option<Key>,
+        /// What was asked for.
+        request: String,
+    },
     /// An operator ends a session.
     Kicked {
         /// The session.
@@ -162,6 +173,11 @@ impl Trail {
         self.0.as_ref()?.take()
     }
 
+    /// How many events were dropped since the start.
+    pub fn dropped(&self) -> u64 {
+        self.0.as_ref().map_or(0, |queue| queue.state().dropped)
+    }
+
     /// No more events come: who follows is told so, after the last ones.
     pub fn close(&self) {
         if let Some(queue) = &self.0 {
@@ -225,6 +241,7 @@ impl Event {
             Self::Ended { grant, .. } => of_grant(grant),
             Self::Deadlock { circle, .. } => circle.len(),
             Self::AuthFailed { user, .. } => len(user.as_ref()),
+            Self::NotAllowed { user, request, .. } => len(user.as_ref()) + request.len(),
             Self::SessionOver(..) | Self::Kicked { .. } => 0,
         };
         size_of::<Self>() + more

@@ -17,7 +17,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::LockTable;
 use super::acquire::Grantee;
@@ -110,6 +110,23 @@ impl LockTable {
         session.waiting.is_some()
     }
 
+    /// For how long a request has waited.
+    pub fn waited(&self, waiter: &Waiter, now: Instant) -> Duration {
+        now.saturating_duration_since(waiter.since()) + self.paused_in(waiter)
+    }
+
+    /// For how long a request that waits still will.
+    pub fn wait_left(&self, waiter: &Waiter, now: Instant) -> Duration {
+        let left = waiter.until().saturating_duration_since(now);
+        left.saturating_sub(self.paused_in(waiter))
+    }
+
+    /// How long the server stood still since a request came: its client's time went on.
+    fn paused_in(&self, waiter: &Waiter) -> Duration {
+        let pauses = self.tokens.pauses().in_all();
+        pauses.saturating_sub(waiter.paused_before())
+    }
+
     /// Puts the request at the end of the lock's queue, with the times since and until when it waits.
     /// Called under the key's guard.
     pub(super) fn queue_up(
@@ -123,6 +140,7 @@ impl LockTable {
         let time = WaitTime {
             since,
             until,
+            paused: self.tokens.pauses().in_all(),
             arrival: self.last_arrival.fetch_add(1, Ordering::Relaxed) + 1,
         };
         let waiter = Arc::new(Waiter::new(session, key.clone(), ask.clone(), time));
@@ -189,7 +207,7 @@ impl LockTable {
         interleave::lock(&self.waits).remove(session.number);
         let has_left = let_in.is_some();
         self.wake_all(&let_in.unwrap_or_default());
-        let waited = now.saturating_duration_since(waiter.since());
+        let waited = self.waited(&waiter, now);
         if has_left || !waiter.is_granted() {
             self.counters.other_waits.add(waited);
             let circle = waiter

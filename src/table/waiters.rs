@@ -3,7 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
@@ -35,6 +35,7 @@ pub struct Waiter {
     holder: Holder,
     since: Instant,
     until: Instant,
+    paused: Duration,
     arrival: u64,
     state: AtomicU8,
     /// The fencing token of its grant, and in `seq` the change that the grant is; both are set
@@ -51,6 +52,8 @@ pub struct Waiter {
 pub(super) struct WaitTime {
     pub(super) since: Instant,
     pub(super) until: Instant,
+    /// How long the server had stood still before.
+    pub(super) paused: Duration,
     /// See [`Waiter::arrival`].
     pub(super) arrival: u64,
 }
@@ -60,6 +63,7 @@ impl Waiter {
         let WaitTime {
             since,
             until,
+            paused,
             arrival,
         } = time;
         Self {
@@ -71,6 +75,7 @@ impl Waiter {
             ask,
             since,
             until,
+            paused,
             arrival,
             state: AtomicU8::new(WAITING),
             token: AtomicU64::new(0),
@@ -115,14 +120,19 @@ impl Waiter {
         &self.ask.mode
     }
 
-    /// Until when it waits.
-    pub fn until(&self) -> Instant {
+    /// Until when it waits, if the server does not stand still meanwhile.
+    pub(super) fn until(&self) -> Instant {
         self.until
     }
 
     /// Since when it waits.
-    pub fn since(&self) -> Instant {
+    pub(super) fn since(&self) -> Instant {
         self.since
+    }
+
+    /// How long the server had stood still before that, in all.
+    pub(super) fn paused_before(&self) -> Duration {
+        self.paused
     }
 
     /// Its place in the order in which the waiters of the whole server queued up. Of two that wait to
@@ -347,6 +357,7 @@ pub(super) fn test_waiter(number: u64, ask: Ask) -> Arc<Waiter> {
     let time = WaitTime {
         since: now,
         until: now,
+        paused: Duration::ZERO,
         arrival: number,
     };
     Arc::new(Waiter::new(&session, LockKey::new(b"k"), ask, time))

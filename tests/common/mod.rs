@@ -73,7 +73,7 @@ impl Server {
             runtime.block_on(async {
                 let listeners = server::bind(&addresses).await.expect("a free port");
                 #[cfg(feature = "admin")]
-                let for_admin = server::bind_admin(Vec::new(), &config.admin).await;
+                let for_admin = server::bind_admin(Vec::new(), &config.admin, &[]).await;
                 #[cfg(feature = "admin")]
                 let for_admin = for_admin.expect("a free port");
                 #[cfg(not(feature = "admin"))]

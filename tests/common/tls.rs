@@ -5,6 +5,8 @@ use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use elock::config::{Address, Config};
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
@@ -106,6 +108,20 @@ impl Pair {
         config.tls_listen = vec![Address::Tls("127.0.0.1:0".to_owned())];
         config.tls_cert = Some(self.cert.clone());
         config.tls_key = Some(self.key.clone());
+    }
+
+    /// The certificate as one of X.509 version 1, in a file beside it; its signature is wrong then.
+    pub fn of_version_1(&self) -> PathBuf {
+        let (v3, v1) = ([0xa0, 3, 2, 1, 2], [0xa0, 3, 2, 1, 0]);
+        let mut der = chain(&self.cert).remove(0).to_vec();
+        let at = der.windows(v3.len()).position(|part| part == v3);
+        let at = at.expect("its version");
+        der[at..at + v1.len()].copy_from_slice(&v1);
+        let file = self.cert.with_extension("old");
+        let base64 = STANDARD.encode(der);
+        let text = format!("-----BEGIN CERTIFICATE-----\n{base64}\n-----END CERTIFICATE-----\n");
+        std::fs::write(&file, text).expect("written");
+        file
     }
 
     /// Puts it in the place of another, as a renewal does.

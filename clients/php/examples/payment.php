@@ -3,7 +3,8 @@
 /**
  * A payment, which locks two accounts: php payment.php DATABASE FROM TO AMOUNT
  *
- * Both or none, by one request: so two payments in opposite directions never wait for each other for ever.
+ * Both or none, by one request: so two payments in opposite directions never wait for each other for ever. The database
+ * has CREATE TABLE accounts (name TEXT PRIMARY KEY, balance INTEGER NOT NULL, token INTEGER NOT NULL DEFAULT 0).
  */
 
 declare(strict_types=1);

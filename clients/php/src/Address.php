@@ -43,7 +43,7 @@ final class Address implements \Stringable
             }
         }
         throw new \InvalidArgumentException(sprintf(
-            'no address of a server: "%s"; it is tcp://HOST:PORT, tls://HOST:PORT or unix:///PATH',
+            'no address of a server: "%s"; it is tcp://HOST:PORT, elocks://HOST:PORT or unix:///PATH',
             // What is before it may be a password.
             str_contains($address, '@') ? '...' . strrchr($address, '@') : $address,
         ));

@@ -92,7 +92,8 @@ final class Answer
     {
         $message = $this->forPeople();
         return match (true) {
-            $this->code === self::BAD_REQUEST && preg_match('/^(Unknown command|Usage: )/', $this->text) === 1
+            $this->code === self::BAD_REQUEST
+                && preg_match('/^(Unknown command|Usage: |This port speaks TLS only)/', $this->text) === 1
                 => UnsupportedException::because("$this->code $this->text"),
             $this->code === self::BAD_REQUEST, $this->code === self::TOO_LONG
                 => new InvalidRequestException($message, $this->code),

@@ -12,8 +12,8 @@ use Elock\Exception\ServerException;
 
 /**
  * A connection to an elockd server, and what it holds. It connects when it is first used; resumes its session when
- * the connection broke, so that locks outlive that; and begins anew in a forked process (with `tls://`, the end of such
- * a process ends its parent's connection, too, which the parent then resumes).
+ * the connection broke, so that locks outlive that; and begins anew in a forked process (with `elocks://`, the end of
+ * such a process ends its parent's connection, too, which the parent then resumes).
  *
  *     $client = Client::connect('tcp://127.0.0.1:11400');
  *     $lock = $client->lock('report', wait: 60);
@@ -49,7 +49,8 @@ final class Client extends Holder
     }
 
     /**
-     * A client that is connected already, so that a server that is not there is noticed here.
+     * A client that is connected already, so that a server that is not there is noticed here, and at once. `new Client`
+     * connects when it is first used, and then a `lock` with a wait outlasts the restart of a server, too.
      *
      * @param string|Address|non-empty-list<string|Address> $addresses as in {@see Address}; several in order of
      *     preference
@@ -327,8 +328,15 @@ final class Client extends Holder
         if (!preg_match('/^(\d+) held by (?:#(\d+)|@(.*))$/s', $text, $found, PREG_UNMATCHED_AS_NULL)) {
             throw new ServerException("no holder where one should be: $text");
         }
-        $owner = $found[3] === null ? null : Naming::Encoded->name($found[3]);
+        $owner = $found[3] === null ? null : Naming::Encoded->name(self::unescaped($found[3]));
         return new KeyHolder((int)$found[1], $found[2] === null ? null : (int)$found[2], $owner);
+    }
+
+    /** The bytes for which a word stands that is shown to people: `\xNN` is one. */
+    private static function unescaped(string $word): string
+    {
+        $byte = fn(array $found): string => chr((int)hexdec($found[1]));
+        return preg_replace_callback('/\\\\x([0-9A-Fa-f]{2})/', $byte, $word) ?? $word;
     }
 
     /** For a word in which `\xNN` stands for a byte, and `*` and `=` at its beginning for something else. */

@@ -28,7 +28,7 @@ final class Options
      * @param float $timeout how long an answer may take, beyond what a request waits for a lock
      * @param Naming $naming how keys are sent; `Naming::Sha1` for the keys of the public eLock client
      * @param LoggerInterface|null $logger told of broken connections and lost locks (warning), of reconnects (info)
-     * @param array<string, mixed> $tls PHP's context options for `tls://`, such as `cafile`
+     * @param array<string, mixed> $tls PHP's context options for `elocks://`, such as `cafile`
      * @param string|null $user who comes, where the server asks for that; unless the address says it
      * @param string|null $password that of the user, or, without one, the one that the server has for all
      */

@@ -338,7 +338,7 @@ impl Want {
         loop {
             let left = give_up.after(Moment::now());
             tokio::select! {
-                ready = session.ready(left, false) => ready?,
+                ready = session.ready(left, ConnectionError::is_stranger) => ready?,
                 () = caller.closed() => return Err(ConnectionError::ClientClosed.into()),
             }
             let found = match &lost {

@@ -10,7 +10,7 @@ use crate::command::{
     Break, Command, Expire, ForceUnlock, GetInfo, GetLocks, GetSessions, Kick, Question, State,
     Token, Unlock, Watch,
 };
-use crate::error::Error;
+use crate::error::{ConnectionError, Error};
 use crate::keeper::Keeper;
 use crate::listing::{Info, LockEntry, Page, SessionEntry};
 use crate::options::Options;
@@ -66,7 +66,8 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// No server answers, or the text names none.
+    /// No server answers, or the text names none. All of them are tried once; for a server that is just
+    /// started again there is [`Options::keep_trying`].
     pub async fn connect(servers: &str) -> Result<Self, Error> {
         Options::new(servers.parse::<Servers>()?).connect().await
     }
@@ -75,8 +76,13 @@ impl Client {
         let keeper = Keeper::start(&options);
         let main = keeper.new_session();
         let attempts = u32::try_from(options.servers.addresses().len()).unwrap_or(1);
-        main.ready(options.patience().saturating_mul(attempts), true)
-            .await?;
+        let once = options.patience().saturating_mul(attempts);
+        let tried = main.ready(options.keep_trying, |error| !error.may_pass());
+        match tried.await {
+            // Each is tried once, however short the time is.
+            Err(_) if main.failures() == 0 => main.ready(once, |_| true).await?,
+            tried => tried?,
+        }
         let pool = Pool::new(&keeper, options.max_connections);
         Ok(Self {
             inner: Arc::new(Inner {
@@ -109,7 +115,9 @@ impl Client {
     pub async fn session(&self) -> Result<OwnSession, Error> {
         let lane = self.inner.pool.take()?;
         let within = self.inner.options.request_deadline;
-        lane.session.ready(within, false).await?;
+        lane.session
+            .ready(within, ConnectionError::is_stranger)
+            .await?;
         Ok(OwnSession {
             client: self.clone(),
             lane: Arc::new(lane),
@@ -201,7 +209,9 @@ impl Client {
         let _wanted = Wanted::new(&self.inner.main.vital);
         loop {
             let session = &lane.0.session;
-            session.ready(give_up.after(Moment::now()), false).await?;
+            session
+                .ready(give_up.after(Moment::now()), ConnectionError::is_stranger)
+                .await?;
             let watch = Watch {
                 key: key.clone(),
                 change: Some((known.clone(), until.after(Moment::now()))),
@@ -290,7 +300,10 @@ impl Client {
     async fn once<C: Command>(&self, command: &C) -> Result<C::Output, Error> {
         let session = &self.inner.main;
         session
-            .ready(self.inner.options.request_deadline, false)
+            .ready(
+                self.inner.options.request_deadline,
+                ConnectionError::is_stranger,
+            )
             .await?;
         C::read(session.ask(Batch::one(command)?).await?.only()?)
     }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
@@ -48,9 +49,20 @@ async fn open(
     })
 }
 
+/// A request that waits hears nothing for as long as it takes, also where the other side has ended the
+/// connection while the network was gone: so the system asks, and learns of it within a minute and a half.
+const KEEPALIVE_TIME: Duration = Duration::from_secs(60);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+const KEEPALIVE_RETRIES: u32 = 3;
+
 async fn connect(host_and_port: &str) -> std::io::Result<TcpStream> {
     let stream = TcpStream::connect(host_and_port).await?;
     stream.set_nodelay(true)?;
+    let keepalive = TcpKeepalive::new()
+        .with_time(KEEPALIVE_TIME)
+        .with_interval(KEEPALIVE_INTERVAL)
+        .with_retries(KEEPALIVE_RETRIES);
+    SockRef::from(&stream).set_tcp_keepalive(&keepalive)?;
     Ok(stream)
 }
 
@@ -91,12 +103,25 @@ pub(crate) fn failed(address: &Address, error: std::io::Error) -> ConnectionErro
     }
 }
 
+/// Whether it is what a port for TLS answers to anything else.
+fn speaks_tls_only(answer: &Answer) -> bool {
+    answer.code == 400 && answer.text == b"This port speaks TLS only"
+}
+
 /// What an answer means that is none to a request of the client's user.
 pub(crate) fn turned_away(address: &Address, answer: &Answer) -> ConnectionError {
-    let (address, text) = (address.clone(), answer.text());
-    match answer.code {
+    let (address, code, text) = (address.clone(), answer.code, answer.text());
+    match code {
+        _ if speaks_tls_only(answer) => ConnectionError::Tls {
+            reason: format!("this port speaks TLS only: name it elocks://{address}"),
+            address,
+        },
         401 => ConnectionError::Unauthorized { address, text },
-        _ => ConnectionError::TurnedAway { address, text },
+        _ => ConnectionError::TurnedAway {
+            address,
+            code,
+            text,
+        },
     }
 }
 
@@ -219,7 +244,10 @@ impl Connection {
             after,
         })??;
         self.is_in_doubt = false;
-        C::read(answer.done()?)
+        match speaks_tls_only(&answer) {
+            true => Err(turned_away(&self.address, &answer).into()),
+            false => C::read(answer.done()?),
+        }
     }
 
     /// Sends bytes as they are: whole lines, with their ends.
@@ -289,5 +317,21 @@ pub(crate) async fn read_more(
         }),
         Ok(_) => Ok(()),
         Err(error) => Err(failed(address, error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_connection_that_is_gone_is_noticed_by_the_system() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await;
+        let address = listener.as_ref().map(|one| one.local_addr());
+        let address = address.expect("a free port").expect("bound").to_string();
+        let stream = connect(&address).await.expect("it listens");
+        let socket = SockRef::from(&stream);
+        assert!(socket.keepalive().expect("a socket"));
+        assert_eq!(socket.tcp_keepalive_time().expect("set"), KEEPALIVE_TIME);
     }
 }

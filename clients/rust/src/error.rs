@@ -39,7 +39,7 @@ pub enum Error {
         limit: String,
     },
     /// The server wants to know who comes, before that is asked; or does not know this user any more.
-    #[error("the server lets nobody in unknown: {text}")]
+    #[error("the server asks who comes: {text}")]
     Unauthorized {
         /// The server's words.
         text: String,
@@ -48,7 +48,7 @@ pub enum Error {
     #[error("this user may not do that")]
     NotAllowed,
     /// The server could not make it durable: it may have been done or not.
-    #[error("the server can store nothing: {reason}")]
+    #[error("the server cannot store this: {reason}")]
     NotStored {
         /// The server's words.
         reason: String,
@@ -108,6 +108,17 @@ pub enum Loss {
     /// Its lease ended before it was renewed.
     #[error("its lease has ended")]
     LeaseEnded,
+    /// The server refuses connections and keeps nothing, so that another may have the lock by now: it may
+    /// have started anew. Whether it has cannot be seen, so a proxy before it that refuses connections
+    /// counts, too.
+    #[error(
+        "the server refuses connections, and as it keeps nothing on disk, it may have been started anew and have \
+         given the lock to another"
+    )]
+    ServerGone,
+    /// This program, or its machine, stood still for longer than the lock was surely held.
+    #[error("this program stood still for so long that another may have the lock")]
+    StoodStill,
     /// The session that held it is over: its grace period ended, an operator ended it, or the server
     /// started without it.
     #[error("the server does not know the session that held it any more")]
@@ -241,12 +252,14 @@ pub enum ConnectionError {
     TurnedAway {
         /// The server's.
         address: Address,
+        /// The code of the answer.
+        code: u16,
         /// The server's words.
         text: String,
     },
     /// The server does not know this user, or the password is another; or it wants one, and none is set.
     /// A client asks it again only after some seconds.
-    #[error("{address}: {text}")]
+    #[error("{address}: the server asks who comes: {text}")]
     Unauthorized {
         /// The server's.
         address: Address,
@@ -276,6 +289,27 @@ pub enum ConnectionError {
     /// The text names no server.
     #[error(transparent)]
     BadAddress(#[from] BadAddress),
+}
+
+impl ConnectionError {
+    /// The server does not let this user in, which another try would not change.
+    pub(crate) fn is_stranger(&self) -> bool {
+        matches!(self, Self::Unauthorized { .. })
+    }
+
+    /// Whether there may be a server soon: it is started again, has no room, or its name is not known yet.
+    pub(crate) fn may_pass(&self) -> bool {
+        match self {
+            Self::Io { .. } | Self::Closed { .. } | Self::TimedOut { .. } => true,
+            Self::TurnedAway { code, .. } => *code >= 500,
+            Self::Unauthorized { .. }
+            | Self::Tls { .. }
+            | Self::NotAnAnswer { .. }
+            | Self::AnswerTooLong
+            | Self::ClientClosed
+            | Self::BadAddress(_) => false,
+        }
+    }
 }
 
 impl Answer {

@@ -22,6 +22,9 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(1);
 /// Renewals that come close together are sent together.
 const SHORTEST_SLEEP: Duration = Duration::from_millis(5);
 
+/// A look that is later than planned by that comes from a program, or a machine, that stood still.
+const STANDSTILL: Duration = Duration::from_secs(1);
+
 /// Requests that wait and are asked about in one look. Each costs the server a page of its sessions.
 const MAX_ATTESTED: usize = 16;
 
@@ -82,7 +85,7 @@ impl Keeper {
     }
 
     /// Does what is due, and returns when to look again; never, if there is nothing to look after.
-    fn look(self: &Arc<Self>, now: Moment) -> Moment {
+    fn look(self: &Arc<Self>, now: Moment, stood_still: bool) -> Moment {
         let mut next = Moment::NEVER;
         let mut attested = 0;
         let mut all = self.all();
@@ -94,7 +97,15 @@ impl Keeper {
             let is_waiting = session.vital.waiting_since().is_some();
             let holds = session.vital.holds();
             for hold in &holds {
-                next = next.min(self.look_at(&session, hold, is_waiting, now));
+                if now >= hold.believed_until() {
+                    let why = match stood_still {
+                        true => Loss::StoodStill,
+                        false => hold.lapse(),
+                    };
+                    session.vital.lose(hold, why);
+                } else {
+                    next = next.min(self.look_at(&session, hold, is_waiting, now));
+                }
             }
             if is_waiting {
                 // Locks that rest on the session are lost if nobody knows of it.
@@ -115,7 +126,7 @@ impl Keeper {
         next
     }
 
-    /// Renews the lease, or calls the lock lost; when to look at it again.
+    /// Renews the lease; when to look at it again.
     fn look_at(
         &self,
         session: &Arc<Session>,
@@ -123,10 +134,6 @@ impl Keeper {
         is_waiting: bool,
         now: Moment,
     ) -> Moment {
-        if now >= hold.believed_until() {
-            session.vital.lose(hold, hold.lapse());
-            return Moment::NEVER;
-        }
         // Behind a request that waits nothing is renewed: the lease was made longer before it.
         if now >= hold.renew_at() && !is_waiting && session.is_up() {
             renew(session, hold);
@@ -258,10 +265,18 @@ impl Keeper {
 }
 
 async fn run(keeper: Weak<Keeper>, bell: Arc<Notify>) {
-    while let Some(next) = keeper.upgrade().map(|keeper| keeper.look(Moment::now())) {
-        let time = next
-            .after(Moment::now())
-            .clamp(SHORTEST_SLEEP, LONGEST_SLEEP);
+    let mut planned = Moment::NEVER;
+    loop {
+        let now = Moment::now();
+        let stood_still = now > planned.plus(STANDSTILL);
+        let Some(keeper) = keeper.upgrade() else {
+            return;
+        };
+        let next = keeper.look(now, stood_still);
+        drop(keeper);
+        let now = Moment::now();
+        let time = next.after(now).clamp(SHORTEST_SLEEP, LONGEST_SLEEP);
+        planned = now.plus(time);
         tokio::select! {
             () = bell.notified() => {}
             () = tokio::time::sleep(time) => {}

@@ -34,7 +34,7 @@
 //! | the connection breaks, falls silent, or is held open by somebody in between | stays held: the client notices within half of the grace period, connects again, resumes its session, and asks for each lock by its token |
 //! | it does not come back within what is surely left of the grace period | is lost, before another can have the lock |
 //! | the server restarts, with a store | stays held |
-//! | the server restarts, without one | is lost as soon as the client hears of it, at its next attempt to connect; another may have the lock by then |
+//! | the server restarts, without one | is lost as soon as the client hears of it, at its next attempt to connect; another may have the lock by then. So it is when a proxy before such a server refuses a connection: the two look alike |
 //! | the server has no room for one more session in its grace period | is lost as soon as the client is connected again |
 //! | an operator takes the lock (`force_unlock`), or ends its session (`kick`) | is lost as soon as the client asks for the lock, which it does several times within each grace period; or when the connection ends |
 //! | the process stands still for longer than the lease or the grace period; the machine sleeps | is lost, from the first moment that it goes on |

@@ -107,7 +107,7 @@ impl<T: for<'a> Deserialize<'a>> Page<T> {
 /// A lock that is held.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LockEntry {
-    /// The key, with control characters and what is no UTF-8 as `\xNN`.
+    /// The key as people read it, with `\xNN` for the bytes of what they could not see.
     pub key: String,
     /// The key's bytes in base64, where `key` is not them.
     #[serde(default, skip_serializing_if = "Option::is_none")]

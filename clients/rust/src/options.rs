@@ -45,6 +45,7 @@ pub struct Options {
     pub(crate) margin: Duration,
     pub(crate) connect_deadline: Duration,
     pub(crate) request_deadline: Duration,
+    pub(crate) keep_trying: Duration,
     pub(crate) reconnect: Reconnect,
     pub(crate) max_connections: usize,
     pub(crate) refusals: Arc<Refusals>,
@@ -79,6 +80,7 @@ impl Options {
             margin: Duration::from_millis(250),
             connect_deadline: DEFAULT_DEADLINE,
             request_deadline: DEFAULT_DEADLINE,
+            keep_trying: Duration::ZERO,
             reconnect: Reconnect::default(),
             max_connections: 256,
             refusals: Arc::default(),
@@ -145,6 +147,14 @@ impl Options {
         self
     }
 
+    /// For how long [`Options::connect`] tries again while no server can be reached, or none has room, or for one
+    /// try of each address, if that is longer. Unless set, it tries each once, so that a wrong address is told
+    /// at once.
+    pub fn keep_trying(mut self, patience: Duration) -> Self {
+        self.keep_trying = patience;
+        self
+    }
+
     /// When to try again, after a connection broke.
     pub fn reconnect(mut self, reconnect: Reconnect) -> Self {
         self.reconnect = reconnect;
@@ -163,7 +173,7 @@ impl Options {
     ///
     /// # Errors
     ///
-    /// None answers, or an option is none that a server takes.
+    /// None answers, to the end of [`Options::keep_trying`], or an option is none that a server takes.
     pub async fn connect(self) -> Result<Client, Error> {
         if let Some(name) = &self.name {
             Line::new("name").word(name)?;

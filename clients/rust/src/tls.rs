@@ -24,6 +24,15 @@ enum NoTls {
     File { file: PathBuf, error: pem::Error },
     #[error("{} has no certificate in PEM form", .0.display())]
     Empty(PathBuf),
+    #[error("the key in {} is encrypted; \"openssl pkey -in FILE -out NEW\" writes it in the clear", .0.display())]
+    Encrypted(PathBuf),
+    #[error("the key in {} is not the key of the certificate in {}", key.display(), cert.display())]
+    OtherKey { cert: PathBuf, key: PathBuf },
+    #[error(
+        "the certificate in {} is of X.509 version 1, which TLS here does not take; `openssl x509 -req` \
+         makes one of version 3 by `-copy_extensions copy` or `-extfile`", .0.display()
+    )]
+    OldCertificate(PathBuf),
     #[error("{} cannot be used: {error}", file.display())]
     Unusable { file: PathBuf, error: Error },
     #[error("this system has no certificates of authorities; name some by `ca`")]
@@ -79,14 +88,20 @@ fn config(access: &Access) -> Result<ClientConfig, NoTls> {
         None => builder.with_no_client_auth(),
         Some(cert) => {
             let file = access.key.as_ref().unwrap_or(cert);
-            let key = PrivateKeyDer::from_pem_file(file).map_err(|error| NoTls::File {
-                file: file.clone(),
-                error,
-            })?;
+            let key = private_key(file)?;
             let chain = certificates(cert)?;
-            let unusable = |error| NoTls::Unusable {
-                file: file.clone(),
-                error,
+            let unusable = |error: Error| match error {
+                Error::InconsistentKeys(_) => NoTls::OtherKey {
+                    cert: cert.clone(),
+                    key: file.clone(),
+                },
+                error if error.to_string().contains("UnsupportedCertVersion") => {
+                    NoTls::OldCertificate(cert.clone())
+                }
+                error => NoTls::Unusable {
+                    file: file.clone(),
+                    error,
+                },
             };
             builder
                 .with_client_auth_cert(chain, key)
@@ -107,6 +122,19 @@ fn roots_in(file: &Path) -> Result<RootCertStore, NoTls> {
         })?;
     }
     Ok(roots)
+}
+
+fn private_key(file: &Path) -> Result<PrivateKeyDer<'static>, NoTls> {
+    PrivateKeyDer::from_pem_file(file).map_err(|error| {
+        let text = std::fs::read_to_string(file).unwrap_or_default();
+        match text.contains("ENCRYPTED") {
+            true => NoTls::Encrypted(file.to_owned()),
+            false => NoTls::File {
+                file: file.to_owned(),
+                error,
+            },
+        }
+    })
 }
 
 fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, NoTls> {

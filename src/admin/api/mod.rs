@@ -49,13 +49,13 @@ impl IntoResponse for Answer {
 /// Why a request is not done.
 #[derive(Debug, thiserror::Error)]
 #[error("{text}")]
-struct Problem {
+pub(super) struct Problem {
     status: StatusCode,
     text: String,
 }
 
 impl Problem {
-    fn new(status: StatusCode, text: impl Into<String>) -> Self {
+    pub(super) fn new(status: StatusCode, text: impl Into<String>) -> Self {
         let text = text.into();
         Self { status, text }
     }

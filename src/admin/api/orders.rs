@@ -14,8 +14,8 @@ use super::{Answer, Problem};
 use crate::access::User;
 use crate::admin::Admin;
 use crate::admin::loaded::Loaded;
-use crate::model::{Key, Peer, SessionNumber, Token};
-use crate::protocol::{Object, unescape};
+use crate::model::{Key, Peer, SessionNumber, Token, unescape};
+use crate::protocol::Object;
 use crate::server::{NotDone, Operator, ServerHandle};
 use crate::table::NotHeld;
 

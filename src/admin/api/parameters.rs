@@ -4,8 +4,7 @@ use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 
 use super::Problem;
-use crate::model::SessionNumber;
-use crate::protocol::unescape;
+use crate::model::{SessionNumber, unescape};
 
 /// How many entries an answer has unless it is asked for fewer or more, and the most.
 const USUAL_LIMIT: usize = 100;

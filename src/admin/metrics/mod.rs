@@ -154,6 +154,11 @@ impl Scrape {
             "Whether /readyz says so.",
             u32::from(self.server.not_ready().is_empty()),
         )?;
+        families.gauge(
+            "elock_draining",
+            "Whether the server is drained: it gives no new locks.",
+            u32::from(figures.drained.is_some()),
+        )?;
         families.gauges(
             "elock_store_info",
             "Where locks and sessions are kept: on disk or in memory only.",
@@ -162,12 +167,12 @@ impl Scrape {
         )?;
         families.gauge(
             "elock_store_writable",
-            "Whether changes can be stored at this time; 1 also where nothing is to be stored.",
+            "Whether all changes can be stored at this time; 1 also where nothing is to be stored.",
             u32::from(self.server.can_store()),
         )?;
         families.gauge(
             "elock_store_bytes",
-            "What the store takes on disk.",
+            "What the store takes on disk, without holes in its file.",
             figures.store_bytes,
         )
     }
@@ -191,6 +196,11 @@ impl Scrape {
                 figures.hand_overs,
             ),
             (
+                "elock_rests",
+                "How often a connection had to rest, as its address or its user sent more commands than it may.",
+                self.server.rests(),
+            ),
+            (
                 "elock_deadlocks",
                 "Requests that were refused because their wait would never end.",
                 refusals.get(Refusal::Deadlock),
@@ -206,6 +216,16 @@ impl Scrape {
                 figures.grace_ends,
             ),
             (
+                "elock_kicks",
+                "Sessions that operators ended.",
+                figures.kicks,
+            ),
+            (
+                "elock_revocations",
+                "Locks that operators took from whoever held them.",
+                figures.revocations,
+            ),
+            (
                 "elock_resumes",
                 "Sessions that were resumed after a disconnect.",
                 figures.resumes,
@@ -215,11 +235,22 @@ impl Scrape {
                 "Sessions that were taken over from a connection.",
                 figures.take_overs,
             ),
+            (
+                "elock_tls_failures",
+                "TLS handshakes that failed.",
+                figures.tls_failures,
+            ),
             ("elock_commits", "Commits of the store.", figures.commits),
         ];
         for (name, help, count) in counters {
             families.counter(name, help, count)?;
         }
+        families.counters(
+            "elock_log_lines_dropped",
+            "Lines of the log, and events of the audit, that were dropped, by cause: its reader is too slow, the system refused them, or there were more than one thread writes.",
+            "cause",
+            self.server.dropped_lines(),
+        )?;
         families.counters(
             "elock_refusals",
             "Requests and connections that were refused, by reason.",

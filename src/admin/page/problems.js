@@ -7,6 +7,7 @@ const LIMITS = {
   connections: "Connections are", locks: "Locks are", grace_sessions: "Sessions in their grace periods are",
   address_connections: "Connections of one address are", address_locks: "Locks of one address are",
   address_grace_sessions: "Sessions of one address in their grace periods are", address_waiters: "Requests of one address that wait are",
+  address_commands: "Commands of one address in a second are", user_commands: "Commands of one user in a second are",
   user_connections: "Connections of one user are", user_locks: "Locks of one user are",
   user_grace_sessions: "Sessions of one user in their grace periods are", user_waiters: "Requests of one user that wait are",
 };
@@ -21,8 +22,8 @@ function problems({ info, waits, graph, samples, events, filter }, showEvents) {
   };
   const show = () => make("button", { type: "button", class: "plain", click: showEvents }, "show");
   if (info.storing !== "yes") {
-    add("wrong", "Nothing can be stored.", make("span", {}, inert(info.storing)),
-      "Changes are answered 500. The server tries again every second; a restart does not help. Look at the disk of the data directory.");
+    add("wrong", "Changes are refused.", make("span", {}, inert(info.storing)),
+      "They are answered 500 until there is room, or the disk works. The server tries again every second; a restart does not help. Look at the disk of the data directory.");
   } else {
     for (const { text } of info.not_ready) add("wrong", "Not ready.", inert(text));
   }

@@ -24,13 +24,15 @@ const byId = (id) => document.getElementById(id);
 
 /**
  * Characters that show nothing, or that change how what stands beside them is shown: marks and overrides of
- * direction, joiners, spaces of no width, separators of lines. The server has made control characters visible.
+ * direction, joiners, spaces but the plain one, separators of lines. The server has made those of clients visible;
+ * what a browser knows as such besides is shown as the server would.
  */
-const UNSEEN = /[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u2028-\u202f\u205f-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\u{e0000}-\u{e0fff}]/gu;
+const UNSEEN = /[\p{Cf}\p{Zl}\p{Zp}\p{Default_Ignorable_Code_Point}]|(?! )\p{Zs}/gu;
 
-/** A client's text, with what could not be seen as `\u{202E}`. */
+/** A client's text, with the bytes of what could not be seen as `\xNN`. */
 function inert(text) {
-  return text.replace(UNSEEN, (one) => `\\u{${one.codePointAt(0).toString(16).toUpperCase()}}`);
+  const escaped = (byte) => `\\x${byte.toString(16).toUpperCase().padStart(2, "0")}`;
+  return text.replace(UNSEEN, (one) => Array.from(new TextEncoder().encode(one), escaped).join(""));
 }
 
 /** The same, of no more than so many characters. */

@@ -22,6 +22,12 @@ pub const NOT_ALLOWED: u8 = 77;
 /// The lock was lost while the command ran.
 pub const LOST: u8 = 79;
 
+/// What every command may end with, for the lists of codes in `--help`.
+pub const ANY_COMMAND: &str = "69 no server, 77 it asks who comes, or this user may not do that";
+
+/// How to say who comes.
+const WHO_COMES: &str = "give --password-file FILE (and --user NAME), or set ELOCK_PASSWORD";
+
 /// The code for what went wrong.
 pub fn code(error: &Error) -> u8 {
     match error {
@@ -39,8 +45,18 @@ pub fn code(error: &Error) -> u8 {
 
 /// Says what went wrong on standard error, and is the exit code.
 pub fn fail(error: &Error) -> ExitCode {
-    say(&error.to_string());
+    say_why(error);
     ExitCode::from(code(error))
+}
+
+/// Says what went wrong on standard error, and what can be done about it.
+pub fn say_why(error: &Error) {
+    match error {
+        Error::Unauthorized { .. } | Error::Connection(ConnectionError::Unauthorized { .. }) => {
+            say(&format!("{error}: {WHO_COMES}"));
+        }
+        _ => say(&error.to_string()),
+    }
 }
 
 /// A line on standard error, in which a server's words may stand. It may be closed; then the exit code

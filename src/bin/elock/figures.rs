@@ -13,6 +13,12 @@ pub fn grouped(number: u64) -> String {
     shown
 }
 
+/// How many of what, which has one word for one and one for more: `1 lock`, `2,000 locks`.
+pub fn counted(number: u64, one: &str, more: &str) -> String {
+    let what = if number == 1 { one } else { more };
+    format!("{} {what}", grouped(number))
+}
+
 /// Microseconds as milliseconds, with so many digits that small ones say something.
 pub fn milliseconds(us: f64) -> String {
     match us / 1000.0 {

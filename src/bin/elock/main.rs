@@ -30,6 +30,7 @@ use server::ServerFlags;
     arg_required_else_help = true,
     disable_help_subcommand = true,
     subcommand_required = true,
+    override_usage = "elock <COMMAND>",
     max_term_width = 100,
     help_template = "\
 {about}
@@ -40,11 +41,14 @@ Commands:
 
 --server ADDRESS, or ELOCK_SERVER, names another server than 127.0.0.1:11400; --user, --ca and
 --cert are for one that asks who comes, or speaks TLS.{after-help}",
-    after_help = "\
+    after_help = format!("\
 Examples:
   elock lock report --wait 60s -- ./make-report   one at a time, on all machines
   elock lock mailer --slots 5 -- ./send-mails     at most five at a time
-  elock who report                                who has it, and who waits"
+  elock who report                                who has it, and who waits
+
+Exit codes: 0 done, 2 bad usage, 65 the server refused, {}; \
+the help of a command has its own.", exit::ANY_COMMAND)
 )]
 struct Cli {
     #[command(flatten)]

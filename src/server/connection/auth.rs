@@ -1,22 +1,28 @@
 //! Who speaks on a connection, and whether that is enough for what is asked.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 use tracing::debug;
 
-use super::{Connection, Gone};
+use super::waiting::Interrupted;
+use super::{Connection, Gone, NextCommand, NotRun};
 use crate::access::{Needs, User};
-use crate::model::{Key, Visible};
+use crate::model::{Key, Limit, OneCommand, Visible};
 use crate::protocol::{Reply, Request};
 use crate::server::arrival::ip_of;
 use crate::server::desk::NotLetIn;
 use crate::server::log_lines;
 use crate::server::transport::Transport;
+use crate::table::Order;
 
 /// How long a stranger may stay one.
 const STRANGERS_TIME: Duration = Duration::from_secs(30);
+
+/// Whoever has sent so many bytes while it has to rest has much to ask.
+const MUCH: usize = 1024;
 
 /// After so many wrong passwords the connection ends.
 const WRONG_PASSWORDS: u8 = 3;
@@ -34,7 +40,12 @@ impl<S: Transport> Connection<S> {
         let needs = Needs::of(request);
         match &self.user {
             Some(user) if user.may(&needs) => None,
-            Some(_) => Some(Reply::NotAllowed),
+            Some(_) => {
+                if needs.is_an_operators() {
+                    log_lines::not_allowed(&self.shared, self.session.number(), request);
+                }
+                Some(Reply::NotAllowed)
+            }
             None if needs == Needs::Nothing => None,
             None => Some(Reply::AuthRequired),
         }
@@ -150,25 +161,64 @@ impl<S: Transport> Connection<S> {
         taken.map_err(Reply::TooManyOfOne)
     }
 
-    /// How long the connection has to rest, as more commands came than its accounts allow.
+    /// Takes the next command from the accounts of the address and the user. At a stop nobody rests.
+    ///
+    /// # Errors
+    ///
+    /// If one of them has none.
     #[inline]
-    pub(super) fn due_rest(&mut self) -> Option<Duration> {
-        let places = self.places.as_ref()?;
-        let commands = std::mem::take(&mut self.commands);
-        let rest = places.charge(commands, self.now);
-        (!rest.is_zero()).then_some(rest)
+    pub(super) fn take_command(&mut self) -> Result<(), NotRun> {
+        let Some(places) = &self.places else {
+            return Ok(());
+        };
+        match std::mem::take(&mut self.next_command) {
+            NextCommand::Due => {}
+            NextCommand::Taken => return Ok(()),
+            NextCommand::SentAhead => return Err(NotRun::SentAhead),
+        }
+        let taken = places.take_command(self.now);
+        taken.or_else(|limit| match self.session.signal().order() {
+            Some(Order::Stop) => Ok(()),
+            _ => Err(NotRun::Beyond(limit)),
+        })
     }
 
-    /// Rests: nothing is run meanwhile. What comes in is read as far as may be, so that the end of the
-    /// connection is noticed.
+    /// Rests until the next command may be run, or the client's input ends. What comes in is read as far as
+    /// may be, so that this is noticed.
     ///
     /// # Errors
     ///
     /// When the connection is over.
-    pub(super) async fn rest(&mut self, rest: Duration) -> Result<(), Gone> {
+    pub(super) async fn rest(&mut self, limit: Limit) -> Result<(), Gone> {
+        log_lines::rests(&self.shared, self.session.number(), limit);
+        self.end_turn();
         self.flush().await?;
-        // At a stop there is no time to rest.
-        self.wait_out(sleep(rest)).await.map(drop)
+        match self.user {
+            Some(_) => self.until_command().await?,
+            None => self.while_a_stranger(Self::until_command).await?,
+        }
+        self.until_turn().await?;
+        Ok(())
+    }
+
+    async fn until_command(&mut self) -> Result<(), Gone> {
+        let accounts = self.places.as_ref().map(|places| places.accounts());
+        let (shared, has_much) = (Arc::clone(&self.shared), self.input.len() >= MUCH);
+        let mut taking = pin!(async {
+            let now = || shared.clock.now();
+            let mut taken = Vec::new();
+            for account in accounts.iter().flatten() {
+                taken.push(account.commands().wait_and_take(has_much, now).await);
+            }
+            // All have given one.
+            taken.into_iter().for_each(OneCommand::is_used);
+        });
+        self.next_command = match self.wait_for(&mut taking).await? {
+            Ok(()) => NextCommand::Taken,
+            Err(Interrupted::ClientLeft | Interrupted::Stopping) => NextCommand::Due,
+            Err(Interrupted::Overrun) => NextCommand::SentAhead,
+        };
+        Ok(())
     }
 
     async fn refuse_password(&mut self, name: Option<&[u8]>) -> Result<(), Gone> {
@@ -191,9 +241,11 @@ pub(super) fn sees_sessions_of(user: Option<&User>, other: Option<&Key>) -> bool
 #[cfg(all(test, feature = "auth"))]
 mod tests {
     use std::path::PathBuf;
+    use std::sync::atomic::{AtomicU32, Ordering};
 
     use tokio::io::AsyncWriteExt;
-    use tokio::time::Instant;
+    use tokio::task::JoinSet;
+    use tokio::time::{Instant, sleep};
 
     use super::*;
     use crate::server::harness::Server;
@@ -312,6 +364,129 @@ mod tests {
         drop(a);
         b.ask("lock k 60", "200 Acquired").await;
         assert!(begin.elapsed() < Duration::from_secs(2));
+        server.stop().await;
+    }
+
+    /// One where all connections are of a user with so many commands in a second.
+    fn bounded(max_commands: u32) -> (Server, tempfile::TempDir) {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("users.toml");
+        let text =
+            format!("[users.all]\nrights=['lock']\nprefixes=['*']\nmax_commands={max_commands}\n");
+        std::fs::write(&path, text).expect("it can be written");
+        let server = Server::start_with(|config| {
+            config.auth_file = Some(path);
+            config.trust = vec!["unix=all".parse().expect("a network")];
+        });
+        (server, directory)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_connects_again_and_again_has_no_more_commands_and_keeps_nobody_waiting() {
+        const RATE: u32 = 50;
+        let (server, _directory) = bounded(RATE);
+        let counters = server.shared.table.counters();
+        let mut honest = server.connect();
+        let mut flood = JoinSet::new();
+        let answers = Arc::new(AtomicU32::new(0));
+        // Ten connections each tenth of a second. Half of them leave at once.
+        for number in 0..300 {
+            let (mut client, answers) = (server.connect_by(1 << 16), Arc::clone(&answers));
+            let lines = "echo a\n".repeat(500);
+            let sent = client.requests.write_all(lines.as_bytes()).await;
+            sent.expect("the connection stands");
+            flood.spawn(async move {
+                while number % 2 == 0 && matches!(client.answers.next_line().await, Ok(Some(_))) {
+                    answers.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+            if number % 10 == 9 {
+                let asked = Instant::now();
+                honest.ask("echo", "200 []").await;
+                let waited = asked.elapsed();
+                assert!(waited <= Duration::from_millis(50), "{waited:?}");
+                sleep(Duration::from_millis(100) - waited).await;
+            }
+        }
+        // What those had who left is lost.
+        let answers = answers.load(Ordering::Relaxed);
+        assert!((RATE..=4 * RATE).contains(&answers), "{answers} in 3 s");
+        assert!(counters.rests.get() > 0);
+        // Those who left are noticed while they rest.
+        let until_connected = async |count| {
+            let begin = Instant::now();
+            while server.shared.table.session_counts().1 != count {
+                assert!(begin.elapsed() < Duration::from_secs(1));
+                sleep(Duration::from_millis(10)).await;
+            }
+        };
+        until_connected(1 + 150).await;
+        flood.shutdown().await;
+        for _ in 0..3 {
+            let asked = Instant::now();
+            honest.ask("echo", "200 []").await;
+            assert!(asked.elapsed() <= Duration::from_millis(50));
+        }
+        until_connected(1).await;
+        server.stop().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn commands_that_would_have_to_wait_are_refused_at_the_end_of_the_input() {
+        let (server, _directory) = bounded(50);
+        let mut client = server.connect_by(1 << 16);
+        client.send("echo\n".repeat(60).trim_end()).await;
+        client
+            .requests
+            .shutdown()
+            .await
+            .expect("the connection stands");
+        for _ in 0..50 {
+            client.expect("200 []").await;
+        }
+        for _ in 0..10 {
+            client
+                .expect("507 Too many commands of this user: at most 50 a second")
+                .await;
+        }
+        server.stop().await;
+    }
+
+    /// More than is read ahead: the end would hide behind it.
+    #[tokio::test(start_paused = true)]
+    async fn whoever_sends_very_much_and_leaves_is_noticed() {
+        let (server, _directory) = bounded(10);
+        let mut client = server.connect_by(1 << 20);
+        client.send("echo\n".repeat(100_000).trim_end()).await;
+        for _ in 0..10 {
+            client.expect("200 []").await;
+        }
+        client
+            .expect("507 Too much sent ahead: at most 65536 bytes")
+            .await;
+        drop(client);
+        let begin = Instant::now();
+        while server.shared.table.session_counts().1 > 0 {
+            sleep(Duration::from_millis(10)).await;
+            assert!(begin.elapsed() < Duration::from_secs(10));
+        }
+        server.stop().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_rests_at_a_stop_and_all_that_was_read_is_answered() {
+        let (server, _directory) = bounded(10);
+        let mut client = server.connect_by(1 << 16);
+        client.send("echo\n".repeat(1_000).trim_end()).await;
+        for _ in 0..15 {
+            client.expect("200 []").await;
+        }
+        server.shared.begin_stop();
+        let mut answers = 0;
+        while let Ok(Some(_)) = client.answers.next_line().await {
+            answers += 1;
+        }
+        assert_eq!(answers, 985);
         server.stop().await;
     }
 }

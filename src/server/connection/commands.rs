@@ -9,7 +9,7 @@ use tracing::{error, trace};
 use super::{Connection, Gone};
 use crate::config::{Compat, TEN_YEARS_MS};
 use crate::model::{
-    Ask, AskedFor, Key, Mode, NotResumed, NotStored, Owner, SessionId, SessionNumber,
+    Ask, AskedFor, Key, Limit, Mode, NotResumed, NotStored, Owner, SessionId, SessionNumber,
 };
 use crate::protocol::{
     AskedMode, BadRequest, KeysAsked, KnownState, Owned, Reply, Request, SessionAsked, StateReply,
@@ -31,6 +31,8 @@ pub(super) enum Pause {
     Turn,
     /// The connection's turn is over.
     TurnOver,
+    /// The connection rests, as there are more commands than its address or its user may send.
+    Rest(Limit),
     /// The answers so far are sent, as there are enough of them.
     Flush,
     /// The request waits for a lock, no longer than this.
@@ -142,7 +144,8 @@ impl<S: Transport> Connection<S> {
             Request::Debug => return ControlFlow::Break(Pause::Debug),
             Request::Drain => {
                 let by = log_lines::named_at_peer(&self.shared, self.session.number());
-                self.shared.begin_drain(&by);
+                let by_user = log_lines::by_user(&self.shared, &self.session);
+                self.shared.begin_drain(&by, by_user);
                 return self.free(&Reply::Done);
             }
             Request::Echo { words } => return self.free(&Reply::Echo(words)),
@@ -174,6 +177,7 @@ impl<S: Transport> Connection<S> {
                 tokio::task::yield_now().await;
             }
             Pause::Turn | Pause::TurnOver => self.give_turn().await?,
+            Pause::Rest(limit) => Box::pin(self.rest(limit)).await?,
             // The caller flushes after every pause.
             Pause::Flush => {}
             Pause::Auth { name, password } => Box::pin(self.auth(name, password)).await?,
@@ -298,7 +302,7 @@ impl<S: Transport> Connection<S> {
     }
 
     async fn unlock_all(&mut self) -> Result<(), Gone> {
-        if let Err(why) = self.shared.table.accepts_changes() {
+        if let Err(why) = self.shared.table.accepts_releases() {
             self.reply(&Reply::NotStored(why));
             return Ok(());
         }

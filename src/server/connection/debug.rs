@@ -65,7 +65,7 @@ impl<S: Transport> Connection<S> {
             self.give_way().await?;
         }
         for waiter in waiters.iter().filter(|waiter| waiter.is_waiting()) {
-            let waited = now.saturating_duration_since(waiter.since());
+            let waited = self.shared.table.waited(waiter, now);
             let (session, key) = (waiter.session(), waiter.key().as_bytes());
             if self.may_see(key) {
                 put_request(&mut self.output, session, key, waiter.ask(), waited);

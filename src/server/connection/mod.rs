@@ -41,6 +41,7 @@ use super::session_guard::{SLICE, SessionGuard, tidy};
 use super::transport::Transport;
 use super::turns::Account;
 use crate::access::User;
+use crate::model::Limit;
 use crate::protocol::{BadRequest, Framing, Line, Lines, Reply, Request, StateReply};
 use crate::table::{Basis, Order};
 use commands::Pause;
@@ -130,8 +131,8 @@ pub(super) struct Connection<S> {
     now: std::time::Instant,
     /// What the connection counts for, if its address or its user has bounds.
     places: Option<Box<Places>>,
-    /// How many commands came that were not counted there.
-    commands: u32,
+    /// Whether the next command may run.
+    next_command: NextCommand,
     /// How many wrong passwords the client has sent.
     wrong_passwords: u8,
     /// Since when a stranger has been one, as a stamp of the server's clock.
@@ -139,6 +140,26 @@ pub(super) struct Connection<S> {
     /// The client has ended its input. Lines that were read are answered, but no request waits any
     /// more, since the client may not learn of a grant.
     input_ended: bool,
+}
+
+/// Whether a connection's next command may run.
+#[derive(Debug, Default, PartialEq, Eq)]
+enum NextCommand {
+    /// If the accounts have it.
+    #[default]
+    Due,
+    /// The accounts have given it.
+    Taken,
+    /// It has to wait, and too much was sent behind it.
+    SentAhead,
+}
+
+/// Why a command is not run.
+enum NotRun {
+    /// This bound is reached.
+    Beyond(Limit),
+    /// Too much was sent behind it, while it had to wait.
+    SentAhead,
 }
 
 /// Serves one client until its connection ends, gives `slot` back, and leaves the session to its
@@ -171,7 +192,7 @@ impl<S: Transport> Connection<S> {
             session: SessionGuard::open(&shared, &arrival),
             user: arrival.user,
             places: arrival.places.boxed(),
-            commands: 0,
+            next_command: NextCommand::default(),
             output: BytesMut::new(),
             pending: PendingReplies::default(),
             stream,
@@ -192,9 +213,6 @@ impl<S: Transport> Connection<S> {
         loop {
             if let Some(order) = self.session.signal().is_cut_off() {
                 return Err(order.into());
-            }
-            if let Some(rest) = self.due_rest() {
-                Box::pin(self.rest(rest)).await?;
             }
             // Moved out whole: else it would have its room in the task of every connection.
             let ControlFlow::Break(pause) = self.take_turn() else {
@@ -306,26 +324,41 @@ impl<S: Transport> Connection<S> {
 
     fn answer_these(&mut self, lines: &mut Lines) -> ControlFlow<Pause> {
         loop {
-            if !lines.is_empty() && self.is_turn_over() {
+            if lines.is_empty() {
+                return ControlFlow::Continue(());
+            }
+            if self.is_turn_over() {
                 return ControlFlow::Break(Pause::TurnOver);
             }
+            let refusal = match self.take_command() {
+                Ok(()) => None,
+                // Nobody waits whose input has ended, as the end of the input is a disconnect.
+                Err(NotRun::Beyond(limit)) if !self.input_ended => {
+                    return ControlFlow::Break(Pause::Rest(limit));
+                }
+                Err(NotRun::Beyond(limit)) => Some(Reply::Full(limit)),
+                Err(NotRun::SentAhead) => Some(self.too_much_ahead()),
+            };
             let Some(line) = lines.next_line() else {
                 return ControlFlow::Continue(());
             };
             self.lines_left -= 1;
-            self.commands = self.commands.wrapping_add(1);
-            match line {
-                Line::Text(text) => match Request::parse(text) {
+            match (line, refusal) {
+                (_, Some(refusal)) => self.reply(&refusal),
+                (Line::Text(text), None) => match Request::parse(text) {
                     Ok(request) => match self.refusal_of(&request) {
                         None => self.run(request)?,
                         Some(refusal) => self.reply(&refusal),
                     },
                     Err(bad) => self.refuse(bad)?,
                 },
-                Line::TooLong {
-                    foreign: Some(protocol),
-                } => self.refuse(BadRequest::Foreign(protocol))?,
-                Line::TooLong { foreign: None } => {
+                (
+                    Line::TooLong {
+                        foreign: Some(protocol),
+                    },
+                    None,
+                ) => self.refuse(BadRequest::Foreign(protocol))?,
+                (Line::TooLong { foreign: None }, None) => {
                     let max_bytes = self.shared.config.max_line as usize;
                     self.reply(&Reply::LineTooLong { max_bytes });
                 }
@@ -433,8 +466,9 @@ impl<S: Transport> Connection<S> {
 
     /// Ends the session's connection and says goodbye, once nothing more is read.
     async fn end(&mut self, gone: Gone) {
-        let session = log_lines::named(&self.shared, self.session.number());
-        debug!(%session, "disconnected: {gone}");
+        let session = self.session.number();
+        let name = log_lines::name(&self.shared, session);
+        debug!(%session, name, "disconnected: {gone}");
         // The client does not have a lock that it was not told of. Answers are unsent only if the
         // connection broke.
         self.give_back_unsent().await;
@@ -740,7 +774,10 @@ mod tests {
                 let reads_left = Arc::clone(&reads_left);
                 let stream = Endless { lines, reads_left };
                 let shared = Arc::clone(&server.shared);
-                let arrival = shared.desk.arrival(Peer::Unix(None)).expect("a place");
+                let arrival = shared
+                    .desk
+                    .arrival(Peer::Unix(None), shared.clock.now())
+                    .expect("a place");
                 tokio::spawn(serve(stream, arrival, shared, ()))
             });
             let busy: Vec<_> = busy.collect();
@@ -996,7 +1033,10 @@ mod tests {
         let server = Server::start();
         let (ours, theirs) = tokio::io::duplex(64);
         let shared = Arc::clone(&server.shared);
-        let arrival = shared.desk.arrival(Peer::Unix(None)).expect("a place");
+        let arrival = shared
+            .desk
+            .arrival(Peer::Unix(None), shared.clock.now())
+            .expect("a place");
         let task = tokio::spawn(serve(ours, arrival, shared, ()));
         let (answers, requests) = split(theirs);
         let mut a = Client {

@@ -888,6 +888,42 @@ mod tests {
         assert_eq!(writer.finish(), Ok(()));
     }
 
+    /// Who waits gets a lock that is released: no more is stored than before.
+    #[tokio::test]
+    async fn on_a_full_disk_locks_are_renewed_and_released_and_no_more_are_taken() {
+        const FULL: &str =
+            "500 Not stored: the disk is full: releases are stored, and nothing new is";
+        let (server, fake, writer) = Server::start_stored();
+        let (mut a, mut b) = (server.connect(), server.connect());
+        for key in ["k", "l", "m", "n"] {
+            a.ask(&format!("lock {key}"), "200 Acquired").await;
+        }
+        b.send("lock k 3600").await;
+        server.until_waiting(1).await;
+        fake.state().is_full = true;
+        a.ask("expire l 3600000", "200 OK").await;
+        for request in [
+            "lock o",
+            "lock l",
+            "lock_value o v 5",
+            "lock_all 0 o p",
+            "promote l",
+            "conn_id",
+        ] {
+            a.ask(request, FULL).await;
+        }
+        a.ask("set_timeout 5", "200 timeout set").await;
+        a.ask("unlock k", "200 Unlocked").await;
+        b.expect("200 Acquired").await;
+        b.ask("force_unlock m", "200 Unlocked").await;
+        a.ask("unlock_all", "200 OK").await;
+        b.ask("unlock k", "200 Unlocked").await;
+        assert_eq!(server.shared.table.held(), 0);
+        server.stop().await;
+        assert_eq!(writer.finish(), Ok(()));
+        assert!(fake.state().stored.grants.values().all(Option::is_none));
+    }
+
     /// The id is drawn in memory, and its commit fails; then the store works again, but what was
     /// answered so is part of a later commit.
     #[tokio::test]
@@ -1033,7 +1069,7 @@ mod tests {
         a.settled();
         go.send(()).expect("the writer waits");
         let has_begun = begun(has_begun).await;
-        assert_eq!(table.accepts_changes(), Ok(()));
+        assert_eq!(table.accepts_releases(), Ok(()));
         let again = table.unlock_some(&mut a, usize::MAX, now);
         assert!(again.basis.seq() > table.changes().durable_up_to());
         drop((go, has_begun));

@@ -154,10 +154,21 @@ impl<S: Transport> Connection<S> {
     ) -> Result<Option<T>, Gone> {
         let mut event = pin!(event);
         match self.wait_for(&mut event).await? {
-            Ok(happened) => return Ok(Some(happened)),
-            Err(Interrupted::Stopping) => return Ok(None),
-            Err(Interrupted::ClientLeft | Interrupted::Overrun) => {}
+            Ok(happened) => Ok(Some(happened)),
+            Err(Interrupted::Stopping) => Ok(None),
+            Err(Interrupted::ClientLeft | Interrupted::Overrun) => self.wait_unread(event).await,
         }
+    }
+
+    /// Waits for an event, and reads nothing meanwhile. `None` if the server stops before that.
+    ///
+    /// # Errors
+    ///
+    /// When the connection is over.
+    pub(super) async fn wait_unread<T>(
+        &mut self,
+        event: impl Future<Output = T>,
+    ) -> Result<Option<T>, Gone> {
         tokio::select! {
             biased;
             order = self.session.signal().any() => match order {
@@ -169,8 +180,12 @@ impl<S: Transport> Connection<S> {
     }
 
     pub(super) fn refuse_overrun(&mut self) {
+        self.reply(&self.too_much_ahead());
+    }
+
+    pub(super) fn too_much_ahead(&self) -> Reply<'static> {
         let max_bytes = self.shared.config.max_ahead as usize;
-        self.reply(&Reply::TooMuchAhead { max_bytes });
+        Reply::TooMuchAhead { max_bytes }
     }
 }
 

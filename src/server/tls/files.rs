@@ -15,8 +15,9 @@ use rustls::sign::{CertifiedKey, SigningKey, SingleCertAndKey};
 use rustls::{RootCertStore, ServerConfig};
 use tracing::warn;
 
-use super::certificate::{Certificate, Malformed};
+use super::certificate::{self, Certificate, Malformed};
 use crate::config::Config;
+use crate::secret_file::warn_of_readers;
 
 /// More than any file of certificates has: the roots of a whole system are a quarter of it.
 const LARGEST_FILE: u64 = 1 << 20;
@@ -128,11 +129,17 @@ impl Files {
         let chain = certificates(&self.cert)?;
         let own = described(&self.cert, &chain[0])?;
         let key = CertifiedKey::new(chain, self.signing_key(&provider)?);
-        if let Err(rustls::Error::InconsistentKeys(_)) = key.keys_match() {
-            return Err(TlsError::OtherKey {
-                cert: self.cert.clone(),
-                key: self.key.clone(),
-            });
+        match key.keys_match() {
+            Err(rustls::Error::InconsistentKeys(_)) => {
+                return Err(TlsError::OtherKey {
+                    cert: self.cert.clone(),
+                    key: self.key.clone(),
+                });
+            }
+            Err(error) if certificate::is_too_old(&error) => {
+                return Err(unusable(&self.cert, certificate::TOO_OLD.to_owned()));
+            }
+            _ => {}
         }
         let mut known = vec![(self.cert.clone(), own)];
         let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
@@ -159,12 +166,11 @@ impl Files {
 
     fn signing_key(&self, provider: &CryptoProvider) -> Result<Arc<dyn SigningKey>, TlsError> {
         let file = self.key.clone();
+        warn_of_readers(&file);
         let text = read(&file)?;
         let key = match PrivateKeyDer::from_pem_slice(&text) {
             Ok(key) => key,
-            Err(pem::Error::NoItemsFound) if is_encrypted(&text) => {
-                return Err(TlsError::EncryptedKey { file });
-            }
+            Err(_) if is_encrypted(&text) => return Err(TlsError::EncryptedKey { file }),
             Err(pem::Error::NoItemsFound) => return Err(TlsError::NoKey { file }),
             Err(error) => return Err(no_pem(&file, &error)),
         };

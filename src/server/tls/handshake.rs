@@ -41,7 +41,10 @@ enum NoTls {
     #[error("the handshake took longer than {} s", HANDSHAKE_TIME.as_secs())]
     TooSlow,
     /// The client is told by an alert, if the stream is still there.
-    #[error("{0}")]
+    #[error("{}", match certificate::is_too_old(.0) {
+        true => format!("the client's certificate cannot be used: {}", certificate::TOO_OLD),
+        false => .0.to_string(),
+    })]
     Failed(io::Error, Option<TcpStream>),
     #[error("the server stops")]
     Stopping,

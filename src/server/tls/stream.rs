@@ -73,7 +73,10 @@ mod tests {
         let connect = TlsConnector::from(Arc::new(theirs)).connect(name, other_end);
         let (accepted, connected) = tokio::join!(accept, connect);
         let shared = Arc::clone(&server.shared);
-        let arrival = shared.desk.arrival(Peer::Unix(None)).expect("a place");
+        let arrival = shared
+            .desk
+            .arrival(Peer::Unix(None), shared.clock.now())
+            .expect("a place");
         let stream = Box::new(accepted.expect("a handshake"));
         tokio::spawn(serve(stream, arrival, shared, ()));
         BufReader::new(connected.expect("a handshake"))

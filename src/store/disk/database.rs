@@ -1,11 +1,15 @@
 //! The store in one file of an embedded database, and its recovery from failures.
 
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::{Duration, Instant};
 
-use redb::{Builder, Database};
+use redb::{Builder, Database, StorageBackend};
+use tracing::warn;
 
 use super::files::{Backend, Files};
 use super::format::{self, MIGRATIONS, Migration, Reserved, Unusable};
+use super::reserve::{MOST_BYTES, PART_OF_DISK, is_full};
 use crate::model::{NotStored, Restored};
 use crate::store::{Batch, Storage};
 
@@ -17,6 +21,24 @@ const NEW_FILE: &str = "elockd.redb.new";
 
 /// A small cache is enough, as commits touch few pages, and the same ones again and again.
 const CACHE_BYTES: usize = 32 << 20;
+
+/// How many ends are written at a time while the disk is full. Each may need a page or two of its own, and
+/// gives them back.
+const ENDS_AT_A_TIME: usize = 32;
+
+/// While the disk is full, what is stored beside ends takes no more than about one part of so many of what
+/// is free. A commit that runs into the end of the disk keeps the blocks that it took, and would leave
+/// none for ends.
+const PART_OF_FREE: u64 = 4;
+
+/// So many bytes find their place in the file, more often than not.
+const TRIED_ANYHOW: u64 = 16 << 10;
+
+/// Compactions take no more than one part of so many of the time.
+const PAUSE_OF_COMPACTIONS: u32 = 10;
+
+/// The pause after one that failed. The next commit checks the whole file then.
+const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(60);
 
 /// A store on a set of [`Files`].
 ///
@@ -33,6 +55,18 @@ pub(super) struct RedbStorage<F> {
     database: Option<Database>,
     reserved: Reserved,
     last_commit: u64,
+    /// Whether the reserve is given up. What ends is stored all the same.
+    is_full: bool,
+    compacted: Compacted,
+}
+
+/// The last compaction.
+#[derive(Debug, Default)]
+struct Compacted {
+    /// The last commit before it: what came later may have left room.
+    commit: u64,
+    not_again_before: Option<Instant>,
+    failed: bool,
 }
 
 impl<F: Files> RedbStorage<F> {
@@ -50,9 +84,16 @@ impl<F: Files> RedbStorage<F> {
             files.replace(NEW_FILE, FILE)?;
         }
         let noted = files.noted_commit()?.unwrap_or(0);
-        let (database, last_commit) = open_existing(&files, migrations, noted)?;
+        let opened = match open_existing(&files, migrations, noted) {
+            Err(error) if error.is_full() => {
+                files.give_up_reserve()?;
+                open_existing(&files, migrations, noted)
+            }
+            opened => opened,
+        };
+        let (database, last_commit) = opened?;
         let restored = unless_damaged(|| format::read(&database))?;
-        let store = Self {
+        let mut store = Self {
             reserved: Reserved {
                 tokens: restored.tokens_above.0,
                 session_numbers: restored.session_numbers_above.0,
@@ -60,11 +101,30 @@ impl<F: Files> RedbStorage<F> {
             database: Some(database),
             files,
             last_commit,
+            is_full: false,
+            compacted: Compacted::default(),
         };
+        store.look_for_room();
         Ok((store, restored))
     }
 
-    fn try_commit(&mut self, batch: &Batch) -> Result<(), Unusable> {
+    /// Commits in one step, but while the disk is full what is over before that, in small steps: each
+    /// leaves room for the next, and all are stored even if there is no room for the rest.
+    fn commit_in_steps(&mut self, batch: &Batch) -> Result<(), Unusable> {
+        if self.is_full {
+            let all_ends = batch.ends(ENDS_AT_A_TIME);
+            for ends in all_ends.iter().filter(|ends| ends.len() < batch.len()) {
+                self.commit_at_once(ends)?;
+            }
+            let bytes = batch.bytes();
+            if bytes > TRIED_ANYHOW && self.files.bytes_free()? / PART_OF_FREE < bytes {
+                return Err(io::Error::from(io::ErrorKind::StorageFull).into());
+            }
+        }
+        self.commit_at_once(batch)
+    }
+
+    fn commit_at_once(&mut self, batch: &Batch) -> Result<(), Unusable> {
         let database = match self.database.take() {
             Some(database) => database,
             None => {
@@ -80,16 +140,85 @@ impl<F: Files> RedbStorage<F> {
         self.database = Some(database);
         Ok(())
     }
+
+    /// Makes the reserve, if there is room.
+    fn look_for_room(&mut self) {
+        let made = self.files.make_reserve();
+        self.is_full = made.as_ref().is_err_and(is_full);
+        if let Err(error) = made
+            && !self.is_full
+        {
+            warn!("no room can be kept for the time when the disk is full: {error}");
+        }
+    }
+
+    /// Gives the disk what room there is in the file, if something was stored since this was last looked
+    /// at.
+    fn compact(&mut self) {
+        let (begun, last) = (Instant::now(), &self.compacted);
+        if last.commit == self.last_commit || last.not_again_before.is_some_and(|at| begun < at) {
+            return;
+        }
+        let Some(mut database) = self.database.take() else {
+            return;
+        };
+        let compacted = compact_if_worth_it(&mut database, self.bytes());
+        let pause = match &compacted {
+            Ok(()) => begun.elapsed() * PAUSE_OF_COMPACTIONS,
+            Err(_) => PAUSE_AFTER_FAILURE,
+        };
+        let had_failed = self.compacted.failed;
+        self.compacted = Compacted {
+            commit: self.last_commit,
+            not_again_before: Some(Instant::now() + pause),
+            failed: compacted.is_err(),
+        };
+        match compacted {
+            Ok(()) => self.database = Some(database),
+            Err(error) if !had_failed => warn!("the store cannot be made smaller: {error}"),
+            Err(_) => {}
+        }
+    }
 }
 
 impl<F: Files> Storage for RedbStorage<F> {
     fn commit(&mut self, batch: &Batch) -> Result<(), NotStored> {
-        self.try_commit(batch).map_err(NotStored::new)
+        let mut stored = self.commit_in_steps(batch);
+        if !self.is_full && stored.as_ref().is_err_and(Unusable::is_full) {
+            self.is_full = true;
+            let given_up = self.files.give_up_reserve().map_err(Unusable::from);
+            stored = given_up.and_then(|()| self.commit_in_steps(batch));
+        }
+        stored.map_err(NotStored::new)
+    }
+
+    fn has_room(&self) -> bool {
+        !self.is_full
+    }
+
+    fn make_room(&mut self) -> bool {
+        self.look_for_room();
+        if self.is_full {
+            self.compact();
+            self.look_for_room();
+        }
+        !self.is_full
     }
 
     fn bytes(&self) -> u64 {
         self.files.size(FILE).unwrap_or(0)
     }
+}
+
+/// Compacts a database that takes so many bytes of the disk, if that frees about as much as a reserve
+/// takes: while it goes on, there are no commits.
+fn compact_if_worth_it(database: &mut Database, bytes: u64) -> Result<(), redb::Error> {
+    let stats = database.begin_write()?.stats()?;
+    let used = stats.allocated_pages() * stats.page_size() as u64;
+    if bytes.saturating_sub(used) >= MOST_BYTES.min(bytes / PART_OF_DISK) {
+        database.compact()?;
+    }
+    Ok(())
 }
 
 /// Opens the store that is there, and returns the number of its last commit, which must not be
@@ -100,9 +229,12 @@ fn open_existing(
     noted: u64,
 ) -> Result<(Database, u64), Unusable> {
     let backend = files.open(FILE)?;
+    if backend.len()? == 0 {
+        // The database would make a new one of it.
+        return Err(Unusable::NoStore);
+    }
     unless_damaged(|| {
         let database = open(backend)?;
-        // An empty file is found here, too: the database has made a new one of it, without tables.
         format::migrate(&database, migrations)?;
         match format::last_commit(&database)? {
             found if found < noted => Err(Unusable::Behind { found, noted }),
@@ -126,8 +258,8 @@ fn unless_damaged<T>(read: impl FnOnce() -> Result<T, Unusable>) -> Result<T, Un
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
+    use std::iter::once;
     use std::num::NonZeroU32;
-    use std::time::Duration;
 
     use proptest::prelude::*;
     use redb::{ReadableTable, TableDefinition};
@@ -138,6 +270,7 @@ mod tests {
         StoredSession, Token, digest,
     };
     use crate::store::disk::faulty::{Dice, FaultyDisk};
+    use crate::store::{Changes, Room};
 
     /// The state that a store should hold: a batch in which nothing is over.
     type Expected = Batch;
@@ -491,9 +624,155 @@ mod tests {
         drop(open_all(&disk));
         disk.tamper(FILE, Vec::clear);
         assert!(matches!(
-            RedbStorage::open(disk).map(drop),
+            RedbStorage::open(disk.clone()).map(drop),
             Err(Unusable::NoStore)
         ));
+        assert_eq!(disk.len(FILE), 0);
+    }
+
+    /// A grant of a key of 3,000 bytes.
+    fn large_grant(token: u64) -> Change {
+        grant_of(token, 3000)
+    }
+
+    fn grant_of(token: u64, bytes: usize) -> Change {
+        let grant = StoredGrant {
+            holder: Holder::Session(SessionNumber(1)),
+            key: Key::new(&vec![0; bytes]),
+            mode: Mode::Exclusive,
+            lease: None,
+        };
+        Change::Granted(Token(token), grant)
+    }
+
+    fn commit(
+        store: &mut RedbStorage<FaultyDisk>,
+        changes: impl IntoIterator<Item = Change>,
+    ) -> Result<(), NotStored> {
+        let mut batch = Batch::default();
+        changes.into_iter().for_each(|change| batch.add(change));
+        store.commit(&batch)
+    }
+
+    /// A disk of eight megabytes that its store has filled with grants, and the number of these.
+    fn full_disk() -> (FaultyDisk, RedbStorage<FaultyDisk>, u64) {
+        let disk = FaultyDisk::default();
+        disk.set_bytes_free(Some(8 << 20));
+        let (mut store, _) = open_all(&disk);
+        let mut tokens = 0;
+        while store.has_room() {
+            tokens += 1;
+            assert_eq!(commit(&mut store, [large_grant(tokens)]), Ok(()));
+        }
+        assert!(tokens > 500, "{tokens} filled it");
+        (disk, store, tokens)
+    }
+
+    /// All at once, and every second one first: that changes all pages, and frees none.
+    #[test]
+    fn a_full_disk_stores_what_ends_and_has_room_again() {
+        let (_disk, mut store, tokens) = full_disk();
+        let released = |first: u64| {
+            (first..=tokens)
+                .step_by(2)
+                .map(|one| Change::Released(Token(one)))
+        };
+        assert_eq!(commit(&mut store, released(1)), Ok(()));
+        assert_eq!(commit(&mut store, released(2)), Ok(()));
+        assert!(store.make_room());
+        assert_eq!(commit(&mut store, [large_grant(tokens + 1)]), Ok(()));
+        assert!(store.has_room());
+    }
+
+    /// A release passes a lock to more waiters than there is room for: they are not stored, and it is,
+    /// as is all that is released after it.
+    #[tokio::test]
+    async fn a_full_disk_stores_a_release_that_grants_too_much() {
+        // In a few changes, and in many.
+        for (waiters, bytes) in [(20, 100_000), (1000, 3000)] {
+            let (disk, store, tokens) = full_disk();
+            let (changes, writer) = Changes::to(store).expect("a thread");
+            let grants = (tokens + 1..=tokens + waiters).map(|one| grant_of(one, bytes));
+            let granted = changes.push_all(once(Change::Released(Token(1))).chain(grants));
+            assert!(changes.durable(granted).await.is_err());
+            let (_, restored) = open_all(&disk.after_kill());
+            assert_eq!(restored.grants[0].0, Token(2));
+            assert_eq!(restored.grants.len() as u64, tokens - 1);
+
+            assert_eq!(changes.accept(Room::NotNeeded), Ok(()));
+            let released = (2..=tokens + waiters).map(|one| Change::Released(Token(one)));
+            let released = changes.push_all(released);
+            assert_eq!(writer.finish(), Ok(()));
+            assert_eq!(changes.durable(released).await, Ok(()));
+            assert_eq!(open_all(&disk.after_kill()).1.grants, []);
+        }
+    }
+
+    /// All grants of a full disk but the first are over, which leaves much in the file.
+    fn full_disk_with_room_in_the_file() -> (FaultyDisk, RedbStorage<FaultyDisk>) {
+        let (disk, mut store, tokens) = full_disk();
+        let released = (2..=tokens).map(|one| Change::Released(Token(one)));
+        assert_eq!(commit(&mut store, released), Ok(()));
+        (disk, store)
+    }
+
+    #[test]
+    fn a_full_store_is_not_compacted_for_little() {
+        let (disk, mut store, _) = full_disk();
+        assert_eq!(commit(&mut store, [Change::Released(Token(1))]), Ok(()));
+        // A compaction would fail.
+        disk.set_sync_fails(true);
+        assert!(!store.make_room());
+        assert!(store.database.is_some());
+    }
+
+    #[test]
+    fn a_compaction_that_failed_is_not_tried_again_at_once() {
+        let (disk, mut store) = full_disk_with_room_in_the_file();
+        disk.set_sync_fails(true);
+        assert!(!store.make_room());
+        assert!(store.database.is_none());
+        let soon = Instant::now() + PAUSE_AFTER_FAILURE / 2;
+        assert!(store.compacted.not_again_before > Some(soon));
+        disk.set_sync_fails(false);
+        assert_eq!(commit(&mut store, [Change::Released(Token(1))]), Ok(()));
+        disk.set_sync_fails(true);
+        assert!(!store.make_room());
+        assert!(store.database.is_some());
+        store.compacted.not_again_before = Some(Instant::now());
+        disk.set_sync_fails(false);
+        assert!(store.make_room());
+        assert!(!store.compacted.failed);
+    }
+
+    /// What it left in memory is not used any more.
+    #[test]
+    fn after_a_compaction_that_panics_the_store_is_opened_anew() {
+        let (disk, mut store) = full_disk_with_room_in_the_file();
+        disk.set_sync_panics();
+        assert!(catch_unwind(AssertUnwindSafe(|| store.make_room())).is_err());
+        assert!(store.database.is_none());
+        assert_eq!(commit(&mut store, [Change::Released(Token(1))]), Ok(()));
+        assert_eq!(open_all(&disk.after_kill()).1.grants, []);
+    }
+
+    #[test]
+    fn a_full_disk_is_full_after_a_restart_until_something_ends() {
+        let (disk, store, tokens) = full_disk();
+        drop(store);
+        let (mut store, restored) = open_all(&disk);
+        assert_eq!(restored.grants.len() as u64, tokens);
+        assert!(!store.has_room());
+        assert_eq!(
+            commit(
+                &mut store,
+                (1..=tokens).map(|one| Change::Released(Token(one)))
+            ),
+            Ok(())
+        );
+        drop(store);
+        let (store, _) = open_all(&disk);
+        assert!(store.has_room());
     }
 
     /// The state is kept and not its history: a hundred thousand locks come and go, and a thousand

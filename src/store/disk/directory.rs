@@ -6,6 +6,7 @@ use std::io::{self, Read, Seek};
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use redb::StorageBackend;
@@ -15,12 +16,16 @@ use tracing::{info, warn};
 use super::database::{FILE, RedbStorage};
 use super::files::{Backend, Files};
 use super::format::Unusable;
+use super::reserve::{self, allocated};
 use crate::model::Restored;
 use crate::store::Storage;
 
 /// The file that is locked for as long as a server uses the directory. It stays there, with a
 /// [`Note`] in it.
 const LOCK_FILE: &str = "elockd.lock";
+
+/// What is so without [`LOCK_FILE`].
+const NOT_NOTICED: &str = "a store that lacks its last commit is not noticed";
 
 /// Only the server's user may read the keys.
 const DIRECTORY_MODE: u32 = 0o700;
@@ -73,6 +78,13 @@ impl OpenError {
     pub fn is_final(&self) -> bool {
         matches!(self, Self::Unreadable { .. } | Self::Newer { .. })
     }
+
+    /// True if another directory, or other permissions, have to be set.
+    pub fn is_bad_setting(&self) -> bool {
+        use io::ErrorKind::{NotADirectory, PermissionDenied};
+        let is_bad = |error: &io::Error| matches!(error.kind(), NotADirectory | PermissionDenied);
+        matches!(self, Self::Directory { error, .. } if is_bad(error))
+    }
 }
 
 /// Opens the store in the directory `path`, which is created if it is not there, and reads the
@@ -85,9 +97,12 @@ impl OpenError {
 pub fn open(path: &Path) -> Result<(impl Storage + use<>, Restored), OpenError> {
     let failed = |error| failed(path, error);
     make(path).map_err(failed)?;
+    let had_lock_file = path.join(LOCK_FILE).exists();
     let directory = Directory::claim(path).map_err(failed)?;
     if !directory.exists(FILE).map_err(failed)? {
         tell_of_new_store(path, directory.noted_commit().map_err(failed)?);
+    } else if !had_lock_file {
+        warn!("{LOCK_FILE} is gone: {NOT_NOTICED}");
     }
     RedbStorage::open(directory).map_err(|unusable| match unusable.into_io() {
         Ok(error) => failed(error),
@@ -283,14 +298,16 @@ fn sync(directory: &Path) -> io::Result<()> {
     File::open(directory)?.sync_all()
 }
 
-fn private(options: &mut OpenOptions) -> &mut OpenOptions {
+pub(super) fn private(options: &mut OpenOptions) -> &mut OpenOptions {
     options.read(true).write(true).mode(FILE_MODE)
 }
 
 fn backend(file: File, path: PathBuf) -> io::Result<Backend> {
+    let metadata = file.metadata()?;
     let file = StoreFile {
         path,
-        identity: identity(&file.metadata()?),
+        identity: identity(&metadata),
+        length: AtomicU64::new(metadata.len()),
         inner: FileBackend::new(file).map_err(io::Error::other)?,
     };
     Ok(Backend(Box::new(file)))
@@ -302,7 +319,7 @@ impl Files for Directory {
     }
 
     fn size(&self, name: &str) -> io::Result<u64> {
-        Ok(std::fs::metadata(self.path.join(name))?.len())
+        Ok(allocated(&std::fs::metadata(self.path.join(name))?))
     }
 
     /// After a failed sync, the system may keep pages that it could not write as if it had written
@@ -353,7 +370,7 @@ impl Files for Directory {
             (Ok(_), Ok(noted)) => noted,
             (Err(error), _) if error.kind() != io::ErrorKind::InvalidData => return Err(error),
             _ => {
-                warn!("{LOCK_FILE} is damaged: a store that lacks its last commit is not noticed");
+                warn!("{LOCK_FILE} is damaged: {NOT_NOTICED}");
                 return Ok(None);
             }
         };
@@ -365,6 +382,18 @@ impl Files for Directory {
         lock.set_len(0)?;
         lock.sync_all()
     }
+
+    fn bytes_free(&self) -> io::Result<u64> {
+        reserve::bytes_free(&self.path)
+    }
+
+    fn make_reserve(&self) -> io::Result<()> {
+        reserve::make(&self.path)
+    }
+
+    fn give_up_reserve(&self) -> io::Result<()> {
+        reserve::give_up(&self.path)
+    }
 }
 
 fn moved(path: &Path) -> io::Error {
@@ -374,13 +403,33 @@ fn moved(path: &Path) -> io::Error {
     ))
 }
 
-/// A file that somebody may move away while it is in use. Later writes to it would not be found at
-/// the next start, so they are errors.
+fn changed(path: &Path) -> io::Error {
+    let path = path.display();
+    io::Error::other(format!("somebody has changed the store's file {path}"))
+}
+
+/// A file that somebody may move away or cut off while it is in use. Later writes to it would not be found
+/// at the next start, so they are errors.
 #[derive(Debug)]
 struct StoreFile {
     inner: FileBackend,
     path: PathBuf,
     identity: Identity,
+    length: AtomicU64,
+}
+
+impl StoreFile {
+    /// Whether the file is still at its place, and as long as it was made.
+    fn check(&self) -> io::Result<()> {
+        match std::fs::metadata(&self.path) {
+            Ok(found) if identity(&found) != self.identity => Err(moved(&self.path)),
+            Ok(found) if found.len() != self.length.load(Ordering::Relaxed) => {
+                Err(changed(&self.path))
+            }
+            Ok(_) => Ok(()),
+            Err(_) => Err(moved(&self.path)),
+        }
+    }
 }
 
 impl StorageBackend for StoreFile {
@@ -393,18 +442,22 @@ impl StorageBackend for StoreFile {
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        self.inner.set_len(len)
+        self.inner.set_len(len)?;
+        self.length.store(len, Ordering::Relaxed);
+        Ok(())
     }
 
     fn sync_data(&self) -> io::Result<()> {
         self.inner.sync_data()?;
-        match is_at(&self.path, self.identity) {
-            true => Ok(()),
-            false => Err(moved(&self.path)),
-        }
+        self.check()
     }
 
+    /// A commit begins with the header. What it writes later may give a file that was cut off its old
+    /// length.
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        if offset == 0 {
+            self.check()?;
+        }
         self.inner.write(offset, data)
     }
 

@@ -4,7 +4,7 @@
 //! its sectors by itself. A failed sync loses its writes, although they can still be read until the
 //! file is opened again: so do real systems.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::{Arc, Mutex};
 
@@ -13,6 +13,11 @@ use redb::StorageBackend;
 use super::files::{Backend, Files};
 
 const SECTOR: usize = 512;
+
+const BLOCK: usize = 4096;
+
+/// The room that a reserve takes.
+const RESERVE: usize = 1 << 20;
 
 #[derive(Debug, Clone, Default)]
 pub(super) struct FaultyDisk(Arc<Mutex<State>>);
@@ -23,12 +28,15 @@ struct State {
     /// The power is lost after this many more writes and syncs.
     power_for: Option<u32>,
     sync_fails: bool,
+    /// Whether the next sync panics.
+    sync_panics: bool,
     /// One sync fails after this many others.
     one_sync_fails_in: Option<u32>,
     /// A rename from the first name to the second that is not on disk yet.
     unsynced_name: Option<(String, String)>,
-    /// How many bytes a file can grow by at a time.
-    bytes_free: Option<usize>,
+    /// How many bytes all blocks can take that were ever written to.
+    capacity: Option<usize>,
+    has_reserve: bool,
     noted: Option<u64>,
 }
 
@@ -37,6 +45,8 @@ struct Contents {
     synced: Vec<u8>,
     seen: Vec<u8>,
     unsynced: Vec<Unsynced>,
+    /// Those that are no holes.
+    blocks: BTreeSet<usize>,
 }
 
 #[derive(Debug, Clone)]
@@ -72,12 +82,17 @@ impl FaultyDisk {
         self.with(|state| state.sync_fails = fails);
     }
 
+    /// One time.
+    pub(super) fn set_sync_panics(&self) {
+        self.with(|state| state.sync_panics = true);
+    }
+
     pub(super) fn fail_a_sync_in(&self, syncs: u32) {
         self.with(|state| state.one_sync_fails_in = Some(syncs));
     }
 
     pub(super) fn set_bytes_free(&self, bytes: Option<usize>) {
-        self.with(|state| state.bytes_free = bytes);
+        self.with(|state| state.capacity = bytes.map(|bytes| state.used() + bytes));
     }
 
     /// The disk as it is found when the power comes back.
@@ -97,22 +112,24 @@ impl FaultyDisk {
                 synced: found.clone(),
                 seen: found,
                 unsynced: Vec::new(),
+                blocks: std::mem::take(&mut contents.blocks),
             };
         }
-        let noted = state.noted.map(|last| last - dice.below(last + 1));
-        Self::with_files(state.files, noted)
+        state.noted = state.noted.map(|last| last - dice.below(last + 1));
+        Self::as_found(state)
     }
 
     /// The disk as the next process finds it, after one that was killed at this moment.
     pub(super) fn after_kill(&self) -> Self {
-        let state = self.with(|state| state.clone());
-        Self::with_files(state.files, state.noted)
+        Self::as_found(self.with(|state| state.clone()))
     }
 
-    fn with_files(files: BTreeMap<String, Contents>, noted: Option<u64>) -> Self {
+    /// With what is on the disk, and no fault.
+    fn as_found(state: State) -> Self {
         Self(Arc::new(Mutex::new(State {
-            files,
-            noted,
+            files: state.files,
+            noted: state.noted,
+            has_reserve: state.has_reserve,
             ..State::default()
         })))
     }
@@ -145,6 +162,30 @@ impl State {
             }
             None => Ok(()),
         }
+    }
+
+    fn used(&self) -> usize {
+        let blocks = self.files.values().map(|file| file.blocks.len());
+        blocks.sum::<usize>() * BLOCK + usize::from(self.has_reserve) * RESERVE
+    }
+
+    /// Takes blocks for what is written, and gives back those behind a new end.
+    fn allocate(&mut self, name: &str, change: &Unsynced) -> io::Result<()> {
+        let (used, capacity) = (self.used(), self.capacity);
+        let blocks = &mut self.file(name)?.blocks;
+        match change {
+            Unsynced::Length(length) => drop(blocks.split_off(&length.div_ceil(BLOCK))),
+            Unsynced::Bytes(at, bytes) => {
+                let written = at / BLOCK..(at + bytes.len()).div_ceil(BLOCK);
+                let new = written.clone().filter(|block| !blocks.contains(block));
+                let needed = used + new.count() * BLOCK;
+                if capacity.is_some_and(|capacity| needed > capacity) {
+                    return Err(io::ErrorKind::StorageFull.into());
+                }
+                blocks.extend(written);
+            }
+        }
+        Ok(())
     }
 
     fn rename(&mut self, from: &str, to: &str) {
@@ -208,7 +249,7 @@ impl Files for FaultyDisk {
     }
 
     fn size(&self, name: &str) -> io::Result<u64> {
-        self.with(|state| Ok(state.file(name)?.seen.len() as u64))
+        self.with(|state| Ok((state.file(name)?.blocks.len() * BLOCK) as u64))
     }
 
     fn open(&self, name: &str) -> io::Result<Backend> {
@@ -263,6 +304,31 @@ impl Files for FaultyDisk {
             Ok(())
         })
     }
+
+    fn bytes_free(&self) -> io::Result<u64> {
+        let free = |state: &mut State| state.capacity.map(|bytes| bytes - state.used());
+        Ok(self.with(free).map_or(u64::MAX, |bytes| bytes as u64))
+    }
+
+    fn make_reserve(&self) -> io::Result<()> {
+        self.with(|state| {
+            state.use_power()?;
+            let needed = state.used() + 2 * RESERVE;
+            if !state.has_reserve && state.capacity.is_some_and(|capacity| needed > capacity) {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            state.has_reserve = true;
+            Ok(())
+        })
+    }
+
+    fn give_up_reserve(&self) -> io::Result<()> {
+        self.with(|state| {
+            state.use_power()?;
+            state.has_reserve = false;
+            Ok(())
+        })
+    }
 }
 
 #[derive(Debug)]
@@ -275,15 +341,8 @@ impl OpenFile {
     fn change(&self, change: Unsynced) -> io::Result<()> {
         self.disk.with(|state| {
             state.use_power()?;
-            let free = state.bytes_free;
+            state.allocate(&self.name, &change)?;
             let file = state.file(&self.name)?;
-            let end = match &change {
-                Unsynced::Length(length) => *length,
-                Unsynced::Bytes(at, bytes) => at + bytes.len(),
-            };
-            if free.is_some_and(|free| end > file.seen.len() + free) {
-                return Err(io::ErrorKind::StorageFull.into());
-            }
             change.apply(&mut file.seen);
             file.unsynced.push(change);
             Ok(())
@@ -311,6 +370,10 @@ impl StorageBackend for OpenFile {
     }
 
     fn sync_data(&self) -> io::Result<()> {
+        let panics = self
+            .disk
+            .with(|state| std::mem::take(&mut state.sync_panics));
+        assert!(!panics, "a fault of the storage");
         self.disk.with(|state| {
             state.use_power()?;
             let fails = state.sync_fails();

@@ -10,7 +10,7 @@ pub(super) trait Files: fmt::Debug + Send + 'static {
     /// Whether there is a file of this name.
     fn exists(&self, name: &str) -> io::Result<bool>;
 
-    /// How many bytes the file of this name has.
+    /// How many bytes of the disk the file of this name takes.
     fn size(&self, name: &str) -> io::Result<u64>;
 
     /// Opens the file of this name. It reads as it is on disk, without writes that were lost when a
@@ -33,6 +33,15 @@ pub(super) trait Files: fmt::Debug + Send + 'static {
 
     /// Removes the note; durable on return.
     fn forget_commits(&self) -> io::Result<()>;
+
+    /// How many bytes of the disk are free.
+    fn bytes_free(&self) -> io::Result<u64>;
+
+    /// Takes some room of the disk, unless that was done before. `StorageFull` if too little is left.
+    fn make_reserve(&self) -> io::Result<()>;
+
+    /// Gives the room back, if it was taken.
+    fn give_up_reserve(&self) -> io::Result<()>;
 }
 
 /// An open file of any [`Files`]. Without range locks, which default to "not supported": the

@@ -11,6 +11,7 @@ use redb::{
     Database, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction,
 };
 
+use super::reserve;
 use crate::model::{
     Holder, Key, Mode, Restored, RestoredSession, SecretDigest, SessionNumber, StoredGrant, Token,
     digest,
@@ -133,6 +134,16 @@ pub(super) enum Unusable {
 }
 
 impl Unusable {
+    /// True if the disk has no room.
+    pub(super) fn is_full(&self) -> bool {
+        match self {
+            Self::Database(error) => {
+                matches!(&**error, redb::Error::Io(error) if reserve::is_full(error))
+            }
+            _ => false,
+        }
+    }
+
     /// Separates an error of the system, which says nothing about the store, from all others.
     pub(super) fn into_io(self) -> Result<io::Error, Self> {
         let is_of_contents = |error: &io::Error| {

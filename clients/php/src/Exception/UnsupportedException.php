@@ -12,6 +12,9 @@ final class UnsupportedException extends ElockException
     /** @internal */
     public static function because(string $answer): self
     {
-        return new self("this server is too old, or is no elockd: it answered \"$answer\"");
+        return new self(match ($answer) {
+            '400 This port speaks TLS only' => 'this port speaks TLS only: name it elocks://HOST:PORT',
+            default => "this server is too old, or is no elockd: it answered \"$answer\"",
+        });
     }
 }

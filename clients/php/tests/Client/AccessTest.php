@@ -135,7 +135,7 @@ final class AccessTest extends TestCase
             Client::connect('tcp://' . substr(self::$server->tls(), 6));
             self::fail('it speaks TLS');
         } catch (ElockException $refused) {
-            self::assertStringContainsString('This port speaks TLS only', $refused->getMessage());
+            self::assertStringContainsString('this port speaks TLS only: name it elocks://', $refused->getMessage());
         }
     }
 

@@ -105,6 +105,16 @@ final class ErrorsTest extends TestCase
         self::assertTrue(Client::connect(['unix:///nowhere', $unix])->lock('k')->release());
     }
 
+    public function testAPortForTlsSaysHowItIsNamed(): void
+    {
+        $stranger = new Worker(__DIR__ . '/scripts/strange.php', ['tls']);
+        $port = $stranger->hear();
+        foreach (["tcp://127.0.0.1:$port", "tcp://:secret@127.0.0.1:$port"] as $address) {
+            $lock = static fn () => (new Client($address))->lock('k');
+            self::assertThrows(UnsupportedException::class, 'this port speaks TLS only: name it elocks://', $lock);
+        }
+    }
+
     /** @return iterable<string, array{string, class-string<ElockException>}> */
     public static function strangers(): iterable
     {

@@ -55,12 +55,12 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// There is none within this time, or, with `first_failure`, all servers were tried once. So they were
-    /// if the last one does not let this user in, which would not change by another try.
+    /// There is none within this time, or all servers were tried, and what was wrong with the last one is
+    /// no reason to try again.
     pub(crate) async fn ready(
         &self,
         within: Duration,
-        first_failure: bool,
+        is_final: impl Fn(&ConnectionError) -> bool,
     ) -> Result<(), ConnectionError> {
         let mut states = self.vital.state.subscribe();
         let known = match &*states.borrow() {
@@ -72,8 +72,7 @@ impl Session {
         let is_over = |state: &State| match state {
             State::Up(_) | State::Ended => true,
             State::Down { failures, error } => {
-                let is_stranger = matches!(error, Some(ConnectionError::Unauthorized { .. }));
-                (first_failure || is_stranger) && *failures > known
+                *failures > known && error.as_ref().is_some_and(&is_final)
             }
         };
         let found = timeout(within, states.wait_for(is_over)).await;
@@ -88,6 +87,14 @@ impl Session {
                 address: self.vital.options.servers.addresses()[0].clone(),
                 after: within,
             })),
+        }
+    }
+
+    /// Rounds over all servers in which none answered, since the client began.
+    pub(crate) fn failures(&self) -> u64 {
+        match &*self.vital.state.borrow() {
+            State::Down { failures, .. } => *failures,
+            State::Up(_) | State::Ended => 0,
         }
     }
 
@@ -133,7 +140,7 @@ impl Session {
         let give_up = Moment::now().plus(self.vital.options.patience());
         loop {
             let left = give_up.after(Moment::now());
-            self.ready(left, false).await?;
+            self.ready(left, ConnectionError::is_stranger).await?;
             let asked = self.ask(Batch::one(command)?).await;
             match asked.map_err(Error::from).and_then(Answers::only) {
                 Ok(answer) => return C::read(answer),

@@ -240,9 +240,10 @@ impl Vital {
 
     /// The server keeps nothing over a restart, and is gone.
     pub(super) fn server_gone(&self) {
-        self.session_ended();
-        lock(&self.holds).drain(..).for_each(|hold| {
-            hold.lose(Loss::SessionEnded);
+        let mut all = lock(&self.holds);
+        self.epoch.fetch_add(1, Ordering::SeqCst);
+        all.drain(..).for_each(|hold| {
+            hold.lose(Loss::ServerGone);
         });
     }
 }

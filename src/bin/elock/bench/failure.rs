@@ -2,6 +2,8 @@
 
 use std::io;
 
+use elock::model::Visible;
+
 use super::nearby::FarAway;
 
 /// What ended the measurement, or did not let it begin.
@@ -66,8 +68,7 @@ pub fn shown(line: &[u8]) -> String {
     let line = line.trim_ascii_end();
     let more = if line.len() > MOST { "..." } else { "" };
     let beginning = &line[..line.len().min(MOST)];
-    let text = String::from_utf8_lossy(beginning);
-    format!("\"{}{more}\"", text.escape_debug())
+    format!("\"{}{more}\"", Visible(beginning))
 }
 
 #[cfg(test)]
@@ -76,7 +77,7 @@ mod tests {
 
     #[test]
     fn what_a_stranger_sends_is_shown_without_its_control_characters() {
-        assert_eq!(shown(b"403 \x1b[2Jx\r\n"), r#""403 \u{1b}[2Jx""#);
+        assert_eq!(shown(b"403 \x1b[2Jx\r\n"), r#""403 \x1B[2Jx""#);
         let long = shown(&[b'x'; 5000]);
         assert!(long.len() < 120 && long.ends_with("...\""), "{long}");
     }

@@ -1,7 +1,6 @@
 //! What `elock lock` is asked for.
 
 use std::ffi::OsString;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::time::Duration;
 
 use clap::error::ErrorKind;
@@ -10,9 +9,15 @@ use elock_client::command::Mode;
 
 use super::exit;
 use crate::duration;
+use crate::show::key::{self, Word};
 
-/// The time for a command to end in, unless another is asked for.
+/// The time for a command to end in, unless another is asked for: so much, or this part of the lease or grace
+/// period, most of which is for a connection to come back in.
 const KILL_AFTER: Duration = Duration::from_secs(10);
+const KILL_AFTER_PART: u32 = 4;
+
+/// How long a server is tried to be reached without a --wait: longer than a restart takes.
+const SERVER_PATIENCE: Duration = Duration::from_secs(60);
 
 /// The longest wait of the protocol, 136 years.
 const FOR_AS_LONG_AS_IT_TAKES: Duration = Duration::from_secs(4_294_967);
@@ -22,14 +27,15 @@ const FOR_AS_LONG_AS_IT_TAKES: Duration = Duration::from_secs(4_294_967);
 #[command(
     override_usage = "elock lock KEY… [OPTIONS] -- COMMAND…",
     after_help = "Exit codes, what the command finds, and when it is ended: elock lock --help",
-    after_long_help = "\
+    after_long_help = format!("\
 Exit codes:
   the command's own, or 128 more than the signal that ended it
   1    others hold the lock, to the end of --wait (--conflict-exit-code)
   2    bad usage
   65   the server refused the request, or so long a --grace
-  69   no server, or one that stops or is full; the command was not run
+  69   no server to the end of --wait, or one that stops or is full; the command was not run
   75   waiting would be a deadlock
+  77   the server asks who comes, or this user may not have that key
   79   the lock was lost while the command ran
   126  the command cannot be run
   127  there is no such command
@@ -38,14 +44,17 @@ Exit codes:
 The command finds:
   ELOCK_KEY     the key; of several, all in the order given, with spaces between
   ELOCK_TOKEN   the fencing token of each: every later grant has a larger one
-  ELOCK_SERVER  the server, and the like, so that elock finds it from within the command
+  ELOCK_SERVER  the server, and the like, so that elock finds it from within the command; also \
+ELOCK_PASSWORD, if it is set: a password that the command should not have belongs into a --password-file that it \
+cannot read
 
 When the lock is lost, or elock is killed, or stands still for so long that others may have the lock, \
 then the command and all of its process group are ended, before another can have the lock. What has \
 a process group of its own, such as a daemon, is not; nor is a command that gains rights by its file \
 (setuid) if elock has not got them. A server with --data-dir keeps the lock over a restart. One without \
 forgets all locks when it is restarted or killed, and gives them anew at once: so the next command may \
-begin before elock has heard of it and ended this one.
+begin before elock has heard of it and ended this one. That it was restarted is what elock takes from a refused \
+connection, also if it is a proxy before the server that refuses it: the command is ended then.
 
 What the command leaves running when it ends is left alone. Signals go to the command. While it is stopped by Ctrl-Z nothing renews the lock: after the lease or \
 the grace period it is lost. An elock that is stopped while it waits keeps its place: it gets the lock in \
@@ -55,14 +64,17 @@ Examples:
   elock lock nightly-report --wait 60s -- ./make-report
   elock lock account-7 account-9 --no-wait -E 0 -- ./transfer 7 9
   elock lock catalog --shared reader -- ./export
-  elock lock mailer --slots 5 --lease 1m -- ./send-mails"
+  elock lock mailer --slots 5 --lease 1m -- ./send-mails
+
+{}", key::NOTATION)
 )]
 pub struct LockArgs {
     /// What is locked; of several keys, all or none
     #[arg(required = true, value_name = "KEY")]
-    pub keys: Vec<OsString>,
-    /// How long to wait while others hold the lock: 30s, 5m, 1h; a bare number is seconds. For as
-    /// long as it takes, unless given
+    pub keys: Vec<Word>,
+    /// How long to wait while others hold the lock, or a server is started again: 30s, 5m, 1h; a bare number
+    /// is seconds. Unless given: for the lock as long as it takes, for a server a minute. For a server that does
+    /// not answer, one try of each address, if that is longer (15s)
     #[arg(long, value_name = "TIME", value_parser = duration::parse)]
     wait: Option<Duration>,
     /// Not to wait at all
@@ -70,7 +82,7 @@ pub struct LockArgs {
     no_wait: bool,
     /// Share the lock with all who name the same value
     #[arg(long, value_name = "VALUE", conflicts_with = "slots")]
-    shared: Option<OsString>,
+    shared: Option<Word>,
     /// Be one of at most so many
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     slots: Option<u32>,
@@ -78,12 +90,14 @@ pub struct LockArgs {
     /// while it lives
     #[arg(long, value_name = "TIME", value_parser = a_second_or_more)]
     pub lease: Option<Duration>,
-    /// How long the lock outlives a broken connection, at least 1s, in which elock connects again
+    /// How long the lock outlives a broken connection, at least 1s, in which elock connects again. If it
+    /// cannot, it asks the command to end early enough: after half of that time, less a second, or later;
+    /// a longer --kill-after makes it less
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = a_second_or_more)]
     pub grace: Duration,
     /// When the lock is lost: from asking the command to end (SIGTERM) to ending it (SIGKILL). At most
-    /// about half of the lease or grace period, in which nobody else has the lock; 10s or that much,
-    /// unless given. A server that has forgotten the lock (no --data-dir) leaves no such time
+    /// about half of the lease or grace period, in which nobody else has the lock; unless given, 10s, or a
+    /// quarter of that period if it is less. A server that has forgotten the lock (no --data-dir) leaves no such time
     #[arg(long, value_name = "TIME", value_parser = duration::parse)]
     kill_after: Option<Duration>,
     /// What the command gets when the lock is lost
@@ -94,7 +108,7 @@ pub struct LockArgs {
     pub conflict_exit_code: u8,
     /// What this session is called in listings, unless by machine, process and program
     #[arg(long)]
-    name: Option<OsString>,
+    name: Option<Word>,
     /// What runs while the lock is held
     #[arg(last = true, required = true, value_name = "COMMAND")]
     pub command: Vec<OsString>,
@@ -130,7 +144,7 @@ impl LockArgs {
     /// Several keys can only be held exclusively.
     pub fn mode(&self) -> Result<Mode, clap::Error> {
         let mode = match (&self.shared, self.slots) {
-            (Some(value), _) => Mode::Shared(value.as_bytes().to_owned()),
+            (Some(value), _) => Mode::Shared(value.0.clone()),
             (None, Some(slots)) => Mode::Slots(slots),
             (None, None) => Mode::Exclusive,
         };
@@ -170,10 +184,18 @@ impl LockArgs {
         }
     }
 
+    /// For how long a server is tried to be reached, which is a part of the wait.
+    pub fn server_patience(&self) -> Duration {
+        match self.no_wait {
+            true => Duration::ZERO,
+            false => self.wait.unwrap_or(SERVER_PATIENCE),
+        }
+    }
+
     /// What the session is called.
     pub fn name(&self) -> Vec<u8> {
         match &self.name {
-            Some(name) => name.clone().into_vec(),
+            Some(name) => name.0.clone(),
             None => super::job::default_name(&self.command),
         }
     }
@@ -189,7 +211,10 @@ impl LockArgs {
         const RESERVE: Duration = Duration::from_secs(1);
         const MOST_SLACK: Duration = Duration::from_millis(250);
         let kill_after = match self.on_lost {
-            OnLost::Term => self.kill_after.unwrap_or(KILL_AFTER),
+            OnLost::Term => {
+                let unasked = KILL_AFTER.min(self.shortest() / KILL_AFTER_PART);
+                self.kill_after.unwrap_or(unasked)
+            }
             OnLost::Kill | OnLost::Ignore => Duration::ZERO,
         };
         let margin = kill_after.saturating_add(RESERVE).min(self.shortest() / 2);
@@ -241,9 +266,12 @@ mod tests {
 
     #[test]
     fn a_command_has_ended_when_others_may_have_the_lock() {
-        assert_eq!(ending(""), [11_000, 10_000, 250]);
-        assert_eq!(ending("--grace 4s"), [2_000, 1_500, 250]);
-        assert_eq!(ending("--lease 1.6s"), [800, 600, 100]);
+        assert_eq!(ending(""), [8_500, 7_500, 250]);
+        assert_eq!(ending("--grace 60s"), [11_000, 10_000, 250]);
+        assert_eq!(ending("--grace 10s"), [3_500, 2_500, 250]);
+        assert_eq!(ending("--grace 4s"), [2_000, 1_000, 250]);
+        assert_eq!(ending("--lease 1.6s"), [800, 400, 100]);
+        assert_eq!(ending("--grace 4s --kill-after 2s"), [2_000, 1_500, 250]);
         assert_eq!(ending("--on-lost kill"), [1_000, 0, 125]);
         assert_eq!(ending("--kill-after 0"), [1_000, 0, 125]);
     }

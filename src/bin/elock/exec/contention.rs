@@ -14,9 +14,10 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use super::exit;
 use super::held::Request;
+use crate::show::key;
 use crate::show::parties::{holder, time};
 use crate::show::table::cut;
-use crate::show::visible::{visible, visible_bytes};
+use crate::show::visible::visible;
 
 /// A wait that is shorter is not worth a line.
 const SHORT_WAIT: Duration = Duration::from_secs(1);
@@ -91,7 +92,7 @@ async fn held<'a>(
 /// Whether this session may hold it: whoever waits for one of several keys has those before it. The
 /// session's number is not known here, so all that are called the same count, and what nobody waits for.
 fn is_own(lock: &LockEntry, request: &Request) -> bool {
-    let own_name = visible_bytes(&request.name);
+    let own_name = key::shown(&request.name);
     let mut names = lock.holders.iter().filter_map(|one| one.name.as_deref());
     let has_own_name = names.any(|name| visible(name) == own_name);
     request.keys.len() > 1 && (has_own_name || lock.waiting_in_all == 0)
@@ -106,7 +107,7 @@ fn stops_who_writes() -> bool {
 }
 
 fn named(key: &[u8]) -> String {
-    cut(&visible_bytes(key), LONGEST_KEY)
+    cut(&key::shown(key), LONGEST_KEY)
 }
 
 fn all_named(keys: &[Vec<u8>]) -> String {

@@ -35,15 +35,15 @@ impl NotRun {
             }
             // Who holds the lock was told while there was a connection.
             Self::Refused(Error::Unavailable) => args.conflict_exit_code,
-            Self::Refused(Error::Connection(ConnectionError::TurnedAway { address, text }))
-                if text.starts_with(GRACE_TOO_LONG) =>
-            {
+            Self::Refused(Error::Connection(ConnectionError::TurnedAway {
+                address, text, ..
+            })) if text.starts_with(GRACE_TOO_LONG) => {
                 let most = longest_grace(&text);
                 exit::say(&format!("{address}: --grace is too long: {most}"));
                 exit::REFUSED
             }
             Self::Refused(error) => {
-                exit::say(&error.to_string());
+                exit::say_why(&error);
                 exit::code(&error)
             }
         }

@@ -24,6 +24,10 @@ use super::terminal::{Terminal, has_job_control};
 const SHORTEST_BEAT: Duration = Duration::from_millis(10);
 const LONGEST_BEAT: Duration = Duration::from_secs(1);
 
+/// Two looks at the guardian that are further apart than a beat and that mean that this process, or its
+/// machine, stood still.
+const STANDSTILL: Duration = Duration::from_secs(1);
+
 /// How often it is looked whether anything of a group is left whose first process has ended.
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -47,6 +51,7 @@ pub struct Watch<'a> {
     on_lost: OnLost,
     ending: Ending,
     beat: Duration,
+    looked_ns: u64,
     loss: Option<Loss>,
     kill_at: Option<Instant>,
     killed_at: Option<Instant>,
@@ -71,6 +76,7 @@ impl<'a> Watch<'a> {
             on_lost: args.on_lost,
             ending: args.ending(),
             beat: (args.shortest() / 8).clamp(SHORTEST_BEAT, LONGEST_BEAT),
+            looked_ns: now_ns(),
             loss: None,
             kill_at: None,
             killed_at: None,
@@ -229,10 +235,16 @@ impl<'a> Watch<'a> {
 
     /// After a pause in which the guardian's time came, the lock counts as lost whatever else is known.
     fn notice_guardian(&mut self) {
+        let now = now_ns();
+        let looked_ns = std::mem::replace(&mut self.looked_ns, now);
         let told = self.briefing.last();
-        let begun = told.is_some_and(|order| now_ns() >= order.term_at_ns.min(order.kill_at_ns));
+        let begun = told.is_some_and(|order| now >= order.term_at_ns.min(order.kill_at_ns));
         if self.loss.is_none() && begun {
-            self.lose(Loss::NotResumed);
+            let stood_still = now > after_ns(looked_ns, self.beat + STANDSTILL);
+            self.lose(match stood_still {
+                true => Loss::StoodStill,
+                false => Loss::NotResumed,
+            });
         }
     }
 }

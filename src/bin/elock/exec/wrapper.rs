@@ -1,12 +1,11 @@
 //! `elock lock` from its beginning to its end: waits for the lock, starts the command, watches both.
 
-use std::os::unix::ffi::OsStrExt;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use elock_client::command::Mode;
 use elock_client::{Client, Error, Guard, Servers};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::args::{LockArgs, OnLost};
 use super::boottime::now_ns;
@@ -38,13 +37,10 @@ pub async fn run(args: &LockArgs, mode: Mode, servers: &ServerArgs) -> ExitCode 
 async fn take_and_run(args: &LockArgs, mode: Mode, servers: &ServerArgs) -> Result<u8, NotRun> {
     let mut signals = Signals::catch_ending().map_err(NotRun::System)?;
     let request = Request {
-        keys: args
-            .keys
-            .iter()
-            .map(|key| key.as_bytes().to_owned())
-            .collect(),
+        keys: args.keys.iter().map(|key| key.0.clone()).collect(),
         mode,
         wait: args.wait(),
+        server_patience: args.server_patience(),
         lease: args.lease,
         grace: args.grace,
         margin: args.ending().margin,
@@ -76,12 +72,14 @@ async fn take(
     servers: &Servers,
     signals: &mut Signals,
 ) -> Result<(Client, Guard), NotRun> {
+    let begun = Instant::now();
     let client = tokio::select! {
         client = request.connect(servers) => client.map_err(NotRun::Refused)?,
         signal = signals.next() => return Err(NotRun::Signal(signal)),
     };
+    let left = request.wait.saturating_sub(begun.elapsed());
     let taken = tokio::select! {
-        guard = request.take(&client) => guard.map_err(NotRun::Refused),
+        guard = request.take(&client, left) => guard.map_err(NotRun::Refused),
         signal = signals.next() => Err(NotRun::Signal(signal)),
         never = contention::tell_while_waiting(&client, request) => match never {},
     };

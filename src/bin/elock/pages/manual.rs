@@ -58,7 +58,8 @@ fn render(man: &Man, command: &Command, see_also: &[&str]) -> String {
         .and_then(|()| notes(&after_help).to_writer(&mut text))
         .and_then(|()| links(see_also).to_writer(&mut text));
     written.expect("a vector takes all that is written");
-    String::from_utf8_lossy(&text).into_owned()
+    // Not every terminal has the one character.
+    String::from_utf8_lossy(&text).replace('…', "...")
 }
 
 /// The generator's own synopsis lists each flag, and knows no `--` before a command.

@@ -43,7 +43,8 @@ the end, all answers are waited for.
 Lines are kept in elock/history below $XDG_STATE_HOME or ~/.local/state, but for those with a password or a \
 session's secret id.
 
-Exit codes: 0, or 69 if there is no server, or (from a script) a connection broke.")]
+Exit codes: 0; 69 if there is no server, or (from a script) a connection broke; 77 if the server does not \
+let in who comes.")]
 pub struct ShellArgs {}
 
 /// Runs the prompt.

@@ -22,7 +22,10 @@ took. The connection ends with the last answer, and with it, after the grace per
 that waits is waited for.
 
 Exit codes: 0 every answer was 200; otherwise by the first that was not: 1 for 409, 65 for 400, 403 and \
-413, 69 for 500, 503 and 507, 75 for 423. 69, too, if there is no server or the connection breaks.")]
+413, 69 for 500, 503 and 507, 75 for 423, 77 for 401 and for 403 not_allowed. 69, too, if there is no server or the \
+connection breaks.
+
+A request is sent as it is: \\xNN stands for no byte there.")]
 pub struct SendArgs {
     /// Each one a line of the protocol; without any, they are read from standard input
     requests: Vec<OsString>,
@@ -81,6 +84,8 @@ fn code_of(answer: &Answer) -> u8 {
         200 => 0,
         409 => exit::CONFLICT,
         423 => exit::DEADLOCK,
+        401 => exit::NOT_ALLOWED,
+        403 if answer.text == b"not_allowed" => exit::NOT_ALLOWED,
         500 | 503 | 507 => exit::UNAVAILABLE,
         _ => exit::REFUSED,
     }

@@ -1,6 +1,5 @@
 //! `elock watch`: each change of a key, as it comes.
 
-use std::ffi::OsString;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -25,7 +24,7 @@ shown as one. When the server is gone, it goes on when the server is back, and s
 error.\n\n{}", key::NOTATION))]
 pub struct WatchArgs {
     /// The lock's key
-    key: OsString,
+    key: key::Word,
     /// End after so many changes
     #[arg(long, value_name = "N")]
     count: Option<u64>,
@@ -43,7 +42,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 pub async fn run(args: WatchArgs, servers: &Servers) -> Result<ExitCode, Failure> {
     let (mut connection, _) = connect(servers).await?;
     let mut watch = Watch {
-        key: key::given(&args.key),
+        key: args.key.0,
         change: None,
     };
     let mut output = Output::stream();

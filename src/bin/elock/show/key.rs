@@ -1,57 +1,38 @@
-//! Keys, as they are shown and as they are given: what one reads can be given back.
+//! Keys, values, owners and names, as they are shown and as they are given: what one reads can be given back.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 
-use super::visible::visible_bytes;
+use clap::builder::{OsStringValueParser, TypedValueParser, ValueParser, ValueParserFactory};
+use elock::model::{Visible, unescape};
 
-/// What `--help` says of each key.
+/// What `--help` says where there is a [`Word`].
 pub const NOTATION: &str = "\
-A key may be given as it is shown: \\xNN stands for a byte, and \\x5C for a backslash where one would \
-be taken for that.";
+Keys, values, owners and names may be given as they are shown: \\xNN stands for a byte, and \\x5C for a backslash \
+where one would be taken for that.";
 
-/// The key's bytes: `\xNN` stands for one, as in the protocol's `locks`.
-pub fn given(word: &OsStr) -> Vec<u8> {
-    let mut rest = word.as_bytes();
-    let mut key = Vec::with_capacity(rest.len());
-    while let Some((&first, behind)) = rest.split_first() {
-        match escaped(rest) {
-            Some(byte) => {
-                key.push(byte);
-                rest = &rest[ESCAPE_LENGTH..];
-            }
-            None => {
-                key.push(first);
-                rest = behind;
-            }
-        }
+/// A key, value, owner or name of the command line, as the bytes that it stands for. Each argument that is
+/// one has this type, so that none is read in another way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Word(pub Vec<u8>);
+
+impl ValueParserFactory for Word {
+    type Parser = ValueParser;
+
+    fn value_parser() -> ValueParser {
+        let parser = OsStringValueParser::new().map(|word: OsString| Self(given(&word)));
+        ValueParser::new(parser)
     }
-    key
+}
+
+/// The bytes: `\xNN` stands for one, as in the protocol's `locks`.
+fn given(word: &OsStr) -> Vec<u8> {
+    unescape(word.as_bytes())
 }
 
 /// The key as a text that [`given`] reads.
 pub fn shown(key: &[u8]) -> String {
-    let mut text = String::with_capacity(key.len());
-    let mut unread = key;
-    for (index, _) in key.iter().enumerate().filter(|&(_, &byte)| byte == b'\\') {
-        if escaped(&key[index..]).is_some() {
-            let begin = key.len() - unread.len();
-            text.push_str(&visible_bytes(&key[begin..index]));
-            text.push_str("\\x5C");
-            unread = &key[index + 1..];
-        }
-    }
-    text + &visible_bytes(unread)
-}
-
-/// `\xNN`
-const ESCAPE_LENGTH: usize = 4;
-
-/// The byte for which the beginning of the text stands.
-fn escaped(text: &[u8]) -> Option<u8> {
-    let digits = text.strip_prefix(b"\\x")?.get(..2)?;
-    let digit = |byte: u8| char::from(byte).to_digit(16);
-    u8::try_from(digit(digits[0])? * 16 + digit(digits[1])?).ok()
+    Visible(key).to_string()
 }
 
 #[cfg(test)]

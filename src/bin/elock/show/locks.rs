@@ -1,6 +1,5 @@
 //! `elock locks`: the locks that are held, page by page.
 
-use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::Args;
@@ -21,7 +20,7 @@ use super::table::Table;
 pub struct LocksArgs {
     /// Only keys that begin so
     #[arg(default_value = "")]
-    prefix: OsString,
+    prefix: key::Word,
     /// At most so many
     #[arg(long, value_name = "N")]
     limit: Option<u64>,
@@ -35,7 +34,7 @@ pub struct LocksArgs {
 /// Shows them.
 pub async fn run(args: LocksArgs, servers: &Servers) -> Result<ExitCode, Failure> {
     let mut listing = Locks {
-        prefix: key::given(&args.prefix),
+        prefix: args.prefix.0,
         limit: args.limit.unwrap_or(u64::MAX),
         is_json: args.json,
     };

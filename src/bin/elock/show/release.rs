@@ -1,7 +1,5 @@
 //! `elock break`, `unlock`, `force-unlock` and `kick`: what an operator frees.
 
-use std::ffi::OsString;
-use std::os::unix::ffi::OsStringExt;
 use std::process::ExitCode;
 
 use clap::Args;
@@ -16,12 +14,13 @@ use crate::exit;
 /// The flags of `break`.
 #[derive(Debug, Args)]
 #[command(after_help = format!(
-    "{}\n\nExit codes: 0 it is free, 65 a session holds it, or nobody, 69 no server.",
-    key::NOTATION
+    "{}\n\nExit codes: 0 it is free, 65 a session holds it, or nobody, {}.",
+    key::NOTATION,
+    exit::ANY_COMMAND
 ))]
 pub struct BreakArgs {
     /// The lock's key
-    key: OsString,
+    key: key::Word,
 }
 
 /// The flags of `unlock`.
@@ -29,45 +28,49 @@ pub struct BreakArgs {
 #[command(
     override_usage = "elock unlock [OPTIONS] --owner <WORD> <KEY>",
     after_help = format!(
-        "{}\n\nExit codes: 0 it is released, 65 the owner does not hold it, 69 no server.",
-        key::NOTATION
+        "{}\n\nExit codes: 0 it is released, 65 the owner does not hold it, {}.",
+        key::NOTATION,
+        exit::ANY_COMMAND
     )
 )]
 pub struct UnlockArgs {
     /// The lock's key
-    key: OsString,
+    key: key::Word,
     /// The word for which the lock was taken
     #[arg(long, value_name = "WORD")]
-    owner: OsString,
+    owner: key::Word,
 }
 
 /// The flags of `force-unlock`.
 #[derive(Debug, Args)]
 #[command(after_help = format!(
     "Whoever held the lock is told so when it asks for it: 403 revoked.\n\n{}\n\n\
-     Exit codes: 0 it was taken, 65 nobody holds it, 69 no server.",
-    key::NOTATION
+     Exit codes: 0 it was taken, 65 nobody holds it, {}.",
+    key::NOTATION,
+    exit::ANY_COMMAND
 ))]
 pub struct ForceUnlockArgs {
     /// The lock's key
-    key: OsString,
+    key: key::Word,
 }
 
 /// The flags of `kick`.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "The session's connection is ended, its locks pass on, and nobody can resume it.\n\n\
-        Exit codes: 0 it is over, 65 there is none, or several are called so, 69 no server."
-)]
+#[command(after_help = format!(
+    "The session's connection is ended, its locks pass on, and nobody can resume it.\n\n{}\n\n\
+     Exit codes: 0 it is over, 65 there is none, or several are called so, {}.",
+    key::NOTATION,
+    exit::ANY_COMMAND
+))]
 pub struct KickArgs {
     /// Its number, or its name
-    session: OsString,
+    session: key::Word,
 }
 
 /// Frees a lock that only owners hold.
 pub async fn run_break(args: BreakArgs, servers: &Servers) -> Result<ExitCode, Failure> {
     let (mut connection, _) = connect(servers).await?;
-    let key = key::given(&args.key);
+    let key = args.key.0;
     let command = Break { key: key.clone() };
     done(connection.call(&command).await, &key, |key| {
         format!("{key}: a session holds the lock: see elock who, and elock force-unlock")
@@ -77,10 +80,10 @@ pub async fn run_break(args: BreakArgs, servers: &Servers) -> Result<ExitCode, F
 /// Releases an owner's lock.
 pub async fn run_unlock(args: UnlockArgs, servers: &Servers) -> Result<ExitCode, Failure> {
     let (mut connection, _) = connect(servers).await?;
-    let key = key::given(&args.key);
+    let key = args.key.0;
     let command = Unlock {
         key: key.clone(),
-        owner: Some(args.owner.into_vec()),
+        owner: Some(args.owner.0),
     };
     done(connection.call(&command).await, &key, |key| {
         format!("{key}: {}", NotHeld::NotYours)
@@ -93,7 +96,7 @@ pub async fn run_force_unlock(
     servers: &Servers,
 ) -> Result<ExitCode, Failure> {
     let (mut connection, _) = connect(servers).await?;
-    let key = key::given(&args.key);
+    let key = args.key.0;
     let command = ForceUnlock { key: key.clone() };
     done(connection.call(&command).await, &key, |key| {
         format!("{key}: {}", NotHeld::NotYours)
@@ -103,8 +106,8 @@ pub async fn run_force_unlock(
 /// Ends a session.
 pub async fn run_kick(args: KickArgs, servers: &Servers) -> Result<ExitCode, Failure> {
     let (mut connection, _) = connect(servers).await?;
-    let mut who = args.session.into_vec();
-    if who.iter().all(u8::is_ascii_digit) {
+    let mut who = args.session.0;
+    if !who.is_empty() && who.iter().all(u8::is_ascii_digit) {
         // To a shell, what begins with a `#` is a comment.
         who.insert(0, b'#');
     }

@@ -1,9 +1,11 @@
 //! `--watch`: the same again and again.
 
+use std::pin::pin;
 use std::time::Duration;
 
 use clap::Args;
-use elock_client::{Address, Connection, Servers};
+use elock_client::{Address, Connection, DEFAULT_DEADLINE, Servers};
+use tokio::time::timeout;
 
 use super::ask::connect_to_search;
 use super::failure::Failure;
@@ -53,7 +55,7 @@ impl RepeatArgs {
         let Some(interval) = self.watch else {
             let (mut connection, address) = connect_to_search(servers).await?;
             let mut output = Output::stream();
-            let shown = what.show(&mut connection, &address, &mut output).await;
+            let shown = show(what, &mut connection, &address, &mut output).await;
             // What was shown before it failed is true, too.
             output.flush()?;
             return shown;
@@ -63,6 +65,24 @@ impl RepeatArgs {
             interrupted = tokio::signal::ctrl_c() => Ok(interrupted?),
         }
     }
+}
+
+/// Shows it, and says so if that takes long: a search may, and so may a server that lets requests rest.
+async fn show(
+    what: &mut impl Shown,
+    connection: &mut Connection,
+    address: &Address,
+    output: &mut Output,
+) -> Result<(), Failure> {
+    let mut showing = pin!(what.show(connection, address, output));
+    if let Ok(shown) = timeout(DEFAULT_DEADLINE, showing.as_mut()).await {
+        return shown;
+    }
+    exit::say(&format!(
+        "{address} has not answered all for {DEFAULT_DEADLINE:?}: it is busy, or lets requests of this address \
+         or user rest; waiting for it"
+    ));
+    showing.await
 }
 
 async fn forever(
@@ -85,7 +105,7 @@ async fn forever(
             if output.columns().is_none() && !is_first && !what.is_json() {
                 output.line("")?;
             }
-            let shown = what.show(connection, address, &mut output).await;
+            let shown = show(what, connection, address, &mut output).await;
             if shown.as_ref().err().is_none_or(Failure::is_enough) {
                 output.flush()?;
             }

@@ -19,7 +19,7 @@ use super::repeat::{RepeatArgs, Shown};
 use super::table::Table;
 use super::visible::visible;
 use crate::duration;
-use crate::figures::grouped;
+use crate::figures::{counted, grouped};
 
 /// Its flags.
 #[derive(Debug, Args)]
@@ -167,7 +167,8 @@ fn show_numbers(
         false => "in memory: a restart forgets all locks".to_owned(),
     };
     let [sessions, connected] = ["sessions", "connected_sessions"].map(number);
-    let [locks, waiters, watchers] = ["locks", "waiters", "watchers"].map(number);
+    let [locks, watchers] = ["locks", "watchers"].map(number);
+    let waiters = counted(info.number("waiters"), "request waits", "requests wait");
     let lines = [
         ("server", format!("elockd {version} at {address}, up {up}")),
         ("store", store),
@@ -177,7 +178,7 @@ fn show_numbers(
         ),
         (
             "locks",
-            format!("{locks} held; {waiters} requests wait, {watchers} watch"),
+            format!("{locks} held; {waiters}, {watchers} watch"),
         ),
         (
             "grants",

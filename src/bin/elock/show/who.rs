@@ -1,7 +1,6 @@
 //! `elock who`: who holds a key, and who waits for it.
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::Args;
@@ -20,18 +19,18 @@ use super::parties::{asked_mode, holder, mode, time, waiter};
 use super::repeat::{RepeatArgs, Shown};
 use super::table::{Table, cut};
 use super::visible::visible;
-use crate::duration;
+use crate::{duration, exit};
 
 /// Its flags.
 #[derive(Debug, Args)]
 #[command(after_help = format!("\
 {}
 
-Exit codes: 0 it is held, 1 it is free, 69 no server.
-Of many holders or waiters the first ten are shown.", key::NOTATION))]
+Exit codes: 0 it is held, 1 it is free, {}.
+Of many holders or waiters the first ten are shown.", key::NOTATION, exit::ANY_COMMAND))]
 pub struct WhoArgs {
     /// The lock's key
-    key: OsString,
+    key: key::Word,
     /// One JSON object: the server's, and each one's peer
     #[arg(long)]
     json: bool,
@@ -44,7 +43,7 @@ const FREE: u8 = 1;
 
 /// Shows it.
 pub async fn run(args: WhoArgs, servers: &Servers) -> Result<ExitCode, Failure> {
-    let key = key::given(&args.key);
+    let key = args.key.0;
     // What can be no key is free for ever, and surely not what was meant.
     let could_ask = Token {
         key: key.clone(),

@@ -8,7 +8,8 @@ declare(strict_types=1);
 
 return [
 
-    // tcp://HOST:PORT, tls://HOST:PORT or unix:///PATH; several, in order of preference, as a list or with commas.
+    // tcp://HOST:PORT, elocks://HOST:PORT (TLS) or unix:///PATH; several, in order of preference, as a list or with
+    // commas.
     'servers' => env('ELOCK_SERVERS', 'tcp://127.0.0.1:11400'),
 
     // Put before the names of all locks, and before the prefix of the cache: tells applications apart on one server.
@@ -34,13 +35,13 @@ return [
     'user' => env('ELOCK_USER'),
     'password' => env('ELOCK_PASSWORD'),
 
-    // For tls://: the file of those whom servers' certificates must be signed by, if not by one that the system trusts;
-    // and a certificate of the application's own, with its key, for a server that asks for one.
+    // For elocks://: the file of those whom servers' certificates must be signed by, if not by one that the system
+    // trusts; and a certificate of the application's own, with its key, for a server that asks for one.
     'ca' => env('ELOCK_CA'),
     'cert' => env('ELOCK_CLIENT_CERT'),
     'key' => env('ELOCK_CLIENT_KEY'),
 
-    // More of PHP's context options for tls://, such as "peer_name".
+    // More of PHP's context options for elocks://, such as "peer_name".
     'tls' => [],
 
 ];

@@ -35,6 +35,7 @@ while ($client = stream_socket_accept($listener, -1.0)) {
                 ? "200 Acquired\r\n" : "400 Unknown command\r\n",
             'over at once' => str_starts_with($line, 'token') ? "403 expired\r\n" : "200 OK\r\n",
             'nodejs' => preg_match('/^(lock|unlock)/', $line) ? "200 Lock acquired\n" : "500 Internal server error\n",
+            'tls' => "400 This port speaks TLS only\r\n",
             'grants more' => str_repeat("200 1\r\n", 20),
             default => throw new \RuntimeException("what is $kind?"),
         };

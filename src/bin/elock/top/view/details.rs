@@ -15,8 +15,7 @@ use super::grid::{Column, line_of_cells};
 use super::header::millis;
 use crate::duration::show;
 use crate::figures::grouped;
-use crate::show::parties;
-use crate::show::visible::visible_bytes;
+use crate::show::{key, parties};
 
 /// A key may have four thousand bytes; so many lines of it are shown.
 const KEY_LINES: usize = 50;
@@ -54,7 +53,7 @@ pub fn draw(frame: &mut Frame<'_>, area: Rect, state: &mut State, palette: Palet
 fn shown_key(state: &State) -> String {
     match state.selected() {
         Some((_, row)) => row.shown.to_string(),
-        None => visible_bytes(state.selected_key().unwrap_or_default()),
+        None => key::shown(state.selected_key().unwrap_or_default()),
     }
 }
 

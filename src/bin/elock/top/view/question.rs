@@ -31,7 +31,7 @@ pub fn draw(frame: &mut Frame<'_>, area: Rect, question: &Question, palette: Pal
     let keys = match question.choices.len() {
         1 => " y do it   any other key: do not".to_owned(),
         all => format!(
-            " y do it   arrows: another session ({} of {all})   any other key: do not",
+            " y do it   arrows: another ({} of {all})   any other key: do not",
             question.at + 1
         ),
     };

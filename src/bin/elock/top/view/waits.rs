@@ -52,7 +52,10 @@ pub fn draw(frame: &mut Frame<'_>, area: Rect, state: &State, palette: Palette) 
         put_row(buffer, line, &columns, &cells);
     }
     if let (true, Some(line)) = (is_empty, line_of(area, 2)) {
-        let text = " nobody waits";
+        let text = match state.filter.0.is_empty() {
+            true => " nobody waits",
+            false => " nobody waits for a key that passes the filter",
+        };
         buffer.set_stringn(line.x, line.y, text, line.width.into(), palette.quiet());
     }
 }
