@@ -5,5 +5,7 @@ mod guarded;
 mod leadership;
 #[cfg(test)]
 pub(crate) mod real_etcd;
+mod settings;
 
 pub(crate) use leadership::{Answering, Leadership, Lost, since_boot};
+pub use settings::{BadCompact, ClusterSettings, Compact};
