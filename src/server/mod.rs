@@ -83,14 +83,14 @@ pub(crate) use operator::Operator;
 pub(crate) use overview::{Contended, ListingFailed, Part};
 #[cfg(feature = "admin")]
 pub(crate) use readiness::NotReady;
-#[cfg(feature = "tls")]
-pub use tls::TlsError;
 #[cfg(feature = "cluster")]
 pub(crate) use transport::Transport;
 
 #[cfg(feature = "auth")]
 use crate::access::FileError;
 use crate::access::{OpenDoor, Way, refuse_open_doors};
+#[cfg(feature = "tls")]
+pub use crate::certificate_files::TlsError;
 #[cfg(feature = "admin")]
 use crate::config::Address;
 use crate::config::Config;

@@ -7,6 +7,8 @@ mod entry;
 mod index;
 mod log;
 mod names;
+#[cfg(feature = "tls")]
+mod tls;
 #[cfg(test)]
 mod unreliable;
 
@@ -15,6 +17,8 @@ pub(crate) use api::{
     RangeRequest, RangeResponse, TxnResponse, WatchCreateRequest, WatchRequest, WatchResponse,
 };
 pub(crate) use blocking::Blocking;
-pub(crate) use endpoints::{Access, BadAccess, Endpoints};
+pub(crate) use endpoints::{Access, BadAccess, Endpoints, User};
 pub(crate) use log::{Failure, Term, create_if_absent};
 pub(crate) use names::Names;
+#[cfg(feature = "tls")]
+pub(crate) use tls::TlsFiles;
