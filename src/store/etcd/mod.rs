@@ -7,6 +7,7 @@ mod entry;
 mod index;
 mod log;
 mod names;
+mod status;
 #[cfg(feature = "tls")]
 mod tls;
 #[cfg(test)]
@@ -20,5 +21,6 @@ pub(crate) use blocking::Blocking;
 pub(crate) use endpoints::{Access, BadAccess, Endpoints, User};
 pub(crate) use log::{Failure, Term, create_if_absent};
 pub(crate) use names::Names;
+pub(crate) use status::look_at_etcd;
 #[cfg(feature = "tls")]
 pub(crate) use tls::TlsFiles;
