@@ -6,4 +6,5 @@ mod leadership;
 #[cfg(test)]
 pub(crate) mod real_etcd;
 
+pub(crate) use guarded::Guarded;
 pub(crate) use leadership::{Answering, Leadership, Lost, since_boot};

@@ -41,6 +41,8 @@ use super::session_guard::{SLICE, SessionGuard, tidy};
 use super::transport::Transport;
 use super::turns::Account;
 use crate::access::User;
+#[cfg(feature = "cluster")]
+use crate::cluster::Guarded;
 use crate::model::Limit;
 use crate::protocol::{BadRequest, Framing, Line, Lines, Reply, Request, StateReply};
 use crate::table::{Basis, Order};
@@ -171,6 +173,8 @@ pub(super) fn serve<S: Transport, P>(
     slot: P,
 ) -> impl Future<Output = ()> {
     shared.table.counters().connections.add(1);
+    #[cfg(feature = "cluster")]
+    let stream = Guarded::new(stream, shared.leadership());
     let peer = arrival.peer;
     let mut connection = Connection::new(stream, arrival, shared);
     debug!(%peer, session = %connection.session.number(), "connected");

@@ -199,7 +199,7 @@ impl<C: Calls> Log<C> {
     }
 
     /// Appends what is in `records`, in as many entries as that takes.
-    fn append_all(&mut self, records: Vec<Record>, has_resigned: bool) -> Result<(), NotStored> {
+    fn append_all(&mut self, records: Vec<Record>) -> Result<(), NotStored> {
         let (mut entry, mut bytes) = (Vec::new(), 0);
         for record in records {
             let length = record.len_in_entry();
@@ -210,7 +210,7 @@ impl<C: Calls> Log<C> {
             bytes += length;
             entry.push(record);
         }
-        self.append(entry, has_resigned)
+        self.append(entry, false)
     }
 
     /// Appends one entry. After a refusal it may still come to be there: then the next call finds it.
@@ -380,7 +380,7 @@ impl<C: Calls> Log<C> {
 
 impl<C: Calls> Storage for Log<C> {
     fn commit(&mut self, batch: &Batch) -> Result<(), NotStored> {
-        self.append_all(Record::all_of(batch), false)
+        self.append_all(Record::all_of(batch))
     }
 
     fn confirm(&mut self) -> Result<(), NotStored> {
@@ -394,6 +394,14 @@ impl<C: Calls> Storage for Log<C> {
         match done.succeeded {
             true => Ok(()),
             false => self.must_lead(&done),
+        }
+    }
+
+    /// Says in the log that nobody can believe any more what this leader has told him of a lock.
+    fn close(&mut self) -> Result<(), NotStored> {
+        match self.leadership.has_closed_all() {
+            true => self.append(Vec::new(), true),
+            false => Ok(()),
         }
     }
 
