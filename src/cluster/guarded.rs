@@ -113,8 +113,7 @@ impl<S: Transport> Transport for Guarded<S> {
     }
 
     fn part(&mut self, context: &mut Context<'_>) {
-        let may_answer = || matches!(self.poll_answering(context), Poll::Ready(Ok(())));
-        if !self.stream.holds_back() || may_answer() {
+        if !self.stream.holds_back() || matches!(self.poll_answering(context), Poll::Ready(Ok(()))) {
             self.stream.part(context);
         }
     }

@@ -204,6 +204,6 @@ pub(crate) fn since_boot() -> Duration {
     Duration::new(secs, u32::try_from(now.tv_nsec).unwrap_or_default())
 }
 
-fn millis(time: Duration) -> u64 {
+pub(super) fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }

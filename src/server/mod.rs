@@ -74,6 +74,8 @@ pub(crate) use handle::ServerHandle;
 pub use inherited::{InheritError, Inherited, InheritedSockets};
 #[cfg(feature = "admin")]
 pub use listener::bind_admin;
+#[cfg(feature = "cluster")]
+pub use listener::bind_for_servers;
 pub use listener::{AddressUnavailable, BindError, Listener, bind, bind_beside};
 #[cfg(feature = "admin")]
 pub(crate) use listener::{Socket, addresses};
@@ -86,28 +88,36 @@ pub(crate) use readiness::NotReady;
 #[cfg(feature = "tls")]
 pub use tls::TlsError;
 #[cfg(feature = "cluster")]
-pub(crate) use transport::Transport;
+pub(crate) use transport::{Transport, configure};
+#[cfg(feature = "cluster")]
+pub(crate) use {connection::close_gently, listener::Arrived};
+#[cfg(feature = "cluster")]
+pub(crate) use start::start_leading;
 
 #[cfg(feature = "auth")]
 use crate::access::FileError;
 use crate::access::{OpenDoor, Way, refuse_open_doors};
 #[cfg(feature = "cluster")]
-use crate::cluster::{Leadership, Leading};
+use crate::cluster::{ClusterError, Leadership, Leading};
 #[cfg(feature = "admin")]
 use crate::config::Address;
 use crate::config::Config;
-use crate::model::NotStored;
+use crate::model::{NotStored, SessionNumber};
+use crate::protocol::Reply;
+#[cfg(feature = "cluster")]
+use crate::model::Secret;
 use crate::store::Writer;
 use crate::table::LockTable;
 use admission::Places;
 pub use admission::TooFewFiles;
 use audit::Audit;
-use clock::Clock;
+pub(crate) use clock::Clock;
 use desk::Desk;
 use drain::Drain;
-use entropy::Entropy;
+pub(crate) use entropy::Entropy;
 use handover_spin::HandoverSpin;
 use refusal_counts::RefusalCounts;
+pub(crate) use start::Start;
 use throttle::Throttles;
 use turns::Turns;
 
@@ -200,6 +210,19 @@ impl Shared {
         leading.map(|leading| Arc::clone(&leading.leadership))
     }
 
+    /// Has another server lead, and says whether there can be one.
+    fn hand_over(&self, by: SessionNumber) -> Reply<'static> {
+        #[cfg(feature = "cluster")]
+        if let Some(leading) = &self.leading {
+            let by = log_lines::named_at_peer(self, by);
+            info!(by, "the leadership is handed over");
+            leading.hand_over.cancel();
+            return Reply::Done;
+        }
+        let _ = by;
+        Reply::Alone
+    }
+
     /// Begins the stop: from here on nothing is granted, and all tasks are told.
     pub(crate) fn begin_stop(&self) {
         self.table.stop();
@@ -249,12 +272,27 @@ pub enum RunError {
     #[cfg(feature = "tls")]
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// It cannot be one of several servers on etcd.
+    #[cfg(feature = "cluster")]
+    #[error(transparent)]
+    Cluster(#[from] ClusterError),
     /// The last changes are not on disk. No client was told that they are.
     #[error("the last changes could not be stored: {0}")]
     NotStored(#[from] NotStored),
 }
 
 impl RunError {
+    /// True if what was kept cannot be gone on from, so that trying again does not help.
+    pub fn is_final(&self) -> bool {
+        match self {
+            #[cfg(feature = "store")]
+            Self::Store(error) => error.is_final(),
+            #[cfg(feature = "cluster")]
+            Self::Cluster(ClusterError::Broken(_)) => true,
+            _ => false,
+        }
+    }
+
     /// True if a setting, or what it names, has to be changed, so that trying again does not help.
     pub fn is_bad_setting(&self) -> bool {
         match self {
@@ -262,6 +300,8 @@ impl RunError {
             Self::Users(_) => true,
             #[cfg(feature = "tls")]
             Self::Tls(_) => true,
+            #[cfg(feature = "cluster")]
+            Self::Cluster(ClusterError::Access(_)) => true,
             Self::OpenDoor(_) | Self::TooFewFiles(_) => true,
             #[cfg(feature = "admin")]
             Self::OpenAdmin(_) => true,
@@ -313,6 +353,9 @@ pub async fn run(
 /// What there is before the first lock and after the last: the ports, and HTTP for operators.
 pub(crate) struct House {
     pub(crate) listeners: Arc<[Listener]>,
+    /// For clients that other servers pass on.
+    #[cfg(feature = "cluster")]
+    pub(crate) servers: Arc<[Listener]>,
     pub(crate) config: Config,
     pub(crate) control: Control,
     #[cfg(feature = "admin")]
@@ -327,6 +370,10 @@ impl House {
         #[cfg(feature = "admin")]
         let (for_admin, listeners): (Vec<_>, Vec<_>) =
             listeners.into_iter().partition(Listener::is_for_admin);
+        // Whoever comes for the servers has to know a secret.
+        #[cfg(feature = "cluster")]
+        let (servers, listeners): (Vec<_>, Vec<_>) =
+            listeners.into_iter().partition(Listener::is_for_servers);
         refuse_open_doors(
             ways(&listeners, &config),
             config.has_users(),
@@ -340,6 +387,8 @@ impl House {
         )
         .map_err(|OpenDoor(address)| RunError::OpenAdmin(address))?;
         Ok(Self {
+            #[cfg(feature = "cluster")]
+            servers: servers.into(),
             listeners: listeners.into(),
             #[cfg(feature = "admin")]
             admin: crate::admin::start(for_admin, &config)?,
@@ -413,6 +462,18 @@ impl Served {
             tasks.spawn(async move { admission::serve(&listeners[place], shared).await });
         }
         Ok(served)
+    }
+
+    /// Serves clients that others pass on, who know the secret.
+    #[cfg(feature = "cluster")]
+    pub(crate) fn serve_passed(&self, servers: &Arc<[Listener]>, secret: Secret) {
+        for place in 0..servers.len() {
+            let (servers, shared) = (Arc::clone(servers), Arc::clone(&self.shared));
+            let serve = async move {
+                admission::serve_passed(&servers[place], shared, secret).await;
+            };
+            self.shared.tasks.spawn(serve);
+        }
     }
 
     /// The tasks that no client and no operator has begun.

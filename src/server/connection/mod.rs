@@ -513,7 +513,7 @@ impl<S: Transport> Connection<S> {
 /// Says that nothing more will be written and waits a little until the client has closed, too; less
 /// long after `stop`. What still comes in is dropped: with unread input, closing at once would make
 /// the kernel throw the last answer away.
-pub(super) async fn close_gently(stream: &mut impl Transport, stop: impl Future<Output = ()>) {
+pub(crate) async fn close_gently(stream: &mut impl Transport, stop: impl Future<Output = ()>) {
     let drain = async {
         stream.shutdown().await?;
         let mut dropped = [0; 1024];

@@ -40,7 +40,7 @@ pub(crate) struct Access {
 
 /// Why the nodes cannot be asked.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum BadAccess {
+pub enum BadAccess {
     #[error("{url} is no URL of etcd: {why}")]
     Url {
         url: String,

@@ -37,7 +37,7 @@ const PAGE: i64 = 32;
 
 /// What a leader asks of etcd. One call is under way at a time. A call that fails is tried at another
 /// node the next time.
-pub(super) trait Calls: Send + 'static {
+pub(crate) trait Calls: Send + 'static {
     fn txn(&mut self, request: &TxnRequest) -> Result<TxnResponse, Failure>;
     fn range(&mut self, request: &RangeRequest) -> Result<RangeResponse, Failure>;
     /// Forgets the history before this revision.
@@ -65,7 +65,7 @@ pub(crate) struct Term {
 }
 
 /// The log, as its only writer has it.
-pub(super) struct Log<C> {
+pub(crate) struct Log<C> {
     calls: C,
     names: Names,
     term: Term,
@@ -92,7 +92,7 @@ pub(crate) enum LoadError {
 
 impl<C: Calls> Log<C> {
     /// Reads the log after this server has been elected, and with it all that former leaders have written.
-    pub(super) fn load(
+    pub(crate) fn load(
         calls: C,
         names: Names,
         term: Term,
