@@ -172,7 +172,7 @@ impl ClusterSettings {
     }
 
     /// Where to listen for the other servers; `None` for a server that never leads.
-    pub(crate) fn listens_at(&self) -> Option<Address> {
+    pub fn listens_at(&self) -> Option<Address> {
         let advertised = || self.advertise.clone().map(Address::Tcp);
         self.cluster_listen.clone().or_else(advertised)
     }

@@ -69,7 +69,7 @@ impl fmt::Debug for User {
 
 /// Why the nodes cannot be asked.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum BadAccess {
+pub enum BadAccess {
     #[error("{url} is no URL of etcd: {why}")]
     Url {
         url: String,

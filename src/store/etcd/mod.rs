@@ -19,7 +19,7 @@ pub(crate) use api::{
 };
 pub(crate) use blocking::Blocking;
 pub(crate) use endpoints::{Access, BadAccess, Endpoints, User};
-pub(crate) use log::{Failure, Term, create_if_absent};
+pub(crate) use log::{Failure, HasResigned, LoadError, Log, Term, create_if_absent};
 pub(crate) use names::Names;
 pub(crate) use status::look_at_etcd;
 #[cfg(feature = "tls")]
