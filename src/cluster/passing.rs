@@ -33,7 +33,7 @@ use crate::server::{Arrived, Listener, Transport, close_gently, configure};
 const ACCEPT: Duration = Duration::from_secs(2);
 
 /// How long nobody is asked after a leader has not accepted.
-const BACK_OFF: Duration = Duration::from_millis(50);
+const BACK_OFF: Duration = Duration::from_millis(20);
 
 /// How many bytes are on their way in each direction.
 const BUFFER: usize = 2 * 1024;
@@ -189,11 +189,18 @@ impl Passing {
                 let Some(Seen { leader, revision }) = seen.ok().map(|seen| seen.clone()) else {
                     return pending().await;
                 };
-                match connect(leader.as_ref(), peer, by_tls).await {
+                // One that stops accepts nobody, and its port is open all the same.
+                let mut others = self.seen.clone();
+                let connected = tokio::select! {
+                    () = until_over(&mut others, revision) => continue,
+                    connected = connect(leader.as_ref(), peer, by_tls) => connected,
+                };
+                match connected {
                     Ok(stream) => return Reached { revision, stream },
                     Err(why) => debug!("the leader does not accept: {why}"),
                 }
-                tokio::time::sleep(BACK_OFF).await;
+                // Until then, or until another leads.
+                let _ = timeout(BACK_OFF, self.seen.changed()).await;
             }
         };
         tokio::select! {
