@@ -139,11 +139,15 @@ impl Node {
     async fn lead(
         &self,
         elected: &Elected,
-        shutdown: Pin<&mut impl Future<Output = ()>>,
+        mut shutdown: Pin<&mut impl Future<Output = ()>>,
     ) -> Result<Ended, RunError> {
         let leading = Arc::new(Leading::begin(elected, self.settings.advertise.as_deref()));
         let clock = Clock::default();
-        let Some(start) = self.load(elected, &leading, &clock).await? else {
+        let loaded = tokio::select! {
+            loaded = self.load(elected, &leading, &clock) => loaded?,
+            () = shutdown.as_mut() => return Ok(Ended::Stopping),
+        };
+        let Some(start) = loaded else {
             return Ok(Ended::Lost(elected.leadership.until_lost().await));
         };
         let served = Served::begin(&self.house, clock, start)?;

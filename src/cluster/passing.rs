@@ -27,7 +27,7 @@ use super::introduction::{Introduction, NotIntroduced, secret};
 use crate::config::Config;
 use crate::model::Peer;
 use crate::protocol::Reply;
-use crate::server::{Arrived, Listener, Transport, close_gently, configure};
+use crate::server::{Acceptor, Arrived, Listener, Places, Transport, close_gently, configure};
 
 /// How long a leader may take to accept a client.
 const ACCEPT: Duration = Duration::from_secs(2);
@@ -73,7 +73,7 @@ impl Passing {
         hold: Duration,
         stop: CancellationToken,
     ) -> Self {
-        let max_connections = config.max_connections as usize;
+        let max_connections = Places::to_pass_on(config);
         Self {
             seen,
             hold,
@@ -88,14 +88,9 @@ impl Passing {
 
     /// Accepts the clients of one port, for as long as this is polled.
     pub(super) async fn accept_all(self, listeners: Arc<[Listener]>, place: usize) {
+        let mut acceptor = Acceptor::default();
         loop {
-            match listeners[place].accept().await {
-                Ok(arrived) => self.take_in(arrived),
-                Err(error) => {
-                    debug!("cannot accept: {error}");
-                    tokio::time::sleep(BACK_OFF).await;
-                }
-            }
+            self.take_in(acceptor.next(&listeners[place]).await);
             tokio::task::yield_now().await;
         }
     }
@@ -103,10 +98,9 @@ impl Passing {
     /// Closes what comes to the port for servers, for as long as this is polled: whoever believes that this one
     /// leads will look again.
     pub(super) async fn refuse_all(self, listeners: Arc<[Listener]>, place: usize) {
+        let mut acceptor = Acceptor::default();
         loop {
-            if listeners[place].accept().await.is_err() {
-                tokio::time::sleep(BACK_OFF).await;
-            }
+            drop(acceptor.next(&listeners[place]).await);
         }
     }
 

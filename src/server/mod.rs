@@ -3,6 +3,7 @@
 //! One task serves one connection: it alone reads from, writes to and waits for its client. When
 //! the connection ends, a small task waits for the end of the session's grace period.
 
+mod acceptor;
 mod acts;
 mod admission;
 mod arrival;
@@ -90,7 +91,7 @@ pub(crate) use start::start_leading;
 #[cfg(feature = "cluster")]
 pub(crate) use transport::{Transport, configure};
 #[cfg(feature = "cluster")]
-pub(crate) use {connection::close_gently, listener::Arrived};
+pub(crate) use {acceptor::Acceptor, connection::close_gently, listener::Arrived};
 
 #[cfg(feature = "auth")]
 use crate::access::FileError;
@@ -108,7 +109,7 @@ use crate::model::{NotStored, SessionNumber};
 use crate::protocol::Reply;
 use crate::store::Writer;
 use crate::table::LockTable;
-use admission::Places;
+pub(crate) use admission::Places;
 pub use admission::TooFewFiles;
 use audit::Audit;
 pub(crate) use clock::Clock;
