@@ -21,9 +21,10 @@ use super::api::{
     Compare, CompareResult, CompareTarget, DeleteRangeRequest, KeyValue, Operand, Operation,
     OperationDone, PutRequest, RangeRequest, RangeResponse, RequestOp, TxnRequest, TxnResponse,
 };
-use super::entry::{Entry, FORMAT, Record, Told};
+use super::entry::{Entry, FORMAT, Record};
 use super::index::{Cut, Index};
 use super::names::Names;
+use super::reading::{LoadError, read_all, state_of, take_in};
 use crate::cluster::{Leadership, Lost};
 use crate::model::{NotStored, Restored};
 use crate::store::{Batch, Storage};
@@ -31,9 +32,6 @@ use crate::store::{Batch, Storage};
 /// How many bytes of records an entry has at the most, as etcd takes requests of 1.5 MiB by default; a few
 /// more if a single record is larger.
 const LONGEST_ENTRY: usize = 1024 * 1024;
-
-/// How many entries are read at once.
-const PAGE: i64 = 32;
 
 /// What a leader asks of etcd. One call is under way at a time. A call that fails is tried at another
 /// node the next time.
@@ -64,6 +62,27 @@ pub(crate) struct Term {
     pub(crate) value: Bytes,
 }
 
+impl Term {
+    /// The conditions that it is not over.
+    pub(super) fn holds(&self, names: &Names) -> Vec<Compare> {
+        let key = names.leader();
+        let same = Compare {
+            result: CompareResult::Equal.into(),
+            target: CompareTarget::Value.into(),
+            key: key.clone(),
+            target_union: Some(Operand::Value(self.value.to_vec())),
+        };
+        vec![revision(CompareResult::Equal, key, self.revision), same]
+    }
+
+    /// Whether this is its key.
+    pub(super) fn is_of(&self, leader: Option<&KeyValue>) -> bool {
+        leader.is_some_and(|leader| {
+            leader.create_revision == self.revision && leader.value == self.value
+        })
+    }
+}
+
 /// The log, as its only writer has it.
 pub(crate) struct Log<C> {
     calls: C,
@@ -72,22 +91,6 @@ pub(crate) struct Log<C> {
     leadership: Arc<Leadership>,
     index: Index,
     compaction: Compaction,
-}
-
-/// Why a log cannot be read.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum LoadError {
-    /// It would be dangerous to go on from what is left.
-    #[error("{key}: {why}")]
-    Broken {
-        /// The key of etcd.
-        key: String,
-        /// What is wrong with it.
-        why: String,
-    },
-    /// Another leads by now.
-    #[error("the leadership was lost meanwhile")]
-    Lost,
 }
 
 impl<C: Calls> Log<C> {
@@ -99,118 +102,35 @@ impl<C: Calls> Log<C> {
         leadership: Arc<Leadership>,
         compact_every: Option<Duration>,
     ) -> Result<(Self, Restored, HasResigned), LoadError> {
-        let mut log = Self {
+        let mut calls = calls;
+        let (index, told) = loop {
+            match read_all(&mut calls, &names) {
+                Ok(read) => break read,
+                Err(LoadError::Unread(_)) if leadership.is_lost() => return Err(LoadError::Lost),
+                // The pages that were to come have been compacted away, or no node has answered.
+                Err(LoadError::Unread(why)) => debug!("the log cannot be read at this node: {why}"),
+                Err(broken) => return Err(broken),
+            }
+        };
+        let resigned = HasResigned(told.has_resigned || index.is_empty());
+        let restored = state_of(told, &index, &names)?;
+        let log = Self {
             calls,
             names,
             term,
             leadership,
-            index: Index::default(),
+            index,
             compaction: Compaction::new(compact_every),
         };
-        loop {
-            match log.read_all()? {
-                Some(told) => {
-                    let resigned = HasResigned(told.has_resigned || log.index.is_empty());
-                    let last = log.names.entry(log.index.next() - 1);
-                    let restored = told.restored().map_err(|why| broken(last, &why))?;
-                    return Ok((log, restored, resigned));
-                }
-                None if log.leadership.is_lost() => return Err(LoadError::Lost),
-                // The pages that were to come have been compacted away, or no node has answered.
-                None => {}
-            }
-        }
-    }
-
-    /// One try. All pages are of the same moment, that of the first one.
-    fn read_all(&mut self) -> Result<Option<Told>, LoadError> {
-        let (mut told, mut is_first_page, mut revision) = (Told::default(), true, 0);
-        let mut from = self.names.log();
-        loop {
-            let request = RangeRequest {
-                key: from,
-                range_end: self.names.behind_log(),
-                limit: PAGE,
-                revision,
-                serializable: false,
-            };
-            let page = match self.calls.range(&request) {
-                Ok(page) => page,
-                Err(why) => {
-                    debug!("the log cannot be read at this node: {why}");
-                    return Ok(None);
-                }
-            };
-            if is_first_page {
-                revision = page.header.map_or(0, |header| header.revision);
-                self.index = Index::from(self.first_of(&page)?);
-            }
-            is_first_page = false;
-            for found in &page.kvs {
-                told.add(self.take_in(found)?)
-                    .map_err(|why| broken(found.key.clone(), &why))?;
-            }
-            match page.kvs.last() {
-                Some(last) if page.more => from = [&last.key[..], &[0]].concat(),
-                _ => break,
-            }
-        }
-        match told.first {
-            Some(first) if first != self.index.first() => {
-                Err(broken(self.names.entry(first), &"the entry is gone"))
-            }
-            _ => Ok(Some(told)),
-        }
-    }
-
-    /// The number of the first entry. A log that was begun is never empty.
-    fn first_of(&mut self, page: &RangeResponse) -> Result<u64, LoadError> {
-        if let Some(first) = page.kvs.first() {
-            return self.number_of(first);
-        }
-        let begun = RangeRequest {
-            key: self.names.begun(),
-            ..RangeRequest::default()
-        };
-        match self.calls.range(&begun) {
-            Ok(begun) if begun.kvs.is_empty() => Ok(1),
-            Ok(_) => Err(broken(self.names.log(), &"all entries are gone")),
-            Err(_) => Err(LoadError::Lost),
-        }
-    }
-
-    fn number_of(&self, found: &KeyValue) -> Result<u64, LoadError> {
-        let number = self.names.number_of(&found.key);
-        number.ok_or_else(|| broken(found.key.clone(), &"no entry of a log is called so"))
-    }
-
-    /// Adds an entry that etcd has to the index.
-    fn take_in(&mut self, found: &KeyValue) -> Result<Entry, LoadError> {
-        if self.number_of(found)? != self.index.next() {
-            return Err(broken(
-                self.names.entry(self.index.next()),
-                &"the entry is gone",
-            ));
-        }
-        let entry =
-            Entry::read(found.value.clone()).map_err(|why| broken(found.key.clone(), &why))?;
-        self.index.add(&entry, found.value.len());
-        Ok(entry)
+        Ok((log, restored, resigned))
     }
 
     /// Appends what is in `records`, in as many entries as that takes.
     fn append_all(&mut self, records: Vec<Record>) -> Result<(), NotStored> {
-        let (mut entry, mut bytes) = (Vec::new(), 0);
-        for record in records {
-            let length = record.len_in_entry();
-            if bytes + length > LONGEST_ENTRY && !entry.is_empty() {
-                self.append(std::mem::take(&mut entry), false)?;
-                bytes = 0;
-            }
-            bytes += length;
-            entry.push(record);
-        }
-        self.append(entry, false)
+        let entries = pieces(records);
+        entries
+            .into_iter()
+            .try_for_each(|entry| self.append(entry, false))
     }
 
     /// Appends one entry. After a refusal it may still come to be there: then the next call finds it.
@@ -230,7 +150,7 @@ impl<C: Calls> Log<C> {
             let Some(found) = found(&done, 1) else {
                 return Err(self.lose(Lost::Broken(format!("{number} follows nothing"))));
             };
-            if let Err(why) = self.take_in(&found.clone()) {
+            if let Err(why) = take_in(found, &self.names, &mut self.index) {
                 return Err(self.lose(Lost::Broken(why.to_string())));
             }
             if found.value == bytes {
@@ -295,7 +215,7 @@ impl<C: Calls> Log<C> {
 
     fn append_request(&self, number: u64, first: u64, bytes: Bytes) -> TxnRequest {
         let (key, names) = (self.names.entry(number), &self.names);
-        let mut compare = self.leads();
+        let mut compare = self.term.holds(&self.names);
         compare.push(revision(CompareResult::Equal, key.clone(), 0));
         let mut success = vec![put(key.clone(), bytes)];
         match self.index.is_empty() {
@@ -320,21 +240,6 @@ impl<C: Calls> Log<C> {
         }
     }
 
-    /// The conditions that this server leads.
-    fn leads(&self) -> Vec<Compare> {
-        let (key, value) = (self.names.leader(), self.term.value.to_vec());
-        let same = Compare {
-            result: CompareResult::Equal.into(),
-            target: CompareTarget::Value.into(),
-            key: key.clone(),
-            target_union: Some(Operand::Value(value)),
-        };
-        vec![
-            revision(CompareResult::Equal, key, self.term.revision),
-            same,
-        ]
-    }
-
     /// Sends a transaction until etcd has decided about it, or this server does not lead any more.
     fn decide(&mut self, request: &TxnRequest) -> Result<TxnResponse, NotStored> {
         loop {
@@ -353,10 +258,7 @@ impl<C: Calls> Log<C> {
 
     /// Whether a transaction whose condition did not hold found this server leading.
     fn must_lead(&self, done: &TxnResponse) -> Result<(), NotStored> {
-        let leader = found(done, 0);
-        match leader.is_some_and(|leader| {
-            leader.create_revision == self.term.revision && leader.value == self.term.value
-        }) {
+        match self.term.is_of(found(done, 0)) {
             true => Ok(()),
             false => Err(self.lose(Lost::Deposed)),
         }
@@ -386,7 +288,7 @@ impl<C: Calls> Storage for Log<C> {
     fn confirm(&mut self) -> Result<(), NotStored> {
         // With a range in it: etcd answers an empty transaction from one node's own, perhaps old, state.
         let request = TxnRequest {
-            compare: self.leads(),
+            compare: self.term.holds(&self.names),
             success: vec![get(self.names.leader())],
             failure: vec![get(self.names.leader())],
         };
@@ -447,6 +349,22 @@ impl Compaction {
     }
 }
 
+/// The records of as many entries as they take, which is one at the least.
+pub(super) fn pieces(records: Vec<Record>) -> Vec<Vec<Record>> {
+    let (mut pieces, mut last, mut bytes) = (Vec::new(), Vec::new(), 0);
+    for record in records {
+        let length = record.len_in_entry();
+        if bytes + length > LONGEST_ENTRY && !last.is_empty() {
+            pieces.push(std::mem::take(&mut last));
+            bytes = 0;
+        }
+        bytes += length;
+        last.push(record);
+    }
+    pieces.push(last);
+    pieces
+}
+
 /// Of several records of one subject from `from` on, only the last is true.
 fn keep_last_of_each(records: &mut Vec<Record>, from: usize) {
     let mut seen = std::collections::HashSet::new();
@@ -463,22 +381,15 @@ fn deposed() -> NotStored {
     NotStored::new("this server does not lead any more")
 }
 
-fn broken(key: Vec<u8>, why: &impl std::fmt::Display) -> LoadError {
-    LoadError::Broken {
-        key: String::from_utf8_lossy(&key).into_owned(),
-        why: why.to_string(),
-    }
-}
-
 /// The first key that this operation of a transaction has found.
-fn found(done: &TxnResponse, operation: usize) -> Option<&KeyValue> {
+pub(super) fn found(done: &TxnResponse, operation: usize) -> Option<&KeyValue> {
     match done.responses.get(operation)?.response.as_ref()? {
         OperationDone::Range(range) => range.kvs.first(),
         OperationDone::Put(_) | OperationDone::DeleteRange(_) => None,
     }
 }
 
-fn revision(result: CompareResult, key: Vec<u8>, revision: i64) -> Compare {
+pub(super) fn revision(result: CompareResult, key: Vec<u8>, revision: i64) -> Compare {
     Compare {
         result: result.into(),
         target: CompareTarget::Create.into(),
@@ -487,7 +398,7 @@ fn revision(result: CompareResult, key: Vec<u8>, revision: i64) -> Compare {
     }
 }
 
-fn put(key: Vec<u8>, value: Bytes) -> RequestOp {
+pub(super) fn put(key: Vec<u8>, value: Bytes) -> RequestOp {
     put_for(key, value, 0)
 }
 
@@ -505,7 +416,7 @@ pub(crate) fn create_if_absent(key: Vec<u8>, value: Bytes, lease: i64) -> TxnReq
     }
 }
 
-fn get(key: Vec<u8>) -> RequestOp {
+pub(super) fn get(key: Vec<u8>) -> RequestOp {
     operation(Operation::Range(RangeRequest {
         key,
         ..RangeRequest::default()

@@ -7,6 +7,7 @@ mod entry;
 mod index;
 mod log;
 mod names;
+mod reading;
 mod status;
 #[cfg(feature = "tls")]
 mod tls;
@@ -19,8 +20,9 @@ pub(crate) use api::{
 };
 pub(crate) use blocking::Blocking;
 pub(crate) use endpoints::{Access, BadAccess, Endpoints, User};
-pub(crate) use log::{Failure, HasResigned, LoadError, Log, Term, create_if_absent};
+pub(crate) use log::{Failure, HasResigned, Log, Term, create_if_absent};
 pub(crate) use names::Names;
+pub(crate) use reading::LoadError;
 pub(crate) use status::look_at_etcd;
 #[cfg(feature = "tls")]
 pub(crate) use tls::TlsFiles;
