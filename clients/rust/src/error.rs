@@ -358,6 +358,24 @@ impl Answer {
 mod tests {
     use super::*;
 
+    /// Who reads `503` as a stop would wait for the return of a server that has not gone.
+    #[test]
+    fn answers_of_several_servers_are_no_answers_about_a_lock() {
+        let read = |code, text: &str| {
+            let answer = Answer {
+                code,
+                text: text.as_bytes().to_vec(),
+                lines: Vec::new(),
+            };
+            answer.done().expect_err("a refusal")
+        };
+        assert!(matches!(read(503, "No leader"), Error::NoLeader));
+        assert!(matches!(read(503, "Shutting down"), Error::ShuttingDown));
+        let alone = read(409, "Alone: there is no other server");
+        assert!(matches!(alone, Error::Refused { code: 409, .. }));
+        assert!(matches!(read(409, "Unavailable"), Error::Unavailable));
+    }
+
     #[test]
     fn a_circle_is_read_back() {
         let circle = Circle::parse("Deadlock: #2 => x = #1 => y = #2");
