@@ -110,12 +110,15 @@ impl ClusterSettings {
                  ELOCK_DATA_DIR is not set"
             ));
         }
-        if self.advertise.is_none() && !self.no_lead {
-            return Some(format!(
-                "{etcd} needs --advertise HOST:PORT, where the other servers reach this one, or --no-lead"
-            ));
-        }
         self.contradiction_of_access(&etcd, given)
+    }
+
+    /// That a server on etcd could lead, and nobody knows where it is.
+    pub(crate) fn lacks_address(&self, given: impl Fn(&str) -> Option<String>) -> Option<String> {
+        let etcd = given("etcd").filter(|_| self.advertise.is_none() && !self.no_lead)?;
+        Some(format!(
+            "{etcd} needs --advertise HOST:PORT, where the other servers reach this one, or --no-lead"
+        ))
     }
 
     /// Of those by which etcd is reached.
