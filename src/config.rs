@@ -30,6 +30,7 @@ serve others, name the address to listen on, and who may come in, for example
   elockd --listen 0.0.0.0:11400 --auth-file /etc/elockd/users.toml
   elockd --listen 10.0.0.5:11400 --listen unix:/run/elockd/elockd.sock --password-file /etc/elockd/password
 `elockd hash-password` reads a password and prints its hash, for the file of users.
+`elockd export` and `elockd import` carry locks from one store to another; their --help says how.
 Every flag can also be given as the environment variable shown with it; an empty one is not set.
 
 Try it: start elockd, then `telnet 127.0.0.1 11400` and type `help`.";

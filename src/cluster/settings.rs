@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -195,9 +195,9 @@ fn is_encrypted(url: &str) -> bool {
     url.starts_with("https://")
 }
 
-fn password(file: &PathBuf) -> Result<String, BadAccess> {
+fn password(file: &Path) -> Result<String, BadAccess> {
     let bad = |why: String| BadAccess::Password {
-        file: file.clone(),
+        file: file.to_owned(),
         why,
     };
     let bytes = secret_file::read(file).map_err(|error| bad(error.to_string()))?;

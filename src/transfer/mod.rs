@@ -166,7 +166,7 @@ fn read_state(from: &Kept) -> Result<Restored, TransferError> {
             disk::read_state(path).map_err(|error| TransferError::Directory(Box::new(error)))
         }
         #[cfg(feature = "cluster")]
-        Kept::Etcd(settings) => in_etcd(settings, |access, names| etcd::read_state(access, names)),
+        Kept::Etcd(settings) => in_etcd(settings, etcd::read_state),
     }
 }
 
