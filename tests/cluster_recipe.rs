@@ -17,7 +17,15 @@ fn alone(directory: &Path, script: &str) -> Command {
     let programs = Path::new(ELOCKD).parent().expect("a directory");
     let others = std::env::var("PATH").unwrap_or_default();
     command
-        .args(["--net", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-euc"])
+        .args([
+            "--net",
+            "--pid",
+            "--fork",
+            "--kill-child",
+            "--mount-proc",
+            "sh",
+            "-euc",
+        ])
         .arg(format!("ip link set lo up; {script}"))
         .current_dir(directory)
         .env("PATH", format!("{}:{others}", programs.display()));
@@ -30,7 +38,10 @@ fn three_servers_on_three_etcd_serve_one_lock() {
     let possible = alone(directory.path(), "etcd --version").output();
     if !possible.is_ok_and(|output| output.status.success()) {
         let required = std::env::var("ELOCK_CLUSTER").is_ok_and(|word| word == "required");
-        assert!(!required, "there is no etcd, or no right to make namespaces");
+        assert!(
+            !required,
+            "there is no etcd, or no right to make namespaces"
+        );
         return println!("skipped: there is no etcd, or no right to make namespaces");
     }
     let (_, block) = README.split_once("```sh cluster\n").expect("a block");
