@@ -30,7 +30,7 @@ use crate::server::{Clock, Entropy, House, Listener, RunError, Served, Start, st
 use crate::store::etcd::{Access, Blocking, HasResigned, LoadError, Log, Names};
 
 /// For how long a server that has handed the leadership over lets others stand first.
-const OTHERS_FIRST: Duration = Duration::from_secs(2);
+const OTHERS_FIRST: Duration = Duration::from_millis(300);
 
 /// How long the connections of a leader have for their ends when it hands over: so long is nobody served.
 const HAND_OVER: Duration = Duration::from_millis(500);
@@ -139,11 +139,15 @@ impl Node {
     async fn lead(
         &self,
         elected: &Elected,
-        shutdown: Pin<&mut impl Future<Output = ()>>,
+        mut shutdown: Pin<&mut impl Future<Output = ()>>,
     ) -> Result<Ended, RunError> {
         let leading = Arc::new(Leading::begin(elected, self.settings.advertise.as_deref()));
         let clock = Clock::default();
-        let Some(start) = self.load(elected, &leading, &clock).await? else {
+        let loaded = tokio::select! {
+            loaded = self.load(elected, &leading, &clock) => loaded?,
+            () = shutdown.as_mut() => return Ok(Ended::Stopping),
+        };
+        let Some(start) = loaded else {
             return Ok(Ended::Lost(elected.leadership.until_lost().await));
         };
         let served = Served::begin(&self.house, clock, start)?;
@@ -197,7 +201,7 @@ impl Node {
     /// Ends a leadership: what was begun is stored, and answered, unless another leads already.
     async fn stop(
         &self,
-        served: Served,
+        mut served: Served,
         leadership: &Leadership,
         ended: &Ended,
     ) -> Result<(), RunError> {
@@ -207,13 +211,18 @@ impl Node {
             Ended::HandedOver | Ended::Lost(_) => config.shutdown_time().min(HAND_OVER),
         };
         let deadline = Instant::now() + time;
-        let stopped = served.stop(deadline).await;
-        if stopped.all_ended {
+        if served.fall_silent(deadline).await {
             leadership.close_all();
         }
-        match (stopped.finish(deadline).await, ended) {
+        let finished = served.take_writer().finish(deadline).await;
+        leadership.lose(Lost::Resigned);
+        // Clients that have not closed yet hold up nobody but a stop.
+        self.passing.tasks.spawn(async move {
+            served.stop(deadline).await;
+        });
+        match (finished, ended) {
             (Err(why), Ended::Lost(_)) => {
-                info!("what was not stored is left to the next leader: {why}");
+                info!("what was not stored is lost, and was told to nobody: {why}");
                 Ok(())
             }
             (finished, _) => finished,

@@ -27,13 +27,13 @@ use super::introduction::{Introduction, NotIntroduced, secret};
 use crate::config::Config;
 use crate::model::Peer;
 use crate::protocol::Reply;
-use crate::server::{Arrived, Listener, Transport, close_gently, configure};
+use crate::server::{Acceptor, Arrived, Listener, Places, Transport, close_gently, configure};
 
 /// How long a leader may take to accept a client.
 const ACCEPT: Duration = Duration::from_secs(2);
 
 /// How long nobody is asked after a leader has not accepted.
-const BACK_OFF: Duration = Duration::from_millis(50);
+const BACK_OFF: Duration = Duration::from_millis(20);
 
 /// How many bytes are on their way in each direction.
 const BUFFER: usize = 2 * 1024;
@@ -73,7 +73,7 @@ impl Passing {
         hold: Duration,
         stop: CancellationToken,
     ) -> Self {
-        let max_connections = config.max_connections as usize;
+        let max_connections = Places::to_pass_on(config);
         Self {
             seen,
             hold,
@@ -88,14 +88,9 @@ impl Passing {
 
     /// Accepts the clients of one port, for as long as this is polled.
     pub(super) async fn accept_all(self, listeners: Arc<[Listener]>, place: usize) {
+        let mut acceptor = Acceptor::default();
         loop {
-            match listeners[place].accept().await {
-                Ok(arrived) => self.take_in(arrived),
-                Err(error) => {
-                    debug!("cannot accept: {error}");
-                    tokio::time::sleep(BACK_OFF).await;
-                }
-            }
+            self.take_in(acceptor.next(&listeners[place]).await);
             tokio::task::yield_now().await;
         }
     }
@@ -103,10 +98,9 @@ impl Passing {
     /// Closes what comes to the port for servers, for as long as this is polled: whoever believes that this one
     /// leads will look again.
     pub(super) async fn refuse_all(self, listeners: Arc<[Listener]>, place: usize) {
+        let mut acceptor = Acceptor::default();
         loop {
-            if listeners[place].accept().await.is_err() {
-                tokio::time::sleep(BACK_OFF).await;
-            }
+            drop(acceptor.next(&listeners[place]).await);
         }
     }
 
@@ -189,11 +183,18 @@ impl Passing {
                 let Some(Seen { leader, revision }) = seen.ok().map(|seen| seen.clone()) else {
                     return pending().await;
                 };
-                match connect(leader.as_ref(), peer, by_tls).await {
+                // One that stops accepts nobody, and its port is open all the same.
+                let mut others = self.seen.clone();
+                let connected = tokio::select! {
+                    () = until_over(&mut others, revision) => continue,
+                    connected = connect(leader.as_ref(), peer, by_tls) => connected,
+                };
+                match connected {
                     Ok(stream) => return Reached { revision, stream },
                     Err(why) => debug!("the leader does not accept: {why}"),
                 }
-                tokio::time::sleep(BACK_OFF).await;
+                // Until then, or until another leads.
+                let _ = timeout(BACK_OFF, self.seen.changed()).await;
             }
         };
         tokio::select! {

@@ -1,19 +1,21 @@
 //! Admission: accepts the connections of a port and starts a task for each, or refuses it.
 
-use std::io;
 use std::sync::Arc;
+#[cfg(feature = "cluster")]
 use std::time::Duration;
 
 use bytes::BytesMut;
 #[cfg(feature = "tls")]
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::Instant;
 #[cfg(feature = "cluster")]
 use tokio::time::timeout;
-use tracing::{debug, info, warn};
+#[cfg(feature = "cluster")]
+use tracing::debug;
+use tracing::{info, warn};
 
 use super::Shared;
+use super::acceptor::Acceptor;
 use super::connection::{self, close_gently};
 use super::listener::{Arrived, Listener};
 #[cfg(feature = "fd-limit")]
@@ -28,12 +30,6 @@ use crate::model::Peer;
 #[cfg(feature = "cluster")]
 use crate::model::Secret;
 use crate::protocol::Reply;
-
-/// How long accepting pauses when no file descriptor is left for a connection.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-
-/// The log says at most this often that accepting pauses.
-const WARN_EVERY: Duration = Duration::from_secs(10);
 
 /// A server that can serve fewer, though more are wanted, does not start: it would only look like one.
 #[cfg(feature = "fd-limit")]
@@ -54,7 +50,7 @@ const RESERVED: usize = 8;
 
 /// The places for connections, shared by all ports.
 #[derive(Debug)]
-pub(super) struct Places {
+pub(crate) struct Places {
     connections: Arc<Semaphore>,
     max_connections: usize,
     /// Beyond the bound.
@@ -109,6 +105,20 @@ impl Places {
             reserved: places(reserved),
             refusals: places(refusals),
         }
+    }
+
+    /// How many connections may be passed on at one time, of which each has a file for the client and one for
+    /// the leader.
+    #[cfg(feature = "cluster")]
+    pub(crate) fn to_pass_on(config: &Config) -> usize {
+        let wanted = config.max_connections as usize;
+        #[cfg(feature = "fd-limit")]
+        if let Some(limit) =
+            open_files::raise_for(wanted.saturating_mul(2), config.admin_connections())
+        {
+            return wanted.min(limit.room / 2);
+        }
+        wanted
     }
 
     /// How many connections there are, and how many there may be.
@@ -170,11 +180,11 @@ pub struct TooFewFiles {
 
 /// Accepts the connections of one port until the server stops.
 pub(super) async fn serve(listener: &Listener, shared: Arc<Shared>) {
-    let stop = shared.stop.clone();
-    let mut door = Door::of(shared);
+    let (stop, door) = (shared.stop.clone(), Door(shared));
+    let mut acceptor = Acceptor::default();
     let accept_all = async {
         loop {
-            door.admit_next(listener, Door::admit).await;
+            door.admit(acceptor.next(listener).await);
             // A new connection costs more than most requests, and thousands may come at once.
             tokio::task::yield_now().await;
         }
@@ -188,22 +198,17 @@ pub(super) async fn serve(listener: &Listener, shared: Arc<Shared>) {
 /// The same of the port for clients that other servers pass on, who know this secret.
 #[cfg(feature = "cluster")]
 pub(super) async fn serve_passed(listener: &Listener, shared: Arc<Shared>, secret: Secret) {
-    let stop = shared.stop.clone();
-    let turns = Arc::new(Semaphore::new(INTRODUCTIONS_AT_ONCE));
-    let mut door = Door::of(shared);
+    let (stop, turns) = (shared.stop.clone(), Semaphore::new(INTRODUCTIONS_AT_ONCE));
+    let (mut acceptor, turns) = (Acceptor::default(), Arc::new(turns));
     let accept_all = async {
         loop {
             // Never closed.
             let turn = Arc::clone(&turns).acquire_owned().await.ok();
-            let hear = |door: &Door, arrived| {
-                let door = Door::of(Arc::clone(&door.shared));
-                let tasks = door.shared.tasks.clone();
-                tasks.spawn(async move {
-                    door.admit_passed(arrived, secret).await;
-                    drop(turn);
-                });
-            };
-            door.admit_next(listener, hear).await;
+            let (arrived, door) = (acceptor.next(listener).await, Door(Arc::clone(&shared)));
+            shared.tasks.spawn(async move {
+                door.admit_passed(arrived, secret).await;
+                drop(turn);
+            });
         }
     };
     tokio::select! {
@@ -212,57 +217,19 @@ pub(super) async fn serve_passed(listener: &Listener, shared: Arc<Shared>, secre
     }
 }
 
-/// Admits the connections of one port.
-struct Door {
-    shared: Arc<Shared>,
-    /// When the log last said that accepting pauses, which may come and go many times a second.
-    warned: Option<Instant>,
-    /// The log has not said since then that accepting goes on.
-    paused: bool,
-}
+/// Admits connections.
+struct Door(Arc<Shared>);
 
 impl Door {
-    fn of(shared: Arc<Shared>) -> Self {
-        Self {
-            shared,
-            warned: None,
-            paused: false,
-        }
-    }
-
-    /// Accepts a connection, and has `admit` admit it.
-    async fn admit_next(&mut self, listener: &Listener, admit: impl FnOnce(&Self, Arrived)) {
-        match listener.accept().await {
-            Ok(arrived) => {
-                if std::mem::take(&mut self.paused) {
-                    info!("accepting connections again");
-                }
-                admit(self, arrived);
-            }
-            Err(error) if is_about_one_connection(&error) => debug!("cannot accept: {error}"),
-            Err(error) => {
-                if self
-                    .warned
-                    .is_none_or(|before| before.elapsed() >= WARN_EVERY)
-                {
-                    warn!("cannot accept connections for now: {error}");
-                    self.warned = Some(Instant::now());
-                    self.paused = true;
-                }
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-            }
-        }
-    }
-
     fn admit(&self, arrived: Arrived) {
         match arrived {
             Arrived::Tcp(stream, address) => {
-                transport::configure(&stream, &self.shared.config);
+                transport::configure(&stream, &self.0.config);
                 self.admit_from(stream, Peer::Tcp(address));
             }
             #[cfg(feature = "tls")]
             Arrived::Tls(stream, address) => {
-                transport::configure(&stream, &self.shared.config);
+                transport::configure(&stream, &self.0.config);
                 self.admit_by_tls(stream, Peer::Tcp(address));
             }
             Arrived::Unix(stream, pid) => self.admit_from(stream, Peer::Unix(pid)),
@@ -275,7 +242,7 @@ impl Door {
         let Arrived::Tcp(mut stream, from) = arrived else {
             return;
         };
-        transport::configure(&stream, &self.shared.config);
+        transport::configure(&stream, &self.0.config);
         let heard = timeout(INTRODUCTION, Introduction::hear(&mut stream, secret)).await;
         let introduction = match heard {
             Ok(Ok(introduction)) => introduction,
@@ -295,13 +262,13 @@ impl Door {
 
     fn admit_from(&self, stream: impl Transport + TryWrite, peer: Peer) {
         let arrival = self.place(peer).and_then(|place| {
-            let arrival = self.shared.desk.arrival(peer, self.shared.clock.now());
+            let arrival = self.0.desk.arrival(peer, self.0.clock.now());
             Ok((place, arrival.map_err(Reply::TooManyOfOne)?))
         });
         match arrival {
             Ok((place, arrival)) => {
-                let shared = Arc::clone(&self.shared);
-                let tasks = &self.shared.tasks;
+                let shared = Arc::clone(&self.0);
+                let tasks = &self.0.tasks;
                 tasks.spawn(connection::serve(stream, arrival, shared, place));
             }
             Err(why) => self.refuse(stream, peer, &why),
@@ -311,7 +278,7 @@ impl Door {
     /// The handshake is a part of the connection, and takes its place.
     #[cfg(feature = "tls")]
     fn admit_by_tls(&self, stream: TcpStream, peer: Peer) {
-        let (shared, tasks) = (Arc::clone(&self.shared), &self.shared.tasks);
+        let (shared, tasks) = (Arc::clone(&self.0), &self.0.tasks);
         let places = self.place(peer).and_then(|place| {
             let places = shared.desk.place_of_address(peer, shared.clock.now());
             Ok((place, places.map_err(Reply::TooManyOfOne)?))
@@ -322,7 +289,7 @@ impl Door {
             }
             Err(why) => {
                 let answer = self.refusal(peer, &why);
-                if let Some(place) = self.shared.places.take_refusal() {
+                if let Some(place) = self.0.places.take_refusal() {
                     drop(tasks.spawn(tls::refuse(stream, answer, shared, place)));
                 }
             }
@@ -331,7 +298,7 @@ impl Door {
 
     /// A place among all connections.
     fn place(&self, peer: Peer) -> Result<OwnedSemaphorePermit, Reply<'static>> {
-        let places = &self.shared.places;
+        let places = &self.0.places;
         let max = places.max_connections;
         places.take(peer).ok_or(Reply::TooManyConnections { max })
     }
@@ -343,7 +310,7 @@ impl Door {
             refusals,
             clock,
             ..
-        } = &*self.shared;
+        } = &*self.0;
         let mut answer = BytesMut::new();
         refusals.count(why.refusal());
         why.put(&mut answer);
@@ -359,9 +326,9 @@ impl Door {
         // A new connection has room for these few bytes; if it takes none, it is being closed
         // anyway.
         let written = stream.try_write(&answer);
-        if let (Ok(_), Some(place)) = (written, self.shared.places.take_refusal()) {
-            let stop = self.shared.stop.clone();
-            self.shared.tasks.spawn(async move {
+        if let (Ok(_), Some(place)) = (written, self.0.places.take_refusal()) {
+            let stop = self.0.stop.clone();
+            self.0.tasks.spawn(async move {
                 close_gently(&mut stream, stop.cancelled()).await;
                 // The file is closed before its place is free.
                 drop(stream);
@@ -369,16 +336,6 @@ impl Door {
             });
         }
     }
-}
-
-/// Whether the error is about one connection that ended before it was accepted; the next may be
-/// fine.
-fn is_about_one_connection(error: &io::Error) -> bool {
-    use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted};
-    matches!(
-        error.kind(),
-        ConnectionAborted | ConnectionReset | Interrupted
-    )
 }
 
 #[cfg(all(test, feature = "fd-limit"))]
