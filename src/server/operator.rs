@@ -26,9 +26,8 @@ impl ServerHandle {
     /// An operator who is this user and asks from there.
     pub(crate) fn operator(&self, peer: Peer, user: Arc<User>) -> Operator {
         let arrival = Arrival {
-            peer,
             user: Some(Arc::clone(&user)),
-            places: Places::default(),
+            ..Arrival::stranger(peer, Places::default())
         };
         let shared = Arc::clone(&self.shared);
         let session = SessionGuard::open(&shared, &arrival);

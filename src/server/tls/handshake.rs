@@ -22,7 +22,7 @@ use crate::certificate_files::{TOO_OLD, is_too_old};
 use crate::model::Peer;
 use crate::protocol::Reply;
 use crate::server::Shared;
-use crate::server::arrival::Places;
+use crate::server::arrival::Arrival;
 use crate::server::connection::{self, close_gently};
 
 /// How long a client may take. It has two messages to send.
@@ -60,15 +60,16 @@ impl From<Elapsed> for NoTls {
 /// Serves one client, as [`connection::serve`] does, once it has made its handshake.
 pub(in crate::server) async fn serve<P>(
     stream: TcpStream,
-    (peer, places): (Peer, Places),
+    arrival: Arrival,
     shared: Arc<Shared>,
     place: P,
 ) {
     // Boxed, as a connection's task keeps the room of its largest future.
-    let Some(mut stream) = Box::pin(encrypted(stream, peer, &shared)).await else {
+    let Some(mut stream) = Box::pin(encrypted(stream, arrival.peer, &shared)).await else {
         return;
     };
-    match places.arrival(peer, user_of(&stream, peer, &shared)) {
+    let user = user_of(&stream, arrival.peer, &shared);
+    match arrival.known_as(user) {
         Ok(arrival) => connection::serve(stream, arrival, shared, place).await,
         Err(exhausted) => {
             let reply = Reply::TooManyOfOne(exhausted);
