@@ -104,9 +104,11 @@ impl Passing {
         }
     }
 
+    #[cfg(feature = "admin")]
     /// How many connections are passed on, or wait for that, at this time; and how many were since the start.
     pub(super) fn counts(&self) -> (usize, u64) {
-        (self.tasks.len(), self.passed.load(Ordering::Relaxed))
+        let taken = self.max_connections - self.places.available_permits();
+        (taken, self.passed.load(Ordering::Relaxed))
     }
 
     fn take_in(&self, arrived: Arrived) {

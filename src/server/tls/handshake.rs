@@ -213,6 +213,7 @@ mod tests {
     use tokio::net::TcpListener;
 
     use super::*;
+    use crate::server::arrival::Places;
     use crate::server::harness::Server;
 
     fn certificate(file: &std::path::Path) {
@@ -233,6 +234,7 @@ mod tests {
         });
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("bound");
+        let stranger = || Arrival::stranger(Peer::Unix(None), Places::default());
         for (bytes, pause_s) in [(0, 0), (3, 0), (100, 1)] {
             let (client, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
             let (mut client, (stream, _)) = (client.expect("room"), accepted.expect("a client"));
@@ -250,7 +252,7 @@ mod tests {
                 std::future::pending().await
             };
             tokio::select! {
-                () = serve(stream, (Peer::Unix(None), Places::default()), Arc::clone(&server.shared), ()) => {}
+                () = serve(stream, stranger(), Arc::clone(&server.shared), ()) => {}
                 () = dawdle => {}
             }
             let took = begin.elapsed();
