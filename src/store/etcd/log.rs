@@ -29,6 +29,9 @@ use crate::cluster::{Leadership, Lost};
 use crate::model::{NotStored, Restored};
 use crate::store::{Batch, Storage};
 
+/// How soon the beginning of a turn is tried again that etcd has refused.
+const BEGIN_AGAIN: Duration = Duration::from_secs(1);
+
 /// How many bytes of records an entry has at the most, as etcd takes requests of 1.5 MiB by default; a few
 /// more if a single record is larger.
 const LONGEST_ENTRY: usize = 1024 * 1024;
@@ -95,6 +98,11 @@ pub(crate) struct Log<C> {
 
 impl<C: Calls> Log<C> {
     /// Reads the log after this server has been elected, and with it all that former leaders have written.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be gone on from, or the leadership was lost meanwhile. As long as etcd does not answer, this
+    /// waits.
     pub(crate) fn load(
         calls: C,
         names: Names,
@@ -114,7 +122,7 @@ impl<C: Calls> Log<C> {
         };
         let resigned = HasResigned(told.has_resigned || index.is_empty());
         let restored = state_of(told, &index, &names)?;
-        let log = Self {
+        let mut log = Self {
             calls,
             names,
             term,
@@ -122,7 +130,23 @@ impl<C: Calls> Log<C> {
             index,
             compaction: Compaction::new(compact_every),
         };
+        if resigned.0 {
+            log.take_back_resignation()?;
+        }
         Ok((log, restored, resigned))
+    }
+
+    /// Says in the log that somebody leads who has not resigned, before anybody is told anything: the next
+    /// leader must not take the last one's resignation for this one's, which may have written nothing else.
+    fn take_back_resignation(&mut self) -> Result<(), LoadError> {
+        while let Err(why) = self.append(Vec::new(), false) {
+            if self.leadership.is_lost() {
+                return Err(LoadError::Lost);
+            }
+            warn!("the turn cannot begin: {why}");
+            std::thread::sleep(BEGIN_AGAIN);
+        }
+        Ok(())
     }
 
     /// Appends what is in `records`, in as many entries as that takes.
@@ -450,6 +474,7 @@ mod tests {
     struct Server {
         log: Log<UnreliableEtcd>,
         leadership: Arc<Leadership>,
+        resigned: HasResigned,
         found: State,
     }
 
@@ -460,7 +485,7 @@ mod tests {
         let leadership = Arc::new(Leadership::new(|| Duration::ZERO, TTL, Duration::ZERO));
         let term = Term { revision, value };
         let loaded = Log::load(etcd.clone(), names, term, Arc::clone(&leadership), None);
-        let (log, restored, _) = loaded.expect("a sound log");
+        let (log, restored, resigned) = loaded.expect("a sound log");
         let sessions = restored
             .sessions
             .iter()
@@ -468,8 +493,33 @@ mod tests {
         Server {
             log,
             leadership,
+            resigned,
             found: (restored.grants.into_iter().collect(), sessions.collect()),
         }
+    }
+
+    /// Whether the next leader finds that this one has resigned.
+    fn has_resigned(etcd: &UnreliableEtcd, id: u64) -> (HasResigned, Server) {
+        let server = elect(etcd, id);
+        (server.resigned, server)
+    }
+
+    /// Or it would end grace periods at once whose holders still believe in the one before.
+    #[test]
+    fn a_resignation_is_of_the_one_who_resigned_alone() {
+        let etcd = UnreliableEtcd::default();
+        let (found, mut first) = has_resigned(&etcd, 1);
+        assert_eq!(found, HasResigned(true), "there was nobody");
+        first.log.close().expect("it is stored");
+        let (found, mut second) = has_resigned(&etcd, 2);
+        assert_eq!(found, HasResigned(false), "its connections are open");
+        second.leadership.close_all();
+        second.log.close().expect("it is stored");
+        let (found, third) = has_resigned(&etcd, 3);
+        assert_eq!(found, HasResigned(true));
+        drop(third);
+        let (found, _) = has_resigned(&etcd, 4);
+        assert_eq!(found, HasResigned(false), "the third has written nothing");
     }
 
     fn grant(key: u8) -> StoredGrant {

@@ -2,6 +2,7 @@
 
 mod api;
 mod blocking;
+mod copy;
 mod endpoints;
 mod entry;
 mod index;
@@ -19,6 +20,8 @@ pub(crate) use api::{
     RangeRequest, RangeResponse, TxnResponse, WatchCreateRequest, WatchRequest, WatchResponse,
 };
 pub(crate) use blocking::Blocking;
+pub use copy::CopyError;
+pub(crate) use copy::{fill, read_state};
 pub(crate) use endpoints::{Access, BadAccess, Endpoints, User};
 pub(crate) use log::{Failure, HasResigned, Log, Term, create_if_absent};
 pub(crate) use names::Names;
