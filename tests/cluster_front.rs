@@ -174,7 +174,10 @@ fn both_tell_who_leads() {
         }
         assert!(metrics.contains(&format!("elock_cluster_term {term}\n")));
         assert!(metrics.contains("elock_ready 1\n"));
-        assert_eq!(metrics.contains("\nelock_locks "), role == "leader");
+        for of_leader in ["elock_locks", "elock_cluster_log_entries"] {
+            let is_told = metrics.contains(&format!("\n{of_leader} "));
+            assert_eq!(is_told, role == "leader", "{of_leader}");
+        }
         let won = format!(
             "elock_elections_won_total {}\n",
             u32::from(role == "leader")
@@ -234,6 +237,8 @@ fn an_operator_has_the_other_one_lead() {
     holder.ask("token k", &token);
     let answer = get(first.admin, "/api/locks");
     assert!(answer.body.contains(&second.advertised), "{}", answer.body);
+
+    assert!(!second.metrics().contains("elock_cluster_log_entries 0\n"));
 
     // Nobody else is left.
     drop(first);
