@@ -1,0 +1,71 @@
+//! Three elockd on three etcd, each pair on a machine of its own, while processes are killed and stopped,
+//! machines cut off, and etcd fails in every way that an operator knows. Clients lock and unlock all the while,
+//! on all nodes; and what they were told is judged by what must never be told, and by nothing else.
+//!
+//! The machines are network namespaces, for which root's rights, `ip`, `iptables`, `tc`, `etcd` and `etcdctl` are
+//! needed. Where something is missing, the tests say that they are skipped; with `ELOCK_CLUSTER=required`
+//! they fail.
+//!
+//! `ELOCK_CLUSTER_ROUNDS=500` tries more, and `ELOCK_CLUSTER_SEED` in another order. What is not tried is a step
+//! of the wall clock, which no process here can be given alone: no time of day is stored or compared, but for
+//! tokens, whose order rests on the log.
+#![cfg(feature = "cluster")]
+
+mod common;
+
+#[path = "cluster/client.rs"]
+mod client;
+#[path = "cluster/etcd.rs"]
+mod etcd;
+#[path = "cluster/faults.rs"]
+mod faults;
+#[path = "cluster/judge.rs"]
+mod judge;
+#[path = "cluster/line.rs"]
+mod line;
+#[path = "cluster/network.rs"]
+mod network;
+#[path = "cluster/nodes.rs"]
+mod nodes;
+#[path = "cluster/planted.rs"]
+mod planted;
+#[path = "cluster/trial.rs"]
+mod trial;
+#[path = "cluster/world.rs"]
+mod world;
+
+use faults::Fault;
+use trial::Trial;
+
+fn number(variable: &str, usual: u64) -> u64 {
+    let number = std::env::var(variable).ok();
+    number.map_or(usual, |number| number.parse().expect("a number"))
+}
+
+#[test]
+fn whatever_fails_no_client_is_told_what_is_not_so() {
+    let trial = Trial {
+        rounds: number("ELOCK_CLUSTER_ROUNDS", 12),
+        seed: number("ELOCK_CLUSTER_SEED", 1),
+        faults: Fault::ALL.to_vec(),
+        has_pairs: true,
+        plant: None,
+    };
+    if let Some(wrong) = trial.run() {
+        assert_eq!(wrong, [""; 0]);
+    }
+}
+
+#[test]
+fn a_server_that_works_is_convicted_of_nothing() {
+    assert_eq!(trial::with_servers_that_forget(0), [""; 0]);
+}
+
+#[test]
+fn a_server_that_forgets_is_convicted() {
+    let wrong = trial::with_servers_that_forget(1);
+    assert!(
+        wrong.iter().any(|wrong| wrong.contains("was lost after")),
+        "{wrong:?}"
+    );
+}
