@@ -69,3 +69,38 @@ fn a_server_that_forgets_is_convicted() {
         "{wrong:?}"
     );
 }
+
+#[test]
+fn dev_etcd() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let network = network::Network::new().expect("rights");
+    let begun = std::time::Instant::now();
+    let mut etcd = etcd::Etcd::start(&network, directory.path());
+    let leader = etcd.leader().expect("leads");
+    println!("{:?} started, leader {leader}", begun.elapsed());
+    etcd.kill(leader);
+    while etcd.leader().is_none() {}
+    println!("{:?} another leads", begun.elapsed());
+    etcd.replace(&network, leader);
+    println!("{:?} replaced", begun.elapsed());
+    println!("{}", etcd.ask("member list").unwrap());
+    println!("{}", etcd.ask("endpoint status").unwrap_or_else(|e| e));
+    etcd.compact();
+    println!("{:?} compacted", begun.elapsed());
+    println!("filled {}", etcd.fill());
+    println!("{:?} filled; {:?}", begun.elapsed(), etcd.ask("put a b"));
+    etcd.make_room();
+    println!("{:?} room; {:?}", begun.elapsed(), etcd.ask("put a b"));
+    let cut = network.slow_down(0);
+    println!("{:?}", etcd.ask("put a b"));
+    println!("{:?} slow", begun.elapsed());
+    cut.heal();
+    network.speed_up(0);
+    let leader = etcd.leader().expect("leads");
+    let rules = ["INPUT -p tcp --dport 2380".to_owned(), "OUTPUT -p tcp --dport 2380".to_owned(), "INPUT -p tcp --sport 2380".to_owned(), "OUTPUT -p tcp --sport 2380".to_owned()];
+    let cut = network.cut(leader, &rules);
+    let mut now = etcd.leader();
+    while now.is_none() || now == Some(leader) { now = etcd.leader(); }
+    println!("{:?} leads now {now:?}, not {leader}", begun.elapsed());
+    cut.heal();
+}

@@ -156,6 +156,7 @@ fn remove(name: &str) {
         let namespace = format!("{name}m{machine}");
         let _ = shell(&format!(
             "for process in $(ip netns pids {namespace}); do kill -KILL $process; done
+            ip link del {name}v{machine}
             ip netns del {namespace}"
         ));
     }
