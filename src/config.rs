@@ -15,6 +15,8 @@ use clap::{CommandFactory, FromArgMatches, Parser, ValueEnum};
 
 #[cfg(feature = "auth")]
 use crate::access::{Files, Trust};
+#[cfg(feature = "cluster")]
+pub use crate::cluster::{BadCompact, ClusterSettings, Compact};
 use crate::environment;
 use crate::log::{LogFilter, LogFormat};
 use crate::model::{Limits, Quota};
@@ -127,6 +129,11 @@ pub struct Config {
     #[cfg(feature = "store")]
     #[arg(long, env = "ELOCK_DATA_DIR", value_name = "DIR", value_parser = OsStringValueParser::new().try_map(directory))]
     pub data_dir: Option<PathBuf>,
+
+    /// The settings of a server on etcd, which has others beside it.
+    #[cfg(feature = "cluster")]
+    #[command(flatten)]
+    pub cluster: ClusterSettings,
 
     /// How long a session's locks outlive its connection, unless it says `set_timeout`
     #[arg(long, env = "ELOCK_GRACE_MS", value_name = "MS", default_value = "30000", allow_negative_numbers = true, value_parser = number::<u64>(0, TEN_YEARS_MS))]
@@ -293,13 +300,13 @@ pub struct Config {
 /// Why a text is no number of a setting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("expected a whole number from {least} to {most}")]
-struct BadNumber {
+pub(crate) struct BadNumber {
     least: u64,
     most: u64,
 }
 
 /// The parser of every setting that is a number.
-fn number<T: TryFrom<u64>>(
+pub(crate) fn number<T: TryFrom<u64>>(
     least: u64,
     most: u64,
 ) -> impl Fn(&str) -> Result<T, BadNumber> + Clone + Send + Sync + 'static {
@@ -315,9 +322,9 @@ fn number<T: TryFrom<u64>>(
 /// Why a text is neither yes nor no.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("expected true or false")]
-struct NeitherOfBoth;
+pub(crate) struct NeitherOfBoth;
 
-fn yes_or_no(text: &str) -> Result<bool, NeitherOfBoth> {
+pub(crate) fn yes_or_no(text: &str) -> Result<bool, NeitherOfBoth> {
     match text.to_ascii_lowercase().as_str() {
         "true" | "t" | "yes" | "y" | "on" | "1" => Ok(true),
         "false" | "f" | "no" | "n" | "off" | "0" => Ok(false),
@@ -386,7 +393,7 @@ impl FromStr for Address {
     }
 }
 
-fn host_and_port(text: &str) -> Result<String, BadAddress> {
+pub(crate) fn host_and_port(text: &str) -> Result<String, BadAddress> {
     let (host, port) = text.rsplit_once(':').ok_or(BadAddress::Form)?;
     let bare_ipv6 = host.contains(':') && !host.starts_with('[');
     let is_number = !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
@@ -485,10 +492,19 @@ impl Config {
                 "--trust names users, and there is neither --auth-file nor --password-file";
             return Err(command.error(ErrorKind::ValueValidation, message));
         }
+        #[cfg(feature = "cluster")]
+        if let Some(message) = config
+            .cluster
+            .contradiction(|id| environment::given(&command, &matches, id))
+        {
+            return Err(command.error(ErrorKind::ValueValidation, message));
+        }
         // Whoever wants locks to survive a restart, or nobody but users, must not get less.
         for (variable, lacks) in [
             #[cfg(not(feature = "store"))]
             ("ELOCK_DATA_DIR", "a store"),
+            #[cfg(not(feature = "cluster"))]
+            ("ELOCK_ETCD", "etcd"),
             #[cfg(not(feature = "auth"))]
             ("ELOCK_AUTH_FILE", "users"),
             #[cfg(not(feature = "auth"))]
@@ -606,6 +622,12 @@ impl Config {
     #[cfg(feature = "store")]
     pub fn data_dir(&self) -> Option<&Path> {
         self.data_dir.as_deref()
+    }
+
+    /// The settings of a server on etcd, if this is one.
+    #[cfg(feature = "cluster")]
+    pub fn cluster(&self) -> Option<&ClusterSettings> {
+        (!self.cluster.etcd.is_empty()).then_some(&self.cluster)
     }
 
     /// The variables of this process whose names begin with `ELOCK_` and that are neither settings

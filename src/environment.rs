@@ -98,6 +98,26 @@ fn name_variable(command: &Command, argument: &Arg, mut error: Error) -> Error {
     error
 }
 
+/// A setting as its user wrote it, if it is not its default.
+#[cfg(feature = "cluster")]
+pub(crate) fn given(command: &Command, matches: &ArgMatches, id: &str) -> Option<String> {
+    let source = matches
+        .try_contains_id(id)
+        .ok()
+        .and(matches.value_source(id));
+    if source.is_none_or(|source| source == ValueSource::DefaultValue) {
+        return None;
+    }
+    let values: Vec<_> = matches.get_raw(id)?.map(OsStr::to_string_lossy).collect();
+    let mut arguments = command.get_arguments();
+    let argument = arguments.find(|argument| argument.get_id() == id)?;
+    let is_bare = source == Some(ValueSource::CommandLine) && !argument.get_action().takes_values();
+    match is_bare {
+        true => Some(format!("--{}", argument.get_long().unwrap_or(id))),
+        false => Some(as_given(command, matches, id, values.join(","))),
+    }
+}
+
 /// A setting and its value as its user wrote them: `--flag value` or `VARIABLE=value`.
 pub(crate) fn as_given(
     command: &Command,

@@ -40,7 +40,7 @@ pub mod model;
 pub mod password_prompt;
 #[doc(hidden)]
 pub mod protocol;
-#[cfg(any(feature = "auth", feature = "tls"))]
+#[cfg(any(feature = "auth", feature = "cluster", feature = "tls"))]
 mod secret_file;
 pub mod server;
 pub mod signals;

@@ -63,9 +63,14 @@ fn an_empty_variable_is_not_set_whichever_it_is() {
 fn a_bad_variable_is_named_whichever_it_is() {
     for variable in variables() {
         let name = variable.to_string_lossy();
-        // Every path is good, and whether something is there is not known before it is opened.
+        // Every path is good, and whether something is there is not known before it is opened; and so is
+        // every name of a user.
         let paths = [
             "ELOCK_DATA_DIR",
+            "ELOCK_ETCD_CA",
+            "ELOCK_ETCD_CERT",
+            "ELOCK_ETCD_KEY",
+            "ELOCK_ETCD_USER",
             "ELOCK_TLS_CERT",
             "ELOCK_TLS_KEY",
             "ELOCK_TLS_CLIENT_CA",
@@ -114,6 +119,72 @@ fn settings_that_contradict_are_named_as_they_were_given_with_their_numbers() {
         contradiction(&[], &[("ELOCK_MAX_GRACE_MS", "29999")]),
         "error: --grace-ms 30000 is above ELOCK_MAX_GRACE_MS=29999"
     );
+}
+
+#[cfg(feature = "cluster")]
+#[test]
+fn settings_of_etcd_that_contradict_are_named() {
+    const URL: &str = "http://127.0.0.1:2379";
+    const OWN: [&str; 4] = ["--etcd", URL, "--advertise", "127.0.0.1:11401"];
+    let contradiction = |flags: &[&str], variables: &[(&str, &str)]| {
+        let mut command = Command::new(ELOCKD);
+        command.args(flags).envs(variables.iter().copied());
+        let stderr = refusal(command.output().expect("it runs"));
+        let line = stderr.lines().next().expect("a line");
+        line.strip_prefix("error: ").expect("an error").to_owned()
+    };
+    let beside_etcd = |flags: &[&str]| contradiction(&[&OWN[..], flags].concat(), &[]);
+    assert_eq!(
+        contradiction(&OWN, &[("ELOCK_DATA_DIR", "/var/lib/elockd")]),
+        "--etcd http://127.0.0.1:2379 and ELOCK_DATA_DIR=/var/lib/elockd exclude each other, as locks are \
+         kept in one place; an empty ELOCK_DATA_DIR is not set"
+    );
+    assert_eq!(
+        contradiction(&OWN[..2], &[]),
+        "--etcd http://127.0.0.1:2379 needs --advertise HOST:PORT, where the other servers reach this one, \
+         or --no-lead"
+    );
+    // Also one that is the default.
+    for (flags, given) in [
+        (
+            &["--etcd-namespace", "/elock"][..],
+            "--etcd-namespace /elock",
+        ),
+        (&["--no-lead"], "--no-lead"),
+        (&["--etcd-compact", "off"], "--etcd-compact off"),
+    ] {
+        assert_eq!(
+            contradiction(flags, &[]),
+            format!("{given} means nothing without --etcd")
+        );
+    }
+    assert_eq!(
+        contradiction(&[], &[("ELOCK_NO_LEAD", "yes")]),
+        "ELOCK_NO_LEAD=yes means nothing without --etcd"
+    );
+    assert_eq!(
+        beside_etcd(&["--etcd-user", "elock"]),
+        "--etcd-user elock means nothing without --etcd-password-file"
+    );
+    #[cfg(feature = "tls")]
+    {
+        assert_eq!(
+            beside_etcd(&["--etcd-key", "/key"]),
+            "--etcd-key /key means nothing without --etcd-cert"
+        );
+        assert_eq!(
+            contradiction(&OWN, &[("ELOCK_ETCD_CA", "/ca")]),
+            "ELOCK_ETCD_CA=/ca is for https:// URLs alone, and there is --etcd http://127.0.0.1:2379"
+        );
+    }
+}
+
+/// Whoever wants locks to be on several machines must not get less.
+#[cfg(not(feature = "cluster"))]
+#[test]
+fn etcd_is_not_passed_over_where_there_is_none() {
+    let stderr = refusal(check_with("ELOCK_ETCD".as_ref(), "127.0.0.1:2379".as_ref()));
+    assert!(stderr.contains("was built without etcd"), "{stderr}");
 }
 
 #[test]

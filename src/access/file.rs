@@ -1,7 +1,6 @@
 //! Reads users from files, and says what is wrong in them without showing a secret.
 
 use std::collections::{BTreeMap, HashMap};
-use std::io::Read;
 use std::num::NonZeroU32;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -15,10 +14,7 @@ use super::trust::{Trust, Trusted};
 use super::user::{Keys, Rights, User};
 use super::users::{ADMIN, DEFAULT, Users};
 use crate::model::{Quota, Visible};
-use crate::secret_file::warn_of_readers;
-
-/// No file of users is longer than this, in bytes.
-const LONGEST: u64 = 4 << 20;
+use crate::secret_file;
 
 /// The longest name of a user, in bytes.
 const LONGEST_NAME: usize = 64;
@@ -191,17 +187,7 @@ impl Files {
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, FileError> {
-    let read = || {
-        let file = std::fs::File::open(path)?;
-        warn_of_readers(path);
-        let mut bytes = Vec::new();
-        file.take(LONGEST + 1).read_to_end(&mut bytes)?;
-        match bytes.len() as u64 > LONGEST {
-            true => Err(std::io::Error::other("it is too long")),
-            false => Ok(bytes),
-        }
-    };
-    read().map_err(|error| FileError::Unreadable {
+    secret_file::read(path).map_err(|error| FileError::Unreadable {
         path: path.to_owned(),
         error,
     })
@@ -209,12 +195,9 @@ fn read(path: &Path) -> Result<Vec<u8>, FileError> {
 
 fn read_password(path: &Path, name: &str, before: &Users) -> Result<User, FileError> {
     let bytes = read(path)?;
-    // An editor ends the last line.
-    let password = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
-    let password = password.strip_suffix(b"\r").unwrap_or(password);
-    let secret = match password.contains(&b'\n') {
-        true => Err(BadPassword::SeveralLines),
-        false => Secret::from_password(password),
+    let secret = match secret_file::only_line(&bytes) {
+        None => Err(BadPassword::SeveralLines),
+        Some(password) => Secret::from_password(password),
     };
     let secret = secret.map_err(|why| FileError::Password {
         path: path.to_owned(),

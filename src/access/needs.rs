@@ -57,7 +57,7 @@ impl<'a> Needs<'a> {
             Request::Break { key } => Self::Break(key),
             Request::ForceUnlock { key } => Self::AdminKey(key),
             Request::Kick { .. } => Self::Admin,
-            Request::Drain => Self::AdminOfAll,
+            Request::Drain | Request::Failover => Self::AdminOfAll,
             Request::Watch { key, .. } => Self::ReadKey(key),
             Request::Locks { .. } | Request::Sessions { .. } | Request::Debug => Self::Read,
             Request::UnlockAll

@@ -151,8 +151,7 @@ impl ServeError {
             Self::Files(_) | Self::Inherit(_) => ExitCode::from(BAD_SETTING),
             Self::Bind(error) if error.is_bad_setting() => ExitCode::from(BAD_SETTING),
             Self::Run(error) if error.is_bad_setting() => ExitCode::from(BAD_SETTING),
-            #[cfg(feature = "store")]
-            Self::Run(server::RunError::Store(error)) if error.is_final() => ExitCode::from(3),
+            Self::Run(error) if error.is_final() => ExitCode::from(3),
             _ => ExitCode::FAILURE,
         }
     }
@@ -230,14 +229,15 @@ async fn bind(config: &Config, inherited: Inherited) -> Result<Vec<Listener>, Se
     #[cfg(not(feature = "tls"))]
     let tls = tls.none_named("tls").map(|()| Vec::new())?;
     let open = [clients.listen()?, tls].into_iter().flatten().collect();
-    let listeners = server::bind_beside(open, &config.addresses()).await?;
+    let mut listeners = server::bind_beside(open, &config.addresses()).await?;
     #[cfg(feature = "admin")]
-    let listeners = {
-        let for_admin = server::bind_admin(admin.listen()?, &config.admin, &listeners).await?;
-        listeners.into_iter().chain(for_admin).collect()
-    };
+    listeners.extend(server::bind_admin(admin.listen()?, &config.admin, &listeners).await?);
     #[cfg(not(feature = "admin"))]
     admin.none_named("admin")?;
+    #[cfg(feature = "cluster")]
+    if let Some(address) = config.cluster().and_then(|cluster| cluster.listens_at()) {
+        listeners.extend(server::bind_for_servers(&[address], &listeners).await?);
+    }
     Ok(listeners)
 }
 

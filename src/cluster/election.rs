@@ -11,14 +11,16 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
-use super::leadership::{Clock, Leadership, Lost};
+use super::leadership::{Clock, Leadership, Lost, millis};
 use crate::store::etcd::{
     Done, Endpoints, Failure, KeyValue, LeaseGrantRequest, LeaseGrantResponse,
     LeaseKeepAliveResponse, LeaseRequest, Names, RangeRequest, RangeResponse, Term, TxnResponse,
@@ -31,6 +33,9 @@ const RENEWAL: Duration = Duration::from_millis(600);
 /// How long a watch may be silent before the key is read: a node that is cut off tells nothing.
 const SILENCE: Duration = Duration::from_secs(1);
 
+/// How often somebody who does not stand for election looks whether another leads by now.
+const LOOK: Duration = Duration::from_millis(100);
+
 /// How many leases are remembered under which a key may have been created, by requests in doubt.
 const LEASES: usize = 8;
 
@@ -41,6 +46,8 @@ pub(crate) struct Leader {
     pub(crate) id: String,
     /// Where followers pass their clients on to.
     pub(crate) address: String,
+    /// Whoever knows it there is a server of this cluster, and may say who its clients are.
+    pub(crate) secret: String,
     /// Its version, for people.
     pub(crate) version: String,
 }
@@ -71,8 +78,38 @@ pub(crate) struct Candidate {
     pub(crate) own: Leader,
     pub(crate) ttl: Duration,
     pub(crate) clock: Clock,
+    /// Notes when etcd has told something.
+    pub(crate) heard: Arc<Heard>,
     /// The leases that were taken, and when they were asked for.
     leases: VecDeque<(i64, Duration)>,
+}
+
+/// When etcd has last told who leads.
+#[derive(Debug)]
+pub(crate) struct Heard {
+    clock: Clock,
+    at_ms: AtomicU64,
+}
+
+impl Heard {
+    pub(crate) fn new(clock: Clock) -> Self {
+        let heard = Self {
+            clock,
+            at_ms: AtomicU64::new(0),
+        };
+        heard.note();
+        heard
+    }
+
+    fn note(&self) {
+        self.at_ms.store(millis((self.clock)()), Ordering::Relaxed);
+    }
+
+    /// How long ago that was.
+    pub(crate) fn age(&self) -> Duration {
+        let at = Duration::from_millis(self.at_ms.load(Ordering::Relaxed));
+        (self.clock)().saturating_sub(at)
+    }
 }
 
 impl Candidate {
@@ -90,15 +127,24 @@ impl Candidate {
             own,
             ttl,
             clock,
+            heard: Arc::new(Heard::new(clock)),
             leases: VecDeque::new(),
         }
     }
 
-    /// Waits until this server leads, and tells meanwhile who does.
-    pub(crate) async fn until_elected(&mut self, seen: &watch::Sender<Seen>) -> Elected {
+    /// Waits until this server leads, and tells meanwhile who does. It stands for election from `from` on; never,
+    /// if that is `None`. Cancel safe, but for a lease that [`Candidate::withdraw`] gives back.
+    pub(crate) async fn until_elected(
+        &mut self,
+        seen: &watch::Sender<Seen>,
+        from: Option<Instant>,
+    ) -> Elected {
         loop {
             let found = match find_leader(&mut self.nodes, &self.names).await {
-                Ok(found) => found,
+                Ok(found) => {
+                    self.heard.note();
+                    found
+                }
                 Err(why) => {
                     debug!("etcd does not tell who leads: {why}");
                     continue;
@@ -108,12 +154,19 @@ impl Candidate {
                 Some(found) if self.is_own(&found) => self.adopt(found).await,
                 Some(found) => {
                     seen.send_replace(seen_in(&found));
-                    until_gone(&mut self.watched_nodes, &self.names, found.create_revision).await;
+                    let revision = found.create_revision;
+                    until_gone(&mut self.watched_nodes, &self.names, revision, &self.heard).await;
                     None
                 }
                 None => {
                     seen.send_replace(Seen::default());
-                    self.campaign().await
+                    match from.is_some_and(|from| from <= Instant::now()) {
+                        true => self.campaign().await,
+                        false => {
+                            tokio::time::sleep(LOOK).await;
+                            None
+                        }
+                    }
                 }
             };
             if let Some(elected) = elected {
@@ -158,10 +211,10 @@ impl Candidate {
             .inspect_err(|why| debug!("no lease: {why}"))
             .ok()?
             .id;
-        self.leases.push_back((lease, asked_at));
-        if self.leases.len() > LEASES {
+        if self.leases.len() == LEASES {
             self.leases.pop_front();
         }
+        self.leases.push_back((lease, asked_at));
         let value = Bytes::from(serde_json::to_vec(&self.own).unwrap_or_default());
         let request = create_if_absent(self.names.leader(), value.clone(), lease);
         let done: Result<TxnResponse, Failure> =
@@ -183,6 +236,14 @@ impl Candidate {
         }
     }
 
+    /// What the others see while this server leads.
+    pub(crate) fn own_turn(&self, elected: &Elected) -> Seen {
+        Seen {
+            leader: Some(self.own.clone()),
+            revision: elected.term.revision,
+        }
+    }
+
     fn elected(&self, term: Term, lease: i64, asked_at: Duration) -> Elected {
         info!(term = term.revision, "elected");
         Elected {
@@ -201,7 +262,8 @@ impl Candidate {
                 tokio::time::sleep(self.ttl / 4).await;
             }
         };
-        let gone = until_gone(&mut self.watched_nodes, &self.names, elected.term.revision);
+        let revision = elected.term.revision;
+        let gone = until_gone(&mut self.watched_nodes, &self.names, revision, &self.heard);
         tokio::select! {
             () = renew => {}
             () = gone => leadership.lose(Lost::Deposed),
@@ -216,8 +278,16 @@ impl Candidate {
         self.revoke(elected.lease).await;
     }
 
+    /// Gives back what an election may have left that was not waited for.
+    pub(crate) async fn withdraw(&mut self) {
+        while let Some(&(lease, _)) = self.leases.front() {
+            self.revoke(lease).await;
+        }
+    }
+
     /// If it does not succeed, the lease ends by itself.
     async fn revoke(&mut self, lease: i64) {
+        self.leases.retain(|(known, _)| *known != lease);
         let request = LeaseRequest { id: lease };
         let revoked: Result<Done, Failure> = self
             .nodes
@@ -265,7 +335,7 @@ async fn find_leader(nodes: &mut Endpoints, names: &Names) -> Result<Option<KeyV
 }
 
 /// Waits until the leader's key that came to be at this revision is not there any more.
-async fn until_gone(nodes: &mut Endpoints, names: &Names, revision: i64) {
+async fn until_gone(nodes: &mut Endpoints, names: &Names, revision: i64, heard: &Heard) {
     loop {
         let create_request = WatchCreateRequest {
             key: names.leader(),
@@ -278,7 +348,7 @@ async fn until_gone(nodes: &mut Endpoints, names: &Names, revision: i64) {
         let Ok(mut changes) = nodes.streaming::<_, WatchResponse>(method, request).await else {
             continue;
         };
-        while still_leads(nodes, names, revision).await {
+        while still_leads(nodes, names, revision, heard).await {
             match nodes.message(&mut changes, SILENCE).await {
                 Ok(Some(change)) if change.canceled => break,
                 // What has changed, or whether a node is cut off and therefore silent, the key tells.
@@ -289,16 +359,19 @@ async fn until_gone(nodes: &mut Endpoints, names: &Names, revision: i64) {
                 }
             }
         }
-        if !still_leads(nodes, names, revision).await {
+        if !still_leads(nodes, names, revision, heard).await {
             return;
         }
     }
 }
 
 /// Whether the leader's key is the one that came to be at this revision. True if etcd does not tell.
-async fn still_leads(nodes: &mut Endpoints, names: &Names, revision: i64) -> bool {
+async fn still_leads(nodes: &mut Endpoints, names: &Names, revision: i64, heard: &Heard) -> bool {
     match find_leader(nodes, names).await {
-        Ok(found) => found.is_some_and(|found| found.create_revision == revision),
+        Ok(found) => {
+            heard.note();
+            found.is_some_and(|found| found.create_revision == revision)
+        }
         Err(why) => {
             debug!("etcd does not tell who leads: {why}");
             true
@@ -335,6 +408,7 @@ mod tests {
         let own = Leader {
             id: id.to_owned(),
             address: format!("{id}:11401"),
+            secret: "secret".to_owned(),
             version: "0".to_owned(),
         };
         let ttl = Duration::from_secs(2);
@@ -350,7 +424,7 @@ mod tests {
     /// Waits until this one is elected.
     async fn elected(candidate: &mut Candidate) -> (Elected, watch::Receiver<Seen>) {
         let (seen, sees) = watch::channel(Seen::default());
-        let elected = timeout(SOON, candidate.until_elected(&seen)).await;
+        let elected = timeout(SOON, candidate.until_elected(&seen, Some(Instant::now()))).await;
         (elected.expect("an election"), sees)
     }
 
@@ -368,7 +442,7 @@ mod tests {
             sees.wait_for(knows_a).await.expect("it looks");
             a.resign(&first).await;
         };
-        let (second, ()) = tokio::join!(timeout(SOON, b.until_elected(&seen)), follower);
+        let (second, ()) = tokio::join!(timeout(SOON, b.until_elected(&seen, Some(Instant::now()))), follower);
         let second = second.expect("an election");
         assert_eq!(first.leadership.answering(), Answering::Over);
         assert!(second.term.revision > first.term.revision);
@@ -397,7 +471,7 @@ mod tests {
         let (seen, _sees) = watch::channel(Seen::default());
         tokio::select! {
             lost = a.keep(&first) => panic!("{lost}"),
-            _ = b.until_elected(&seen) => panic!("it has taken over"),
+            _ = b.until_elected(&seen, Some(Instant::now())) => panic!("it has taken over"),
             () = renewals => {}
         }
         assert_eq!(first.leadership.answering(), Answering::Yes);

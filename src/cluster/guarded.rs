@@ -1,4 +1,5 @@
-//! A client's stream through which nothing leaves but while this server surely leads.
+//! A client's stream through which nothing leaves of a server with others beside it but while it surely
+//! leads.
 //!
 //! Everything that is written to a client of a leader goes through here, so that no answer can be
 //! forgotten: also one that was ready before the process, or its machine, stood still for a while.
@@ -17,16 +18,18 @@ use crate::server::Transport;
 /// Waits until answers may leave again, or never.
 type Wait = Pin<Box<dyn Future<Output = bool> + Send>>;
 
-/// A stream of a leader's client.
+/// A stream of a client.
 pub(crate) struct Guarded<S> {
     stream: S,
-    leadership: Arc<Leadership>,
+    /// `None` if the server is alone.
+    leadership: Option<Arc<Leadership>>,
     /// While answers are suspended and somebody wants to write.
     wait: Option<Wait>,
 }
 
 impl<S> Guarded<S> {
-    pub(crate) fn new(stream: S, leadership: Arc<Leadership>) -> Self {
+    /// Of a server with this leadership; `None` if it is alone, and nothing is to be guarded.
+    pub(crate) fn new(stream: S, leadership: Option<Arc<Leadership>>) -> Self {
         Self {
             stream,
             leadership,
@@ -40,8 +43,11 @@ impl<S> Guarded<S> {
     ///
     /// If it does not lead any more.
     fn poll_answering(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Some(leadership) = &self.leadership else {
+            return Poll::Ready(Ok(()));
+        };
         loop {
-            match self.leadership.answering() {
+            match leadership.answering() {
                 Answering::Yes => {
                     self.wait = None;
                     return Poll::Ready(Ok(()));
@@ -53,7 +59,6 @@ impl<S> Guarded<S> {
                 }
                 Answering::Suspended => {}
             }
-            let leadership = &self.leadership;
             let wait = self.wait.get_or_insert_with(|| {
                 let leadership = Arc::clone(leadership);
                 Box::pin(async move { leadership.may_answer().await })
@@ -74,7 +79,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
+impl<S: Transport> AsyncWrite for Guarded<S> {
     fn poll_write(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -91,9 +96,14 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
         Pin::new(&mut guarded.stream).poll_flush(context)
     }
 
-    /// The end of a connection says nothing of a lock, and may always be told.
+    /// The end of a connection says nothing of a lock, and may be told unless answers are held back that
+    /// would go with it.
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_shutdown(context)
+        let guarded = self.get_mut();
+        if guarded.stream.holds_back() {
+            ready!(guarded.poll_answering(context))?;
+        }
+        Pin::new(&mut guarded.stream).poll_shutdown(context)
     }
 }
 
@@ -103,7 +113,9 @@ impl<S: Transport> Transport for Guarded<S> {
     }
 
     fn part(&mut self, context: &mut Context<'_>) {
-        self.stream.part(context);
+        if !self.stream.holds_back() || matches!(self.poll_answering(context), Poll::Ready(Ok(()))) {
+            self.stream.part(context);
+        }
     }
 }
 
@@ -141,7 +153,7 @@ mod tests {
         let (ours, theirs) = tokio::io::duplex(1024);
         (
             Arc::clone(&leadership),
-            Guarded::new(ours, leadership),
+            Guarded::new(ours, Some(leadership)),
             theirs,
         )
     }

@@ -12,7 +12,7 @@
 
 use std::fmt;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -41,6 +41,7 @@ pub(crate) struct Leadership {
     valid_until_ms: AtomicU64,
     renewed_at_ms: AtomicU64,
     renewed: Notify,
+    closed_all: AtomicBool,
     lost: CancellationToken,
     why: OnceLock<Lost>,
 }
@@ -85,6 +86,7 @@ impl Leadership {
             valid_until_ms: AtomicU64::new(0),
             renewed_at_ms: AtomicU64::new(0),
             renewed: Notify::new(),
+            closed_all: AtomicBool::new(false),
             lost: CancellationToken::new(),
             why: OnceLock::new(),
         };
@@ -106,6 +108,16 @@ impl Leadership {
         // Who is told that it is over finds the reason.
         let _ = self.why.set(why);
         self.lost.cancel();
+    }
+
+    /// Notes that all connections are closed, and none comes any more.
+    pub(crate) fn close_all(&self) {
+        self.closed_all.store(true, Ordering::Release);
+    }
+
+    /// Whether all connections are closed.
+    pub(crate) fn has_closed_all(&self) -> bool {
+        self.closed_all.load(Ordering::Acquire)
     }
 
     /// Whether answers may leave at this moment. Looked at before each write to a client.
@@ -192,6 +204,6 @@ pub(crate) fn since_boot() -> Duration {
     Duration::new(secs, u32::try_from(now.tv_nsec).unwrap_or_default())
 }
 
-fn millis(time: Duration) -> u64 {
+pub(super) fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }

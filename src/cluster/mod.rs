@@ -1,9 +1,53 @@
 //! Several servers on one etcd: one leads, and the others pass their clients on to it.
+//!
+//! `docs/cluster.md` says step by step why no two clients are told of the same lock.
 
+mod candidacy;
 mod election;
 mod guarded;
+mod introduction;
 mod leadership;
+mod node;
+mod passing;
 #[cfg(test)]
 pub(crate) mod real_etcd;
+mod settings;
 
-pub(crate) use leadership::{Answering, Leadership, Lost, since_boot};
+use std::sync::Arc;
+
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+pub(crate) use guarded::Guarded;
+pub(crate) use introduction::Introduction;
+pub(crate) use leadership::{Leadership, Lost};
+#[cfg(test)]
+pub(crate) use leadership::Answering;
+pub(crate) use node::run;
+pub use settings::{BadCompact, ClusterSettings, Compact};
+
+use crate::store::etcd::BadAccess;
+
+/// A leader's turn, as its tasks know it.
+#[derive(Debug)]
+pub(crate) struct Leading {
+    pub(crate) leadership: Arc<Leadership>,
+    /// Rises with each leader.
+    pub(crate) term: i64,
+    /// Where the other servers reach it.
+    pub(crate) address: String,
+    pub(crate) since: Instant,
+    /// Has it end by the leader's own will.
+    pub(crate) hand_over: CancellationToken,
+}
+
+/// Why a server cannot be one of several on etcd.
+#[derive(Debug, thiserror::Error)]
+pub enum ClusterError {
+    /// etcd cannot be asked with these settings.
+    #[error(transparent)]
+    Access(BadAccess),
+    /// It would be dangerous to go on from what is in etcd.
+    #[error("what is in etcd cannot be gone on from: {0}")]
+    Broken(String),
+}

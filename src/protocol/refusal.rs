@@ -53,6 +53,8 @@ refusals! {
     NotStored: "not_stored" "The change could not be made durable.";
     Failed: "failed" "The server itself failed.";
     Draining: "draining" "The server is drained, and gives no new locks.";
+    NoLeader: "no_leader" "None of several servers leads.";
+    Alone: "alone" "There is no other server.";
     Stopping: "stopping" "The server stops.";
     EmptyLine: "empty_line" "The line is empty.";
     LineTooLong: "line_too_long" "The line is too long.";
@@ -122,6 +124,8 @@ impl Reply<'_> {
             Self::TooManyOfOne(exhausted) => exhausted.whose.refusal(),
             Self::TooManyConnections { .. } => Refusal::MaxConnections,
             Self::Draining => Refusal::Draining,
+            Self::NoLeader => Refusal::NoLeader,
+            Self::Alone => Refusal::Alone,
             Self::ShuttingDown => Refusal::Stopping,
             Self::TooMuchAhead { .. } => Refusal::MaxAhead,
             Self::Failed(_) => Refusal::Failed,

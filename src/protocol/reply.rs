@@ -146,6 +146,10 @@ pub enum Reply<'a> {
     NotTls,
     /// The server is drained, and the request came after that began.
     Draining,
+    /// None of several servers leads, and the connection has waited for one that does.
+    NoLeader,
+    /// There is no other server that could lead.
+    Alone,
     /// The server stops before it could grant the lock.
     ShuttingDown,
     /// The client has sent more than this ahead of the answer to a request that waits.
@@ -242,6 +246,8 @@ impl Reply<'_> {
                 );
             }
             Self::Draining => out.put_slice(b"503 Draining\r\n"),
+            Self::NoLeader => out.put_slice(b"503 No leader\r\n"),
+            Self::Alone => out.put_slice(b"409 Alone: there is no other server\r\n"),
             Self::ShuttingDown => out.put_slice(b"503 Shutting down\r\n"),
             Self::TooMuchAhead { max_bytes } => {
                 put_fmt(

@@ -55,6 +55,7 @@ commands! {
     STATS: "stats" "" "three counters";
     DEBUG: "debug" "" "all sessions, locks and waiting requests";
     DRAIN: "drain" "" "give no new locks, and stop when none is held";
+    FAILOVER: "failover" "" "let another server lead, if there are several on etcd";
     ECHO: "echo" "[word ...]" "the words again";
     HELP: "help" "" "this list";
     QUIT: "quit" "" "say goodbye and close the connection";
@@ -191,6 +192,8 @@ pub enum Request<'a> {
     Debug,
     /// Give no new locks, and stop when none is held.
     Drain,
+    /// Let another server lead.
+    Failover,
     /// Ask for these words again.
     Echo {
         /// The words.
@@ -357,6 +360,7 @@ impl fmt::Debug for Request<'_> {
             Self::Stats => f.write_str("stats"),
             Self::Debug => f.write_str("debug"),
             Self::Drain => f.write_str("drain"),
+            Self::Failover => f.write_str("failover"),
             Self::Echo { words } => write!(f, "echo ({} words)", words.len()),
             Self::Help => f.write_str("help"),
             Self::Quit => f.write_str("quit"),
@@ -520,6 +524,7 @@ impl<'a> Request<'a> {
             (b"stats", []) => Ok(Self::Stats),
             (b"debug", []) => Ok(Self::Debug),
             (b"drain", []) => Ok(Self::Drain),
+            (b"failover", []) => Ok(Self::Failover),
             (b"help", []) => Ok(Self::Help),
             (b"quit", _) => Ok(Self::Quit),
             (b"echo", first) => {

@@ -7,21 +7,26 @@ use std::time::Duration;
 use bytes::BytesMut;
 #[cfg(feature = "tls")]
 use tokio::net::TcpStream;
-use tokio::net::UnixStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
+#[cfg(feature = "cluster")]
+use tokio::time::timeout;
 use tracing::{debug, info, warn};
 
 use super::Shared;
 use super::connection::{self, close_gently};
-use super::listener::{Listener, Socket};
+use super::listener::{Arrived, Listener};
 #[cfg(feature = "fd-limit")]
 use super::open_files;
 #[cfg(feature = "tls")]
 use super::tls;
 use super::transport::{self, Transport, TryWrite};
+#[cfg(feature = "cluster")]
+use crate::cluster::Introduction;
 use crate::config::Config;
 use crate::model::Peer;
+#[cfg(feature = "cluster")]
+use crate::model::Secret;
 use crate::protocol::Reply;
 
 /// How long accepting pauses when no file descriptor is left for a connection.
@@ -36,6 +41,12 @@ const LEAST_CONNECTIONS: usize = 16;
 
 /// How many refused connections are closed gently at one time; more are closed at once.
 const REFUSALS_AT_ONCE: usize = 64;
+
+/// How many clients that are passed on are introduced at one time, and how long each may take.
+#[cfg(feature = "cluster")]
+const INTRODUCTIONS_AT_ONCE: usize = 256;
+#[cfg(feature = "cluster")]
+const INTRODUCTION: Duration = Duration::from_secs(2);
 
 /// How many connections there may be beyond the bound by unix sockets: an operator on the machine of a server
 /// that is full can look what it is full of.
@@ -158,18 +169,41 @@ pub struct TooFewFiles {
 }
 
 /// Accepts the connections of one port until the server stops.
-pub(super) async fn serve(listener: Listener, shared: Arc<Shared>) {
+pub(super) async fn serve(listener: &Listener, shared: Arc<Shared>) {
     let stop = shared.stop.clone();
-    let mut door = Door {
-        shared,
-        warned: None,
-        paused: false,
-    };
+    let mut door = Door::of(shared);
     let accept_all = async {
         loop {
-            door.admit_next(&listener.socket).await;
+            door.admit_next(listener, Door::admit).await;
             // A new connection costs more than most requests, and thousands may come at once.
             tokio::task::yield_now().await;
+        }
+    };
+    tokio::select! {
+        () = stop.cancelled() => {}
+        () = accept_all => {}
+    }
+}
+
+/// The same of the port for clients that other servers pass on, who know this secret.
+#[cfg(feature = "cluster")]
+pub(super) async fn serve_passed(listener: &Listener, shared: Arc<Shared>, secret: Secret) {
+    let stop = shared.stop.clone();
+    let turns = Arc::new(Semaphore::new(INTRODUCTIONS_AT_ONCE));
+    let mut door = Door::of(shared);
+    let accept_all = async {
+        loop {
+            // Never closed.
+            let turn = Arc::clone(&turns).acquire_owned().await.ok();
+            let hear = |door: &Door, arrived| {
+                let door = Door::of(Arc::clone(&door.shared));
+                let tasks = door.shared.tasks.clone();
+                tasks.spawn(async move {
+                    door.admit_passed(arrived, secret).await;
+                    drop(turn);
+                });
+            };
+            door.admit_next(listener, hear).await;
         }
     };
     tokio::select! {
@@ -188,30 +222,23 @@ struct Door {
 }
 
 impl Door {
-    async fn admit_next(&mut self, socket: &Socket) {
-        let accepted = match socket {
-            Socket::Tcp(listener) => listener.accept().await.map(|(stream, address)| {
-                transport::configure(&stream, &self.shared.config);
-                self.admit(stream, Peer::Tcp(address));
-            }),
-            #[cfg(feature = "tls")]
-            Socket::Tls(listener) => listener.accept().await.map(|(stream, address)| {
-                transport::configure(&stream, &self.shared.config);
-                self.admit_by_tls(stream, Peer::Tcp(address));
-            }),
-            Socket::Unix(listener) => {
-                listener.accept().await.map(|(stream, _): (UnixStream, _)| {
-                    let pid = stream.peer_cred().ok().and_then(|peer| peer.pid());
-                    self.admit(stream, Peer::Unix(pid));
-                })
+    fn of(shared: Arc<Shared>) -> Self {
+        Self {
+            shared,
+            warned: None,
+            paused: false,
+        }
+    }
+
+    /// Accepts a connection, and has `admit` admit it.
+    async fn admit_next(&mut self, listener: &Listener, admit: impl FnOnce(&Self, Arrived)) {
+        match listener.accept().await {
+            Ok(arrived) => {
+                if std::mem::take(&mut self.paused) {
+                    info!("accepting connections again");
+                }
+                admit(self, arrived);
             }
-        };
-        match accepted {
-            Ok(()) if self.paused => {
-                self.paused = false;
-                info!("accepting connections again");
-            }
-            Ok(()) => {}
             Err(error) if is_about_one_connection(&error) => debug!("cannot accept: {error}"),
             Err(error) => {
                 if self
@@ -227,7 +254,46 @@ impl Door {
         }
     }
 
-    fn admit(&mut self, stream: impl Transport + TryWrite, peer: Peer) {
+    fn admit(&self, arrived: Arrived) {
+        match arrived {
+            Arrived::Tcp(stream, address) => {
+                transport::configure(&stream, &self.shared.config);
+                self.admit_from(stream, Peer::Tcp(address));
+            }
+            #[cfg(feature = "tls")]
+            Arrived::Tls(stream, address) => {
+                transport::configure(&stream, &self.shared.config);
+                self.admit_by_tls(stream, Peer::Tcp(address));
+            }
+            Arrived::Unix(stream, pid) => self.admit_from(stream, Peer::Unix(pid)),
+        }
+    }
+
+    /// Admits a client that another server passes on, as if it had come by itself.
+    #[cfg(feature = "cluster")]
+    async fn admit_passed(&self, arrived: Arrived, secret: Secret) {
+        let Arrived::Tcp(mut stream, from) = arrived else {
+            return;
+        };
+        transport::configure(&stream, &self.shared.config);
+        let heard = timeout(INTRODUCTION, Introduction::hear(&mut stream, secret)).await;
+        let introduction = match heard {
+            Ok(Ok(introduction)) => introduction,
+            Ok(Err(why)) => return info!(%from, "nobody is passed on: {why}"),
+            Err(_) => return info!(%from, "nobody is passed on: the first line takes too long"),
+        };
+        let peer = introduction.peer;
+        debug!(%peer, %from, "passed on");
+        match introduction.by_tls {
+            false => self.admit_from(stream, peer),
+            #[cfg(feature = "tls")]
+            true => self.admit_by_tls(stream, peer),
+            #[cfg(not(feature = "tls"))]
+            true => warn!(%from, "a client by TLS is passed on, and there is none here"),
+        }
+    }
+
+    fn admit_from(&self, stream: impl Transport + TryWrite, peer: Peer) {
         let arrival = self.place(peer).and_then(|place| {
             let arrival = self.shared.desk.arrival(peer, self.shared.clock.now());
             Ok((place, arrival.map_err(Reply::TooManyOfOne)?))
@@ -244,7 +310,7 @@ impl Door {
 
     /// The handshake is a part of the connection, and takes its place.
     #[cfg(feature = "tls")]
-    fn admit_by_tls(&mut self, stream: TcpStream, peer: Peer) {
+    fn admit_by_tls(&self, stream: TcpStream, peer: Peer) {
         let (shared, tasks) = (Arc::clone(&self.shared), &self.shared.tasks);
         let places = self.place(peer).and_then(|place| {
             let places = shared.desk.place_of_address(peer, shared.clock.now());

@@ -27,7 +27,7 @@ const GAP: Duration = Duration::from_secs(1);
 
 /// The clock of one server. May be asked from any number of threads at once.
 #[derive(Debug)]
-pub(super) struct Clock {
+pub(crate) struct Clock {
     start: Instant,
     /// The last beat, in nanoseconds since the start; [`STILL`] before the first one.
     beat_ns: AtomicU64,

@@ -45,6 +45,14 @@ impl Control {
         self.drain.cancelled().await;
     }
 
+    /// Has a drain end as soon as it is asked for. Never ready before that.
+    #[cfg(feature = "cluster")]
+    pub(crate) async fn drain_at_once(&self) {
+        self.drain_asked().await;
+        self.tell_draining(Duration::ZERO);
+        self.tell_drained();
+    }
+
     pub(super) fn tell_draining(&self, most: Duration) {
         // One drain is as good as another.
         let _ = self.draining.set(most);

@@ -76,6 +76,14 @@ impl Shared {
         self.drain.begun.cancel();
     }
 
+    /// Whether other servers take over what is held when this one stops.
+    fn has_others(&self) -> bool {
+        #[cfg(feature = "cluster")]
+        return self.leading.is_some();
+        #[cfg(not(feature = "cluster"))]
+        false
+    }
+
     /// Whether the server gives no new locks, since it is about to stop or stops.
     #[cfg(any(feature = "admin", test))]
     pub(super) fn is_draining(&self) -> bool {
@@ -92,7 +100,10 @@ pub(super) async fn see_to(shared: Arc<Shared>, control: Control, stop: Cancella
             () = shared.drain.begun.cancelled() => {}
         }
         control.tell_draining(shared.drain.left().unwrap_or_default());
-        until_over(&shared).await;
+        // Where others take over, nobody loses what is held.
+        if !shared.has_others() {
+            until_over(&shared).await;
+        }
         control.tell_drained();
     };
     tokio::select! {

@@ -71,7 +71,7 @@ impl Server {
     /// As the program makes it, with tokens and times of its clock; in memory.
     pub(crate) fn start_timed() -> Self {
         let (config, clock) = (Config::default(), Clock::default());
-        let (table, _, _) = start(&config, &clock).expect("no store is needed");
+        let table = start(&config, &clock).expect("no store is needed").table;
         Self::start_by(clock, config, table)
     }
 

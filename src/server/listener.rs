@@ -7,7 +7,7 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix;
 use std::path::{Path, PathBuf};
 
-use tokio::net::{TcpListener, TcpSocket, UnixListener};
+use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixStream};
 use tracing::info;
 
 use super::socket_file::SocketFile;
@@ -35,7 +35,7 @@ pub struct Listener {
     _file: Option<SocketFile>,
     pub(crate) socket: Socket,
     address: Address,
-    #[cfg_attr(not(feature = "admin"), expect(dead_code))]
+    #[cfg_attr(not(any(feature = "admin", feature = "cluster")), expect(dead_code))]
     serves: Serves,
 }
 
@@ -47,6 +47,9 @@ enum Serves {
     /// HTTP for operators.
     #[cfg(feature = "admin")]
     Admin,
+    /// Clients that other servers pass on.
+    #[cfg(feature = "cluster")]
+    Servers,
 }
 
 /// The socket behind an open port.
@@ -56,6 +59,17 @@ pub(crate) enum Socket {
     #[cfg(feature = "tls")]
     Tls(TcpListener),
     Unix(UnixListener),
+}
+
+/// A connection that was accepted.
+#[derive(Debug)]
+pub(crate) enum Arrived {
+    Tcp(TcpStream, SocketAddr),
+    /// Whose client expects TLS.
+    #[cfg(feature = "tls")]
+    Tls(TcpStream, SocketAddr),
+    /// With the process behind it, where the system tells.
+    Unix(UnixStream, Option<i32>),
 }
 
 /// Why an address cannot be listened on.
@@ -113,8 +127,8 @@ pub enum AddressUnavailable {
         error: io::Error,
     },
     /// It is a port for clients already.
-    #[cfg(feature = "admin")]
-    #[error("clients connect there: give --admin an address of its own")]
+    #[cfg(any(feature = "admin", feature = "cluster"))]
+    #[error("clients connect there: give it an address of its own")]
     ForClients,
     /// The directory of the unix socket is not there, which may be made later.
     #[error("the directory {} is not there", directory.display())]
@@ -136,7 +150,7 @@ impl BindError {
         match &self.reason {
             #[cfg(feature = "tls")]
             Why::TlsAndPlain => true,
-            #[cfg(feature = "admin")]
+            #[cfg(any(feature = "admin", feature = "cluster"))]
             Why::ForClients => true,
             Why::Unknown(_) | Why::NoSocket | Why::PathTooLong { .. } => true,
             Why::LockFile { error, .. } | Why::System(error) => matches!(
@@ -201,6 +215,29 @@ pub async fn bind_admin(
     addresses: &[Address],
     clients: &[Listener],
 ) -> Result<Vec<Listener>, BindError> {
+    bind_for(Serves::Admin, open_before, addresses, clients).await
+}
+
+/// The same for clients that other servers pass on.
+///
+/// # Errors
+///
+/// As for [`bind_admin`].
+#[cfg(feature = "cluster")]
+pub async fn bind_for_servers(
+    addresses: &[Address],
+    others: &[Listener],
+) -> Result<Vec<Listener>, BindError> {
+    bind_for(Serves::Servers, Vec::new(), addresses, others).await
+}
+
+#[cfg(any(feature = "admin", feature = "cluster"))]
+async fn bind_for(
+    serves: Serves,
+    open_before: Vec<Listener>,
+    addresses: &[Address],
+    clients: &[Listener],
+) -> Result<Vec<Listener>, BindError> {
     let mut listeners = open_before;
     for address in addresses {
         if is_open(address, clients).await {
@@ -214,7 +251,7 @@ pub async fn bind_admin(
         listeners = bind_beside(listeners, addresses).await?;
     }
     for listener in &mut listeners {
-        listener.serves = Serves::Admin;
+        listener.serves = serves;
     }
     Ok(listeners)
 }
@@ -248,7 +285,7 @@ async fn open(address: &Address, others: &[Listener]) -> Result<Vec<Listener>, A
 }
 
 /// Whether an address is one of the `open` ones.
-#[cfg(feature = "admin")]
+#[cfg(any(feature = "admin", feature = "cluster"))]
 async fn is_open(address: &Address, open: &[Listener]) -> bool {
     match address {
         Address::Unix(_) => open.iter().any(|open| open.address == *address),
@@ -398,6 +435,30 @@ async fn open_unix(path: &Path) -> Result<Listener, AddressUnavailable> {
 }
 
 impl Listener {
+    /// Accepts the next connection. Cancel safe.
+    ///
+    /// # Errors
+    ///
+    /// What the system says; the next connection may be fine.
+    pub(crate) async fn accept(&self) -> io::Result<Arrived> {
+        Ok(match &self.socket {
+            Socket::Tcp(listener) => {
+                let (stream, address) = listener.accept().await?;
+                Arrived::Tcp(stream, address)
+            }
+            #[cfg(feature = "tls")]
+            Socket::Tls(listener) => {
+                let (stream, address) = listener.accept().await?;
+                Arrived::Tls(stream, address)
+            }
+            Socket::Unix(listener) => {
+                let (stream, _) = listener.accept().await?;
+                let pid = stream.peer_cred().ok().and_then(|peer| peer.pid());
+                Arrived::Unix(stream, pid)
+            }
+        })
+    }
+
     /// The address that connections come in on; for TCP with the true port, also where port 0
     /// was asked for.
     pub fn address(&self) -> &Address {
@@ -412,6 +473,11 @@ impl Listener {
             Socket::Tls(listener) => listener.local_addr().ok(),
             Socket::Unix(_) => None,
         }
+    }
+
+    #[cfg(feature = "cluster")]
+    pub(super) fn is_for_servers(&self) -> bool {
+        self.serves == Serves::Servers
     }
 
     #[cfg(feature = "admin")]

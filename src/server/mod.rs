@@ -74,6 +74,8 @@ pub(crate) use handle::ServerHandle;
 pub use inherited::{InheritError, Inherited, InheritedSockets};
 #[cfg(feature = "admin")]
 pub use listener::bind_admin;
+#[cfg(feature = "cluster")]
+pub use listener::bind_for_servers;
 pub use listener::{AddressUnavailable, BindError, Listener, bind, bind_beside};
 #[cfg(feature = "admin")]
 pub(crate) use listener::{Socket, addresses};
@@ -86,26 +88,36 @@ pub(crate) use readiness::NotReady;
 #[cfg(feature = "tls")]
 pub use tls::TlsError;
 #[cfg(feature = "cluster")]
-pub(crate) use transport::Transport;
+pub(crate) use transport::{Transport, configure};
+#[cfg(feature = "cluster")]
+pub(crate) use {connection::close_gently, listener::Arrived};
+#[cfg(feature = "cluster")]
+pub(crate) use start::start_leading;
 
 #[cfg(feature = "auth")]
 use crate::access::FileError;
 use crate::access::{OpenDoor, Way, refuse_open_doors};
+#[cfg(feature = "cluster")]
+use crate::cluster::{ClusterError, Leadership, Leading};
 #[cfg(feature = "admin")]
 use crate::config::Address;
 use crate::config::Config;
-use crate::model::NotStored;
+use crate::model::{NotStored, SessionNumber};
+use crate::protocol::Reply;
+#[cfg(feature = "cluster")]
+use crate::model::Secret;
 use crate::store::Writer;
 use crate::table::LockTable;
 use admission::Places;
 pub use admission::TooFewFiles;
 use audit::Audit;
-use clock::Clock;
+pub(crate) use clock::Clock;
 use desk::Desk;
 use drain::Drain;
-use entropy::Entropy;
+pub(crate) use entropy::Entropy;
 use handover_spin::HandoverSpin;
 use refusal_counts::RefusalCounts;
+pub(crate) use start::Start;
 use throttle::Throttles;
 use turns::Turns;
 
@@ -133,6 +145,9 @@ pub(crate) struct Shared {
     turns: Turns,
     places: Places,
     drain: Drain,
+    /// `None` if the server is alone.
+    #[cfg(feature = "cluster")]
+    leading: Option<Arc<Leading>>,
     debugs: Arc<Semaphore>,
     searches: Arc<Semaphore>,
     /// Where there is a certificate.
@@ -167,6 +182,8 @@ impl Shared {
             turns: Turns::new(config.worker_threads()),
             places: Places::new(&config)?,
             drain: Drain::default(),
+            #[cfg(feature = "cluster")]
+            leading: None,
             debugs: Arc::new(Semaphore::new(DEBUGS_AT_ONCE)),
             searches: Arc::new(Semaphore::new(SEARCHES_AT_ONCE)),
             #[cfg(feature = "tls")]
@@ -184,6 +201,26 @@ impl Shared {
     /// The word that tells this run of the server from all others.
     fn instance(&self) -> String {
         format!("{:032x}", self.instance)
+    }
+
+    /// By which answers are guarded; `None` if the server is alone.
+    #[cfg(feature = "cluster")]
+    fn leadership(&self) -> Option<Arc<Leadership>> {
+        let leading = self.leading.as_ref();
+        leading.map(|leading| Arc::clone(&leading.leadership))
+    }
+
+    /// Has another server lead, and says whether there can be one.
+    fn hand_over(&self, by: SessionNumber) -> Reply<'static> {
+        #[cfg(feature = "cluster")]
+        if let Some(leading) = &self.leading {
+            let by = log_lines::named_at_peer(self, by);
+            info!(by, "the leadership is handed over");
+            leading.hand_over.cancel();
+            return Reply::Done;
+        }
+        let _ = by;
+        Reply::Alone
     }
 
     /// Begins the stop: from here on nothing is granted, and all tasks are told.
@@ -235,12 +272,27 @@ pub enum RunError {
     #[cfg(feature = "tls")]
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// It cannot be one of several servers on etcd.
+    #[cfg(feature = "cluster")]
+    #[error(transparent)]
+    Cluster(#[from] ClusterError),
     /// The last changes are not on disk. No client was told that they are.
     #[error("the last changes could not be stored: {0}")]
     NotStored(#[from] NotStored),
 }
 
 impl RunError {
+    /// True if what was kept cannot be gone on from, so that trying again does not help.
+    pub fn is_final(&self) -> bool {
+        match self {
+            #[cfg(feature = "store")]
+            Self::Store(error) => error.is_final(),
+            #[cfg(feature = "cluster")]
+            Self::Cluster(ClusterError::Broken(_)) => true,
+            _ => false,
+        }
+    }
+
     /// True if a setting, or what it names, has to be changed, so that trying again does not help.
     pub fn is_bad_setting(&self) -> bool {
         match self {
@@ -248,6 +300,8 @@ impl RunError {
             Self::Users(_) => true,
             #[cfg(feature = "tls")]
             Self::Tls(_) => true,
+            #[cfg(feature = "cluster")]
+            Self::Cluster(ClusterError::Access(_)) => true,
             Self::OpenDoor(_) | Self::TooFewFiles(_) => true,
             #[cfg(feature = "admin")]
             Self::OpenAdmin(_) => true,
@@ -266,8 +320,9 @@ impl RunError {
 ///
 /// The caller owns the ports and decides about the end, so a test can bind port 0. The caller can
 /// also learn of the beginning: `shutdown` is polled for the first time when the ports are open and
-/// the store is restored. This process's limit of open files is raised for
-/// [`Config::max_connections`]; where that is not allowed, fewer connections are admitted.
+/// the store is restored; one of several servers on one etcd has then begun to ask who leads. This process's
+/// limit of open files is raised for [`Config::max_connections`]; where that is not allowed, fewer connections
+/// are admitted.
 ///
 /// # Errors
 ///
@@ -278,89 +333,211 @@ pub async fn run(
     control: Control,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), RunError> {
-    let shutdown_time = config.shutdown_time();
-    #[cfg(feature = "admin")]
-    let (for_admin, listeners): (Vec<_>, Vec<_>) =
-        listeners.into_iter().partition(Listener::is_for_admin);
+    let mut house = House::open(listeners, config, control)?;
+    #[cfg(feature = "cluster")]
+    if house.config.cluster().is_some() {
+        return crate::cluster::run(house, shutdown).await;
+    }
     let clock = Clock::default();
-    refuse_open_doors(
-        ways(&listeners, &config),
-        config.has_users(),
-        config.allow_anonymous,
-    )?;
-    #[cfg(feature = "admin")]
-    refuse_open_doors(
-        ways(&for_admin, &config),
-        config.has_operators(),
-        config.allow_anonymous,
-    )
-    .map_err(|OpenDoor(address)| RunError::OpenAdmin(address))?;
-    #[cfg(feature = "admin")]
-    let admin = crate::admin::start(for_admin, &config)?;
-    let (table, graces, writer) = start::start(&config, &clock)?;
-    let table = table.followed_by(audit::trail());
-    let shared = Arc::new(Shared::new(config, table, clock)?);
-    let audit = Audit::start(&shared)?;
-    let stop_at_end = StopAtEnd(Arc::clone(&shared));
-    let (tasks, stop) = (&shared.tasks, &shared.stop);
-    tasks.spawn(expiry::end_leases(Arc::clone(&shared), stop.clone()));
-    // Also during a stop: time in which the server stops is no gap.
-    let timed = Arc::clone(&shared);
-    let _time = AbortOnDropHandle::new(tokio::spawn(async move {
-        let report = || timed.throttles.report(timed.clock.now());
-        clock::keep_time(&timed.clock, report).await;
-    }));
-    tasks.spawn(upkeep::give_memory_back(Arc::clone(&shared), stop.clone()));
-    tasks.spawn(looker::look_again(Arc::clone(&shared), stop.clone()));
-    tasks.spawn(reload::whenever_asked(control.clone(), Arc::clone(&shared)));
-    #[cfg(feature = "tls")]
-    tasks.spawn(tls::watch_certificates(Arc::clone(&shared)));
-    tasks.spawn(drain::see_to(Arc::clone(&shared), control, stop.clone()));
-    tasks.spawn(handover_spin::keep_awake(Arc::clone(&shared), stop.clone()));
-    tasks.spawn(turns::keep_pace(Arc::clone(&shared), stop.clone()));
-    for grace in graces {
-        tasks.spawn(expiry::end_grace_period(
-            Arc::clone(&shared),
-            grace,
-            stop.clone(),
-        ));
-    }
-    #[cfg(feature = "admin")]
-    // Before it is said that the server listens: who has read that may ask.
-    if let Some(admin) = &admin {
-        admin.serves(ServerHandle::new(&shared));
-    }
-    info!(
-        "elockd {} listening on {}",
-        env!("CARGO_PKG_VERSION"),
-        listener::addresses(&listeners)
-    );
-    for listener in listeners {
-        tasks.spawn(admission::serve(listener, Arc::clone(&shared)));
-    }
+    let start = start::start(&house.config, &clock)?;
+    let served = Served::begin(&house, clock, start)?;
+    // Who serves has them, so that they are closed when it stops.
+    house.listeners = Arc::default();
     shutdown.await;
-    let (sessions, connections) = shared.table.session_counts();
-    let locks = shared.table.held();
-    info!(locks, sessions, connections, "stopping");
-    drop(stop_at_end);
-    tasks.close();
-    let deadline = Instant::now() + shutdown_time;
-    if tokio::time::timeout_at(deadline, tasks.wait())
-        .await
-        .is_err()
-    {
-        let (busy, ms) = (tasks.len(), shutdown_time.as_millis());
-        warn!("stopped after {ms} ms with {busy} connections still busy");
-    }
-    shared.throttles.report_rest();
-    audit.finish().await;
+    let deadline = Instant::now() + house.config.shutdown_time();
+    let stopped = served.stop(deadline).await;
+    house.close(deadline).await;
+    stopped.finish(deadline).await
+}
+
+/// What there is before the first lock and after the last: the ports, and HTTP for operators.
+pub(crate) struct House {
+    pub(crate) listeners: Arc<[Listener]>,
+    /// For clients that other servers pass on.
+    #[cfg(feature = "cluster")]
+    pub(crate) servers: Arc<[Listener]>,
+    pub(crate) config: Config,
+    pub(crate) control: Control,
     #[cfg(feature = "admin")]
-    if let Some(admin) = admin {
-        admin.end(deadline).await;
+    pub(crate) admin: Option<crate::admin::Running>,
+}
+
+impl House {
+    /// # Errors
+    ///
+    /// If whoever can reach a port would get in, or the system gives no thread.
+    fn open(listeners: Vec<Listener>, config: Config, control: Control) -> Result<Self, RunError> {
+        #[cfg(feature = "admin")]
+        let (for_admin, listeners): (Vec<_>, Vec<_>) =
+            listeners.into_iter().partition(Listener::is_for_admin);
+        // Whoever comes for the servers has to know a secret.
+        #[cfg(feature = "cluster")]
+        let (servers, listeners): (Vec<_>, Vec<_>) =
+            listeners.into_iter().partition(Listener::is_for_servers);
+        refuse_open_doors(
+            ways(&listeners, &config),
+            config.has_users(),
+            config.allow_anonymous,
+        )?;
+        #[cfg(feature = "admin")]
+        refuse_open_doors(
+            ways(&for_admin, &config),
+            config.has_operators(),
+            config.allow_anonymous,
+        )
+        .map_err(|OpenDoor(address)| RunError::OpenAdmin(address))?;
+        Ok(Self {
+            #[cfg(feature = "cluster")]
+            servers: servers.into(),
+            listeners: listeners.into(),
+            #[cfg(feature = "admin")]
+            admin: crate::admin::start(for_admin, &config)?,
+            config,
+            control,
+        })
     }
-    match writer {
-        Some(writer) => Ok(finish(writer, deadline.max(Instant::now() + LAST_COMMIT)).await?),
-        None => Ok(()),
+
+    /// Lets operators ask nothing more.
+    #[cfg_attr(not(feature = "admin"), expect(unused_variables, clippy::unused_async))]
+    pub(crate) async fn close(self, deadline: Instant) {
+        #[cfg(feature = "admin")]
+        if let Some(admin) = self.admin {
+            admin.end(deadline).await;
+        }
+    }
+}
+
+/// A table that is served: from its beginning, or from when it was restored, to its stop.
+pub(crate) struct Served {
+    pub(crate) shared: Arc<Shared>,
+    audit: Audit,
+    writer: Option<Writer>,
+    stop_at_end: StopAtEnd,
+    _time: AbortOnDropHandle<()>,
+}
+
+impl Served {
+    /// # Errors
+    ///
+    /// When the system does not give what a server needs, or files of the settings cannot be used.
+    pub(crate) fn begin(house: &House, clock: Clock, start: Start) -> Result<Self, RunError> {
+        let Start {
+            table,
+            graces,
+            writer,
+            #[cfg(feature = "cluster")]
+            leading,
+        } = start;
+        let table = table.followed_by(audit::trail());
+        let shared = Shared::new(house.config.clone(), table, clock)?;
+        #[cfg(feature = "cluster")]
+        let shared = Shared { leading, ..shared };
+        let shared = Arc::new(shared);
+        let audit = Audit::start(&shared)?;
+        let served = Self {
+            audit,
+            writer,
+            stop_at_end: StopAtEnd(Arc::clone(&shared)),
+            _time: AbortOnDropHandle::new(tokio::spawn(keep_time(Arc::clone(&shared)))),
+            shared,
+        };
+        served.begin_upkeep(house.control.clone());
+        let Shared { tasks, stop, .. } = &*served.shared;
+        for grace in graces {
+            let shared = Arc::clone(&served.shared);
+            tasks.spawn(expiry::end_grace_period(shared, grace, stop.clone()));
+        }
+        #[cfg(feature = "admin")]
+        // Before it is said that the server listens: who has read that may ask.
+        if let Some(admin) = &house.admin {
+            admin.serves(ServerHandle::new(&served.shared));
+        }
+        info!(
+            "elockd {} listening on {}",
+            env!("CARGO_PKG_VERSION"),
+            listener::addresses(&house.listeners)
+        );
+        for place in 0..house.listeners.len() {
+            let (listeners, shared) = (Arc::clone(&house.listeners), Arc::clone(&served.shared));
+            tasks.spawn(async move { admission::serve(&listeners[place], shared).await });
+        }
+        Ok(served)
+    }
+
+    /// Serves clients that others pass on, who know the secret.
+    #[cfg(feature = "cluster")]
+    pub(crate) fn serve_passed(&self, servers: &Arc<[Listener]>, secret: Secret) {
+        for place in 0..servers.len() {
+            let (servers, shared) = (Arc::clone(servers), Arc::clone(&self.shared));
+            let serve = async move {
+                admission::serve_passed(&servers[place], shared, secret).await;
+            };
+            self.shared.tasks.spawn(serve);
+        }
+    }
+
+    /// The tasks that no client and no operator has begun.
+    fn begin_upkeep(&self, control: Control) {
+        let Shared { tasks, stop, .. } = &*self.shared;
+        let shared = || Arc::clone(&self.shared);
+        tasks.spawn(expiry::end_leases(shared(), stop.clone()));
+        tasks.spawn(upkeep::give_memory_back(shared(), stop.clone()));
+        tasks.spawn(looker::look_again(shared(), stop.clone()));
+        tasks.spawn(reload::whenever_asked(control.clone(), shared()));
+        #[cfg(feature = "tls")]
+        tasks.spawn(tls::watch_certificates(shared()));
+        tasks.spawn(drain::see_to(shared(), control, stop.clone()));
+        tasks.spawn(handover_spin::keep_awake(shared(), stop.clone()));
+        tasks.spawn(turns::keep_pace(shared(), stop.clone()));
+    }
+
+    /// Stops, as [`run`] says. Until `deadline` at the latest connections have time for their ends.
+    pub(crate) async fn stop(self, deadline: Instant) -> Stopped {
+        let Shared { table, tasks, .. } = &*self.shared;
+        let (sessions, connections) = table.session_counts();
+        let locks = table.held();
+        info!(locks, sessions, connections, "stopping");
+        drop(self.stop_at_end);
+        tasks.close();
+        let begun = Instant::now();
+        let in_time = tokio::time::timeout_at(deadline, tasks.wait()).await;
+        if in_time.is_err() {
+            let (busy, ms) = (tasks.len(), begun.elapsed().as_millis());
+            warn!("stopped after {ms} ms with {busy} connections still busy");
+        }
+        self.shared.throttles.report_rest();
+        self.audit.finish().await;
+        Stopped {
+            writer: self.writer,
+            all_ended: in_time.is_ok(),
+        }
+    }
+}
+
+/// Also during a stop: time in which the server stops is no gap.
+async fn keep_time(shared: Arc<Shared>) {
+    let report = || shared.throttles.report(shared.clock.now());
+    clock::keep_time(&shared.clock, report).await;
+}
+
+/// A server that has stopped, with its last changes to be written.
+pub(crate) struct Stopped {
+    writer: Option<Writer>,
+    /// Whether all connections have ended.
+    pub(crate) all_ended: bool,
+}
+
+impl Stopped {
+    /// Writes the last changes. Until `deadline`, and for [`LAST_COMMIT`], they have time.
+    ///
+    /// # Errors
+    ///
+    /// If they could not be written.
+    pub(crate) async fn finish(self, deadline: Instant) -> Result<(), RunError> {
+        match self.writer {
+            Some(writer) => Ok(finish(writer, deadline.max(Instant::now() + LAST_COMMIT)).await?),
+            None => Ok(()),
+        }
     }
 }
 

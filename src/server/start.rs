@@ -4,6 +4,8 @@
 use std::collections::HashMap;
 #[cfg(feature = "store")]
 use std::path::Path;
+#[cfg(feature = "cluster")]
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tracing::info;
@@ -12,39 +14,86 @@ use tracing::warn;
 
 use super::RunError;
 use super::clock::Clock;
+#[cfg(feature = "cluster")]
+use crate::cluster::Leading;
 use crate::config::Config;
 use crate::model::Token;
 #[cfg(feature = "store")]
 use crate::model::{Restored, SessionNumber};
 #[cfg(feature = "store")]
-use crate::store::disk;
+use crate::store::{Storage, disk};
 use crate::store::{Changes, Writer};
+#[cfg(feature = "store")]
+use crate::table::Contradiction;
 use crate::table::{Grace, LockTable, TokenClock};
 
-/// A table, the grace periods that run in it, and the thread that writes changes to the store.
-pub(super) type Start = (LockTable, Vec<Grace>, Option<Writer>);
+/// What a server begins with.
+pub(crate) struct Start {
+    pub(super) table: LockTable,
+    /// The grace periods that run in it.
+    pub(super) graces: Vec<Grace>,
+    /// The thread that writes changes to the store.
+    pub(super) writer: Option<Writer>,
+    /// `None` if the server is alone.
+    #[cfg(feature = "cluster")]
+    pub(super) leading: Option<Arc<Leading>>,
+}
 
 pub(super) fn start(config: &Config, clock: &Clock) -> Result<Start, RunError> {
     #[cfg(feature = "store")]
     if let Some(directory) = config.data_dir() {
-        return from_store(directory, config, clock);
+        return from_directory(directory, config, clock);
     }
     info!("in memory: a restart forgets all locks");
     let tokens = TokenClock::from(clock.now(), tokens_above(), clock.pauses());
-    let table = LockTable::new(config.limits(), tokens, Changes::default());
-    Ok((table, Vec::new(), None))
+    Ok(Start {
+        table: LockTable::new(config.limits(), tokens, Changes::default()),
+        graces: Vec::new(),
+        writer: None,
+        #[cfg(feature = "cluster")]
+        leading: None,
+    })
 }
 
 /// Opens the store and makes a table of what is in it.
-///
-/// Tokens begin above all tokens of the store, and above the tokens that a server without a store
-/// would give: so they go on growing even if the directory is lost, or an old copy of it was put
-/// back.
 #[cfg(feature = "store")]
-fn from_store(path: &Path, config: &Config, clock: &Clock) -> Result<Start, RunError> {
+fn from_directory(path: &Path, config: &Config, clock: &Clock) -> Result<Start, RunError> {
     let (storage, restored) = disk::open(path)?;
-    let (changes, writer) = Changes::to(storage)?;
     let (locks, sessions) = (restored.grants.len(), restored.sessions.len());
+    let start = from_store(storage, restored, config, (clock, Duration::ZERO))?;
+    let start = start.map_err(|contradiction| disk::contradictory(path, &contradiction))?;
+    info!(locks, sessions, "restored from {}", path.display());
+    Ok(start)
+}
+
+/// What was elected begins with what those before it have left in etcd. No grace period is shorter than
+/// `least_grace`.
+///
+/// # Errors
+///
+/// When the system gives no thread; and within, if what was left contradicts itself.
+#[cfg(feature = "cluster")]
+pub(crate) fn start_leading(
+    (storage, restored): (impl Storage, Restored),
+    config: &Config,
+    (clock, least_grace): (&Clock, Duration),
+    leading: Arc<Leading>,
+) -> std::io::Result<Result<Start, Contradiction>> {
+    let start = from_store(storage, restored, config, (clock, least_grace))?;
+    let leading = Some(leading);
+    Ok(start.map(|start| Start { leading, ..start }))
+}
+
+/// Tokens begin above all tokens of the store, and above the tokens that a server without a store
+/// would give: so they go on growing even if the store is lost, or an old copy of it was put back.
+#[cfg(feature = "store")]
+fn from_store(
+    storage: impl Storage,
+    restored: Restored,
+    config: &Config,
+    (clock, least_grace): (&Clock, Duration),
+) -> std::io::Result<Result<Start, Contradiction>> {
+    let (changes, writer) = Changes::to(storage)?;
     let (limits, now) = (config.limits(), clock.now());
     let above = above_bounds(config, &restored);
     if !above.is_empty() {
@@ -54,10 +103,14 @@ fn from_store(path: &Path, config: &Config, clock: &Clock) -> Result<Start, RunE
         );
     }
     let tokens = TokenClock::from(now, tokens_above(), clock.pauses());
-    let (table, graces) = LockTable::restore(limits, tokens, changes, restored, now)
-        .map_err(|contradiction| disk::contradictory(path, &contradiction))?;
-    info!(locks, sessions, "restored from {}", path.display());
-    Ok((table, graces, Some(writer)))
+    let restored = LockTable::restore(limits, tokens, changes, restored, (now, least_grace));
+    Ok(restored.map(|(table, graces)| Start {
+        table,
+        graces,
+        writer: Some(writer),
+        #[cfg(feature = "cluster")]
+        leading: None,
+    }))
 }
 
 /// What a store has kept above the bounds of the settings: nobody is refused what was granted, but nothing comes

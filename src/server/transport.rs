@@ -50,7 +50,7 @@ impl Transport for tokio::io::DuplexStream {}
 
 /// Sets the options of an accepted socket. A connection that refuses them is served all the same.
 #[cfg_attr(not(feature = "keepalive"), expect(unused_variables))]
-pub(super) fn configure(stream: &TcpStream, config: &Config) {
+pub(crate) fn configure(stream: &TcpStream, config: &Config) {
     let configured = stream.set_nodelay(true);
     #[cfg(feature = "keepalive")]
     let configured = configured.and_then(|()| keep_alive(stream, config.keepalive_secs));

@@ -429,6 +429,9 @@ impl Queue {
                 }
             }
             if taken.finish {
+                if self.failure().is_none() {
+                    close(&mut storage);
+                }
                 self.under_way.finish();
                 return;
             }
@@ -586,6 +589,15 @@ impl Pace {
 }
 
 /// Commits a batch, or has it confirmed that nobody else commits. A storage that panics has not stored.
+/// What is durable stays so, whatever comes of this.
+fn close(storage: &mut impl Storage) {
+    match std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| storage.close())) {
+        Ok(Ok(())) => {}
+        Ok(Err(why)) => warn!("the store was not closed: {why}"),
+        Err(_) => error!("the store is broken, and was not closed"),
+    }
+}
+
 fn commit(storage: &mut impl Storage, batch: &Batch) -> Result<(), NotStored> {
     let attempt = std::panic::AssertUnwindSafe(|| match batch.is_empty() {
         true => storage.confirm(),

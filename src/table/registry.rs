@@ -293,9 +293,15 @@ impl Registry {
         self.last_number.fetch_max(above.0, Ordering::Relaxed);
     }
 
-    /// Adds a session that a store has kept. Its grace period begins.
+    /// Adds a session that a store has kept. Its grace period begins, and this first one takes `least` at
+    /// the least.
     #[cfg(feature = "store")]
-    pub(super) fn restore(&self, session: RestoredSession, held: HeldKeys, now: Instant) -> Grace {
+    pub(super) fn restore(
+        &self,
+        session: RestoredSession,
+        held: HeldKeys,
+        (now, least): (Instant, Duration),
+    ) -> Grace {
         let RestoredSession {
             number,
             grace,
@@ -306,7 +312,7 @@ impl Registry {
         self.in_grace.fetch_add(1, Ordering::Relaxed);
         let lost = held.lost.clone();
         let is_rare = secret.is_some() || user.is_some() || lost.is_some();
-        let (presence, running) = begin_grace(number, grace, held, now);
+        let (presence, running) = begin_grace(number, grace.max(least), held, now);
         let registered = Registered {
             rare: is_rare.then(|| {
                 Box::new(Rare {

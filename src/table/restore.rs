@@ -1,7 +1,7 @@
 //! The table, made from what a store has kept.
 
 use std::collections::HashMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::LockTable;
 use super::claims::ClaimFor;
@@ -28,8 +28,8 @@ pub struct Contradiction {
 
 impl LockTable {
     /// A table with all locks that the store has kept, held by sessions whose grace periods begin
-    /// at `now`: the caller ends them by [`LockTable::end_grace`], as after [`LockTable::detach`].
-    /// Leases begin anew, too. The limits apply to new requests, not to what is restored.
+    /// at `now`, and take `least_grace` at the least: the caller ends them by [`LockTable::end_grace`], as
+    /// after [`LockTable::detach`]. Leases begin anew, too. The limits apply to new requests, not to what is restored.
     ///
     /// The grants of a session that the store does not know are over. Either no client was told of
     /// them, since an answer rests on the session being stored, too; or the session was over, and
@@ -45,7 +45,7 @@ impl LockTable {
         tokens: TokenClock,
         changes: Changes,
         restored: Restored,
-        now: Instant,
+        (now, least_grace): (Instant, Duration),
     ) -> Result<(Self, Vec<Grace>), Contradiction> {
         let table = Self::new(limits, tokens.and_above(restored.tokens_above), changes);
         table.sessions.count_from(restored.session_numbers_above);
@@ -72,7 +72,7 @@ impl LockTable {
         let graces = sessions
             .filter_map(|session| {
                 let held = held.remove(&session.number).unwrap_or_default();
-                table.restore_session(session, held, now)
+                table.restore_session(session, held, (now, least_grace))
             })
             .collect();
         Ok((table, graces))
@@ -82,7 +82,7 @@ impl LockTable {
         &self,
         session: RestoredSession,
         mut held: HeldKeys,
-        now: Instant,
+        times: (Instant, Duration),
     ) -> Option<Grace> {
         held.stored = true;
         if self.limits.max_hold.is_some() {
@@ -94,7 +94,7 @@ impl LockTable {
             self.changes.write(over);
             return None;
         }
-        Some(self.sessions.restore(session, held, now))
+        Some(self.sessions.restore(session, held, times))
     }
 
     /// Restores a grant; `held` is the list of its session.
@@ -180,7 +180,7 @@ mod tests {
             ..Restored::default()
         };
         let changes = Changes::default();
-        let restored = LockTable::restore(limits, TokenClock::default(), changes, restored, now);
+        let restored = LockTable::restore(limits, TokenClock::default(), changes, restored, (now, Duration::ZERO));
         let (table, graces) = restored.expect("nothing contradicts itself");
         let table = PlainTable(table);
         assert_eq!(graces.len(), 1);
@@ -212,7 +212,7 @@ mod tests {
             ..Restored::default()
         };
         let (clock, changes) = (TokenClock::default(), Changes::default());
-        let restored = LockTable::restore(test_limits(), clock, changes, restored, now);
+        let restored = LockTable::restore(test_limits(), clock, changes, restored, (now, Duration::ZERO));
         let (table, _) = restored.expect("nothing contradicts itself");
         let view = table.lock_view(b"k", 10).expect("it is held");
         assert_eq!((view.holders_in_all, view.mode), (3, slots(2)));
@@ -238,7 +238,7 @@ mod tests {
             TokenClock::default(),
             Changes::default(),
             restored,
-            now,
+            (now, Duration::ZERO),
         );
         let (table, graces) = restored.expect("nothing contradicts itself");
         assert_eq!((table.held(), graces.len()), (0, 0));

@@ -148,6 +148,10 @@ impl<S: Transport> Connection<S> {
                 self.shared.begin_drain(&by, by_user);
                 return self.free(&Reply::Done);
             }
+            Request::Failover => {
+                let reply = self.shared.hand_over(self.session.number());
+                return self.free(&reply);
+            }
             Request::Echo { words } => return self.free(&Reply::Echo(words)),
             Request::Help => return self.free(&Reply::Help),
             Request::Quit => return ControlFlow::Break(Pause::Quit),

@@ -41,6 +41,8 @@ use super::session_guard::{SLICE, SessionGuard, tidy};
 use super::transport::Transport;
 use super::turns::Account;
 use crate::access::User;
+#[cfg(feature = "cluster")]
+use crate::cluster::Guarded;
 use crate::model::Limit;
 use crate::protocol::{BadRequest, Framing, Line, Lines, Reply, Request, StateReply};
 use crate::table::{Basis, Order};
@@ -171,6 +173,8 @@ pub(super) fn serve<S: Transport, P>(
     slot: P,
 ) -> impl Future<Output = ()> {
     shared.table.counters().connections.add(1);
+    #[cfg(feature = "cluster")]
+    let stream = Guarded::new(stream, shared.leadership());
     let peer = arrival.peer;
     let mut connection = Connection::new(stream, arrival, shared);
     debug!(%peer, session = %connection.session.number(), "connected");
@@ -509,7 +513,7 @@ impl<S: Transport> Connection<S> {
 /// Says that nothing more will be written and waits a little until the client has closed, too; less
 /// long after `stop`. What still comes in is dropped: with unread input, closing at once would make
 /// the kernel throw the last answer away.
-pub(super) async fn close_gently(stream: &mut impl Transport, stop: impl Future<Output = ()>) {
+pub(crate) async fn close_gently(stream: &mut impl Transport, stop: impl Future<Output = ()>) {
     let drain = async {
         stream.shutdown().await?;
         let mut dropped = [0; 1024];

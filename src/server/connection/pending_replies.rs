@@ -838,7 +838,7 @@ mod tests {
                 crate::table::TokenClock::default(),
                 changes,
                 restored,
-                now,
+                (now, std::time::Duration::ZERO),
             );
             let (table, graces) = restarted.expect("no contradiction");
             assert!(

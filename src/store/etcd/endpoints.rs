@@ -3,6 +3,7 @@
 //! The one that answered last is asked first; after any failure the next one is. Nothing is tried again here:
 //! what has failed may have been done all the same, and only the caller knows what that means.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use http::uri::PathAndQuery;
@@ -39,12 +40,14 @@ pub(crate) struct Access {
 
 /// Why the nodes cannot be asked.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum BadAccess {
+pub enum BadAccess {
     #[error("{url} is no URL of etcd: {why}")]
     Url {
         url: String,
         why: tonic::transport::Error,
     },
+    #[error("{}: {why}", file.display())]
+    Password { file: PathBuf, why: String },
     #[error(transparent)]
     System(#[from] std::io::Error),
 }

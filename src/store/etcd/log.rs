@@ -37,7 +37,7 @@ const PAGE: i64 = 32;
 
 /// What a leader asks of etcd. One call is under way at a time. A call that fails is tried at another
 /// node the next time.
-pub(super) trait Calls: Send + 'static {
+pub(crate) trait Calls: Send + 'static {
     fn txn(&mut self, request: &TxnRequest) -> Result<TxnResponse, Failure>;
     fn range(&mut self, request: &RangeRequest) -> Result<RangeResponse, Failure>;
     /// Forgets the history before this revision.
@@ -65,7 +65,7 @@ pub(crate) struct Term {
 }
 
 /// The log, as its only writer has it.
-pub(super) struct Log<C> {
+pub(crate) struct Log<C> {
     calls: C,
     names: Names,
     term: Term,
@@ -92,7 +92,7 @@ pub(crate) enum LoadError {
 
 impl<C: Calls> Log<C> {
     /// Reads the log after this server has been elected, and with it all that former leaders have written.
-    pub(super) fn load(
+    pub(crate) fn load(
         calls: C,
         names: Names,
         term: Term,
@@ -199,7 +199,7 @@ impl<C: Calls> Log<C> {
     }
 
     /// Appends what is in `records`, in as many entries as that takes.
-    fn append_all(&mut self, records: Vec<Record>, has_resigned: bool) -> Result<(), NotStored> {
+    fn append_all(&mut self, records: Vec<Record>) -> Result<(), NotStored> {
         let (mut entry, mut bytes) = (Vec::new(), 0);
         for record in records {
             let length = record.len_in_entry();
@@ -210,7 +210,7 @@ impl<C: Calls> Log<C> {
             bytes += length;
             entry.push(record);
         }
-        self.append(entry, has_resigned)
+        self.append(entry, false)
     }
 
     /// Appends one entry. After a refusal it may still come to be there: then the next call finds it.
@@ -380,7 +380,7 @@ impl<C: Calls> Log<C> {
 
 impl<C: Calls> Storage for Log<C> {
     fn commit(&mut self, batch: &Batch) -> Result<(), NotStored> {
-        self.append_all(Record::all_of(batch), false)
+        self.append_all(Record::all_of(batch))
     }
 
     fn confirm(&mut self) -> Result<(), NotStored> {
@@ -394,6 +394,14 @@ impl<C: Calls> Storage for Log<C> {
         match done.succeeded {
             true => Ok(()),
             false => self.must_lead(&done),
+        }
+    }
+
+    /// Says in the log that nobody can believe any more what this leader has told him of a lock.
+    fn close(&mut self) -> Result<(), NotStored> {
+        match self.leadership.has_closed_all() {
+            true => self.append(Vec::new(), true),
+            false => Ok(()),
         }
     }
 

@@ -16,5 +16,5 @@ pub(crate) use api::{
 };
 pub(crate) use blocking::Blocking;
 pub(crate) use endpoints::{Access, BadAccess, Endpoints};
-pub(crate) use log::{Failure, Term, create_if_absent};
+pub(crate) use log::{Failure, HasResigned, LoadError, Log, Term, create_if_absent};
 pub(crate) use names::Names;

@@ -1,0 +1,267 @@
+//! A server among others on one etcd: it follows, until it is elected; it leads, until it stops or another
+//! does; and begins anew.
+//!
+//! Invariants:
+//!
+//! 1. There is one table at the most, and only while this server leads: it is made of what etcd has, by a
+//!    leadership of its own, and what comes in the meantime waits with the kernel.
+//! 2. A leadership that is given up by its own will is given up after the last change is stored and the last
+//!    answer has left.
+
+use std::future::Future;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+use tracing::{info, warn};
+
+use super::candidacy::{Candidacy, Candidature};
+use super::election::{Elected, Leader};
+use super::leadership::{Leadership, Lost, since_boot};
+use super::passing::Passing;
+use super::settings::ClusterSettings;
+use super::{ClusterError, Leading};
+use crate::config::Config;
+use crate::model::Secret;
+use crate::server::{
+    Clock, Entropy, House, Listener, RunError, Served, Start, start_leading,
+};
+use crate::store::etcd::{Access, Blocking, HasResigned, LoadError, Log, Names};
+
+/// For how long a server that has handed the leadership over lets others stand first.
+const OTHERS_FIRST: Duration = Duration::from_secs(2);
+
+/// How long the connections of a leader have for their ends when it hands over: so long is nobody served.
+const HAND_OVER: Duration = Duration::from_millis(500);
+
+/// A server and what it knows of the others.
+struct Node {
+    house: House,
+    settings: ClusterSettings,
+    access: Access,
+    secret: Secret,
+    candidacy: Candidacy,
+    passing: Passing,
+}
+
+/// Why a leadership has ended.
+enum Ended {
+    /// The server stops.
+    Stopping,
+    /// An operator has asked for it.
+    HandedOver,
+    /// It was not this server's will.
+    Lost(Lost),
+}
+
+/// Runs a server among others until `shutdown` is ready.
+///
+/// # Errors
+///
+/// When the server cannot start, or what is in etcd cannot be gone on from.
+pub(crate) async fn run(
+    house: House,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), RunError> {
+    let Some(settings) = house.config.cluster().cloned() else {
+        return Ok(());
+    };
+    let node = Node::start(house, settings)?;
+    let mut shutdown = pin!(shutdown);
+    let mut stand_from = Instant::now();
+    let outcome = loop {
+        let elected = tokio::select! {
+            elected = node.follow(stand_from) => elected,
+            () = &mut shutdown => break Ok(()),
+        };
+        let ended = node.lead(&elected, shutdown.as_mut()).await;
+        let leadership = &elected.leadership;
+        leadership.lose(Lost::Resigned);
+        stand_from = Instant::now();
+        match ended {
+            Ok(Ended::HandedOver) => stand_from += OTHERS_FIRST,
+            Ok(Ended::Lost(why)) => warn!("not leading any more: {why}"),
+            Ok(Ended::Stopping) => break Ok(()),
+            Err(error) => break Err(error),
+        }
+    };
+    node.end().await;
+    outcome
+}
+
+impl Node {
+    fn start(house: House, settings: ClusterSettings) -> Result<Self, RunError> {
+        let config = &house.config;
+        let access = settings.access().map_err(ClusterError::Access)?;
+        let entropy = Entropy::open()?;
+        let secret = entropy.secret()?;
+        let own = Leader {
+            id: format!("{:032x}", entropy.secret()?.0),
+            address: settings.advertise.clone().unwrap_or_default(),
+            secret: format!("{:032x}", secret.0),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        };
+        let candidature = Candidature {
+            access: access.clone(),
+            names: Names::below(&settings.etcd_namespace),
+            own,
+            ttl: settings.lead_ttl(),
+            clock: since_boot,
+        };
+        let candidacy = Candidacy::start(candidature).map_err(ClusterError::Access)?;
+        let stop = CancellationToken::new();
+        let passing = Passing::new(candidacy.seen.clone(), config, settings.hold(), stop);
+        Ok(Self {
+            house,
+            settings,
+            access,
+            secret,
+            candidacy,
+            passing,
+        })
+    }
+
+    /// Passes clients on until this server is elected. Cancel safe.
+    async fn follow(&self, stand_from: Instant) -> Elected {
+        info!("following on etcd at {}", self.access.urls.join(", "));
+        let House {
+            listeners, servers, ..
+        } = &self.house;
+        let _accepting = on_each(listeners, &self.passing, Passing::accept_all);
+        let _refusing = on_each(servers, &self.passing, Passing::refuse_all);
+        let from = (!self.settings.no_lead).then_some(stand_from);
+        tokio::select! {
+            elected = self.candidacy.until_elected(from) => elected,
+            // There is nothing here that a drain could wait for.
+            () = self.house.control.drain_at_once() => std::future::pending().await,
+        }
+    }
+
+    /// Loads what is held, and serves it until the leadership ends.
+    async fn lead(
+        &self,
+        elected: &Elected,
+        shutdown: Pin<&mut impl Future<Output = ()>>,
+    ) -> Result<Ended, RunError> {
+        let leading = Arc::new(Leading::begin(elected, self.settings.advertise.as_deref()));
+        let clock = Clock::default();
+        let Some(start) = self.load(elected, &leading, &clock).await? else {
+            return Ok(Ended::Lost(elected.leadership.until_lost().await));
+        };
+        let served = Served::begin(&self.house, clock, start)?;
+        served.serve_passed(&self.house.servers, self.secret);
+        let ended = tokio::select! {
+            () = shutdown => Ended::Stopping,
+            () = leading.hand_over.cancelled() => Ended::HandedOver,
+            why = elected.leadership.until_lost() => Ended::Lost(why),
+        };
+        self.stop(served, &elected.leadership, &ended).await?;
+        Ok(ended)
+    }
+
+    /// Reads what is held from etcd; `None` if the leadership was lost meanwhile.
+    async fn load(
+        &self,
+        elected: &Elected,
+        leading: &Arc<Leading>,
+        clock: &Clock,
+    ) -> Result<Option<Start>, RunError> {
+        let begun = Instant::now();
+        let names = Names::below(&self.settings.etcd_namespace);
+        let (access, term) = (self.access.clone(), elected.term.clone());
+        let leadership = Arc::clone(&elected.leadership);
+        let compact = self.settings.etcd_compact.0;
+        let loading = tokio::task::spawn_blocking(move || {
+            let calls = Blocking::new(&access, 0).map_err(ClusterError::Access)?;
+            match Log::load(calls, names, term, leadership, compact) {
+                Ok(loaded) => Ok(Some(loaded)),
+                Err(LoadError::Lost) => Ok(None),
+                Err(broken) => Err(ClusterError::Broken(broken.to_string())),
+            }
+        });
+        let loaded = loading.await.map_err(std::io::Error::other)??;
+        let Some((log, restored, HasResigned(has_resigned))) = loaded else {
+            return Ok(None);
+        };
+        let (locks, sessions) = (restored.grants.len(), restored.sessions.len());
+        let least_grace = match has_resigned {
+            true => Duration::ZERO,
+            false => Leadership::least_grace(self.settings.lead_ttl()),
+        };
+        let (config, leading) = (&self.house.config, Arc::clone(leading));
+        let start = start_leading((log, restored), config, (clock, least_grace), leading)?;
+        let start = start.map_err(|why| ClusterError::Broken(why.to_string()))?;
+        let (term, took_ms) = (elected.term.revision, begun.elapsed().as_millis() as u64);
+        info!(term, locks, sessions, took_ms, "leading");
+        Ok(Some(start))
+    }
+
+    /// Ends a leadership: what was begun is stored, and answered, unless another leads already.
+    async fn stop(
+        &self,
+        served: Served,
+        leadership: &Leadership,
+        ended: &Ended,
+    ) -> Result<(), RunError> {
+        let config: &Config = &self.house.config;
+        let time = match ended {
+            Ended::Stopping => config.shutdown_time(),
+            Ended::HandedOver | Ended::Lost(_) => config.shutdown_time().min(HAND_OVER),
+        };
+        let deadline = Instant::now() + time;
+        let stopped = served.stop(deadline).await;
+        if stopped.all_ended {
+            leadership.close_all();
+        }
+        match (stopped.finish(deadline).await, ended) {
+            (Err(why), Ended::Lost(_)) => {
+                info!("what was not stored is left to the next leader: {why}");
+                Ok(())
+            }
+            (finished, _) => finished,
+        }
+    }
+
+    async fn end(self) {
+        let deadline = Instant::now() + self.house.config.shutdown_time();
+        self.passing.stop.cancel();
+        self.passing.tasks.close();
+        let passing = self.passing.tasks.wait();
+        let (_, ()) = tokio::join!(
+            tokio::time::timeout_at(deadline, passing),
+            self.candidacy.end(),
+        );
+        self.house.close(deadline).await;
+    }
+}
+
+/// Has each of the ports served by a task of its own, until the result is dropped.
+fn on_each<F>(
+    listeners: &Arc<[Listener]>,
+    passing: &Passing,
+    serve: fn(Passing, Arc<[Listener]>, usize) -> F,
+) -> Vec<AbortOnDropHandle<()>>
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let begin = |place| {
+        let serving = serve(passing.clone(), Arc::clone(listeners), place);
+        AbortOnDropHandle::new(tokio::spawn(serving))
+    };
+    (0..listeners.len()).map(begin).collect()
+}
+
+impl Leading {
+    fn begin(elected: &Elected, address: Option<&str>) -> Self {
+        Self {
+            leadership: Arc::clone(&elected.leadership),
+            term: elected.term.revision,
+            address: address.unwrap_or_default().to_owned(),
+            since: Instant::now(),
+            hand_over: CancellationToken::new(),
+        }
+    }
+}
