@@ -97,10 +97,17 @@ fn dev_etcd() {
     cut.heal();
     network.speed_up(0);
     let leader = etcd.leader().expect("leads");
-    let rules = ["INPUT -p tcp --dport 2380".to_owned(), "OUTPUT -p tcp --dport 2380".to_owned(), "INPUT -p tcp --sport 2380".to_owned(), "OUTPUT -p tcp --sport 2380".to_owned()];
+    let rules = [
+        "INPUT -p tcp --dport 2380".to_owned(),
+        "OUTPUT -p tcp --dport 2380".to_owned(),
+        "INPUT -p tcp --sport 2380".to_owned(),
+        "OUTPUT -p tcp --sport 2380".to_owned(),
+    ];
     let cut = network.cut(leader, &rules);
     let mut now = etcd.leader();
-    while now.is_none() || now == Some(leader) { now = etcd.leader(); }
+    while now.is_none() || now == Some(leader) {
+        now = etcd.leader();
+    }
     println!("{:?} leads now {now:?}, not {leader}", begun.elapsed());
     cut.heal();
 }

@@ -78,7 +78,13 @@ impl Machines {
                 "--etcd-namespace",
                 "/elock/test",
             ])
-            .args(["--lead-ttl-secs", "2", "--hold-ms", "5000"])
+            .args([
+                "--lead-ttl-secs",
+                "2",
+                "--hold-ms",
+                "5000",
+                "--allow-anonymous",
+            ])
             .stdout(Stdio::null())
             .stderr(log);
         if let Some(plant) = self.plant {

@@ -5,6 +5,8 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use tempfile::TempDir;
+
 use super::client::{Client, KEYS};
 use super::faults::{Fault, Ongoing};
 use super::judge::{Event, LONG, around};
@@ -35,8 +37,8 @@ pub struct Trial {
 impl Trial {
     /// What was wrong; `None` where the trial cannot be made here.
     pub fn run(&self) -> Option<Vec<String>> {
-        let directory = tempfile::tempdir().expect("a directory");
-        let mut machines = match Machines::start(directory.path(), self.plant) {
+        let logs = Logs::new();
+        let mut machines = match Machines::start(logs.path(), self.plant) {
             Ok(machines) => machines,
             Err(why) => {
                 assert_ne!(
@@ -58,7 +60,8 @@ impl Trial {
         }
         let wrong = world.wrongs();
         if !wrong.is_empty() && self.plant.is_none() {
-            show(&world, &wrong, directory);
+            show(&world, &wrong, logs.path());
+            panic!("{} wrong", wrong.len());
         }
         Some(wrong)
     }
@@ -212,8 +215,8 @@ impl Drop for Over<'_> {
     }
 }
 
-/// Shows what was wrong, and keeps the logs.
-fn show(world: &World, wrong: &[String], directory: tempfile::TempDir) {
+/// Shows what was wrong first.
+fn show(world: &World, wrong: &[String], logs: &Path) {
     let entries = world.entries();
     for first in wrong.iter().take(3) {
         println!("{first}");
@@ -221,8 +224,29 @@ fn show(world: &World, wrong: &[String], directory: tempfile::TempDir) {
             println!("    {line}");
         }
     }
-    let kept = directory.keep();
-    let lines = entries.iter().map(|entry| format!("{entry:?}\n"));
-    let _ = std::fs::write(Path::new(&kept).join("history"), lines.collect::<String>());
-    println!("the logs and the history are in {}", kept.display());
+    let lines = entries.iter().enumerate();
+    let lines = lines.map(|(index, entry)| format!("{index} {entry:?}\n"));
+    let _ = std::fs::write(logs.join("history"), lines.collect::<String>());
+}
+
+/// The directory of all data and logs, which stays if the trial fails.
+struct Logs(Option<TempDir>);
+
+impl Logs {
+    fn new() -> Self {
+        Self(Some(tempfile::tempdir().expect("a directory")))
+    }
+
+    fn path(&self) -> &Path {
+        self.0.as_ref().expect("until the end").path()
+    }
+}
+
+impl Drop for Logs {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let kept = self.0.take().map(TempDir::keep);
+            println!("the logs are in {}", kept.unwrap_or_default().display());
+        }
+    }
 }
