@@ -8,7 +8,7 @@ use super::line::{Line, Lost};
 use super::world::{Dice, World};
 use crate::common::history::Held;
 
-pub const KEYS: usize = 8;
+pub const KEYS: usize = 12;
 
 /// Of sessions that end in a trial. Twice as long as their client waits for an answer: so it hears in time that it
 /// cannot rely on its locks.
@@ -290,7 +290,7 @@ impl<'a> Client<'a> {
 
     fn step(&mut self, line: &mut Line) -> Result<(), Lost> {
         self.listen_behind();
-        let key = usize::try_from(self.dice.below(KEYS as u64)).expect("few");
+        let key = self.any_key();
         let dice = self.dice.below(12);
         match self.keys[key].knows {
             Knows::Free => self.take(line, key),
@@ -303,9 +303,19 @@ impl<'a> Client<'a> {
         }
     }
 
+    /// One of those that it has or may have, if these are many: most of the others are to be had then.
+    fn any_key(&mut self) -> Key {
+        let is_held = |key: &Key| self.keys[*key].knows != Knows::Free;
+        let held: Vec<Key> = (0..KEYS).filter(is_held).collect();
+        match held.len() > 1 || (held.len() == 1 && self.dice.below(2) == 0) {
+            true => self.dice.one_of(&held),
+            false => usize::try_from(self.dice.below(KEYS as u64)).expect("few"),
+        }
+    }
+
     /// Asks for a key, or several, in one of the ways in which that can be done.
     fn take(&mut self, line: &mut Line, key: Key) -> Result<(), Lost> {
-        let wait = self.dice.one_of(&["0", "0", "0.005", "0.05", "0.3"]);
+        let wait = self.dice.one_of(&["0", "0", "0.005", "0.02", "0.1"]);
         let value = self.dice.below(2);
         let kind = self.dice.below(14);
         let owner = match kind {

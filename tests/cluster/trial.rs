@@ -94,6 +94,7 @@ impl Trial {
                 break;
             }
         }
+        println!("{} entries", world.entries().len());
         for (fault, mut stalls) in stalls {
             stalls.sort();
             println!(
