@@ -26,6 +26,8 @@ pub mod access;
 mod admin;
 #[cfg(all(feature = "admin", fuzzing))]
 pub use admin::InMemory;
+#[cfg(feature = "tls")]
+mod certificate_files;
 pub mod check;
 #[cfg(feature = "cluster")]
 mod cluster;

@@ -442,7 +442,10 @@ mod tests {
             sees.wait_for(knows_a).await.expect("it looks");
             a.resign(&first).await;
         };
-        let (second, ()) = tokio::join!(timeout(SOON, b.until_elected(&seen, Some(Instant::now()))), follower);
+        let (second, ()) = tokio::join!(
+            timeout(SOON, b.until_elected(&seen, Some(Instant::now()))),
+            follower
+        );
         let second = second.expect("an election");
         assert_eq!(first.leadership.answering(), Answering::Over);
         assert!(second.term.revision > first.term.revision);

@@ -113,7 +113,8 @@ impl<S: Transport> Transport for Guarded<S> {
     }
 
     fn part(&mut self, context: &mut Context<'_>) {
-        if !self.stream.holds_back() || matches!(self.poll_answering(context), Poll::Ready(Ok(()))) {
+        if !self.stream.holds_back() || matches!(self.poll_answering(context), Poll::Ready(Ok(())))
+        {
             self.stream.part(context);
         }
     }

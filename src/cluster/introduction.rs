@@ -67,7 +67,10 @@ impl Introduction {
     /// # Errors
     ///
     /// If it is no such line.
-    pub(crate) async fn hear(stream: &mut TcpStream, secret: Secret) -> Result<Self, NotIntroduced> {
+    pub(crate) async fn hear(
+        stream: &mut TcpStream,
+        secret: Secret,
+    ) -> Result<Self, NotIntroduced> {
         let mut line = Vec::new();
         // Nothing may follow before it is accepted, so that nothing is read that is the client's.
         while !line.ends_with(b"\n") {

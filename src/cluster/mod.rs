@@ -20,9 +20,9 @@ use tokio_util::sync::CancellationToken;
 
 pub(crate) use guarded::Guarded;
 pub(crate) use introduction::Introduction;
-pub(crate) use leadership::{Leadership, Lost};
 #[cfg(test)]
 pub(crate) use leadership::Answering;
+pub(crate) use leadership::{Leadership, Lost};
 pub(crate) use node::run;
 pub use settings::{BadCompact, ClusterSettings, Compact};
 

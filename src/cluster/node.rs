@@ -26,9 +26,7 @@ use super::settings::ClusterSettings;
 use super::{ClusterError, Leading};
 use crate::config::Config;
 use crate::model::Secret;
-use crate::server::{
-    Clock, Entropy, House, Listener, RunError, Served, Start, start_leading,
-};
+use crate::server::{Clock, Entropy, House, Listener, RunError, Served, Start, start_leading};
 use crate::store::etcd::{Access, Blocking, HasResigned, LoadError, Log, Names};
 
 /// For how long a server that has handed the leadership over lets others stand first.
@@ -62,10 +60,7 @@ enum Ended {
 /// # Errors
 ///
 /// When the server cannot start, or what is in etcd cannot be gone on from.
-pub(crate) async fn run(
-    house: House,
-    shutdown: impl Future<Output = ()>,
-) -> Result<(), RunError> {
+pub(crate) async fn run(house: House, shutdown: impl Future<Output = ()>) -> Result<(), RunError> {
     let Some(settings) = house.config.cluster().cloned() else {
         return Ok(());
     };

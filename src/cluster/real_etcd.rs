@@ -15,32 +15,24 @@ pub(crate) struct RealEtcd {
 impl RealEtcd {
     /// `None` where it is not installed, which the test's output says.
     pub(crate) fn start() -> Option<Self> {
+        Self::start_with("http", &[])
+    }
+
+    /// With these flags beside those that every one has.
+    pub(crate) fn start_with(scheme: &str, flags: &[String]) -> Option<Self> {
         let directory = tempfile::tempdir().expect("a directory");
-        let [client, peer] =
-            [free_address(), free_address()].map(|address| format!("http://{address}"));
+        let client = format!("{scheme}://{}", free_address());
+        let peer = format!("http://{}", free_address());
         let child = Command::new("etcd")
-            .args([
-                "--name",
-                "only",
-                "--log-level",
-                "error",
-                "--unsafe-no-fsync",
-            ])
-            .args([
-                "--listen-client-urls",
-                &client,
-                "--advertise-client-urls",
-                &client,
-            ])
-            .args([
-                "--listen-peer-urls",
-                &peer,
-                "--initial-advertise-peer-urls",
-                &peer,
-            ])
-            .args(["--initial-cluster", &format!("only={peer}")])
+            .args(["--name=only", "--log-level=error", "--unsafe-no-fsync"])
+            .arg(format!("--listen-client-urls={client}"))
+            .arg(format!("--advertise-client-urls={client}"))
+            .arg(format!("--listen-peer-urls={peer}"))
+            .arg(format!("--initial-advertise-peer-urls={peer}"))
+            .arg(format!("--initial-cluster=only={peer}"))
             .arg("--data-dir")
             .arg(directory.path())
+            .args(flags)
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn();
@@ -50,7 +42,7 @@ impl RealEtcd {
         };
         let access = Access {
             urls: vec![client],
-            user: None,
+            ..Access::default()
         };
         Some(Self {
             child,
@@ -58,6 +50,43 @@ impl RealEtcd {
             _directory: directory,
         })
     }
+
+    /// Has it ask who everybody is, and lets in this user, who may use what is below `/elock/`.
+    pub(crate) fn ask_for_users(&self, name: &str, password: &str) {
+        let user = format!("{name}:{password}");
+        self.control(&["user", "add", "root:root"]);
+        self.control(&["user", "grant-role", "root", "root"]);
+        self.control(&["role", "add", "elock"]);
+        let may = ["role", "grant-permission", "elock", "--prefix=true"];
+        self.control(&[&may[..], &["readwrite", "/elock/"]].concat());
+        self.control(&["user", "add", &user]);
+        self.control(&["user", "grant-role", name, "elock"]);
+        self.control(&["auth", "enable"]);
+    }
+
+    /// Sets the password of a user, whose tokens are over with it.
+    pub(crate) fn set_password(&self, name: &str, password: &str) {
+        let passwd = ["--user=root:root", "user", "passwd", "--interactive=false"];
+        let command = format!(
+            "printf '%s\\n' \"$PASSWORD\" | etcdctl --endpoints={} {} {name}",
+            self.access.urls[0],
+            passwd.join(" ")
+        );
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &command]).env("PASSWORD", password);
+        succeed(&mut shell);
+    }
+
+    fn control(&self, arguments: &[&str]) {
+        let mut etcdctl = Command::new("etcdctl");
+        etcdctl.arg(format!("--endpoints={}", self.access.urls[0]));
+        succeed(etcdctl.args(arguments));
+    }
+}
+
+fn succeed(command: &mut Command) {
+    let output = command.env("ETCDCTL_API", "3").output().expect("it runs");
+    assert!(output.status.success(), "{command:?}: {output:?}");
 }
 
 impl Drop for RealEtcd {

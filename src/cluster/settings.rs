@@ -11,7 +11,9 @@ use http::Uri;
 
 use crate::config::{Address, TEN_YEARS_MS, host_and_port, number, yes_or_no};
 use crate::secret_file;
-use crate::store::etcd::{Access, BadAccess};
+#[cfg(feature = "tls")]
+use crate::store::etcd::TlsFiles;
+use crate::store::etcd::{Access, BadAccess, User};
 
 /// What only servers on an etcd cluster have.
 #[derive(Debug, Clone, Args)]
@@ -128,25 +130,43 @@ impl ClusterSettings {
                 return Some(format!("{one} means nothing without --{other}"));
             }
         }
-        let is_plain = |url: &String| !url.starts_with("https://");
         let of_tls = OF_TLS.iter().find_map(|field| given(field))?;
         // Or part of the calls would go in the clear, unnoticed.
-        let some_plain = self.etcd.iter().any(is_plain);
-        some_plain.then(|| format!("{of_tls} is for https:// URLs alone, and there is {etcd}"))
+        let all_encrypted = self.etcd.iter().all(|url| is_encrypted(url));
+        (!all_encrypted)
+            .then(|| format!("{of_tls} is for https:// URLs alone, and there is {etcd}"))
     }
 
-    /// How etcd is reached. Reads the password's file. Blocks.
+    /// How etcd is reached. Reads the files of the settings. Blocks.
     ///
     /// # Errors
     ///
     /// When a file cannot be read, or has something else in it.
     pub(crate) fn access(&self) -> Result<Access, BadAccess> {
         let user = match (&self.etcd_user, &self.etcd_password_file) {
-            (Some(name), Some(file)) => Some((name.clone(), password(file)?)),
+            (Some(name), Some(file)) => Some(User {
+                name: name.clone(),
+                password: password(file)?,
+            }),
             _ => None,
         };
+        #[cfg(feature = "tls")]
+        let tls = TlsFiles {
+            ca: self.etcd_ca.clone(),
+            own: self.etcd_cert.clone().zip(self.etcd_key.clone()),
+        };
+        #[cfg(feature = "tls")]
+        {
+            self.etcd_key
+                .iter()
+                .for_each(|key| secret_file::warn_of_readers(key));
+            // Later they are read for each connection: what is wrong with them is told here.
+            tls.load()?;
+        }
         Ok(Access {
             urls: self.etcd.clone(),
+            #[cfg(feature = "tls")]
+            tls,
             user,
         })
     }
@@ -166,6 +186,10 @@ impl ClusterSettings {
     pub(crate) fn hold(&self) -> Duration {
         Duration::from_millis(self.hold_ms)
     }
+}
+
+fn is_encrypted(url: &str) -> bool {
+    url.starts_with("https://")
 }
 
 fn password(file: &PathBuf) -> Result<String, BadAccess> {
@@ -365,7 +389,9 @@ mod tests {
         let read = |content: &[u8]| {
             std::fs::write(file.path(), content).expect("it is there");
             let access = settings(file.path().to_owned()).access();
-            access.map(|access| access.user.expect("a user").1).ok()
+            access
+                .map(|access| access.user.expect("a user").password)
+                .ok()
         };
         assert_eq!(read(b"a secret\r\n").as_deref(), Some("a secret"));
         assert_eq!(read(b"secret").as_deref(), Some("secret"));

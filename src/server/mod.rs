@@ -85,27 +85,27 @@ pub(crate) use operator::Operator;
 pub(crate) use overview::{Contended, ListingFailed, Part};
 #[cfg(feature = "admin")]
 pub(crate) use readiness::NotReady;
-#[cfg(feature = "tls")]
-pub use tls::TlsError;
+#[cfg(feature = "cluster")]
+pub(crate) use start::start_leading;
 #[cfg(feature = "cluster")]
 pub(crate) use transport::{Transport, configure};
 #[cfg(feature = "cluster")]
 pub(crate) use {connection::close_gently, listener::Arrived};
-#[cfg(feature = "cluster")]
-pub(crate) use start::start_leading;
 
 #[cfg(feature = "auth")]
 use crate::access::FileError;
 use crate::access::{OpenDoor, Way, refuse_open_doors};
+#[cfg(feature = "tls")]
+pub use crate::certificate_files::TlsError;
 #[cfg(feature = "cluster")]
 use crate::cluster::{ClusterError, Leadership, Leading};
 #[cfg(feature = "admin")]
 use crate::config::Address;
 use crate::config::Config;
-use crate::model::{NotStored, SessionNumber};
-use crate::protocol::Reply;
 #[cfg(feature = "cluster")]
 use crate::model::Secret;
+use crate::model::{NotStored, SessionNumber};
+use crate::protocol::Reply;
 use crate::store::Writer;
 use crate::table::LockTable;
 use admission::Places;

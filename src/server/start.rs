@@ -20,9 +20,9 @@ use crate::config::Config;
 use crate::model::Token;
 #[cfg(feature = "store")]
 use crate::model::{Restored, SessionNumber};
+use crate::store::{Changes, Writer};
 #[cfg(feature = "store")]
 use crate::store::{Storage, disk};
-use crate::store::{Changes, Writer};
 #[cfg(feature = "store")]
 use crate::table::Contradiction;
 use crate::table::{Grace, LockTable, TokenClock};

@@ -180,7 +180,13 @@ mod tests {
             ..Restored::default()
         };
         let changes = Changes::default();
-        let restored = LockTable::restore(limits, TokenClock::default(), changes, restored, (now, Duration::ZERO));
+        let restored = LockTable::restore(
+            limits,
+            TokenClock::default(),
+            changes,
+            restored,
+            (now, Duration::ZERO),
+        );
         let (table, graces) = restored.expect("nothing contradicts itself");
         let table = PlainTable(table);
         assert_eq!(graces.len(), 1);
@@ -212,7 +218,13 @@ mod tests {
             ..Restored::default()
         };
         let (clock, changes) = (TokenClock::default(), Changes::default());
-        let restored = LockTable::restore(test_limits(), clock, changes, restored, (now, Duration::ZERO));
+        let restored = LockTable::restore(
+            test_limits(),
+            clock,
+            changes,
+            restored,
+            (now, Duration::ZERO),
+        );
         let (table, _) = restored.expect("nothing contradicts itself");
         let view = table.lock_view(b"k", 10).expect("it is held");
         assert_eq!((view.holders_in_all, view.mode), (3, slots(2)));

@@ -98,15 +98,6 @@ fn name_in(certificate: &X509Certificate<'_>) -> Option<String> {
     Some(name.to_owned())
 }
 
-/// What to say of a certificate that [is too old](is_too_old).
-pub(super) const TOO_OLD: &str = "it is of X.509 version 1, which TLS here does not take; `openssl x509 -req` \
-     makes one of version 3 by `-copy_extensions copy` or `-extfile`";
-
-/// Whether the library refuses a certificate for its version, for which it has but a name.
-pub(super) fn is_too_old(error: &impl fmt::Display) -> bool {
-    error.to_string().contains("UnsupportedCertVersion")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,92 +1,21 @@
 //! From the files of the settings to what a handshake needs.
 
 use std::fmt;
-use std::fs::File;
-use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rustls::ServerConfig;
 use rustls::crypto::CryptoProvider;
-use rustls::pki_types::pem::{self, PemObject};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::CertificateDer;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
-use rustls::sign::{CertifiedKey, SigningKey, SingleCertAndKey};
-use rustls::{RootCertStore, ServerConfig};
+use rustls::sign::SingleCertAndKey;
 use tracing::warn;
 
-use super::certificate::{self, Certificate, Malformed};
+use super::certificate::{Certificate, Malformed};
+use crate::certificate_files::{TlsError, certificates, certified_key, trusted, unusable};
 use crate::config::Config;
 use crate::secret_file::warn_of_readers;
-
-/// More than any file of certificates has: the roots of a whole system are a quarter of it.
-const LARGEST_FILE: u64 = 1 << 20;
-
-/// Why a file of the settings of TLS cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum TlsError {
-    /// It cannot be read.
-    #[error("cannot read {}: {error}", file.display())]
-    Unreadable {
-        /// The file.
-        file: PathBuf,
-        /// What the system says.
-        error: io::Error,
-    },
-    /// It is no text in PEM form, or not all of it.
-    #[error("{}: {reason}", file.display())]
-    NoPem {
-        /// The file.
-        file: PathBuf,
-        /// What is wrong.
-        reason: String,
-    },
-    /// There is no certificate in it.
-    #[error("{} has no certificate: no \"-----BEGIN CERTIFICATE-----\"", file.display())]
-    NoCertificate {
-        /// The file.
-        file: PathBuf,
-    },
-    /// There is no private key in it.
-    #[error("{} has no private key: no \"-----BEGIN PRIVATE KEY-----\"", file.display())]
-    NoKey {
-        /// The file.
-        file: PathBuf,
-    },
-    /// The private key in it is encrypted, and nobody is there to type the password.
-    #[error("the key in {} is encrypted; \"openssl pkey -in FILE -out NEW\" writes it in the clear", file.display())]
-    EncryptedKey {
-        /// The file.
-        file: PathBuf,
-    },
-    /// The private key in it is of a kind that is not known.
-    #[error("the key in {} cannot be used: {reason}", file.display())]
-    UnusableKey {
-        /// The file.
-        file: PathBuf,
-        /// What is wrong.
-        reason: rustls::Error,
-    },
-    /// A certificate in it is none, or cannot be used.
-    #[error("a certificate in {} cannot be used: {reason}", file.display())]
-    UnusableCertificate {
-        /// The file.
-        file: PathBuf,
-        /// What is wrong.
-        reason: String,
-    },
-    /// The key belongs to another certificate.
-    #[error("the key in {} is not the key of the certificate in {}", key.display(), cert.display())]
-    OtherKey {
-        /// The certificate's file.
-        cert: PathBuf,
-        /// The key's file.
-        key: PathBuf,
-    },
-    /// The provider of cryptography refuses what this server needs of it.
-    #[error("TLS cannot be used: {0}")]
-    Unavailable(rustls::Error),
-}
 
 /// The files that the settings name.
 #[derive(Debug, Clone)]
@@ -126,21 +55,12 @@ impl Files {
     /// once, without having read the tickets, does not reset its own connection by that.
     pub(super) fn load(&self) -> Result<Loaded, TlsError> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let chain = certificates(&self.cert)?;
-        let own = described(&self.cert, &chain[0])?;
-        let key = CertifiedKey::new(chain, self.signing_key(&provider)?);
-        match key.keys_match() {
-            Err(rustls::Error::InconsistentKeys(_)) => {
-                return Err(TlsError::OtherKey {
-                    cert: self.cert.clone(),
-                    key: self.key.clone(),
-                });
-            }
-            Err(error) if certificate::is_too_old(&error) => {
-                return Err(unusable(&self.cert, certificate::TOO_OLD.to_owned()));
-            }
-            _ => {}
-        }
+        warn_of_readers(&self.key);
+        let key = certified_key(&self.cert, &self.key, &provider)?;
+        let own = described(
+            &self.cert,
+            key.end_entity_cert().map_err(TlsError::Unavailable)?,
+        )?;
         let mut known = vec![(self.cert.clone(), own)];
         let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()
@@ -162,20 +82,6 @@ impl Files {
             config: Arc::new(config),
             certificates: known,
         })
-    }
-
-    fn signing_key(&self, provider: &CryptoProvider) -> Result<Arc<dyn SigningKey>, TlsError> {
-        let file = self.key.clone();
-        warn_of_readers(&file);
-        let text = read(&file)?;
-        let key = match PrivateKeyDer::from_pem_slice(&text) {
-            Ok(key) => key,
-            Err(_) if is_encrypted(&text) => return Err(TlsError::EncryptedKey { file }),
-            Err(pem::Error::NoItemsFound) => return Err(TlsError::NoKey { file }),
-            Err(error) => return Err(no_pem(&file, &error)),
-        };
-        let loaded = provider.key_provider.load_private_key(key);
-        loaded.map_err(|reason| TlsError::UnusableKey { file, reason })
     }
 }
 
@@ -207,17 +113,6 @@ impl Loaded {
     }
 }
 
-/// The certificates in a file, at least one.
-fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let text = read(file)?;
-    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
-    let found = found.map_err(|error| no_pem(file, &error))?;
-    match found.is_empty() {
-        true => Err(TlsError::NoCertificate { file: file.into() }),
-        false => Ok(found),
-    }
-}
-
 fn described(file: &Path, certificate: &CertificateDer<'_>) -> Result<Certificate, TlsError> {
     Certificate::read(certificate).map_err(|Malformed(reason)| unusable(file, reason))
 }
@@ -228,50 +123,7 @@ fn signed_by(
     roots: Vec<CertificateDer<'static>>,
     provider: Arc<CryptoProvider>,
 ) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
-    let mut store = RootCertStore::empty();
-    for root in roots {
-        store
-            .add(root)
-            .map_err(|reason| unusable(file, reason.to_string()))?;
-    }
-    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(store), provider).build();
+    let roots = Arc::new(trusted(file, roots)?);
+    let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider).build();
     verifier.map_err(|reason| unusable(file, reason.to_string()))
-}
-
-fn unusable(file: &Path, reason: String) -> TlsError {
-    TlsError::UnusableCertificate {
-        file: file.into(),
-        reason,
-    }
-}
-
-fn no_pem(file: &Path, error: &pem::Error) -> TlsError {
-    TlsError::NoPem {
-        file: file.into(),
-        reason: error.to_string(),
-    }
-}
-
-fn is_encrypted(pem: &[u8]) -> bool {
-    let has = |text: &[u8]| pem.windows(text.len()).any(|window| window == text);
-    has(b"BEGIN ENCRYPTED PRIVATE KEY") || has(b"Proc-Type: 4,ENCRYPTED")
-}
-
-fn read(file: &Path) -> Result<Vec<u8>, TlsError> {
-    let read = || {
-        let mut text = Vec::new();
-        File::open(file)?
-            .take(LARGEST_FILE)
-            .read_to_end(&mut text)?;
-        match text.len() as u64 {
-            LARGEST_FILE => Err(io::Error::other(
-                "it is too large for a certificate or a key",
-            )),
-            _ => Ok(text),
-        }
-    };
-    read().map_err(|error| TlsError::Unreadable {
-        file: file.into(),
-        error,
-    })
 }

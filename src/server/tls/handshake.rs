@@ -18,6 +18,7 @@ use super::Tls;
 use super::certificate;
 use super::stream::{Encrypted, MOST_HELD_BACK};
 use crate::access::User;
+use crate::certificate_files::{TOO_OLD, is_too_old};
 use crate::model::Peer;
 use crate::protocol::Reply;
 use crate::server::Shared;
@@ -41,8 +42,8 @@ enum NoTls {
     #[error("the handshake took longer than {} s", HANDSHAKE_TIME.as_secs())]
     TooSlow,
     /// The client is told by an alert, if the stream is still there.
-    #[error("{}", match certificate::is_too_old(.0) {
-        true => format!("the client's certificate cannot be used: {}", certificate::TOO_OLD),
+    #[error("{}", match is_too_old(.0) {
+        true => format!("the client's certificate cannot be used: {}", TOO_OLD),
         false => .0.to_string(),
     })]
     Failed(io::Error, Option<TcpStream>),

@@ -16,10 +16,10 @@ use rustls::ServerConfig;
 use tokio::sync::Semaphore;
 use tracing::{error, info};
 
-pub use files::TlsError;
 pub(super) use handshake::{refuse, serve};
 
 use super::Shared;
+use crate::certificate_files::TlsError;
 use crate::config::Config;
 use files::{Files, Loaded};
 

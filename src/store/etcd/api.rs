@@ -266,6 +266,9 @@ pub(crate) struct StatusResponse {
     pub(crate) version: String,
     #[prost(int64, tag = "3")]
     pub(crate) db_size: i64,
+    /// Alarms, and that the node knows of no leader.
+    #[prost(string, repeated, tag = "8")]
+    pub(crate) errors: Vec<String>,
     #[prost(int64, tag = "9")]
     pub(crate) db_size_in_use: i64,
 }

@@ -3,7 +3,10 @@
 //! The one that answered last is asked first; after any failure the next one is. Nothing is tried again here:
 //! what has failed may have been done all the same, and only the caller knows what that means.
 
+use std::fmt;
 use std::path::PathBuf;
+#[cfg(feature = "tls")]
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::uri::PathAndQuery;
@@ -18,6 +21,10 @@ use tonic_prost::ProstCodec;
 
 use super::api::{AuthenticateRequest, AuthenticateResponse};
 use super::log::Failure;
+#[cfg(feature = "tls")]
+use super::tls::{self, TlsFiles};
+#[cfg(feature = "tls")]
+use crate::certificate_files::TlsError;
 
 /// How long one attempt of a call may take.
 pub(crate) const ATTEMPT: Duration = Duration::from_millis(700);
@@ -28,6 +35,12 @@ const CONNECT: Duration = Duration::from_millis(500);
 /// How long nobody is asked after a failure that came at once.
 const BACK_OFF: Duration = Duration::from_millis(30);
 
+/// How long nobody is asked after a name and password that were not taken.
+const AFTER_LOGIN: Duration = Duration::from_millis(500);
+
+/// What etcd says to a name and password while it lets in everybody.
+const NOT_ENABLED: &str = "etcdserver: authentication is not enabled";
+
 /// A page of the log may be large.
 const LONGEST_ANSWER: usize = 256 * 1024 * 1024;
 
@@ -35,7 +48,23 @@ const LONGEST_ANSWER: usize = 256 * 1024 * 1024;
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Access {
     pub(crate) urls: Vec<String>,
-    pub(crate) user: Option<(String, String)>,
+    #[cfg(feature = "tls")]
+    pub(crate) tls: TlsFiles,
+    pub(crate) user: Option<User>,
+}
+
+/// A user of etcd.
+#[derive(Clone)]
+pub(crate) struct User {
+    pub(crate) name: String,
+    pub(crate) password: String,
+}
+
+impl fmt::Debug for User {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("User");
+        shown.field("name", &self.name).finish_non_exhaustive()
+    }
 }
 
 /// Why the nodes cannot be asked.
@@ -48,6 +77,9 @@ pub enum BadAccess {
     },
     #[error("{}: {why}", file.display())]
     Password { file: PathBuf, why: String },
+    #[cfg(feature = "tls")]
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     #[error(transparent)]
     System(#[from] std::io::Error),
 }
@@ -57,59 +89,72 @@ pub enum BadAccess {
 pub(crate) struct Endpoints {
     channels: Vec<Channel>,
     at: usize,
-    user: Option<(String, String)>,
-    token: Option<MetadataValue<Ascii>>,
+    login: Option<Login>,
+}
+
+/// The user, and the token that etcd has given for the password.
+#[derive(Debug)]
+struct Login {
+    user: User,
+    token: Token,
+}
+
+#[derive(Debug)]
+enum Token {
+    Needed,
+    Given(MetadataValue<Ascii>),
+    /// etcd has users, but asks nobody who it is.
+    NotAsked,
 }
 
 impl Endpoints {
     /// Connects to nobody yet. Must be called within a runtime, in which the connections live.
     pub(crate) fn new(access: &Access, begin_at: usize) -> Result<Self, BadAccess> {
-        let channels = access.urls.iter().map(|url| {
-            let bad = |why| BadAccess::Url {
-                url: url.clone(),
-                why,
-            };
-            let endpoint = Endpoint::from_shared(url.clone())
-                .map_err(bad)?
-                .connect_timeout(CONNECT)
-                .tcp_nodelay(true)
-                .http2_keep_alive_interval(CONNECT)
-                .keep_alive_timeout(CONNECT)
-                .keep_alive_while_idle(true);
-            Ok(endpoint.connect_lazy())
-        });
+        let channels = access.urls.iter().map(|url| channel(url, access));
         let channels = channels.collect::<Result<Vec<_>, BadAccess>>()?;
         Ok(Self {
             at: begin_at % channels.len().max(1),
             channels,
-            user: access.user.clone(),
-            token: None,
+            login: access.user.clone().map(|user| Login {
+                user,
+                token: Token::Needed,
+            }),
         })
     }
 
-    /// Calls a method of one request and one answer.
+    /// Calls a method of one request and one answer. Where etcd does not know the token any more, it has done
+    /// nothing: then it is asked once more, with a new one.
     pub(crate) async fn unary<Q, A>(
         &mut self,
         method: &'static str,
         request: Q,
     ) -> Result<A, Failure>
     where
-        Q: Message + Send + Sync + 'static,
+        Q: Message + Clone + Send + Sync + 'static,
         A: Message + Default + Send + Sync + 'static,
     {
         self.log_in().await?;
+        let again = self.login.is_some().then(|| request.clone());
+        match (self.call(method, request).await, again) {
+            (Err(Failure::Refused(_)), Some(request)) if self.needs_token() => {
+                self.log_in().await?;
+                self.call(method, request).await
+            }
+            (outcome, _) => outcome,
+        }
+    }
+
+    async fn call<Q, A>(&mut self, method: &'static str, request: Q) -> Result<A, Failure>
+    where
+        Q: Message + Send + Sync + 'static,
+        A: Message + Default + Send + Sync + 'static,
+    {
         let request = self.with_token(request);
         let mut grpc = self.grpc();
         let call = async {
-            grpc.ready()
-                .await
-                .map_err(|error| Status::unavailable(error.to_string()))?;
-            grpc.unary(
-                request,
-                PathAndQuery::from_static(method),
-                ProstCodec::default(),
-            )
-            .await
+            grpc.ready().await.map_err(unavailable)?;
+            let method = PathAndQuery::from_static(method);
+            grpc.unary(request, method, ProstCodec::default()).await
         };
         let outcome = timeout(ATTEMPT, call).await;
         self.after(outcome).await.map(tonic::Response::into_inner)
@@ -133,15 +178,10 @@ impl Endpoints {
         let requests = self.with_token(requests);
         let mut grpc = self.grpc();
         let call = async {
-            grpc.ready()
+            grpc.ready().await.map_err(unavailable)?;
+            let method = PathAndQuery::from_static(method);
+            grpc.streaming(requests, method, ProstCodec::default())
                 .await
-                .map_err(|error| Status::unavailable(error.to_string()))?;
-            grpc.streaming(
-                requests,
-                PathAndQuery::from_static(method),
-                ProstCodec::default(),
-            )
-            .await
         };
         let outcome = timeout(ATTEMPT, call).await;
         self.after(outcome).await.map(tonic::Response::into_inner)
@@ -173,35 +213,50 @@ impl Endpoints {
 
     fn with_token<Q>(&self, request: Q) -> Request<Q> {
         let mut request = Request::new(request);
-        if let Some(token) = &self.token {
+        if let Some(Token::Given(token)) = self.login.as_ref().map(|login| &login.token) {
             request.metadata_mut().insert("token", token.clone());
         }
         request
     }
 
+    fn needs_token(&self) -> bool {
+        let token = self.login.as_ref().map(|login| &login.token);
+        matches!(token, Some(Token::Needed))
+    }
+
     /// Gets a token, where names and passwords are used and there is none.
     async fn log_in(&mut self) -> Result<(), Failure> {
-        let Some((name, password)) = self.user.clone().filter(|_| self.token.is_none()) else {
+        let Some(Login { user, token }) = &self.login else {
             return Ok(());
         };
-        let request = Request::new(AuthenticateRequest { name, password });
-        let mut grpc = self.grpc();
-        let call = async {
-            grpc.ready()
-                .await
-                .map_err(|error| Status::unavailable(error.to_string()))?;
-            let method = PathAndQuery::from_static("/etcdserverpb.Auth/Authenticate");
-            grpc.unary(
-                request,
-                method,
-                ProstCodec::<_, AuthenticateResponse>::default(),
-            )
-            .await
+        if !matches!(token, Token::Needed) {
+            return Ok(());
+        }
+        let request = AuthenticateRequest {
+            name: user.name.clone(),
+            password: user.password.clone(),
         };
-        let outcome = timeout(ATTEMPT, call).await;
-        let answer = self.after(outcome).await?.into_inner();
-        let no_token = |_| Failure::Refused("etcd's token is no header".to_owned());
-        self.token = Some(answer.token.parse().map_err(no_token)?);
+        let answer: Result<AuthenticateResponse, Failure> =
+            self.call("/etcdserverpb.Auth/Authenticate", request).await;
+        let token = match answer {
+            Ok(answer) => {
+                let no_token = |_| Failure::Refused("etcd's token is no header".to_owned());
+                let mut token: MetadataValue<Ascii> = answer.token.parse().map_err(no_token)?;
+                token.set_sensitive(true);
+                Token::Given(token)
+            }
+            Err(Failure::InDoubt(why)) if why.ends_with(NOT_ENABLED) => Token::NotAsked,
+            Err(why) => {
+                if let Failure::Refused(_) = why {
+                    // Each try costs etcd a tenth of a second of its processor.
+                    tokio::time::sleep(AFTER_LOGIN).await;
+                }
+                return Err(why);
+            }
+        };
+        if let Some(login) = &mut self.login {
+            login.token = token;
+        }
         Ok(())
     }
 
@@ -210,28 +265,71 @@ impl Endpoints {
         &mut self,
         outcome: Result<Result<A, Status>, tokio::time::error::Elapsed>,
     ) -> Result<A, Failure> {
-        match outcome {
-            Ok(Ok(answer)) => Ok(answer),
+        let failure = match outcome {
+            Ok(Ok(answer)) => return Ok(answer),
             Ok(Err(status)) => {
-                let failure = failure_of(&status);
-                if status.code() == Code::Unauthenticated {
-                    self.token = None;
+                if let Some(login) = &mut self.login
+                    && asks_for_token(&status)
+                {
+                    login.token = Token::Needed;
+                    return Err(failure_of(&status));
                 }
-                if let Failure::InDoubt(_) = failure {
-                    self.next();
-                    tokio::time::sleep(BACK_OFF).await;
-                }
-                Err(failure)
+                tokio::time::sleep(BACK_OFF).await;
+                failure_of(&status)
             }
-            Err(_) => {
-                self.next();
-                Err(Failure::InDoubt(format!(
-                    "no answer within {} ms",
-                    ATTEMPT.as_millis()
-                )))
-            }
+            Err(_) => Failure::InDoubt(format!("no answer within {} ms", ATTEMPT.as_millis())),
+        };
+        if let Failure::InDoubt(_) = failure {
+            self.next();
         }
+        Err(failure)
     }
+}
+
+fn channel(url: &str, access: &Access) -> Result<Channel, BadAccess> {
+    let bad = |why| BadAccess::Url {
+        url: url.to_owned(),
+        why,
+    };
+    let endpoint = Endpoint::from_shared(url.to_owned())
+        .map_err(bad)?
+        .connect_timeout(CONNECT)
+        .tcp_nodelay(true)
+        .http2_keep_alive_interval(CONNECT)
+        .keep_alive_timeout(CONNECT)
+        .keep_alive_while_idle(true);
+    #[cfg(feature = "tls")]
+    if url.starts_with("https://") {
+        let files = Arc::new(access.tls.clone());
+        let connector = tower::service_fn(move |uri| tls::connect(uri, Arc::clone(&files)));
+        return Ok(endpoint.connect_with_connector_lazy(connector));
+    }
+    #[cfg(not(feature = "tls"))]
+    let _ = access;
+    Ok(endpoint.connect_lazy())
+}
+
+fn unavailable(error: impl std::error::Error) -> Status {
+    Status::unavailable(with_cause(&error))
+}
+
+/// An error of the connection, with what the system or TLS has said of it.
+fn with_cause(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |error| error.source());
+    match causes.last() {
+        Some(cause) => format!("{error}: {cause}"),
+        None => error.to_string(),
+    }
+}
+
+/// Whether a request was refused for its token alone, or for want of one.
+fn asks_for_token(status: &Status) -> bool {
+    let words = [
+        "etcdserver: invalid auth token",
+        "etcdserver: revision of auth store is old",
+        "etcdserver: user name is empty",
+    ];
+    words.contains(&status.message())
 }
 
 /// Only a few words of etcd itself say that something was not done: the connection's errors have the same
@@ -247,6 +345,80 @@ fn failure_of(status: &Status) -> Failure {
     );
     match is_refusal && message.starts_with("etcdserver:") {
         true => Failure::Refused(message),
-        false => Failure::InDoubt(format!("{:?}: {message}", status.code())),
+        false => Failure::InDoubt(match std::error::Error::source(status) {
+            Some(error) => with_cause(error),
+            None => format!("{:?}: {message}", status.code()),
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+    use crate::cluster::real_etcd::RealEtcd;
+    use crate::store::etcd::api::{RangeRequest, RangeResponse};
+
+    fn user(password: &str) -> Option<User> {
+        Some(User {
+            name: "elock".to_owned(),
+            password: password.to_owned(),
+        })
+    }
+
+    async fn ask(nodes: &mut Endpoints) -> Result<RangeResponse, Failure> {
+        let request = RangeRequest {
+            key: b"/elock/leader".to_vec(),
+            ..RangeRequest::default()
+        };
+        nodes.unary("/etcdserverpb.KV/Range", request).await
+    }
+
+    /// Asks until etcd has started.
+    async fn ask_patiently(nodes: &mut Endpoints) {
+        let give_up = Instant::now() + Duration::from_secs(30);
+        while let Err(why) = ask(nodes).await {
+            assert!(Instant::now() < give_up, "{why}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_user_logs_in_and_again_when_etcd_has_forgotten_the_token() {
+        let Some(etcd) = RealEtcd::start() else {
+            return;
+        };
+        let with = |user| Access {
+            user,
+            ..etcd.access.clone()
+        };
+        let nodes = |access: &Access| Endpoints::new(access, 0).expect("a URL");
+        let mut early = nodes(&with(user("right")));
+        // It lets in everybody as yet.
+        ask_patiently(&mut early).await;
+        etcd.ask_for_users("elock", "right");
+        assert!(ask(&mut nodes(&with(None))).await.is_err());
+        let Err(Failure::Refused(why)) = ask(&mut nodes(&with(user("wrong")))).await else {
+            panic!("a wrong password is a refusal");
+        };
+        assert!(why.contains("authentication failed"), "{why}");
+        let mut late = nodes(&with(user("right")));
+        for nodes in [&mut early, &mut late] {
+            assert!(ask(nodes).await.is_ok());
+        }
+        // Ends the user's tokens.
+        etcd.set_password("elock", "right");
+        for nodes in [&mut early, &mut late] {
+            assert!(ask(nodes).await.is_ok());
+        }
+    }
+
+    #[test]
+    fn no_password_is_shown() {
+        let access = Access {
+            user: user("secret"),
+            ..Access::default()
+        };
+        assert!(!format!("{access:?}").contains("secret"));
     }
 }

@@ -7,6 +7,9 @@ mod entry;
 mod index;
 mod log;
 mod names;
+mod status;
+#[cfg(feature = "tls")]
+mod tls;
 #[cfg(test)]
 mod unreliable;
 
@@ -15,6 +18,9 @@ pub(crate) use api::{
     RangeRequest, RangeResponse, TxnResponse, WatchCreateRequest, WatchRequest, WatchResponse,
 };
 pub(crate) use blocking::Blocking;
-pub(crate) use endpoints::{Access, BadAccess, Endpoints};
+pub(crate) use endpoints::{Access, BadAccess, Endpoints, User};
 pub(crate) use log::{Failure, HasResigned, LoadError, Log, Term, create_if_absent};
 pub(crate) use names::Names;
+pub(crate) use status::look_at_etcd;
+#[cfg(feature = "tls")]
+pub(crate) use tls::TlsFiles;
