@@ -115,3 +115,53 @@ fn dev_etcd() {
     println!("{:?} leads now {now:?}, not {leader}", begun.elapsed());
     cut.heal();
 }
+
+/// The judge must convict servers with faults that are planted in them, by what their clients are told.
+#[cfg(feature = "plant")]
+mod plants {
+    use super::*;
+
+    #[track_caller]
+    fn is_convicted(plant: &'static str, faults: &[Fault]) {
+        let trial = Trial {
+            rounds: number("ELOCK_CLUSTER_ROUNDS", 16),
+            seed: number("ELOCK_CLUSTER_SEED", 1),
+            faults: faults.to_vec(),
+            has_pairs: false,
+            plant: Some(plant),
+        };
+        if let Some(wrong) = trial.run() {
+            for wrong in wrong.iter().take(12) {
+                println!("{wrong}");
+            }
+            assert!(!wrong.is_empty(), "{plant} was not found");
+        }
+    }
+
+    #[test]
+    fn two_leaders_are_convicted() {
+        is_convicted(
+            "split-brain",
+            &[Fault::LeaderStopped6s, Fault::LeaderCutOffFromEtcd],
+        );
+    }
+
+    #[test]
+    fn answers_from_memory_are_convicted() {
+        is_convicted(
+            "memory",
+            &[Fault::LeaderStopped6s, Fault::LeaderCutOffFromEtcd],
+        );
+    }
+
+    #[test]
+    fn a_change_in_doubt_that_is_taken_as_failed_is_convicted() {
+        let faults = [
+            Fault::EtcdLeaderCutOffBriefly,
+            Fault::LeaderDoesNotHearEtcd,
+            Fault::EtcdLeaderStopped,
+            Fault::LeaderKilled,
+        ];
+        is_convicted("taken-as-failed", &faults);
+    }
+}

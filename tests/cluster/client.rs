@@ -26,6 +26,9 @@ const PACE: Duration = Duration::from_millis(2);
 /// How often `conn_id` is tried while the session is still connected, before it is taken over.
 const TRIES: usize = 20;
 
+/// So many questions are not answered, at the most.
+const MANY: usize = 50;
+
 /// Of a lock that an owner lets end, or makes longer in time.
 const LEASE_MS: u64 = 60;
 
@@ -41,6 +44,8 @@ pub struct Client<'a> {
     /// A connection that did not answer, while the session has gone on by another one: with so many answers that
     /// may come still, to what was asked before that.
     left_behind: Option<(Line, usize)>,
+    /// A connection beside the others, on which it asks for what owners of its have given back.
+    aside: Option<Line>,
 }
 
 struct Session {
@@ -105,6 +110,7 @@ impl<'a> Client<'a> {
             is_resumed: false,
             keys: std::array::from_fn(|_| mine.clone()),
             left_behind: None,
+            aside: None,
         }
     }
 
@@ -190,6 +196,13 @@ impl<'a> Client<'a> {
             if self.keys[key].by != By::Session {
                 self.look(line, key)?;
             }
+        }
+        if self.aside.is_none() {
+            let node = self.world.nodes[self.number % self.world.nodes.len()];
+            let aside = Line::open(node, PATIENCE);
+            self.aside = aside
+                .and_then(|mut line| line.be_impatient().map(|()| line))
+                .ok();
         }
         self.ask_behind()
     }
@@ -286,10 +299,41 @@ impl<'a> Client<'a> {
         }
     }
 
+    /// Asks beside its connection for what an owner has given back: whoever says that it is held does not know
+    /// what is so.
+    fn ask_aside(&mut self, key: Key, owner: Holder) {
+        if let Some(aside) = self
+            .aside
+            .as_mut()
+            .filter(|aside| aside.unanswered() < MANY)
+        {
+            if aside.send(&token_of(key, By::Owner(owner))).is_err() {
+                self.aside = None;
+            }
+        }
+    }
+
+    fn listen_aside(&mut self) {
+        while let Some(aside) = &mut self.aside {
+            match aside.read() {
+                Ok(answer) if answer.starts_with("200 ") => {
+                    let holder = self.session.as_ref().map_or(0, |session| session.holder);
+                    let what = format!("{answer} of an owner that has nothing");
+                    self.world.write(Event::AnsweredBehind { holder, what });
+                }
+                // It may be closed, or told that there is no leader.
+                Ok(_) => {}
+                Err(Lost::Silent) => return,
+                Err(Lost::Closed) => self.aside = None,
+            }
+        }
+    }
+
     // ------------------------------------------------------------------------------ one step
 
     fn step(&mut self, line: &mut Line) -> Result<(), Lost> {
         self.listen_behind();
+        self.listen_aside();
         let key = self.any_key();
         let dice = self.dice.below(12);
         match self.keys[key].knows {
@@ -577,6 +621,9 @@ impl<'a> Client<'a> {
             was_held,
         });
         self.keys[key].knows = Knows::Free;
+        if let By::Owner(owner) = self.keys[key].by {
+            self.ask_aside(key, owner);
+        }
     }
 
     // ------------------------------------------------------------------------------ answers
@@ -596,7 +643,7 @@ impl<'a> Client<'a> {
     /// A `503` is the last answer of a connection.
     fn read(&mut self, line: &mut Line) -> Result<String, Lost> {
         let answer = line.read()?;
-        if answer.starts_with("503 ") {
+        if answer.starts_with("503 ") || self.world.is_over() {
             return Err(Lost::Closed);
         }
         if let (Some(session), Some(answered), true) =

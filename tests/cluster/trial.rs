@@ -80,6 +80,7 @@ impl Trial {
                 .map(|_| self.draw(&mut deck, &mut dice))
                 .collect();
             let Some(counts) = one_round(&faults, machines, world, &mut dice) else {
+                println!("round {round}: {faults:?}: it does not go on");
                 break;
             };
             let stall_ms = counts.stall.as_millis();

@@ -24,6 +24,7 @@ use super::api::{
 use super::entry::{Entry, FORMAT, Record, Told};
 use super::index::{Cut, Index};
 use super::names::Names;
+use crate::cluster::plant::{self, Plant};
 use crate::cluster::{Leadership, Lost};
 use crate::model::{NotStored, Restored};
 use crate::store::{Batch, Storage};
@@ -296,14 +297,17 @@ impl<C: Calls> Log<C> {
     fn append_request(&self, number: u64, first: u64, bytes: Bytes) -> TxnRequest {
         let (key, names) = (self.names.entry(number), &self.names);
         let mut compare = self.leads();
-        compare.push(revision(CompareResult::Equal, key.clone(), 0));
         let mut success = vec![put(key.clone(), bytes)];
+        if !plant::is(Plant::TakenAsFailed) {
+            compare.push(revision(CompareResult::Equal, key.clone(), 0));
+        }
         match self.index.is_empty() {
             // Nothing is before the first of all, so that a late attempt of it needs another mark.
             true => {
                 compare.push(revision(CompareResult::Equal, names.begun(), 0));
                 success.push(put(names.begun(), Bytes::from_static(b"1")));
             }
+            false if plant::is(Plant::TakenAsFailed) => {}
             false => compare.push(revision(CompareResult::Greater, names.entry(number - 1), 0)),
         }
         if first > self.index.first() {
@@ -322,6 +326,9 @@ impl<C: Calls> Log<C> {
 
     /// The conditions that this server leads.
     fn leads(&self) -> Vec<Compare> {
+        if plant::is(Plant::SplitBrain) {
+            return Vec::new();
+        }
         let (key, value) = (self.names.leader(), self.term.value.to_vec());
         let same = Compare {
             result: CompareResult::Equal.into(),
@@ -346,6 +353,9 @@ impl<C: Calls> Log<C> {
                 Err(Failure::Refused(why)) => {
                     return Err(NotStored::new(format_args!("etcd: {why}")));
                 }
+                Err(Failure::InDoubt(why)) if plant::is(Plant::TakenAsFailed) => {
+                    return Err(NotStored::new(format_args!("etcd: {why}")));
+                }
                 Err(Failure::InDoubt(why)) => debug!("a transaction is in doubt: {why}"),
             }
         }
@@ -353,6 +363,9 @@ impl<C: Calls> Log<C> {
 
     /// Whether a transaction whose condition did not hold found this server leading.
     fn must_lead(&self, done: &TxnResponse) -> Result<(), NotStored> {
+        if plant::is(Plant::SplitBrain) {
+            return Ok(());
+        }
         let leader = found(done, 0);
         match leader.is_some_and(|leader| {
             leader.create_revision == self.term.revision && leader.value == self.term.value
@@ -384,6 +397,9 @@ impl<C: Calls> Storage for Log<C> {
     }
 
     fn confirm(&mut self) -> Result<(), NotStored> {
+        if plant::is(Plant::Memory) {
+            return Ok(());
+        }
         // With a range in it: etcd answers an empty transaction from one node's own, perhaps old, state.
         let request = TxnRequest {
             compare: self.leads(),
