@@ -30,6 +30,7 @@ serve others, name the address to listen on, and who may come in, for example
   elockd --listen 0.0.0.0:11400 --auth-file /etc/elockd/users.toml
   elockd --listen 10.0.0.5:11400 --listen unix:/run/elockd/elockd.sock --password-file /etc/elockd/password
 `elockd hash-password` reads a password and prints its hash, for the file of users.
+`elockd export` and `elockd import` carry locks from one store to another; their --help says how.
 Every flag can also be given as the environment variable shown with it; an empty one is not set.
 
 Try it: start elockd, then `telnet 127.0.0.1 11400` and type `help`.";
@@ -447,6 +448,17 @@ fn directory(path: OsString) -> Result<PathBuf, NoPath> {
     }
 }
 
+/// Where locks and sessions are kept.
+#[cfg(feature = "store")]
+#[derive(Debug, Clone)]
+pub(crate) enum Kept {
+    /// In this directory.
+    Directory(PathBuf),
+    /// In etcd.
+    #[cfg(feature = "cluster")]
+    Etcd(Box<ClusterSettings>),
+}
+
 impl Config {
     /// Reads the flags and the environment of this process. An error in them, `--help` and
     /// `--version` end the process with a message.
@@ -493,11 +505,15 @@ impl Config {
             return Err(command.error(ErrorKind::ValueValidation, message));
         }
         #[cfg(feature = "cluster")]
-        if let Some(message) = config
-            .cluster
-            .contradiction(|id| environment::given(&command, &matches, id))
         {
-            return Err(command.error(ErrorKind::ValueValidation, message));
+            let given = |id: &str| environment::given(&command, &matches, id);
+            let cluster = &config.cluster;
+            let message = cluster
+                .contradiction(given)
+                .or_else(|| cluster.lacks_address(given));
+            if let Some(message) = message {
+                return Err(command.error(ErrorKind::ValueValidation, message));
+            }
         }
         // Whoever wants locks to survive a restart, or nobody but users, must not get less.
         for (variable, lacks) in [
@@ -518,6 +534,34 @@ impl Config {
             }
         }
         Ok(config)
+    }
+
+    /// Where the flags and the environment say that locks are kept, by a command that has all settings of a
+    /// server among others, and what it has found.
+    #[cfg(feature = "store")]
+    pub(crate) fn where_kept(
+        mut command: clap::Command,
+        args: &[OsString],
+    ) -> Result<(Kept, clap::ArgMatches), Error> {
+        let matches = environment::parse(&command, args)?;
+        let config = Self::from_arg_matches(&matches)?;
+        #[cfg(feature = "cluster")]
+        {
+            let given = |id: &str| environment::given(&command, &matches, id);
+            if let Some(message) = config.cluster.contradiction(given) {
+                return Err(command.error(ErrorKind::ValueValidation, message));
+            }
+            if let Some(settings) = config.cluster() {
+                return Ok((Kept::Etcd(Box::new(settings.clone())), matches));
+            }
+        }
+        match config.data_dir {
+            Some(path) => Ok((Kept::Directory(path), matches)),
+            None => {
+                let message = "which locks? --data-dir or --etcd says where they are kept";
+                Err(command.error(ErrorKind::MissingRequiredArgument, message))
+            }
+        }
     }
 
     /// What is wrong with the settings of TLS, taken together. `as_given` shows one with its value.

@@ -14,8 +14,8 @@
 //! connect the program to its surroundings.
 //! `protocol.md` is the protocol's norm.
 //!
-//! The program uses `config`, `check`, `log`, `signals`, `systemd`, [`server`], and what hashes
-//! passwords. The other
+//! The program uses `config`, `check`, `log`, `signals`, `systemd`, [`server`], what hashes
+//! passwords, and `transfer`. The other
 //! modules are public for the tests and benchmarks alone, and may change with every version.
 
 #![forbid(unsafe_code)]
@@ -52,5 +52,7 @@ pub mod store;
 pub mod systemd;
 #[doc(hidden)]
 pub mod table;
+#[cfg(feature = "store")]
+pub mod transfer;
 #[cfg(feature = "tls")]
 mod unverified;

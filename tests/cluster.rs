@@ -156,12 +156,7 @@ mod plants {
 
     #[test]
     fn a_change_in_doubt_that_is_taken_as_failed_is_convicted() {
-        let faults = [
-            Fault::EtcdLeaderCutOffBriefly,
-            Fault::LeaderDoesNotHearEtcd,
-            Fault::EtcdLeaderStopped,
-            Fault::LeaderKilled,
-        ];
+        let faults = [Fault::EtcdLeaderCutOffBrieflyAndLeaderKilled];
         is_convicted("taken-as-failed", &faults);
     }
 }

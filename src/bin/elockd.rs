@@ -28,6 +28,10 @@ fn main() -> ExitCode {
     if let Some(exit_code) = hash_password() {
         return exit_code;
     }
+    #[cfg(feature = "store")]
+    if let Some(exit_code) = transfer() {
+        return exit_code;
+    }
     let config = Config::from_args();
     if let Some(addresses) = config.to_check() {
         return match check(&addresses) {
@@ -96,6 +100,20 @@ fn hash_password() -> Option<ExitCode> {
     Some(match hash {
         Ok(hash) => print(&hash),
         Err(error) => fail(&error),
+    })
+}
+
+/// `elockd export` and `elockd import`. `None` if something else is asked for.
+#[cfg(feature = "store")]
+fn transfer() -> Option<ExitCode> {
+    let arguments: Vec<_> = std::env::args_os().collect();
+    Some(match elock::transfer::transfer(&arguments)? {
+        Ok(transferred) => {
+            // Standard output has the export.
+            let _ = writeln!(io::stderr(), "elockd: {transferred}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => fail(&error.to_string()),
     })
 }
 

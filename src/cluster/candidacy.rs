@@ -11,7 +11,7 @@ use tokio::time::{Instant, timeout};
 
 use super::election::{Candidate, Elected, Heard, Leader, Seen};
 use super::leadership::Clock;
-use crate::store::etcd::{Access, BadAccess, Endpoints, Names};
+use crate::store::etcd::{Access, BadAccess, Endpoints, Names, look_at_etcd};
 
 /// How long the end may take, for a lease that is given back.
 const END: Duration = Duration::from_secs(2);
@@ -95,6 +95,9 @@ fn candidate(candidature: Candidature) -> Result<Candidate, BadAccess> {
         ttl,
         clock,
     } = candidature;
+    // Beside the election, which need not wait for it.
+    let looked_at = access.clone();
+    tokio::spawn(async move { look_at_etcd(&looked_at).await });
     let nodes = (Endpoints::new(&access, 0)?, Endpoints::new(&access, 1)?);
     Ok(Candidate::new(nodes, names, own, ttl, clock))
 }

@@ -34,7 +34,14 @@ const RENEWAL: Duration = Duration::from_millis(600);
 const SILENCE: Duration = Duration::from_secs(1);
 
 /// How often somebody who does not stand for election looks whether another leads by now.
-const LOOK: Duration = Duration::from_millis(100);
+const LOOK: Duration = Duration::from_millis(50);
+
+/// The same of the one who has just led: its clients are at the door.
+const CLOSE_LOOK: Duration = Duration::from_millis(10);
+
+/// How long etcd may tell nothing before the log says so, and how often it does then.
+const SILENT: Duration = Duration::from_secs(3);
+const WARN_EVERY: Duration = Duration::from_secs(30);
 
 /// How many leases are remembered under which a key may have been created, by requests in doubt.
 const LEASES: usize = 8;
@@ -89,6 +96,8 @@ pub(crate) struct Candidate {
 pub(crate) struct Heard {
     clock: Clock,
     at_ms: AtomicU64,
+    /// When the log last said that it tells nothing; 0 if it has told something since then.
+    warned_at_ms: AtomicU64,
 }
 
 impl Heard {
@@ -96,13 +105,29 @@ impl Heard {
         let heard = Self {
             clock,
             at_ms: AtomicU64::new(0),
+            warned_at_ms: AtomicU64::new(0),
         };
         heard.note();
         heard
     }
 
-    fn note(&self) {
+    pub(super) fn note(&self) {
         self.at_ms.store(millis((self.clock)()), Ordering::Relaxed);
+        if self.warned_at_ms.swap(0, Ordering::Relaxed) > 0 {
+            info!("etcd answers again");
+        }
+    }
+
+    /// Notes that etcd has told nothing, and says so if that lasts.
+    fn failed(&self, why: &Failure) {
+        debug!("etcd does not tell who leads: {why}");
+        let (age, now) = (self.age(), millis((self.clock)()));
+        let warned_at = self.warned_at_ms.load(Ordering::Relaxed);
+        if age >= SILENT && now >= warned_at + millis(WARN_EVERY) {
+            self.warned_at_ms.store(now, Ordering::Relaxed);
+            let secs = age.as_secs();
+            warn!("etcd has not told for {secs} s who leads: {why}");
+        }
     }
 
     /// How long ago that was.
@@ -146,7 +171,7 @@ impl Candidate {
                     found
                 }
                 Err(why) => {
-                    debug!("etcd does not tell who leads: {why}");
+                    self.heard.failed(&why);
                     continue;
                 }
             };
@@ -160,10 +185,11 @@ impl Candidate {
                 }
                 None => {
                     seen.send_replace(Seen::default());
-                    match from.is_some_and(|from| from <= Instant::now()) {
-                        true => self.campaign().await,
-                        false => {
-                            tokio::time::sleep(LOOK).await;
+                    match from {
+                        Some(from) if from <= Instant::now() => self.campaign().await,
+                        _ => {
+                            let look = from.map_or(LOOK, |_| CLOSE_LOOK);
+                            tokio::time::sleep(look).await;
                             None
                         }
                     }
@@ -373,7 +399,7 @@ async fn still_leads(nodes: &mut Endpoints, names: &Names, revision: i64, heard:
             found.is_some_and(|found| found.create_revision == revision)
         }
         Err(why) => {
-            debug!("etcd does not tell who leads: {why}");
+            heard.failed(&why);
             true
         }
     }

@@ -185,6 +185,11 @@ impl Leadership {
         Duration::from_millis(self.renewed_at_ms.load(Ordering::Acquire))
     }
 
+    /// How long ago that was.
+    pub(crate) fn lag(&self) -> Duration {
+        (self.clock)().saturating_sub(self.last_renewal())
+    }
+
     fn hope(&self) -> Duration {
         2 * self.ttl + LAST_HOPE
     }

@@ -20,17 +20,23 @@ use tracing::{info, warn};
 
 use super::candidacy::{Candidacy, Candidature};
 use super::election::{Elected, Leader};
+#[cfg(feature = "admin")]
+use super::handle::NodeHandle;
 use super::leadership::{Leadership, Lost, since_boot};
 use super::passing::Passing;
 use super::settings::ClusterSettings;
 use super::{ClusterError, Leading};
+#[cfg(feature = "admin")]
+use crate::admin;
 use crate::config::Config;
 use crate::model::Secret;
+#[cfg(feature = "admin")]
+use crate::server::Lobby;
 use crate::server::{Clock, Entropy, House, Listener, RunError, Served, Start, start_leading};
 use crate::store::etcd::{Access, Blocking, HasResigned, LoadError, Log, Names};
 
 /// For how long a server that has handed the leadership over lets others stand first.
-const OTHERS_FIRST: Duration = Duration::from_secs(2);
+const OTHERS_FIRST: Duration = Duration::from_millis(300);
 
 /// How long the connections of a leader have for their ends when it hands over: so long is nobody served.
 const HAND_OVER: Duration = Duration::from_millis(500);
@@ -43,6 +49,8 @@ struct Node {
     secret: Secret,
     candidacy: Candidacy,
     passing: Passing,
+    #[cfg(feature = "admin")]
+    handle: Arc<NodeHandle>,
 }
 
 /// Why a leadership has ended.
@@ -109,7 +117,16 @@ impl Node {
         let candidacy = Candidacy::start(candidature).map_err(ClusterError::Access)?;
         let stop = CancellationToken::new();
         let passing = Passing::new(candidacy.seen.clone(), config, settings.hold(), stop);
+        #[cfg(feature = "admin")]
+        let handle = NodeHandle::new(
+            (candidacy.seen.clone(), Arc::clone(&candidacy.heard)),
+            passing.clone(),
+            settings.lead_ttl(),
+            Lobby::open(config)?,
+        );
         Ok(Self {
+            #[cfg(feature = "admin")]
+            handle: Arc::new(handle),
             house,
             settings,
             access,
@@ -122,6 +139,8 @@ impl Node {
     /// Passes clients on until this server is elected. Cancel safe.
     async fn follow(&self, stand_from: Instant) -> Elected {
         info!("following on etcd at {}", self.access.urls.join(", "));
+        #[cfg(feature = "admin")]
+        let _letting_in = self.let_operators_in();
         let House {
             listeners, servers, ..
         } = &self.house;
@@ -139,11 +158,15 @@ impl Node {
     async fn lead(
         &self,
         elected: &Elected,
-        shutdown: Pin<&mut impl Future<Output = ()>>,
+        mut shutdown: Pin<&mut impl Future<Output = ()>>,
     ) -> Result<Ended, RunError> {
-        let leading = Arc::new(Leading::begin(elected, self.settings.advertise.as_deref()));
+        let leading = Arc::new(self.begin_to_lead(elected));
         let clock = Clock::default();
-        let Some(start) = self.load(elected, &leading, &clock).await? else {
+        let loaded = tokio::select! {
+            loaded = self.load(elected, &leading, &clock) => loaded?,
+            () = shutdown.as_mut() => return Ok(Ended::Stopping),
+        };
+        let Some(start) = loaded else {
             return Ok(Ended::Lost(elected.leadership.until_lost().await));
         };
         let served = Served::begin(&self.house, clock, start)?;
@@ -155,6 +178,33 @@ impl Node {
         };
         self.stop(served, &elected.leadership, &ended).await?;
         Ok(ended)
+    }
+
+    fn begin_to_lead(&self, elected: &Elected) -> Leading {
+        #[cfg(feature = "admin")]
+        {
+            self.handle.note_election();
+            self.house.admin.iter().for_each(admin::Running::loads);
+        }
+        Leading {
+            leadership: Arc::clone(&elected.leadership),
+            term: elected.term.revision,
+            address: self.settings.advertise.clone().unwrap_or_default(),
+            since: Instant::now(),
+            hand_over: CancellationToken::new(),
+            #[cfg(feature = "admin")]
+            node: Arc::clone(&self.handle),
+        }
+    }
+
+    /// Has operators let in, and told that this server follows, until the result is dropped.
+    #[cfg(feature = "admin")]
+    fn let_operators_in(&self) -> Option<AbortOnDropHandle<()>> {
+        let admin = self.house.admin.as_ref()?;
+        admin.follows(Arc::clone(&self.handle));
+        let lobby = Arc::clone(&self.handle.lobby);
+        let keeping = lobby.keep_up(self.house.control.clone());
+        Some(AbortOnDropHandle::new(tokio::spawn(keeping)))
     }
 
     /// Reads what is held from etcd; `None` if the leadership was lost meanwhile.
@@ -197,7 +247,7 @@ impl Node {
     /// Ends a leadership: what was begun is stored, and answered, unless another leads already.
     async fn stop(
         &self,
-        served: Served,
+        mut served: Served,
         leadership: &Leadership,
         ended: &Ended,
     ) -> Result<(), RunError> {
@@ -207,13 +257,18 @@ impl Node {
             Ended::HandedOver | Ended::Lost(_) => config.shutdown_time().min(HAND_OVER),
         };
         let deadline = Instant::now() + time;
-        let stopped = served.stop(deadline).await;
-        if stopped.all_ended {
+        if served.fall_silent(deadline).await {
             leadership.close_all();
         }
-        match (stopped.finish(deadline).await, ended) {
+        let finished = served.take_writer().finish(deadline).await;
+        leadership.lose(Lost::Resigned);
+        // Clients that have not closed yet hold up nobody but a stop.
+        self.passing.tasks.spawn(async move {
+            served.stop(deadline).await;
+        });
+        match (finished, ended) {
             (Err(why), Ended::Lost(_)) => {
-                info!("what was not stored is left to the next leader: {why}");
+                info!("what was not stored is lost, and was told to nobody: {why}");
                 Ok(())
             }
             (finished, _) => finished,
@@ -247,16 +302,4 @@ where
         AbortOnDropHandle::new(tokio::spawn(serving))
     };
     (0..listeners.len()).map(begin).collect()
-}
-
-impl Leading {
-    fn begin(elected: &Elected, address: Option<&str>) -> Self {
-        Self {
-            leadership: Arc::clone(&elected.leadership),
-            term: elected.term.revision,
-            address: address.unwrap_or_default().to_owned(),
-            since: Instant::now(),
-            hand_over: CancellationToken::new(),
-        }
-    }
 }

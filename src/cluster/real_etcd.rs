@@ -77,16 +77,30 @@ impl RealEtcd {
         succeed(&mut shell);
     }
 
-    fn control(&self, arguments: &[&str]) {
+    pub(crate) fn put(&self, key: &str, value: &str) {
+        self.control(&["put", key, value]);
+    }
+
+    pub(crate) fn delete(&self, key: &str) {
+        self.control(&["del", key]);
+    }
+
+    /// The value of a key; nothing if it is not there.
+    pub(crate) fn get(&self, key: &str) -> String {
+        self.control(&["get", "--print-value-only", key])
+    }
+
+    fn control(&self, arguments: &[&str]) -> String {
         let mut etcdctl = Command::new("etcdctl");
         etcdctl.arg(format!("--endpoints={}", self.access.urls[0]));
-        succeed(etcdctl.args(arguments));
+        succeed(etcdctl.args(arguments))
     }
 }
 
-fn succeed(command: &mut Command) {
+fn succeed(command: &mut Command) -> String {
     let output = command.env("ETCDCTL_API", "3").output().expect("it runs");
     assert!(output.status.success(), "{command:?}: {output:?}");
+    String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
 impl Drop for RealEtcd {

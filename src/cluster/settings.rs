@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -110,12 +110,15 @@ impl ClusterSettings {
                  ELOCK_DATA_DIR is not set"
             ));
         }
-        if self.advertise.is_none() && !self.no_lead {
-            return Some(format!(
-                "{etcd} needs --advertise HOST:PORT, where the other servers reach this one, or --no-lead"
-            ));
-        }
         self.contradiction_of_access(&etcd, given)
+    }
+
+    /// That a server on etcd could lead, and nobody knows where it is.
+    pub(crate) fn lacks_address(&self, given: impl Fn(&str) -> Option<String>) -> Option<String> {
+        let etcd = given("etcd").filter(|_| self.advertise.is_none() && !self.no_lead)?;
+        Some(format!(
+            "{etcd} needs --advertise HOST:PORT, where the other servers reach this one, or --no-lead"
+        ))
     }
 
     /// Of those by which etcd is reached.
@@ -192,9 +195,9 @@ fn is_encrypted(url: &str) -> bool {
     url.starts_with("https://")
 }
 
-fn password(file: &PathBuf) -> Result<String, BadAccess> {
+fn password(file: &Path) -> Result<String, BadAccess> {
     let bad = |why: String| BadAccess::Password {
-        file: file.clone(),
+        file: file.to_owned(),
         why,
     };
     let bytes = secret_file::read(file).map_err(|error| bad(error.to_string()))?;

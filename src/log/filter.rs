@@ -28,9 +28,13 @@ pub enum BadFilter {
 /// The target of the audit's events.
 const AUDIT: &str = "audit";
 
+/// The libraries by which etcd is asked, a line for each frame. They are silent unless they are named.
+const LIBRARIES: [&str; 4] = ["h2", "hyper_util", "tonic", "tower"];
+
 /// The modules of the library that log anything.
-const MODULES: [&str; 7] = [
+const MODULES: [&str; 8] = [
     "admin",
+    "cluster",
     "log",
     "secret_file",
     "server",
@@ -59,6 +63,7 @@ fn is_known(module: &str) -> bool {
         (Some("elock"), Some(part)) => MODULES.contains(&part),
         // A library has its own, and tells little of them.
         (Some(AUDIT | "elock" | "elockd" | "hyper" | "tokio"), _) => true,
+        (Some(library), _) => LIBRARIES.contains(&library),
         _ => false,
     }
 }
@@ -69,7 +74,8 @@ impl FromStr for LogFilter {
     fn from_str(text: &str) -> Result<Self, BadFilter> {
         let mut targets = Targets::new()
             .with_default(LevelFilter::ERROR)
-            .with_target(AUDIT, LevelFilter::ERROR);
+            .with_target(AUDIT, LevelFilter::ERROR)
+            .with_targets(LIBRARIES.map(|library| (library, LevelFilter::ERROR)));
         let mut unknown = Vec::new();
         for directive in text.split(',').map(str::trim) {
             targets = match directive.split_once('=') {
@@ -117,6 +123,8 @@ mod tests {
         assert!(lets_through(filter, "elock::store::queue", Level::DEBUG));
         assert!(!lets_through(filter, "elock::server", Level::INFO));
         assert!(lets_through(filter, "elock::server", Level::WARN));
+        assert!(!lets_through("trace", "h2::codec", Level::DEBUG));
+        assert!(lets_through("h2=debug", "h2::codec", Level::DEBUG));
     }
 
     #[test]

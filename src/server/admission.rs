@@ -1,19 +1,22 @@
 //! Admission: accepts the connections of a port and starts a task for each, or refuses it.
 
-use std::io;
 use std::sync::Arc;
+#[cfg(feature = "cluster")]
 use std::time::Duration;
 
 use bytes::BytesMut;
 #[cfg(feature = "tls")]
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::Instant;
 #[cfg(feature = "cluster")]
 use tokio::time::timeout;
-use tracing::{debug, info, warn};
+#[cfg(feature = "cluster")]
+use tracing::debug;
+use tracing::{info, warn};
 
 use super::Shared;
+use super::acceptor::Acceptor;
+use super::arrival::Arrival;
 use super::connection::{self, close_gently};
 use super::listener::{Arrived, Listener};
 #[cfg(feature = "fd-limit")]
@@ -24,16 +27,10 @@ use super::transport::{self, Transport, TryWrite};
 #[cfg(feature = "cluster")]
 use crate::cluster::Introduction;
 use crate::config::Config;
-use crate::model::Peer;
 #[cfg(feature = "cluster")]
 use crate::model::Secret;
+use crate::model::{Exhausted, Peer};
 use crate::protocol::Reply;
-
-/// How long accepting pauses when no file descriptor is left for a connection.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-
-/// The log says at most this often that accepting pauses.
-const WARN_EVERY: Duration = Duration::from_secs(10);
 
 /// A server that can serve fewer, though more are wanted, does not start: it would only look like one.
 #[cfg(feature = "fd-limit")]
@@ -54,7 +51,7 @@ const RESERVED: usize = 8;
 
 /// The places for connections, shared by all ports.
 #[derive(Debug)]
-pub(super) struct Places {
+pub(crate) struct Places {
     connections: Arc<Semaphore>,
     max_connections: usize,
     /// Beyond the bound.
@@ -109,6 +106,20 @@ impl Places {
             reserved: places(reserved),
             refusals: places(refusals),
         }
+    }
+
+    /// How many connections may be passed on at one time, of which each has a file for the client and one for
+    /// the leader.
+    #[cfg(feature = "cluster")]
+    pub(crate) fn to_pass_on(config: &Config) -> usize {
+        let wanted = config.max_connections as usize;
+        #[cfg(feature = "fd-limit")]
+        if let Some(limit) =
+            open_files::raise_for(wanted.saturating_mul(2), config.admin_connections())
+        {
+            return wanted.min(limit.room / 2);
+        }
+        wanted
     }
 
     /// How many connections there are, and how many there may be.
@@ -171,10 +182,14 @@ pub struct TooFewFiles {
 /// Accepts the connections of one port until the server stops.
 pub(super) async fn serve(listener: &Listener, shared: Arc<Shared>) {
     let stop = shared.stop.clone();
-    let mut door = Door::of(shared);
+    let door = Door {
+        shared,
+        is_for_passed: false,
+    };
+    let mut acceptor = Acceptor::default();
     let accept_all = async {
         loop {
-            door.admit_next(listener, Door::admit).await;
+            door.admit(acceptor.next(listener).await);
             // A new connection costs more than most requests, and thousands may come at once.
             tokio::task::yield_now().await;
         }
@@ -188,22 +203,21 @@ pub(super) async fn serve(listener: &Listener, shared: Arc<Shared>) {
 /// The same of the port for clients that other servers pass on, who know this secret.
 #[cfg(feature = "cluster")]
 pub(super) async fn serve_passed(listener: &Listener, shared: Arc<Shared>, secret: Secret) {
-    let stop = shared.stop.clone();
-    let turns = Arc::new(Semaphore::new(INTRODUCTIONS_AT_ONCE));
-    let mut door = Door::of(shared);
+    let (stop, turns) = (shared.stop.clone(), Semaphore::new(INTRODUCTIONS_AT_ONCE));
+    let (mut acceptor, turns) = (Acceptor::default(), Arc::new(turns));
     let accept_all = async {
         loop {
             // Never closed.
             let turn = Arc::clone(&turns).acquire_owned().await.ok();
-            let hear = |door: &Door, arrived| {
-                let door = Door::of(Arc::clone(&door.shared));
-                let tasks = door.shared.tasks.clone();
-                tasks.spawn(async move {
-                    door.admit_passed(arrived, secret).await;
-                    drop(turn);
-                });
+            let arrived = acceptor.next(listener).await;
+            let door = Door {
+                shared: Arc::clone(&shared),
+                is_for_passed: true,
             };
-            door.admit_next(listener, hear).await;
+            shared.tasks.spawn(async move {
+                door.admit_passed(arrived, secret).await;
+                drop(turn);
+            });
         }
     };
     tokio::select! {
@@ -212,48 +226,14 @@ pub(super) async fn serve_passed(listener: &Listener, shared: Arc<Shared>, secre
     }
 }
 
-/// Admits the connections of one port.
+/// Admits connections.
 struct Door {
     shared: Arc<Shared>,
-    /// When the log last said that accepting pauses, which may come and go many times a second.
-    warned: Option<Instant>,
-    /// The log has not said since then that accepting goes on.
-    paused: bool,
+    /// Whether other servers pass these connections on.
+    is_for_passed: bool,
 }
 
 impl Door {
-    fn of(shared: Arc<Shared>) -> Self {
-        Self {
-            shared,
-            warned: None,
-            paused: false,
-        }
-    }
-
-    /// Accepts a connection, and has `admit` admit it.
-    async fn admit_next(&mut self, listener: &Listener, admit: impl FnOnce(&Self, Arrived)) {
-        match listener.accept().await {
-            Ok(arrived) => {
-                if std::mem::take(&mut self.paused) {
-                    info!("accepting connections again");
-                }
-                admit(self, arrived);
-            }
-            Err(error) if is_about_one_connection(&error) => debug!("cannot accept: {error}"),
-            Err(error) => {
-                if self
-                    .warned
-                    .is_none_or(|before| before.elapsed() >= WARN_EVERY)
-                {
-                    warn!("cannot accept connections for now: {error}");
-                    self.warned = Some(Instant::now());
-                    self.paused = true;
-                }
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-            }
-        }
-    }
-
     fn admit(&self, arrived: Arrived) {
         match arrived {
             Arrived::Tcp(stream, address) => {
@@ -296,7 +276,7 @@ impl Door {
     fn admit_from(&self, stream: impl Transport + TryWrite, peer: Peer) {
         let arrival = self.place(peer).and_then(|place| {
             let arrival = self.shared.desk.arrival(peer, self.shared.clock.now());
-            Ok((place, arrival.map_err(Reply::TooManyOfOne)?))
+            Ok((place, self.marked(arrival)?))
         });
         match arrival {
             Ok((place, arrival)) => {
@@ -312,13 +292,13 @@ impl Door {
     #[cfg(feature = "tls")]
     fn admit_by_tls(&self, stream: TcpStream, peer: Peer) {
         let (shared, tasks) = (Arc::clone(&self.shared), &self.shared.tasks);
-        let places = self.place(peer).and_then(|place| {
-            let places = shared.desk.place_of_address(peer, shared.clock.now());
-            Ok((place, places.map_err(Reply::TooManyOfOne)?))
+        let arrival = self.place(peer).and_then(|place| {
+            let arrival = shared.desk.stranger(peer, shared.clock.now());
+            Ok((place, self.marked(arrival)?))
         });
-        match places {
-            Ok((place, places)) => {
-                drop(tasks.spawn(tls::serve(stream, (peer, places), shared, place)));
+        match arrival {
+            Ok((place, arrival)) => {
+                drop(tasks.spawn(tls::serve(stream, arrival, shared, place)));
             }
             Err(why) => {
                 let answer = self.refusal(peer, &why);
@@ -327,6 +307,14 @@ impl Door {
                 }
             }
         }
+    }
+
+    fn marked(&self, arrival: Result<Arrival, Exhausted>) -> Result<Arrival, Reply<'static>> {
+        let arrival = arrival.map_err(Reply::TooManyOfOne)?;
+        Ok(Arrival {
+            is_passed_on: self.is_for_passed,
+            ..arrival
+        })
     }
 
     /// A place among all connections.
@@ -369,16 +357,6 @@ impl Door {
             });
         }
     }
-}
-
-/// Whether the error is about one connection that ended before it was accepted; the next may be
-/// fine.
-fn is_about_one_connection(error: &io::Error) -> bool {
-    use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted};
-    matches!(
-        error.kind(),
-        ConnectionAborted | ConnectionReset | Interrupted
-    )
 }
 
 #[cfg(all(test, feature = "fd-limit"))]

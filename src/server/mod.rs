@@ -3,6 +3,7 @@
 //! One task serves one connection: it alone reads from, writes to and waits for its client. When
 //! the connection ends, a small task waits for the end of the session's grace period.
 
+mod acceptor;
 mod acts;
 mod admission;
 mod arrival;
@@ -25,6 +26,8 @@ pub(crate) mod harness;
 mod history;
 mod inherited;
 mod listener;
+#[cfg(all(feature = "admin", feature = "cluster"))]
+mod lobby;
 mod log_lines;
 mod looker;
 #[cfg(feature = "fd-limit")]
@@ -70,7 +73,7 @@ pub(crate) use desk::NotLetIn;
 #[cfg(feature = "admin")]
 pub(crate) use events::Noted;
 #[cfg(feature = "admin")]
-pub(crate) use handle::ServerHandle;
+pub(crate) use handle::{Porter, ServerHandle};
 pub use inherited::{InheritError, Inherited, InheritedSockets};
 #[cfg(feature = "admin")]
 pub use listener::bind_admin;
@@ -79,6 +82,8 @@ pub use listener::bind_for_servers;
 pub use listener::{AddressUnavailable, BindError, Listener, bind, bind_beside};
 #[cfg(feature = "admin")]
 pub(crate) use listener::{Socket, addresses};
+#[cfg(all(feature = "admin", feature = "cluster"))]
+pub(crate) use lobby::Lobby;
 #[cfg(feature = "admin")]
 pub(crate) use operator::Operator;
 #[cfg(feature = "admin")]
@@ -90,7 +95,7 @@ pub(crate) use start::start_leading;
 #[cfg(feature = "cluster")]
 pub(crate) use transport::{Transport, configure};
 #[cfg(feature = "cluster")]
-pub(crate) use {connection::close_gently, listener::Arrived};
+pub(crate) use {acceptor::Acceptor, connection::close_gently, listener::Arrived};
 
 #[cfg(feature = "auth")]
 use crate::access::FileError;
@@ -108,7 +113,7 @@ use crate::model::{NotStored, SessionNumber};
 use crate::protocol::Reply;
 use crate::store::Writer;
 use crate::table::LockTable;
-use admission::Places;
+pub(crate) use admission::Places;
 pub use admission::TooFewFiles;
 use audit::Audit;
 pub(crate) use clock::Clock;
@@ -148,6 +153,9 @@ pub(crate) struct Shared {
     /// `None` if the server is alone.
     #[cfg(feature = "cluster")]
     leading: Option<Arc<Leading>>,
+    /// The connections on which something may still be said.
+    #[cfg(feature = "cluster")]
+    speaking: TaskTracker,
     debugs: Arc<Semaphore>,
     searches: Arc<Semaphore>,
     /// Where there is a certificate.
@@ -184,6 +192,8 @@ impl Shared {
             drain: Drain::default(),
             #[cfg(feature = "cluster")]
             leading: None,
+            #[cfg(feature = "cluster")]
+            speaking: TaskTracker::new(),
             debugs: Arc::new(Semaphore::new(DEBUGS_AT_ONCE)),
             searches: Arc::new(Semaphore::new(SEARCHES_AT_ONCE)),
             #[cfg(feature = "tls")]
@@ -491,6 +501,25 @@ impl Served {
         tasks.spawn(turns::keep_pace(shared(), stop.clone()));
     }
 
+    /// Begins the stop, and returns when nothing will be said to any client any more, or at `deadline`; whether
+    /// that is so. What is left of the stop is to wait for the clients.
+    #[cfg(feature = "cluster")]
+    pub(crate) async fn fall_silent(&self, deadline: Instant) -> bool {
+        let shared = &self.shared;
+        shared.begin_stop();
+        // Also those that were accepted and have not said anything yet.
+        shared.speaking.close();
+        let silent = tokio::time::timeout_at(deadline, shared.speaking.wait()).await;
+        silent.is_ok()
+    }
+
+    /// The writer of the last changes, behind which nothing is stored. For once.
+    #[cfg(feature = "cluster")]
+    pub(crate) fn take_writer(&mut self) -> Stopped {
+        let writer = self.writer.take();
+        Stopped { writer }
+    }
+
     /// Stops, as [`run`] says. Until `deadline` at the latest connections have time for their ends.
     pub(crate) async fn stop(self, deadline: Instant) -> Stopped {
         let Shared { table, tasks, .. } = &*self.shared;
@@ -509,7 +538,6 @@ impl Served {
         self.audit.finish().await;
         Stopped {
             writer: self.writer,
-            all_ended: in_time.is_ok(),
         }
     }
 }
@@ -523,8 +551,6 @@ async fn keep_time(shared: Arc<Shared>) {
 /// A server that has stopped, with its last changes to be written.
 pub(crate) struct Stopped {
     writer: Option<Writer>,
-    /// Whether all connections have ended.
-    pub(crate) all_ended: bool,
 }
 
 impl Stopped {

@@ -5,10 +5,15 @@ use std::time::{Duration, Instant};
 use super::network::{Cut, MACHINES};
 use super::nodes::{CLUSTER_PORT, Machines, PORT};
 use super::world::{Dice, World};
+use crate::common::PATIENCE;
 
 /// The ports of etcd, for clients and for its other nodes.
 const ETCD: u16 = 2379;
 const PEERS: u16 = 2380;
+
+/// How long a leader lives on after etcd works again: for what comes late, but no longer than that stays in the
+/// log.
+const UNTIL_KILLED: Duration = Duration::from_millis(300);
 
 /// The leader is that of elockd, if nothing else is said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -32,6 +37,8 @@ pub enum Fault {
     EtcdLeaderIsNotHeard,
     /// The others do not reach it for a moment: what they passed on to it may come late.
     EtcdLeaderCutOffBriefly,
+    /// The same, and what is in etcd then is read by a new leader.
+    EtcdLeaderCutOffBrieflyAndLeaderKilled,
     BothLeadersKilled,
     MemberReplaced,
     AllEtcdDown,
@@ -43,7 +50,7 @@ pub enum Fault {
 }
 
 impl Fault {
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 25] = [
         Self::LeaderKilled,
         Self::LeaderStopped1s,
         Self::LeaderStopped6s,
@@ -60,6 +67,7 @@ impl Fault {
         Self::EtcdLeaderDoesNotHear,
         Self::EtcdLeaderIsNotHeard,
         Self::EtcdLeaderCutOffBriefly,
+        Self::EtcdLeaderCutOffBrieflyAndLeaderKilled,
         Self::BothLeadersKilled,
         Self::MemberReplaced,
         Self::AllEtcdDown,
@@ -75,7 +83,7 @@ impl Fault {
         Duration::from_millis(match self {
             Self::Compaction | Self::FailedOver => 0,
             Self::LeaderTerminated | Self::MemberReplaced => 500,
-            Self::EtcdLeaderCutOffBriefly => 850,
+            Self::EtcdLeaderCutOffBriefly | Self::EtcdLeaderCutOffBrieflyAndLeaderKilled => 850,
             Self::LeaderStopped1s | Self::QuotaReached => 1000,
             Self::LeaderKilled | Self::FollowerKilled => 1500,
             Self::AllEtcdDown | Self::EtcdLeaderKilled | Self::BothLeadersKilled => 3000,
@@ -159,7 +167,8 @@ impl Ongoing {
             Fault::EtcdLeaderCutOff
             | Fault::EtcdLeaderDoesNotHear
             | Fault::EtcdLeaderIsNotHeard
-            | Fault::EtcdLeaderCutOffBriefly => {
+            | Fault::EtcdLeaderCutOffBriefly
+            | Fault::EtcdLeaderCutOffBrieflyAndLeaderKilled => {
                 self.cut = Some(machines.network.cut(etcd, &self.rules()));
             }
         }
@@ -183,7 +192,9 @@ impl Ongoing {
                 .collect(),
             Fault::ClientsDoNotHearLeader => [PORT, CLUSTER_PORT].map(answers).to_vec(),
             Fault::LeaderDoesNotHearClients => [PORT, CLUSTER_PORT].map(is_asked).to_vec(),
-            Fault::EtcdLeaderCutOff | Fault::EtcdLeaderCutOffBriefly => {
+            Fault::EtcdLeaderCutOff
+            | Fault::EtcdLeaderCutOffBriefly
+            | Fault::EtcdLeaderCutOffBrieflyAndLeaderKilled => {
                 vec![
                     asks(PEERS),
                     is_answered(PEERS),
@@ -217,11 +228,17 @@ impl Ongoing {
                     machines.etcd.start_again(&machines.network, machine);
                 }
             }
+            Fault::EtcdLeaderCutOffBrieflyAndLeaderKilled => {
+                std::thread::sleep(UNTIL_KILLED);
+                machines.kill_node(node);
+                machines.start_node(node);
+            }
             Fault::MemberReplaced => machines.etcd.replace(&machines.network, etcd),
             Fault::QuotaReached => {
                 machines.etcd.make_room();
                 // An answer may be under way still.
-                world.until_each_is_granted(1);
+                let goal = world.goal(1);
+                world.reaches(&goal, PATIENCE);
                 world
                     .may_not_store
                     .store(false, std::sync::atomic::Ordering::SeqCst);

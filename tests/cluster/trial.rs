@@ -125,8 +125,10 @@ fn under_load(world: &World, seed: u64, work: impl FnOnce()) {
             scope.spawn(move || client.run());
         }
         work();
-        world.ends_well();
-        world.until_all_are_gone();
+        if world.wrongs().is_empty() {
+            world.ends_well();
+            world.until_all_are_gone();
+        }
     });
 }
 
@@ -135,13 +137,13 @@ pub fn with_servers_that_forget(restarts: u64) -> Vec<String> {
     let mut server = Process::start(&[]);
     let world = World::new(vec![server.address], CLIENTS);
     under_load(&world, 1, || {
-        world.until_each_is_granted(20);
+        world.reaches(&world.goal(20), PATIENCE);
         for _ in 0..restarts {
             let address = server.address.to_string();
             server.signal("KILL");
             server.exit_code();
             server = Process::spawn(Command::new(ELOCKD).args(["--listen", &address]));
-            world.until_each_is_granted(20);
+            world.reaches(&world.goal(20), PATIENCE);
         }
     });
     if world.wrongs().is_empty() {
@@ -157,7 +159,7 @@ fn one_round(
     world: &World,
     dice: &mut Dice,
 ) -> Option<Counts> {
-    if !world.until_each_is_granted(GRANTS) {
+    if !goes_on(machines, world) {
         return None;
     }
     world.begin_round();
@@ -171,12 +173,29 @@ fn one_round(
         std::thread::sleep(fault.ends.saturating_duration_since(Instant::now()));
         fault.end(machines, world);
     }
-    for machine in machines.ended() {
-        world.is_wrong(format!("the node on machine {machine} has ended by itself"));
-        machines.kill_node(machine);
-        machines.start_node(machine);
+    goes_on(machines, world).then(|| world.counts())
+}
+
+/// Waits until each client was granted something; false if that does not come.
+fn goes_on(machines: &mut Machines, world: &World) -> bool {
+    let (goal, begun) = (world.goal(GRANTS), Instant::now());
+    loop {
+        let is_reached = world.reaches(&goal, Duration::from_secs(1));
+        let ended = machines.ended();
+        if !ended.is_empty() {
+            world.is_wrong(format!(
+                "nodes on the machines {ended:?} have ended by themselves"
+            ));
+            return false;
+        }
+        if is_reached {
+            return true;
+        }
+        if begun.elapsed() > PATIENCE {
+            world.is_wrong(format!("not all clients are granted something: {goal:?}"));
+            return false;
+        }
     }
-    world.until_each_is_granted(GRANTS).then(|| world.counts())
 }
 
 /// When all clients have given back what they had, each key is to be had.

@@ -38,6 +38,10 @@ struct Seat {
     longest: Duration,
 }
 
+/// A number of grants of each client.
+#[derive(Debug)]
+pub struct Goal(Vec<u64>);
+
 /// What has happened in a round.
 #[derive(Debug, Clone, Copy)]
 pub struct Counts {
@@ -134,28 +138,22 @@ impl World {
         }
     }
 
-    /// Waits until each client was granted so much more; false if that does not come.
-    pub fn until_each_is_granted(&self, more: u64) -> bool {
-        let mut seats = held(&self.seats);
-        let until: Vec<u64> = seats.iter().map(|seat| seat.grants + more).collect();
-        let begun = Instant::now();
-        while seats
-            .iter()
-            .zip(&until)
-            .any(|(seat, until)| seat.grants < *until)
-        {
-            let Some(left) = PATIENCE.checked_sub(begun.elapsed()) else {
-                let grants: Vec<u64> = seats.iter().map(|seat| seat.grants).collect();
-                drop(seats);
-                self.is_wrong(format!(
-                    "a client is granted nothing: {grants:?} of {until:?}"
-                ));
-                return false;
-            };
-            let waited = self.granted.wait_timeout(seats, left);
-            seats = waited.unwrap_or_else(PoisonError::into_inner).0;
-        }
-        true
+    /// How many grants each client has when it was granted so many more.
+    pub fn goal(&self, more: u64) -> Goal {
+        let seats = held(&self.seats);
+        Goal(seats.iter().map(|seat| seat.grants + more).collect())
+    }
+
+    /// Waits for that; false if it does not come in this time.
+    pub fn reaches(&self, goal: &Goal, within: Duration) -> bool {
+        let is_short = |seats: &mut Vec<Seat>| {
+            let mut seats = seats.iter().zip(&goal.0);
+            seats.any(|(seat, goal)| seat.grants < *goal)
+        };
+        let waited = self
+            .granted
+            .wait_timeout_while(held(&self.seats), within, is_short);
+        !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
     }
 
     pub fn is_gone(&self, client: usize) {

@@ -31,6 +31,8 @@ use std::time::Duration;
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadBuf};
 use tokio::time::{Sleep, sleep, timeout};
+#[cfg(feature = "cluster")]
+use tokio_util::task::task_tracker::TaskTrackerToken;
 use tracing::debug;
 
 use super::Shared;
@@ -123,6 +125,9 @@ pub(super) struct Connection<S> {
     /// The replies in `output` that may have to be replaced before they are sent.
     pending: PendingReplies,
     stream: S,
+    /// For as long as something may be said to the client. Behind the stream, which is closed first.
+    #[cfg(feature = "cluster")]
+    speaks: Option<TaskTrackerToken>,
     input: BytesMut,
     framing: Framing,
     /// How many more lines are answered in this turn.
@@ -135,6 +140,8 @@ pub(super) struct Connection<S> {
     places: Option<Box<Places>>,
     /// Whether the next command may run.
     next_command: NextCommand,
+    /// Another server of the same cluster passes the client on.
+    is_passed_on: bool,
     /// How many wrong passwords the client has sent.
     wrong_passwords: u8,
     /// Since when a stranger has been one, as a stamp of the server's clock.
@@ -196,10 +203,13 @@ impl<S: Transport> Connection<S> {
             session: SessionGuard::open(&shared, &arrival),
             user: arrival.user,
             places: arrival.places.boxed(),
+            is_passed_on: arrival.is_passed_on,
             next_command: NextCommand::default(),
             output: BytesMut::new(),
             pending: PendingReplies::default(),
             stream,
+            #[cfg(feature = "cluster")]
+            speaks: Some(shared.speaking.token()),
             input: BytesMut::new(),
             framing: Framing::new(shared.config.max_line as usize),
             lines_left: LINES_A_TURN,
@@ -504,9 +514,12 @@ impl<S: Transport> Connection<S> {
         }
         let unsent_timeout = self.shared.config.unsent_timeout();
         let written = timeout(unsent_timeout, self.stream.write_all(&self.output)).await;
-        if let Ok(Ok(())) = written {
-            close_gently(&mut self.stream, self.shared.stop.cancelled()).await;
+        if !matches!(written, Ok(Ok(()))) || self.stream.shutdown().await.is_err() {
+            return;
         }
+        #[cfg(feature = "cluster")]
+        drop(self.speaks.take());
+        linger(&mut self.stream, self.shared.stop.cancelled()).await;
     }
 }
 
@@ -514,8 +527,14 @@ impl<S: Transport> Connection<S> {
 /// long after `stop`. What still comes in is dropped: with unread input, closing at once would make
 /// the kernel throw the last answer away.
 pub(crate) async fn close_gently(stream: &mut impl Transport, stop: impl Future<Output = ()>) {
+    if stream.shutdown().await.is_ok() {
+        linger(stream, stop).await;
+    }
+}
+
+/// The second half of that.
+async fn linger(stream: &mut impl Transport, stop: impl Future<Output = ()>) {
     let drain = async {
-        stream.shutdown().await?;
         let mut dropped = [0; 1024];
         while stream.read(&mut dropped).await? > 0 {}
         io::Result::Ok(())

@@ -108,6 +108,18 @@ impl<F: Files> RedbStorage<F> {
         Ok((store, restored))
     }
 
+    /// Stores a whole state, in a store that is empty, completely or not at all.
+    pub(super) fn fill(&mut self, state: &Restored) -> Result<(), Unusable> {
+        let number = self.last_commit + 1;
+        if let Some(database) = self.database.take() {
+            format::fill(&database, state, number)?;
+            self.files.note_commit(number)?;
+            self.last_commit = number;
+            self.database = Some(database);
+        }
+        Ok(())
+    }
+
     /// Commits in one step, but while the disk is full what is over before that, in small steps: each
     /// leaves room for the next, and all are stored even if there is no room for the rest.
     fn commit_in_steps(&mut self, batch: &Batch) -> Result<(), Unusable> {

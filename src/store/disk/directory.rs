@@ -87,6 +87,23 @@ impl OpenError {
     }
 }
 
+/// Why the state of a directory was not read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum CopyError {
+    /// The directory, or the store in it.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// There is nothing to read.
+    #[error("there is no store: {} does not exist", .0.display())]
+    NoStore(PathBuf),
+    /// Nothing is written over other locks.
+    #[error("{} has a store already, which is or was used: name a new directory", .0.display())]
+    NotEmpty(PathBuf),
+    /// The disk, or the database on it.
+    #[error("it cannot be stored: {0}")]
+    NotStored(String),
+}
+
 /// Opens the store in the directory `path`, which is created if it is not there, and reads the
 /// state that it has kept. No other server can open it until the storage is dropped.
 ///
@@ -95,6 +112,30 @@ impl OpenError {
 /// When the directory is in use, or cannot be created, read or written, or its store cannot be
 /// read.
 pub fn open(path: &Path) -> Result<(impl Storage + use<>, Restored), OpenError> {
+    open_store(path)
+}
+
+/// Reads the state of a store that no server uses.
+pub(crate) fn read_state(path: &Path) -> Result<Restored, CopyError> {
+    let file = path.join(FILE);
+    match file.try_exists() {
+        Ok(true) => Ok(open_store(path)?.1),
+        Ok(false) => Err(CopyError::NoStore(file)),
+        Err(error) => Err(failed(path, error).into()),
+    }
+}
+
+/// Makes a store with this state, where there is none or one that was never used.
+pub(crate) fn fill(path: &Path, state: &Restored) -> Result<(), CopyError> {
+    let (mut storage, found) = open_store(path)?;
+    if found != Restored::default() {
+        return Err(CopyError::NotEmpty(path.to_owned()));
+    }
+    let stored = storage.fill(state);
+    stored.map_err(|why| CopyError::NotStored(why.to_string()))
+}
+
+fn open_store(path: &Path) -> Result<(RedbStorage<Directory>, Restored), OpenError> {
     let failed = |error| failed(path, error);
     make(path).map_err(failed)?;
     let had_lock_file = path.join(LOCK_FILE).exists();

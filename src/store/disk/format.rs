@@ -291,6 +291,31 @@ fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
+/// Writes a whole state into an empty store, as the commit with this number.
+pub(super) fn fill(database: &Database, state: &Restored, commit: u64) -> Result<(), redb::Error> {
+    let transaction = database.begin_write()?;
+    let grants = state.grants.iter();
+    let grants = Batch {
+        grants: grants
+            .map(|(token, grant)| (*token, Some(grant.clone())))
+            .collect(),
+        ..Batch::default()
+    };
+    write_grants(&transaction, &grants, commit)?;
+    let mut sessions = transaction.open_table(SESSIONS)?;
+    for session in &state.sessions {
+        let user = session.user.as_ref().map(Key::as_bytes);
+        let row = (millis(session.grace), session.secret.as_ref(), user);
+        drop(sessions.insert(session.number.0, row)?);
+    }
+    drop(sessions);
+    let mut meta = transaction.open_table(META)?;
+    meta.insert(TOKENS, state.tokens_above.0)?;
+    meta.insert(SESSION_NUMBERS, state.session_numbers_above.0)?;
+    drop(meta);
+    Ok(transaction.commit()?)
+}
+
 /// The number of the last commit in the store; 0 if it has none.
 pub(super) fn last_commit(database: &Database) -> Result<u64, Unusable> {
     let grants = database.begin_read()?.open_table(GRANTS)?;

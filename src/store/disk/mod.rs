@@ -12,5 +12,5 @@ mod files;
 mod format;
 mod reserve;
 
-pub(crate) use directory::contradictory;
-pub use directory::{OpenError, open};
+pub use directory::{CopyError, OpenError, open};
+pub(crate) use directory::{contradictory, fill, read_state};

@@ -1,6 +1,7 @@
 //! The store's thread asks etcd, and waits for the answers by a runtime of its own: so a commit never waits
 //! for the workers, nor they for it.
 
+use prost::Message;
 use tokio::runtime::{Builder, Runtime};
 
 use super::api::{CompactionRequest, Done, RangeRequest, RangeResponse, TxnRequest, TxnResponse};
@@ -23,17 +24,24 @@ impl Blocking {
         drop(within);
         Ok(Self { runtime, nodes })
     }
+
+    /// Calls a method of one request and one answer.
+    pub(super) fn unary<Q, A>(&mut self, method: &'static str, request: Q) -> Result<A, Failure>
+    where
+        Q: Message + Clone + Send + Sync + 'static,
+        A: Message + Default + Send + Sync + 'static,
+    {
+        self.runtime.block_on(self.nodes.unary(method, request))
+    }
 }
 
 impl Calls for Blocking {
     fn txn(&mut self, request: &TxnRequest) -> Result<TxnResponse, Failure> {
-        let call = self.nodes.unary("/etcdserverpb.KV/Txn", request.clone());
-        self.runtime.block_on(call)
+        self.unary("/etcdserverpb.KV/Txn", request.clone())
     }
 
     fn range(&mut self, request: &RangeRequest) -> Result<RangeResponse, Failure> {
-        let call = self.nodes.unary("/etcdserverpb.KV/Range", request.clone());
-        self.runtime.block_on(call)
+        self.unary("/etcdserverpb.KV/Range", request.clone())
     }
 
     fn compact(&mut self, revision: i64) -> Result<(), Failure> {
@@ -41,10 +49,8 @@ impl Calls for Blocking {
             revision,
             physical: false,
         };
-        let call = self
-            .nodes
-            .unary::<_, Done>("/etcdserverpb.KV/Compact", request);
-        self.runtime.block_on(call).map(drop)
+        self.unary::<_, Done>("/etcdserverpb.KV/Compact", request)
+            .map(drop)
     }
 }
 

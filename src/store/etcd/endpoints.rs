@@ -70,16 +70,27 @@ impl fmt::Debug for User {
 /// Why the nodes cannot be asked.
 #[derive(Debug, thiserror::Error)]
 pub enum BadAccess {
+    /// A node's URL.
     #[error("{url} is no URL of etcd: {why}")]
     Url {
+        /// The URL.
         url: String,
+        /// What is wrong with it.
         why: tonic::transport::Error,
     },
+    /// The file of the password.
     #[error("{}: {why}", file.display())]
-    Password { file: PathBuf, why: String },
+    Password {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A file of TLS.
     #[cfg(feature = "tls")]
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// What the system lacks.
     #[error(transparent)]
     System(#[from] std::io::Error),
 }

@@ -164,6 +164,17 @@ impl Record {
         states.map(|state| Self { state: Some(state) }).collect()
     }
 
+    /// The records of a state, in the same order.
+    pub(super) fn all_in(state: &Restored) -> Vec<Self> {
+        let sessions = state.sessions.iter().map(SessionRecord::of);
+        let grants = state.grants.iter();
+        let grants = grants.map(|(token, grant)| GrantRecord::new(*token, grant));
+        let states = sessions
+            .map(State::Session)
+            .chain(grants.map(State::Granted));
+        states.map(|state| Self { state: Some(state) }).collect()
+    }
+
     /// What the record speaks of, and whether that lives; `None` if it is of no kind that is known.
     pub(super) fn subject(&self) -> Option<(Subject, bool)> {
         Some(match self.state.as_ref()? {
@@ -221,11 +232,20 @@ impl GrantRecord {
 
 impl SessionRecord {
     fn new(number: SessionNumber, session: &StoredSession) -> Self {
-        let digest = session.secret.map(digest);
+        Self::of(&RestoredSession {
+            number,
+            grace: session.grace,
+            secret: session.secret.map(digest),
+            user: session.user.clone(),
+        })
+    }
+
+    fn of(session: &RestoredSession) -> Self {
+        let digest = session.secret.as_ref();
         Self {
-            number: number.0,
+            number: session.number.0,
             grace_ms: millis(session.grace),
-            digest: digest.map(|digest| Bytes::copy_from_slice(&digest)),
+            digest: digest.map(|digest| Bytes::copy_from_slice(digest)),
             user: session.user.as_ref().map(copied),
         }
     }

@@ -21,20 +21,21 @@ use super::api::{
     Compare, CompareResult, CompareTarget, DeleteRangeRequest, KeyValue, Operand, Operation,
     OperationDone, PutRequest, RangeRequest, RangeResponse, RequestOp, TxnRequest, TxnResponse,
 };
-use super::entry::{Entry, FORMAT, Record, Told};
+use super::entry::{Entry, FORMAT, Record};
 use super::index::{Cut, Index};
 use super::names::Names;
+use super::reading::{LoadError, read_all, state_of, take_in};
 use crate::cluster::plant::{self, Plant};
 use crate::cluster::{Leadership, Lost};
 use crate::model::{NotStored, Restored};
 use crate::store::{Batch, Storage};
 
+/// How soon the beginning of a turn is tried again that etcd has refused.
+const BEGIN_AGAIN: Duration = Duration::from_secs(1);
+
 /// How many bytes of records an entry has at the most, as etcd takes requests of 1.5 MiB by default; a few
 /// more if a single record is larger.
 const LONGEST_ENTRY: usize = 1024 * 1024;
-
-/// How many entries are read at once.
-const PAGE: i64 = 32;
 
 /// What a leader asks of etcd. One call is under way at a time. A call that fails is tried at another
 /// node the next time.
@@ -65,6 +66,30 @@ pub(crate) struct Term {
     pub(crate) value: Bytes,
 }
 
+impl Term {
+    /// The conditions that it is not over.
+    pub(super) fn holds(&self, names: &Names) -> Vec<Compare> {
+        if plant::is(Plant::SplitBrain) {
+            return Vec::new();
+        }
+        let key = names.leader();
+        let same = Compare {
+            result: CompareResult::Equal.into(),
+            target: CompareTarget::Value.into(),
+            key: key.clone(),
+            target_union: Some(Operand::Value(self.value.to_vec())),
+        };
+        vec![revision(CompareResult::Equal, key, self.revision), same]
+    }
+
+    /// Whether this is its key.
+    pub(super) fn is_of(&self, leader: Option<&KeyValue>) -> bool {
+        leader.is_some_and(|leader| {
+            leader.create_revision == self.revision && leader.value == self.value
+        })
+    }
+}
+
 /// The log, as its only writer has it.
 pub(crate) struct Log<C> {
     calls: C,
@@ -75,24 +100,13 @@ pub(crate) struct Log<C> {
     compaction: Compaction,
 }
 
-/// Why a log cannot be read.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum LoadError {
-    /// It would be dangerous to go on from what is left.
-    #[error("{key}: {why}")]
-    Broken {
-        /// The key of etcd.
-        key: String,
-        /// What is wrong with it.
-        why: String,
-    },
-    /// Another leads by now.
-    #[error("the leadership was lost meanwhile")]
-    Lost,
-}
-
 impl<C: Calls> Log<C> {
     /// Reads the log after this server has been elected, and with it all that former leaders have written.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be gone on from, or the leadership was lost meanwhile. As long as etcd does not answer, this
+    /// waits.
     pub(crate) fn load(
         calls: C,
         names: Names,
@@ -100,118 +114,51 @@ impl<C: Calls> Log<C> {
         leadership: Arc<Leadership>,
         compact_every: Option<Duration>,
     ) -> Result<(Self, Restored, HasResigned), LoadError> {
+        let mut calls = calls;
+        let (index, told) = loop {
+            match read_all(&mut calls, &names) {
+                Ok(read) => break read,
+                Err(LoadError::Unread(_)) if leadership.is_lost() => return Err(LoadError::Lost),
+                // The pages that were to come have been compacted away, or no node has answered.
+                Err(LoadError::Unread(why)) => debug!("the log cannot be read at this node: {why}"),
+                Err(broken) => return Err(broken),
+            }
+        };
+        let resigned = HasResigned(told.has_resigned || index.is_empty());
+        let restored = state_of(told, &index, &names)?;
         let mut log = Self {
             calls,
             names,
             term,
             leadership,
-            index: Index::default(),
+            index,
             compaction: Compaction::new(compact_every),
         };
-        loop {
-            match log.read_all()? {
-                Some(told) => {
-                    let resigned = HasResigned(told.has_resigned || log.index.is_empty());
-                    let last = log.names.entry(log.index.next() - 1);
-                    let restored = told.restored().map_err(|why| broken(last, &why))?;
-                    return Ok((log, restored, resigned));
-                }
-                None if log.leadership.is_lost() => return Err(LoadError::Lost),
-                // The pages that were to come have been compacted away, or no node has answered.
-                None => {}
-            }
+        if resigned.0 {
+            log.take_back_resignation()?;
         }
+        Ok((log, restored, resigned))
     }
 
-    /// One try. All pages are of the same moment, that of the first one.
-    fn read_all(&mut self) -> Result<Option<Told>, LoadError> {
-        let (mut told, mut is_first_page, mut revision) = (Told::default(), true, 0);
-        let mut from = self.names.log();
-        loop {
-            let request = RangeRequest {
-                key: from,
-                range_end: self.names.behind_log(),
-                limit: PAGE,
-                revision,
-                serializable: false,
-            };
-            let page = match self.calls.range(&request) {
-                Ok(page) => page,
-                Err(why) => {
-                    debug!("the log cannot be read at this node: {why}");
-                    return Ok(None);
-                }
-            };
-            if is_first_page {
-                revision = page.header.map_or(0, |header| header.revision);
-                self.index = Index::from(self.first_of(&page)?);
+    /// Says in the log that somebody leads who has not resigned, before anybody is told anything: the next
+    /// leader must not take the last one's resignation for this one's, which may have written nothing else.
+    fn take_back_resignation(&mut self) -> Result<(), LoadError> {
+        while let Err(why) = self.append(Vec::new(), false) {
+            if self.leadership.is_lost() {
+                return Err(LoadError::Lost);
             }
-            is_first_page = false;
-            for found in &page.kvs {
-                told.add(self.take_in(found)?)
-                    .map_err(|why| broken(found.key.clone(), &why))?;
-            }
-            match page.kvs.last() {
-                Some(last) if page.more => from = [&last.key[..], &[0]].concat(),
-                _ => break,
-            }
+            warn!("the turn cannot begin: {why}");
+            std::thread::sleep(BEGIN_AGAIN);
         }
-        match told.first {
-            Some(first) if first != self.index.first() => {
-                Err(broken(self.names.entry(first), &"the entry is gone"))
-            }
-            _ => Ok(Some(told)),
-        }
-    }
-
-    /// The number of the first entry. A log that was begun is never empty.
-    fn first_of(&mut self, page: &RangeResponse) -> Result<u64, LoadError> {
-        if let Some(first) = page.kvs.first() {
-            return self.number_of(first);
-        }
-        let begun = RangeRequest {
-            key: self.names.begun(),
-            ..RangeRequest::default()
-        };
-        match self.calls.range(&begun) {
-            Ok(begun) if begun.kvs.is_empty() => Ok(1),
-            Ok(_) => Err(broken(self.names.log(), &"all entries are gone")),
-            Err(_) => Err(LoadError::Lost),
-        }
-    }
-
-    fn number_of(&self, found: &KeyValue) -> Result<u64, LoadError> {
-        let number = self.names.number_of(&found.key);
-        number.ok_or_else(|| broken(found.key.clone(), &"no entry of a log is called so"))
-    }
-
-    /// Adds an entry that etcd has to the index.
-    fn take_in(&mut self, found: &KeyValue) -> Result<Entry, LoadError> {
-        if self.number_of(found)? != self.index.next() {
-            return Err(broken(
-                self.names.entry(self.index.next()),
-                &"the entry is gone",
-            ));
-        }
-        let entry =
-            Entry::read(found.value.clone()).map_err(|why| broken(found.key.clone(), &why))?;
-        self.index.add(&entry, found.value.len());
-        Ok(entry)
+        Ok(())
     }
 
     /// Appends what is in `records`, in as many entries as that takes.
     fn append_all(&mut self, records: Vec<Record>) -> Result<(), NotStored> {
-        let (mut entry, mut bytes) = (Vec::new(), 0);
-        for record in records {
-            let length = record.len_in_entry();
-            if bytes + length > LONGEST_ENTRY && !entry.is_empty() {
-                self.append(std::mem::take(&mut entry), false)?;
-                bytes = 0;
-            }
-            bytes += length;
-            entry.push(record);
-        }
-        self.append(entry, false)
+        let entries = pieces(records);
+        entries
+            .into_iter()
+            .try_for_each(|entry| self.append(entry, false))
     }
 
     /// Appends one entry. After a refusal it may still come to be there: then the next call finds it.
@@ -231,7 +178,7 @@ impl<C: Calls> Log<C> {
             let Some(found) = found(&done, 1) else {
                 return Err(self.lose(Lost::Broken(format!("{number} follows nothing"))));
             };
-            if let Err(why) = self.take_in(&found.clone()) {
+            if let Err(why) = take_in(found, &self.names, &mut self.index) {
                 return Err(self.lose(Lost::Broken(why.to_string())));
             }
             if found.value == bytes {
@@ -296,11 +243,11 @@ impl<C: Calls> Log<C> {
 
     fn append_request(&self, number: u64, first: u64, bytes: Bytes) -> TxnRequest {
         let (key, names) = (self.names.entry(number), &self.names);
-        let mut compare = self.leads();
-        let mut success = vec![put(key.clone(), bytes)];
+        let mut compare = self.term.holds(&self.names);
         if !plant::is(Plant::TakenAsFailed) {
             compare.push(revision(CompareResult::Equal, key.clone(), 0));
         }
+        let mut success = vec![put(key.clone(), bytes)];
         match self.index.is_empty() {
             // Nothing is before the first of all, so that a late attempt of it needs another mark.
             true => {
@@ -322,24 +269,6 @@ impl<C: Calls> Log<C> {
             success,
             failure: vec![get(names.leader()), get(key)],
         }
-    }
-
-    /// The conditions that this server leads.
-    fn leads(&self) -> Vec<Compare> {
-        if plant::is(Plant::SplitBrain) {
-            return Vec::new();
-        }
-        let (key, value) = (self.names.leader(), self.term.value.to_vec());
-        let same = Compare {
-            result: CompareResult::Equal.into(),
-            target: CompareTarget::Value.into(),
-            key: key.clone(),
-            target_union: Some(Operand::Value(value)),
-        };
-        vec![
-            revision(CompareResult::Equal, key, self.term.revision),
-            same,
-        ]
     }
 
     /// Sends a transaction until etcd has decided about it, or this server does not lead any more.
@@ -366,10 +295,7 @@ impl<C: Calls> Log<C> {
         if plant::is(Plant::SplitBrain) {
             return Ok(());
         }
-        let leader = found(done, 0);
-        match leader.is_some_and(|leader| {
-            leader.create_revision == self.term.revision && leader.value == self.term.value
-        }) {
+        match self.term.is_of(found(done, 0)) {
             true => Ok(()),
             false => Err(self.lose(Lost::Deposed)),
         }
@@ -402,7 +328,7 @@ impl<C: Calls> Storage for Log<C> {
         }
         // With a range in it: etcd answers an empty transaction from one node's own, perhaps old, state.
         let request = TxnRequest {
-            compare: self.leads(),
+            compare: self.term.holds(&self.names),
             success: vec![get(self.names.leader())],
             failure: vec![get(self.names.leader())],
         };
@@ -463,6 +389,22 @@ impl Compaction {
     }
 }
 
+/// The records of as many entries as they take, which is one at the least.
+pub(super) fn pieces(records: Vec<Record>) -> Vec<Vec<Record>> {
+    let (mut pieces, mut last, mut bytes) = (Vec::new(), Vec::new(), 0);
+    for record in records {
+        let length = record.len_in_entry();
+        if bytes + length > LONGEST_ENTRY && !last.is_empty() {
+            pieces.push(std::mem::take(&mut last));
+            bytes = 0;
+        }
+        bytes += length;
+        last.push(record);
+    }
+    pieces.push(last);
+    pieces
+}
+
 /// Of several records of one subject from `from` on, only the last is true.
 fn keep_last_of_each(records: &mut Vec<Record>, from: usize) {
     let mut seen = std::collections::HashSet::new();
@@ -479,22 +421,15 @@ fn deposed() -> NotStored {
     NotStored::new("this server does not lead any more")
 }
 
-fn broken(key: Vec<u8>, why: &impl std::fmt::Display) -> LoadError {
-    LoadError::Broken {
-        key: String::from_utf8_lossy(&key).into_owned(),
-        why: why.to_string(),
-    }
-}
-
 /// The first key that this operation of a transaction has found.
-fn found(done: &TxnResponse, operation: usize) -> Option<&KeyValue> {
+pub(super) fn found(done: &TxnResponse, operation: usize) -> Option<&KeyValue> {
     match done.responses.get(operation)?.response.as_ref()? {
         OperationDone::Range(range) => range.kvs.first(),
         OperationDone::Put(_) | OperationDone::DeleteRange(_) => None,
     }
 }
 
-fn revision(result: CompareResult, key: Vec<u8>, revision: i64) -> Compare {
+pub(super) fn revision(result: CompareResult, key: Vec<u8>, revision: i64) -> Compare {
     Compare {
         result: result.into(),
         target: CompareTarget::Create.into(),
@@ -503,7 +438,7 @@ fn revision(result: CompareResult, key: Vec<u8>, revision: i64) -> Compare {
     }
 }
 
-fn put(key: Vec<u8>, value: Bytes) -> RequestOp {
+pub(super) fn put(key: Vec<u8>, value: Bytes) -> RequestOp {
     put_for(key, value, 0)
 }
 
@@ -521,7 +456,7 @@ pub(crate) fn create_if_absent(key: Vec<u8>, value: Bytes, lease: i64) -> TxnReq
     }
 }
 
-fn get(key: Vec<u8>) -> RequestOp {
+pub(super) fn get(key: Vec<u8>) -> RequestOp {
     operation(Operation::Range(RangeRequest {
         key,
         ..RangeRequest::default()
@@ -555,6 +490,7 @@ mod tests {
     struct Server {
         log: Log<UnreliableEtcd>,
         leadership: Arc<Leadership>,
+        resigned: HasResigned,
         found: State,
     }
 
@@ -565,7 +501,7 @@ mod tests {
         let leadership = Arc::new(Leadership::new(|| Duration::ZERO, TTL, Duration::ZERO));
         let term = Term { revision, value };
         let loaded = Log::load(etcd.clone(), names, term, Arc::clone(&leadership), None);
-        let (log, restored, _) = loaded.expect("a sound log");
+        let (log, restored, resigned) = loaded.expect("a sound log");
         let sessions = restored
             .sessions
             .iter()
@@ -573,8 +509,33 @@ mod tests {
         Server {
             log,
             leadership,
+            resigned,
             found: (restored.grants.into_iter().collect(), sessions.collect()),
         }
+    }
+
+    /// Whether the next leader finds that this one has resigned.
+    fn has_resigned(etcd: &UnreliableEtcd, id: u64) -> (HasResigned, Server) {
+        let server = elect(etcd, id);
+        (server.resigned, server)
+    }
+
+    /// Or it would end grace periods at once whose holders still believe in the one before.
+    #[test]
+    fn a_resignation_is_of_the_one_who_resigned_alone() {
+        let etcd = UnreliableEtcd::default();
+        let (found, mut first) = has_resigned(&etcd, 1);
+        assert_eq!(found, HasResigned(true), "there was nobody");
+        first.log.close().expect("it is stored");
+        let (found, mut second) = has_resigned(&etcd, 2);
+        assert_eq!(found, HasResigned(false), "its connections are open");
+        second.leadership.close_all();
+        second.log.close().expect("it is stored");
+        let (found, third) = has_resigned(&etcd, 3);
+        assert_eq!(found, HasResigned(true));
+        drop(third);
+        let (found, _) = has_resigned(&etcd, 4);
+        assert_eq!(found, HasResigned(false), "the third has written nothing");
     }
 
     fn grant(key: u8) -> StoredGrant {

@@ -2,11 +2,13 @@
 
 mod api;
 mod blocking;
+mod copy;
 mod endpoints;
 mod entry;
 mod index;
 mod log;
 mod names;
+mod reading;
 mod status;
 #[cfg(feature = "tls")]
 mod tls;
@@ -18,9 +20,12 @@ pub(crate) use api::{
     RangeRequest, RangeResponse, TxnResponse, WatchCreateRequest, WatchRequest, WatchResponse,
 };
 pub(crate) use blocking::Blocking;
+pub use copy::CopyError;
+pub(crate) use copy::{fill, read_state};
 pub(crate) use endpoints::{Access, BadAccess, Endpoints, User};
-pub(crate) use log::{Failure, HasResigned, LoadError, Log, Term, create_if_absent};
+pub(crate) use log::{Failure, HasResigned, Log, Term, create_if_absent};
 pub(crate) use names::Names;
+pub(crate) use reading::LoadError;
 pub(crate) use status::look_at_etcd;
 #[cfg(feature = "tls")]
 pub(crate) use tls::TlsFiles;

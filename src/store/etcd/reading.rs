@@ -1,0 +1,124 @@
+//! Reads the log in etcd, all of it as it was at one moment, and makes sure that nothing is missing.
+
+use super::api::{KeyValue, RangeRequest, RangeResponse};
+use super::entry::{Entry, Told};
+use super::index::Index;
+use super::log::{Calls, Failure};
+use super::names::Names;
+use crate::model::Restored;
+
+/// How many entries are read at once.
+const PAGE: i64 = 32;
+
+/// Why a log cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LoadError {
+    /// It would be dangerous to go on from what is left.
+    #[error("{key}: {why}")]
+    Broken {
+        /// The key of etcd.
+        key: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// It may be read another time.
+    #[error(transparent)]
+    Unread(Failure),
+    /// Another leads by now.
+    #[error("the leadership was lost meanwhile")]
+    Lost,
+}
+
+/// One try. All pages are of the same moment, that of the first one.
+pub(super) fn read_all(calls: &mut impl Calls, names: &Names) -> Result<(Index, Told), LoadError> {
+    let mut told = Told::default();
+    let mut page = read_page(calls, names, names.log(), 0)?;
+    let moment = page.header.map_or(0, |header| header.revision);
+    let mut index = Index::from(first_of(&page, calls, names)?);
+    loop {
+        for found in &page.kvs {
+            let entry = take_in(found, names, &mut index)?;
+            told.add(entry)
+                .map_err(|why| broken(found.key.clone(), &why))?;
+        }
+        match page.kvs.last() {
+            Some(last) if page.more => {
+                let behind = [&last.key[..], &[0]].concat();
+                page = read_page(calls, names, behind, moment)?;
+            }
+            _ => break,
+        }
+    }
+    match told.first {
+        Some(first) if first != index.first() => {
+            Err(broken(names.entry(first), &"the entry is gone"))
+        }
+        _ => Ok((index, told)),
+    }
+}
+
+/// The state at the end of the log.
+pub(super) fn state_of(told: Told, index: &Index, names: &Names) -> Result<Restored, LoadError> {
+    let restored = told.restored();
+    restored.map_err(|why| broken(names.entry(index.next().saturating_sub(1)), &why))
+}
+
+fn read_page(
+    calls: &mut impl Calls,
+    names: &Names,
+    key: Vec<u8>,
+    revision: i64,
+) -> Result<RangeResponse, LoadError> {
+    let request = RangeRequest {
+        key,
+        range_end: names.behind_log(),
+        limit: PAGE,
+        revision,
+        serializable: false,
+    };
+    calls.range(&request).map_err(LoadError::Unread)
+}
+
+/// The number of the first entry. A log that was begun is never empty.
+fn first_of(page: &RangeResponse, calls: &mut impl Calls, names: &Names) -> Result<u64, LoadError> {
+    if let Some(first) = page.kvs.first() {
+        return number_of(first, names);
+    }
+    let begun = RangeRequest {
+        key: names.begun(),
+        revision: page.header.map_or(0, |header| header.revision),
+        ..RangeRequest::default()
+    };
+    let begun = calls.range(&begun).map_err(LoadError::Unread)?;
+    match begun.kvs.is_empty() {
+        true => Ok(1),
+        false => Err(broken(names.log(), &"all entries are gone")),
+    }
+}
+
+/// Adds an entry that etcd has to the index.
+pub(super) fn take_in(
+    found: &KeyValue,
+    names: &Names,
+    index: &mut Index,
+) -> Result<Entry, LoadError> {
+    let missing = index.next();
+    if number_of(found, names)? != missing {
+        return Err(broken(names.entry(missing), &"the entry is gone"));
+    }
+    let entry = Entry::read(found.value.clone()).map_err(|why| broken(found.key.clone(), &why))?;
+    index.add(&entry, found.value.len());
+    Ok(entry)
+}
+
+fn number_of(found: &KeyValue, names: &Names) -> Result<u64, LoadError> {
+    let number = names.number_of(&found.key);
+    number.ok_or_else(|| broken(found.key.clone(), &"no entry of a log is called so"))
+}
+
+fn broken(key: Vec<u8>, why: &impl std::fmt::Display) -> LoadError {
+    LoadError::Broken {
+        key: String::from_utf8_lossy(&key).into_owned(),
+        why: why.to_string(),
+    }
+}
