@@ -11,6 +11,7 @@ mod introduction;
 mod leadership;
 mod node;
 mod passing;
+pub(crate) mod plant;
 #[cfg(test)]
 pub(crate) mod real_etcd;
 mod settings;
