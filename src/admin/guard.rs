@@ -27,10 +27,11 @@ use super::Admin;
 use super::api::Problem;
 use super::listener::PART_TIME;
 use super::seats::Seat;
+use super::stage::Stage;
 use crate::access::User;
 use crate::config::{Address, Config};
 use crate::model::{Peer, Visible};
-use crate::server::{NotLetIn, NotReady, ServerHandle};
+use crate::server::{NotLetIn, NotReady, Porter};
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
@@ -132,7 +133,7 @@ pub(super) async fn may_act(
         .who_asks(request.headers(), peer_of(request.extensions()))
         .await?;
     if !user.may_admin() {
-        if let Some(server) = admin.server.get() {
+        if let Stage::Serving(server) = admin.stage.get() {
             let peer = peer_of(request.extensions());
             server.note_not_allowed(peer, &user, shown(request).await);
         }
@@ -168,17 +169,29 @@ async fn whole(request: Request) -> Result<Request, Refused> {
 impl Admin {
     /// Who makes the request. A password that is right is enough; without one, who may come in so.
     async fn who_asks(&self, headers: &HeaderMap, peer: Peer) -> Result<Arc<User>, Refused> {
-        let server = self.server.get();
-        let server: &ServerHandle = server.ok_or(Refused::Loading(NotReady::Loading))?;
+        match self.stage.get() {
+            Stage::Loading => Err(Refused::Loading(NotReady::Loading)),
+            #[cfg(feature = "cluster")]
+            Stage::Following(node) => self.let_in(&*node.lobby, headers, peer).await,
+            Stage::Serving(server) => self.let_in(&server, headers, peer).await,
+        }
+    }
+
+    async fn let_in(
+        &self,
+        porter: &impl Porter,
+        headers: &HeaderMap,
+        peer: Peer,
+    ) -> Result<Arc<User>, Refused> {
         // Where nobody is asked, a password proves nothing: a stranger's page can send one, too.
         let said = headers.get(AUTHORIZATION);
-        if let Some(said) = said.filter(|_| server.asks_operators()) {
+        if let Some(said) = said.filter(|_| porter.asks_operators()) {
             let (name, password) = name_and_password(said.as_bytes()).ok_or(Refused::NoPassword)?;
-            let verified = server.verify_operator(&name, &password, peer).await;
+            let verified = porter.verify_operator(&name, &password, peer).await;
             return verified.map_err(Refused::NotLetIn);
         }
         self.guard.check_name(headers)?;
-        let user = server.operator_at_the_door(peer);
+        let user = porter.operator_at_the_door(peer);
         user.ok_or(Refused::NoPassword)
     }
 }

@@ -4,7 +4,6 @@ use axum::extract::State;
 use axum::http::StatusCode;
 
 use super::Admin;
-use crate::server::NotReady;
 
 /// `GET /healthz`: the server lives if it answers at all. A restart helps against nothing that it could
 /// tell: that it has too much to do, that it is loading, or that its disk is full.
@@ -14,10 +13,7 @@ pub(super) async fn live() -> &'static str {
 
 /// `GET /readyz`: whether clients should be sent here, and if not, why, a reason a line.
 pub(super) async fn ready(State(admin): State<Admin>) -> (StatusCode, String) {
-    let reasons = match admin.server.get() {
-        Some(server) => server.not_ready(),
-        None => vec![NotReady::Loading],
-    };
+    let reasons = admin.stage.get().not_ready();
     match reasons.is_empty() {
         true => (StatusCode::OK, "ready\n".to_owned()),
         false => {

@@ -7,6 +7,7 @@ use axum::Router;
 use tokio::io::DuplexStream;
 
 use super::seats::Seats;
+use super::stage::Stage;
 use super::{Admin, listener, routes};
 use crate::config::Config;
 use crate::model::Peer;
@@ -40,7 +41,7 @@ impl InMemory {
     /// From here on it can be asked.
     pub fn serves(&self) {
         let handle = ServerHandle::new(&self.server.shared);
-        self.admin.server.set(handle).expect("once");
+        self.admin.stage.enter(Stage::Serving(handle));
     }
 
     /// From here on it stops.

@@ -5,17 +5,17 @@ use axum::http::StatusCode;
 use axum::http::request::Parts;
 
 use super::Admin;
-use crate::server::{NotReady, ServerHandle};
+use super::stage::NoTable;
+use crate::server::ServerHandle;
 
-/// The server, once it has loaded; before that, the request is answered `503`.
+/// The server, while it has a table; otherwise the request is answered `503`.
 pub(super) struct Loaded(pub(super) ServerHandle);
 
 impl FromRequestParts<Admin> for Loaded {
     type Rejection = (StatusCode, String);
 
     async fn from_request_parts(_: &mut Parts, admin: &Admin) -> Result<Self, Self::Rejection> {
-        let server = admin.server.get().cloned().map(Self);
-        let loading = || format!("{}\n", NotReady::Loading);
-        server.ok_or_else(|| (StatusCode::SERVICE_UNAVAILABLE, loading()))
+        let refused = |why: NoTable| (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n"));
+        admin.stage.get().server().map(Self).map_err(refused)
     }
 }

@@ -15,20 +15,24 @@ mod metrics;
 mod page;
 mod routes;
 mod seats;
+mod stage;
 
 use std::io;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::{CancellationToken, DropGuard};
-use tracing::{error, info};
+use tracing::info;
 
 use guard::Guard;
 use metrics::LastContention;
+use stage::{CurrentStage, Stage};
 
+#[cfg(feature = "cluster")]
+use crate::cluster::NodeHandle;
 use crate::config::Config;
 use crate::server::{self, Listener, ServerHandle};
 #[cfg(fuzzing)]
@@ -42,8 +46,7 @@ const LAST_ANSWERS: Duration = Duration::from_secs(1);
 /// What every request can reach. Clones reach the same.
 #[derive(Debug, Clone)]
 struct Admin {
-    /// Set when the server serves: before that, its store is being read.
-    server: Arc<OnceLock<ServerHandle>>,
+    stage: Arc<CurrentStage>,
     guard: Arc<Guard>,
     contention: Arc<LastContention>,
     /// When the server started, since the beginning of 1970.
@@ -53,12 +56,12 @@ struct Admin {
 /// The running HTTP side of a server. It begins to end when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Running {
-    server: Arc<OnceLock<ServerHandle>>,
+    stage: Arc<CurrentStage>,
     stop: DropGuard,
     ended: oneshot::Receiver<()>,
 }
 
-/// Serves HTTP on `listeners`, as a server that is loading until [`Running::serves`] is called; `None` if
+/// Serves HTTP on `listeners`, as a server that is loading until it is said what else it does; `None` if
 /// there are no listeners.
 ///
 /// # Errors
@@ -76,7 +79,7 @@ pub(crate) fn start(listeners: Vec<Listener>, config: &Config) -> io::Result<Opt
     let stop = CancellationToken::new();
     let stopped = stop.clone();
     let running = Running {
-        server: Arc::clone(&admin.server),
+        stage: Arc::clone(&admin.stage),
         stop: stop.drop_guard(),
         ended,
     };
@@ -101,7 +104,7 @@ impl Admin {
     /// That of a server that has still to load.
     fn loading(config: &Config) -> Self {
         Self {
-            server: Arc::default(),
+            stage: Arc::default(),
             guard: Arc::new(Guard::new(config)),
             contention: Arc::default(),
             started: SystemTime::now()
@@ -112,11 +115,21 @@ impl Admin {
 }
 
 impl Running {
+    /// From here on the server reads what is held.
+    #[cfg(feature = "cluster")]
+    pub(crate) fn loads(&self) {
+        self.stage.enter(Stage::Loading);
+    }
+
+    /// From here on the server passes its clients on.
+    #[cfg(feature = "cluster")]
+    pub(crate) fn follows(&self, node: Arc<NodeHandle>) {
+        self.stage.enter(Stage::Following(node));
+    }
+
     /// From here on the server serves, and can be asked.
     pub(crate) fn serves(&self, handle: ServerHandle) {
-        if self.server.set(handle).is_err() {
-            error!("the admin listener was given two servers");
-        }
+        self.stage.enter(Stage::Serving(handle));
     }
 
     /// Accepts nothing more, and waits for requests that are being answered, until `deadline` or for
@@ -136,6 +149,8 @@ mod tests {
     use tokio::net::TcpStream;
 
     use super::*;
+    #[cfg(feature = "cluster")]
+    use crate::cluster::{Leadership, Leading, Lost, Told, since_boot};
     use crate::server::bind_admin;
     use crate::server::harness::Server;
 
@@ -193,6 +208,55 @@ mod tests {
         assert!(TcpStream::connect(at).await.is_err(), "it is closed");
         server.stop().await;
         assert_eq!(writer.finish(), Ok(()));
+    }
+
+    /// It is asked for its own role at each stage.
+    #[cfg(feature = "cluster")]
+    #[tokio::test]
+    async fn one_of_several_follows_and_leads_in_turns() {
+        let ttl = Duration::from_secs(3600);
+        let (node, told) = Told::start(since_boot, ttl);
+        let local = ["127.0.0.1:0".parse().expect("an address")];
+        let listeners = bind_admin(Vec::new(), &local, &[]).await.expect("a port");
+        let at = listeners[0].tcp_address().expect("TCP");
+        let running = start(listeners, &Config::default()).expect("a thread");
+        let running = running.expect("there is a listener");
+        for term in [7, 9] {
+            running.follows(Arc::clone(&node));
+            told.nobody_leads();
+            assert_is(&get(at, "/readyz").await, 503, "no leader: none of");
+            assert_is(
+                &get(at, "/api/info").await,
+                503,
+                "nobody leads at this time",
+            );
+            told.leads("10.0.0.7:11401", term);
+            assert_is(&get(at, "/readyz").await, 200, "ready");
+            for path in ["/", "/api/locks"] {
+                let answer = get(at, path).await;
+                assert_is(&answer, 503, "the other servers reach at 10.0.0.7:11401\n");
+            }
+            let metrics = get(at, "/metrics").await;
+            assert_is(&metrics, 200, "elock_ready 1\n");
+            assert_is(&metrics, 200, "elock_role{role=\"follower\"} 1\n");
+            assert_is(&metrics, 200, &format!("elock_cluster_term {term}\n"));
+            assert!(!metrics.contains("elock_locks"), "{metrics}");
+            running.loads();
+            assert_is(&get(at, "/readyz").await, 503, "loading: ");
+            let leadership = Arc::new(Leadership::new(since_boot, ttl, since_boot()));
+            let leading = Leading::of_test(Arc::clone(&leadership), ("10.0.0.8:11401", term + 1));
+            let server = Server::start_leading(leading);
+            running.serves(ServerHandle::new(&server.shared));
+            assert_is(&get(at, "/readyz").await, 200, "ready");
+            let metrics = get(at, "/metrics").await;
+            assert_is(&metrics, 200, "elock_role{role=\"leader\"} 1\n");
+            assert_is(&metrics, 200, &format!("elock_cluster_term {}\n", term + 1));
+            assert_is(&get(at, "/api/info").await, 200, "\"role\":\"leader\"");
+            leadership.lose(Lost::Deposed);
+            assert_is(&get(at, "/readyz").await, 503, "suspended: ");
+            server.stop().await;
+        }
+        running.end(Instant::now() + 2 * LAST_ANSWERS).await;
     }
 
     #[tokio::test]

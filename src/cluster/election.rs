@@ -111,7 +111,7 @@ impl Heard {
         heard
     }
 
-    fn note(&self) {
+    pub(super) fn note(&self) {
         self.at_ms.store(millis((self.clock)()), Ordering::Relaxed);
         if self.warned_at_ms.swap(0, Ordering::Relaxed) > 0 {
             info!("etcd answers again");

@@ -13,6 +13,7 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::leadership::{Answering, Leadership};
+use super::plant::{self, Plant};
 use crate::server::Transport;
 
 /// Waits until answers may leave again, or never.
@@ -46,6 +47,9 @@ impl<S> Guarded<S> {
         let Some(leadership) = &self.leadership else {
             return Poll::Ready(Ok(()));
         };
+        if plant::is(Plant::Memory) {
+            return Poll::Ready(Ok(()));
+        }
         loop {
             match leadership.answering() {
                 Answering::Yes => {

@@ -18,6 +18,8 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+use super::plant::{self, Plant};
+
 /// By how much a leader stops before its lease can end: for clocks that run at different speeds, and for
 /// the time between a look at the clock and the bytes' leaving.
 const MARGIN: Duration = Duration::from_millis(300);
@@ -72,6 +74,9 @@ pub(crate) enum Lost {
     /// What is in etcd is not what this server wrote.
     #[error("the log in etcd is damaged: {0}")]
     Broken(String),
+    /// etcd did not let it begin.
+    #[error("etcd did not let it begin: {0}")]
+    NotBegun(String),
     /// It was this server's own will.
     #[error("it was handed over")]
     Resigned,
@@ -105,6 +110,9 @@ impl Leadership {
 
     /// Ends the leadership for this reason, unless it is over.
     pub(crate) fn lose(&self, why: Lost) {
+        if plant::is(Plant::SplitBrain) && why != Lost::Resigned {
+            return;
+        }
         // Who is told that it is over finds the reason.
         let _ = self.why.set(why);
         self.lost.cancel();
@@ -124,6 +132,9 @@ impl Leadership {
     pub(crate) fn answering(&self) -> Answering {
         if self.lost.is_cancelled() {
             return Answering::Over;
+        }
+        if plant::is(Plant::SplitBrain) {
+            return Answering::Yes;
         }
         let now = (self.clock)();
         if millis(now) < self.valid_until_ms.load(Ordering::Acquire) {
@@ -175,6 +186,11 @@ impl Leadership {
     /// When the last renewal was sent that etcd has answered.
     pub(crate) fn last_renewal(&self) -> Duration {
         Duration::from_millis(self.renewed_at_ms.load(Ordering::Acquire))
+    }
+
+    /// How long ago that was.
+    pub(crate) fn lag(&self) -> Duration {
+        (self.clock)().saturating_sub(self.last_renewal())
     }
 
     fn hope(&self) -> Duration {

@@ -5,10 +5,13 @@
 mod candidacy;
 mod election;
 mod guarded;
+#[cfg(feature = "admin")]
+mod handle;
 mod introduction;
 mod leadership;
 mod node;
 mod passing;
+pub(crate) mod plant;
 #[cfg(test)]
 pub(crate) mod real_etcd;
 mod settings;
@@ -19,9 +22,15 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use guarded::Guarded;
+#[cfg(all(test, feature = "admin"))]
+pub(crate) use handle::Told;
+#[cfg(feature = "admin")]
+pub(crate) use handle::{NodeHandle, Standing};
 pub(crate) use introduction::Introduction;
-#[cfg(test)]
+#[cfg(any(test, feature = "admin"))]
 pub(crate) use leadership::Answering;
+#[cfg(test)]
+pub(crate) use leadership::since_boot;
 pub(crate) use leadership::{Leadership, Lost};
 pub(crate) use node::run;
 pub use settings::{BadCompact, ClusterSettings, Compact};
@@ -39,6 +48,8 @@ pub(crate) struct Leading {
     pub(crate) since: Instant,
     /// Has it end by the leader's own will.
     pub(crate) hand_over: CancellationToken,
+    #[cfg(feature = "admin")]
+    node: Arc<NodeHandle>,
 }
 
 /// Why a server cannot be one of several on etcd.

@@ -20,12 +20,18 @@ use tracing::{info, warn};
 
 use super::candidacy::{Candidacy, Candidature};
 use super::election::{Elected, Leader};
+#[cfg(feature = "admin")]
+use super::handle::NodeHandle;
 use super::leadership::{Leadership, Lost, since_boot};
 use super::passing::Passing;
 use super::settings::ClusterSettings;
 use super::{ClusterError, Leading};
+#[cfg(feature = "admin")]
+use crate::admin;
 use crate::config::Config;
 use crate::model::Secret;
+#[cfg(feature = "admin")]
+use crate::server::Lobby;
 use crate::server::{Clock, Entropy, House, Listener, RunError, Served, Start, start_leading};
 use crate::store::etcd::{Access, Blocking, HasResigned, LoadError, Log, Names};
 
@@ -43,6 +49,8 @@ struct Node {
     secret: Secret,
     candidacy: Candidacy,
     passing: Passing,
+    #[cfg(feature = "admin")]
+    handle: Arc<NodeHandle>,
 }
 
 /// Why a leadership has ended.
@@ -109,7 +117,16 @@ impl Node {
         let candidacy = Candidacy::start(candidature).map_err(ClusterError::Access)?;
         let stop = CancellationToken::new();
         let passing = Passing::new(candidacy.seen.clone(), config, settings.hold(), stop);
+        #[cfg(feature = "admin")]
+        let handle = NodeHandle::new(
+            (candidacy.seen.clone(), Arc::clone(&candidacy.heard)),
+            passing.clone(),
+            settings.lead_ttl(),
+            Lobby::open(config)?,
+        );
         Ok(Self {
+            #[cfg(feature = "admin")]
+            handle: Arc::new(handle),
             house,
             settings,
             access,
@@ -122,6 +139,8 @@ impl Node {
     /// Passes clients on until this server is elected. Cancel safe.
     async fn follow(&self, stand_from: Instant) -> Elected {
         info!("following on etcd at {}", self.access.urls.join(", "));
+        #[cfg(feature = "admin")]
+        let _letting_in = self.let_operators_in();
         let House {
             listeners, servers, ..
         } = &self.house;
@@ -141,7 +160,7 @@ impl Node {
         elected: &Elected,
         mut shutdown: Pin<&mut impl Future<Output = ()>>,
     ) -> Result<Ended, RunError> {
-        let leading = Arc::new(Leading::begin(elected, self.settings.advertise.as_deref()));
+        let leading = Arc::new(self.begin_to_lead(elected));
         let clock = Clock::default();
         let loaded = tokio::select! {
             loaded = self.load(elected, &leading, &clock) => loaded?,
@@ -159,6 +178,33 @@ impl Node {
         };
         self.stop(served, &elected.leadership, &ended).await?;
         Ok(ended)
+    }
+
+    fn begin_to_lead(&self, elected: &Elected) -> Leading {
+        #[cfg(feature = "admin")]
+        {
+            self.handle.note_election();
+            self.house.admin.iter().for_each(admin::Running::loads);
+        }
+        Leading {
+            leadership: Arc::clone(&elected.leadership),
+            term: elected.term.revision,
+            address: self.settings.advertise.clone().unwrap_or_default(),
+            since: Instant::now(),
+            hand_over: CancellationToken::new(),
+            #[cfg(feature = "admin")]
+            node: Arc::clone(&self.handle),
+        }
+    }
+
+    /// Has operators let in, and told that this server follows, until the result is dropped.
+    #[cfg(feature = "admin")]
+    fn let_operators_in(&self) -> Option<AbortOnDropHandle<()>> {
+        let admin = self.house.admin.as_ref()?;
+        admin.follows(Arc::clone(&self.handle));
+        let lobby = Arc::clone(&self.handle.lobby);
+        let keeping = lobby.keep_up(self.house.control.clone());
+        Some(AbortOnDropHandle::new(tokio::spawn(keeping)))
     }
 
     /// Reads what is held from etcd; `None` if the leadership was lost meanwhile.
@@ -256,16 +302,4 @@ where
         AbortOnDropHandle::new(tokio::spawn(serving))
     };
     (0..listeners.len()).map(begin).collect()
-}
-
-impl Leading {
-    fn begin(elected: &Elected, address: Option<&str>) -> Self {
-        Self {
-            leadership: Arc::clone(&elected.leadership),
-            term: elected.term.revision,
-            address: address.unwrap_or_default().to_owned(),
-            since: Instant::now(),
-            hand_over: CancellationToken::new(),
-        }
-    }
 }

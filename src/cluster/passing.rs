@@ -104,9 +104,11 @@ impl Passing {
         }
     }
 
+    #[cfg(feature = "admin")]
     /// How many connections are passed on, or wait for that, at this time; and how many were since the start.
     pub(super) fn counts(&self) -> (usize, u64) {
-        (self.tasks.len(), self.passed.load(Ordering::Relaxed))
+        let taken = self.max_connections - self.places.available_permits();
+        (taken, self.passed.load(Ordering::Relaxed))
     }
 
     fn take_in(&self, arrived: Arrived) {
@@ -263,4 +265,126 @@ async fn connect(
         Ok(stream)
     });
     accepted.await.unwrap_or(Err(NotIntroduced::Closed))
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, DuplexStream};
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::model::Secret;
+
+    const SECRET: Secret = Secret(7);
+
+    /// Somebody who leads at a port, and those who pass clients on to it.
+    struct Trial {
+        port: TcpListener,
+        tells: watch::Sender<Seen>,
+        passing: Passing,
+    }
+
+    impl Trial {
+        async fn start(hold: Duration) -> Self {
+            let port = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+            let (tells, seen) = watch::channel(Seen::default());
+            let stop = CancellationToken::new();
+            let passing = Passing::new(seen, &Config::default(), hold, stop);
+            Self {
+                port,
+                tells,
+                passing,
+            }
+        }
+
+        /// From here on, this one leads.
+        fn lead(&self, revision: i64) {
+            let address = self.port.local_addr().expect("bound").to_string();
+            let leader = Leader {
+                id: revision.to_string(),
+                address,
+                secret: format!("{:032x}", SECRET.0),
+                version: String::new(),
+            };
+            let leader = Some(leader);
+            self.tells.send_replace(Seen { leader, revision });
+        }
+
+        /// A client comes.
+        fn connect(&self) -> DuplexStream {
+            let (ours, theirs) = tokio::io::duplex(1024);
+            self.passing.pass_on(ours, Peer::Unix(Some(7)), false);
+            theirs
+        }
+
+        /// The leader's end of it.
+        async fn accept(&self) -> TcpStream {
+            let (mut stream, _) = self.port.accept().await.expect("a server");
+            let heard = Introduction::hear(&mut stream, SECRET).await;
+            assert_eq!(heard.expect("it is one").peer, Peer::Unix(Some(7)));
+            stream
+        }
+    }
+
+    async fn rest(stream: &mut (impl AsyncRead + Unpin)) -> String {
+        let mut text = String::new();
+        stream.read_to_string(&mut text).await.expect("it is open");
+        text
+    }
+
+    #[tokio::test]
+    async fn bytes_go_both_ways_and_each_end_is_told_of_the_others() {
+        let trial = Trial::start(Duration::from_secs(60)).await;
+        trial.lead(1);
+        let mut client = trial.connect();
+        let mut leader = trial.accept().await;
+        client.write_all(b"lock k\n").await.expect("room");
+        client.shutdown().await.expect("it is open");
+        assert_eq!(rest(&mut leader).await, "lock k\n");
+        leader.write_all(b"200 Acquired\r\n").await.expect("room");
+        drop(leader);
+        assert_eq!(rest(&mut client).await, "200 Acquired\r\n");
+    }
+
+    #[tokio::test]
+    async fn a_client_waits_for_a_leader_that_accepts_it() {
+        let trial = Trial::start(Duration::from_secs(60)).await;
+        let mut client = trial.connect();
+        client.write_all(b"stats\n").await.expect("room");
+        trial.lead(1);
+        // It stops, and another leads.
+        drop(trial.port.accept().await.expect("a server"));
+        trial.lead(2);
+        let mut leader = trial.accept().await;
+        let mut asked = [0; 6];
+        leader.read_exact(&mut asked).await.expect("it is open");
+        assert_eq!(&asked, b"stats\n");
+    }
+
+    #[tokio::test]
+    async fn what_a_leader_had_to_say_ends_with_its_turn() {
+        let trial = Trial::start(Duration::from_secs(60)).await;
+        trial.lead(1);
+        let mut client = trial.connect();
+        let mut leader = trial.accept().await;
+        leader.write_all(b"200 ").await.expect("room");
+        let mut said = [0; 4];
+        client.read_exact(&mut said).await.expect("it is open");
+        trial.lead(2);
+        assert_eq!(rest(&mut client).await, "");
+        assert_eq!(rest(&mut leader).await, "");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_for_whom_nobody_leads_is_told_so_in_the_end() {
+        let hold = Duration::from_secs(10);
+        let trial = Trial::start(hold).await;
+        let begun = Instant::now();
+        let mut client = trial.connect();
+        assert_eq!(rest(&mut client).await, "503 No leader\r\n");
+        assert!(begun.elapsed() >= hold);
+        trial.passing.stop.cancel();
+        let mut client = trial.connect();
+        assert_eq!(rest(&mut client).await, "503 Shutting down\r\n");
+    }
 }

@@ -16,6 +16,7 @@ use tracing::{info, warn};
 
 use super::Shared;
 use super::acceptor::Acceptor;
+use super::arrival::Arrival;
 use super::connection::{self, close_gently};
 use super::listener::{Arrived, Listener};
 #[cfg(feature = "fd-limit")]
@@ -26,9 +27,9 @@ use super::transport::{self, Transport, TryWrite};
 #[cfg(feature = "cluster")]
 use crate::cluster::Introduction;
 use crate::config::Config;
-use crate::model::Peer;
 #[cfg(feature = "cluster")]
 use crate::model::Secret;
+use crate::model::{Exhausted, Peer};
 use crate::protocol::Reply;
 
 /// A server that can serve fewer, though more are wanted, does not start: it would only look like one.
@@ -180,7 +181,11 @@ pub struct TooFewFiles {
 
 /// Accepts the connections of one port until the server stops.
 pub(super) async fn serve(listener: &Listener, shared: Arc<Shared>) {
-    let (stop, door) = (shared.stop.clone(), Door(shared));
+    let stop = shared.stop.clone();
+    let door = Door {
+        shared,
+        is_for_passed: false,
+    };
     let mut acceptor = Acceptor::default();
     let accept_all = async {
         loop {
@@ -204,7 +209,11 @@ pub(super) async fn serve_passed(listener: &Listener, shared: Arc<Shared>, secre
         loop {
             // Never closed.
             let turn = Arc::clone(&turns).acquire_owned().await.ok();
-            let (arrived, door) = (acceptor.next(listener).await, Door(Arc::clone(&shared)));
+            let arrived = acceptor.next(listener).await;
+            let door = Door {
+                shared: Arc::clone(&shared),
+                is_for_passed: true,
+            };
             shared.tasks.spawn(async move {
                 door.admit_passed(arrived, secret).await;
                 drop(turn);
@@ -218,18 +227,22 @@ pub(super) async fn serve_passed(listener: &Listener, shared: Arc<Shared>, secre
 }
 
 /// Admits connections.
-struct Door(Arc<Shared>);
+struct Door {
+    shared: Arc<Shared>,
+    /// Whether other servers pass these connections on.
+    is_for_passed: bool,
+}
 
 impl Door {
     fn admit(&self, arrived: Arrived) {
         match arrived {
             Arrived::Tcp(stream, address) => {
-                transport::configure(&stream, &self.0.config);
+                transport::configure(&stream, &self.shared.config);
                 self.admit_from(stream, Peer::Tcp(address));
             }
             #[cfg(feature = "tls")]
             Arrived::Tls(stream, address) => {
-                transport::configure(&stream, &self.0.config);
+                transport::configure(&stream, &self.shared.config);
                 self.admit_by_tls(stream, Peer::Tcp(address));
             }
             Arrived::Unix(stream, pid) => self.admit_from(stream, Peer::Unix(pid)),
@@ -242,7 +255,7 @@ impl Door {
         let Arrived::Tcp(mut stream, from) = arrived else {
             return;
         };
-        transport::configure(&stream, &self.0.config);
+        transport::configure(&stream, &self.shared.config);
         let heard = timeout(INTRODUCTION, Introduction::hear(&mut stream, secret)).await;
         let introduction = match heard {
             Ok(Ok(introduction)) => introduction,
@@ -262,13 +275,13 @@ impl Door {
 
     fn admit_from(&self, stream: impl Transport + TryWrite, peer: Peer) {
         let arrival = self.place(peer).and_then(|place| {
-            let arrival = self.0.desk.arrival(peer, self.0.clock.now());
-            Ok((place, arrival.map_err(Reply::TooManyOfOne)?))
+            let arrival = self.shared.desk.arrival(peer, self.shared.clock.now());
+            Ok((place, self.marked(arrival)?))
         });
         match arrival {
             Ok((place, arrival)) => {
-                let shared = Arc::clone(&self.0);
-                let tasks = &self.0.tasks;
+                let shared = Arc::clone(&self.shared);
+                let tasks = &self.shared.tasks;
                 tasks.spawn(connection::serve(stream, arrival, shared, place));
             }
             Err(why) => self.refuse(stream, peer, &why),
@@ -278,27 +291,35 @@ impl Door {
     /// The handshake is a part of the connection, and takes its place.
     #[cfg(feature = "tls")]
     fn admit_by_tls(&self, stream: TcpStream, peer: Peer) {
-        let (shared, tasks) = (Arc::clone(&self.0), &self.0.tasks);
-        let places = self.place(peer).and_then(|place| {
-            let places = shared.desk.place_of_address(peer, shared.clock.now());
-            Ok((place, places.map_err(Reply::TooManyOfOne)?))
+        let (shared, tasks) = (Arc::clone(&self.shared), &self.shared.tasks);
+        let arrival = self.place(peer).and_then(|place| {
+            let arrival = shared.desk.stranger(peer, shared.clock.now());
+            Ok((place, self.marked(arrival)?))
         });
-        match places {
-            Ok((place, places)) => {
-                drop(tasks.spawn(tls::serve(stream, (peer, places), shared, place)));
+        match arrival {
+            Ok((place, arrival)) => {
+                drop(tasks.spawn(tls::serve(stream, arrival, shared, place)));
             }
             Err(why) => {
                 let answer = self.refusal(peer, &why);
-                if let Some(place) = self.0.places.take_refusal() {
+                if let Some(place) = self.shared.places.take_refusal() {
                     drop(tasks.spawn(tls::refuse(stream, answer, shared, place)));
                 }
             }
         }
     }
 
+    fn marked(&self, arrival: Result<Arrival, Exhausted>) -> Result<Arrival, Reply<'static>> {
+        let arrival = arrival.map_err(Reply::TooManyOfOne)?;
+        Ok(Arrival {
+            is_passed_on: self.is_for_passed,
+            ..arrival
+        })
+    }
+
     /// A place among all connections.
     fn place(&self, peer: Peer) -> Result<OwnedSemaphorePermit, Reply<'static>> {
-        let places = &self.0.places;
+        let places = &self.shared.places;
         let max = places.max_connections;
         places.take(peer).ok_or(Reply::TooManyConnections { max })
     }
@@ -310,7 +331,7 @@ impl Door {
             refusals,
             clock,
             ..
-        } = &*self.0;
+        } = &*self.shared;
         let mut answer = BytesMut::new();
         refusals.count(why.refusal());
         why.put(&mut answer);
@@ -326,9 +347,9 @@ impl Door {
         // A new connection has room for these few bytes; if it takes none, it is being closed
         // anyway.
         let written = stream.try_write(&answer);
-        if let (Ok(_), Some(place)) = (written, self.0.places.take_refusal()) {
-            let stop = self.0.stop.clone();
-            self.0.tasks.spawn(async move {
+        if let (Ok(_), Some(place)) = (written, self.shared.places.take_refusal()) {
+            let stop = self.shared.stop.clone();
+            self.shared.tasks.spawn(async move {
                 close_gently(&mut stream, stop.cancelled()).await;
                 // The file is closed before its place is free.
                 drop(stream);

@@ -21,6 +21,33 @@ pub(super) struct Arrival {
     pub(super) user: Option<Arc<User>>,
     /// What it counts for.
     pub(super) places: Places,
+    /// Another server of the same cluster passes it on.
+    pub(super) is_passed_on: bool,
+}
+
+impl Arrival {
+    /// A stranger, for whom there is a place on the account of its address.
+    pub(super) fn stranger(peer: Peer, places: Places) -> Self {
+        Self {
+            peer,
+            user: None,
+            places,
+            is_passed_on: false,
+        }
+    }
+
+    /// The same, who comes as that user.
+    ///
+    /// # Errors
+    ///
+    /// If the user has as many connections as it may have.
+    pub(super) fn known_as(mut self, user: Option<Arc<User>>) -> Result<Self, Exhausted> {
+        if let Some(user) = &user {
+            self.places.take_for(user)?;
+        }
+        self.user = user;
+        Ok(self)
+    }
 }
 
 /// A connection's places on the accounts of its address and of its user, as far as they have bounds.
@@ -31,23 +58,6 @@ pub(super) struct Places {
 }
 
 impl Places {
-    /// Somebody who comes from there as that user.
-    ///
-    /// # Errors
-    ///
-    /// If the user has as many connections as it may have.
-    pub(super) fn arrival(
-        mut self,
-        peer: Peer,
-        user: Option<Arc<User>>,
-    ) -> Result<Arrival, Exhausted> {
-        if let Some(user) = &user {
-            self.take_for(user)?;
-        }
-        let places = self;
-        Ok(Arrival { peer, user, places })
-    }
-
     /// `None` if there are none.
     pub(super) fn boxed(self) -> Option<Box<Self>> {
         (self.address.is_some() || self.user.is_some()).then(|| Box::new(self))

@@ -89,22 +89,22 @@ impl Desk {
     ///
     /// If its address, or its user, has as many connections as it may have.
     pub(super) fn arrival(&self, peer: Peer, now: Instant) -> Result<Arrival, Exhausted> {
-        let places = self.place_of_address(peer, now)?;
-        places.arrival(peer, self.at_the_door(peer))
+        let stranger = self.stranger(peer, now)?;
+        stranger.known_as(self.at_the_door(peer))
     }
 
-    /// A place on the account of an address, for somebody who has not come so far that there is a user.
+    /// The same of somebody who has not come so far that there is a user.
     ///
     /// # Errors
     ///
     /// If the address has as many connections as it may have.
-    pub(super) fn place_of_address(&self, peer: Peer, now: Instant) -> Result<Places, Exhausted> {
+    pub(super) fn stranger(&self, peer: Peer, now: Instant) -> Result<Arrival, Exhausted> {
         let mut places = Places::default();
         if let (Some(addresses), Some(from)) = (&self.addresses, ip_of(peer)) {
             let account = addresses.account(from, now);
             places.address = Some(Taken::one(&account, Resource::Connections)?);
         }
-        Ok(places)
+        Ok(Arrival::stranger(peer, places))
     }
 
     /// As whom somebody comes in who says nothing; `None`: as a stranger.
@@ -273,8 +273,8 @@ mod tests {
         });
         let desk = desk.expect("good files");
         let come = || {
-            desk.place_of_address(Peer::Unix(None), Instant::now())?
-                .arrival(Peer::Unix(None), desk.user_by_name(b"web"))
+            desk.stranger(Peer::Unix(None), Instant::now())?
+                .known_as(desk.user_by_name(b"web"))
         };
         let _first = come().expect("no bound");
         write(&users, &format!("{web}max_connections = 1\n"));

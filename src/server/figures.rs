@@ -35,7 +35,7 @@ pub(crate) struct Figures {
     pub(crate) take_overs: u64,
     pub(crate) commits: u64,
     pub(crate) store_bytes: u64,
-    /// `disk` or `memory`.
+    /// `disk`, `etcd` or `memory`.
     pub(crate) store: &'static str,
     /// Why no change can be made at this time.
     pub(crate) not_storing: Option<NotStored>,
@@ -67,18 +67,25 @@ impl Figures {
             take_overs: counters.takeovers.get(),
             commits,
             store_bytes,
-            store: match table.changes().are_kept() {
-                true => "disk",
-                false => "memory",
-            },
+            store: store(shared),
             not_storing: table.changes().refusal(),
             drained: shared.drain.drained(),
         }
     }
 }
 
-/// The answer to `info`.
-pub(super) fn info(shared: &Shared) -> Info {
+/// Where locks and sessions are kept.
+fn store(shared: &Shared) -> &'static str {
+    match shared.table.changes().are_kept() {
+        #[cfg(feature = "cluster")]
+        true if shared.leading.is_some() => "etcd",
+        true => "disk",
+        false => "memory",
+    }
+}
+
+/// The answer to `info`, to whoever has come by itself, or was passed on by another server.
+pub(super) fn info(shared: &Shared, is_passed_on: bool) -> Info {
     let figures = Figures::of(shared);
     let max_hold = shared.table.max_hold().unwrap_or(Duration::ZERO);
     let not_storing = figures.not_storing.as_ref();
@@ -104,7 +111,37 @@ pub(super) fn info(shared: &Shared) -> Info {
     ];
     let numbers = numbers(shared, figures);
     let numbers = numbers.map(|(name, number)| (name, Fact::Number(number)));
-    Info(facts.into_iter().chain(numbers).collect())
+    let facts = facts.into_iter().chain(cluster(shared, is_passed_on));
+    Info(facts.chain(numbers).collect())
+}
+
+/// What `info` says of a server that has others beside it. One that does not lead answers nothing itself; so its
+/// clients are told of its own role by the one that does.
+#[cfg(feature = "cluster")]
+fn cluster(shared: &Shared, is_passed_on: bool) -> Vec<(&'static str, Fact)> {
+    let Some(leading) = &shared.leading else {
+        return Vec::new();
+    };
+    let role = match is_passed_on {
+        true => "follower",
+        false => "leader",
+    };
+    let lag = leading.leadership.lag();
+    vec![
+        ("role", Fact::Text(role.to_owned())),
+        ("leader", Fact::Text(leading.address.clone())),
+        ("term", Fact::Number(leading.term.unsigned_abs())),
+        (
+            "leading_for_s",
+            Fact::Number(leading.since.elapsed().as_secs()),
+        ),
+        ("lag_ms", Fact::Number(lag.as_millis() as u64)),
+    ]
+}
+
+#[cfg(not(feature = "cluster"))]
+fn cluster(_: &Shared, _: bool) -> [(&'static str, Fact); 0] {
+    []
 }
 
 /// The levels and counters of `info`, by their names there.

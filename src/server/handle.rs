@@ -1,5 +1,6 @@
 //! What may be asked of a running server from its other listener, the one for operators.
 
+use std::future::Future;
 use std::sync::Arc;
 
 use super::Shared;
@@ -11,6 +12,8 @@ use super::log_lines;
 use super::readiness::{self, NotReady};
 use super::refusal_counts::RefusalCounts;
 use crate::access::User;
+#[cfg(feature = "cluster")]
+use crate::cluster::Standing;
 use crate::count::Durations;
 use crate::log::dropped_lines;
 use crate::model::{Nearest, Peer, Resource, Usage};
@@ -23,6 +26,58 @@ use crate::table::Contention;
 pub(crate) struct ServerHandle {
     pub(super) shared: Arc<Shared>,
     pub(super) history: Arc<History>,
+}
+
+/// Who lets operators in.
+pub(crate) trait Porter {
+    /// Whether operators are asked who they are.
+    fn asks_operators(&self) -> bool;
+
+    /// As whom an operator comes in who says no password; `None` if that is nobody.
+    fn operator_at_the_door(&self, peer: Peer) -> Option<Arc<User>>;
+
+    /// The user whom this name and password stand for. Wrong ones are slowed down.
+    ///
+    /// # Errors
+    ///
+    /// If nobody is let in by that.
+    fn verify_operator(
+        &self,
+        name: &[u8],
+        password: &[u8],
+        peer: Peer,
+    ) -> impl Future<Output = Result<Arc<User>, NotLetIn>> + Send;
+}
+
+impl Porter for ServerHandle {
+    fn asks_operators(&self) -> bool {
+        self.shared.desk.asks_operators()
+    }
+
+    fn operator_at_the_door(&self, peer: Peer) -> Option<Arc<User>> {
+        self.shared.desk.operator_at_the_door(peer)
+    }
+
+    /// Wrong ones are counted, too.
+    async fn verify_operator(
+        &self,
+        name: &[u8],
+        password: &[u8],
+        peer: Peer,
+    ) -> Result<Arc<User>, NotLetIn> {
+        let shared = &self.shared;
+        let verified = shared.desk.verify_operator(name, password, ip_of(peer));
+        let verified = verified.await;
+        shared.refusals.count(match &verified {
+            Ok(_) => None,
+            Err(NotLetIn::Wrong) => Some(Refusal::WrongPassword),
+            Err(NotLetIn::Busy) => Some(Refusal::TooManyPasswords),
+        });
+        if let Err(NotLetIn::Wrong) = verified {
+            log_lines::wrong_operator(shared, peer, name);
+        }
+        verified
+    }
 }
 
 /// How long things took since the start.
@@ -89,16 +144,6 @@ impl ServerHandle {
         self.shared.instance()
     }
 
-    /// Whether operators are asked who they are.
-    pub(crate) fn asks_operators(&self) -> bool {
-        self.shared.desk.asks_operators()
-    }
-
-    /// As whom an operator comes in who says no password; `None` if that is nobody.
-    pub(crate) fn operator_at_the_door(&self, peer: Peer) -> Option<Arc<User>> {
-        self.shared.desk.operator_at_the_door(peer)
-    }
-
     /// How many lines of the log, and events of the audit, were dropped since the start, by cause.
     pub(crate) fn dropped_lines(&self) -> impl Iterator<Item = (&'static str, u64)> {
         let events = self.shared.table.trail().dropped();
@@ -112,31 +157,6 @@ impl ServerHandle {
         log_lines::operator_not_allowed(&self.shared, peer, user, request);
     }
 
-    /// The user whom this name and password stand for. Wrong ones are slowed down and counted.
-    ///
-    /// # Errors
-    ///
-    /// If nobody is let in by that.
-    pub(crate) async fn verify_operator(
-        &self,
-        name: &[u8],
-        password: &[u8],
-        peer: Peer,
-    ) -> Result<Arc<User>, NotLetIn> {
-        let shared = &self.shared;
-        let verified = shared.desk.verify_operator(name, password, ip_of(peer));
-        let verified = verified.await;
-        shared.refusals.count(match &verified {
-            Ok(_) => None,
-            Err(NotLetIn::Wrong) => Some(Refusal::WrongPassword),
-            Err(NotLetIn::Busy) => Some(Refusal::TooManyPasswords),
-        });
-        if let Err(NotLetIn::Wrong) = verified {
-            log_lines::wrong_operator(shared, peer, name);
-        }
-        verified
-    }
-
     /// All reasons why the server is not ready for more clients; none if it is.
     pub(crate) fn not_ready(&self) -> Vec<NotReady> {
         readiness::reasons(&self.shared)
@@ -146,6 +166,12 @@ impl ServerHandle {
     pub(crate) fn can_store(&self) -> bool {
         let changes = self.shared.table.changes();
         changes.refusal().is_none() && changes.overdue().is_none()
+    }
+
+    /// The server's place among others; `None` if it is alone.
+    #[cfg(feature = "cluster")]
+    pub(crate) fn standing(&self) -> Option<Standing> {
+        self.shared.leading.as_ref().map(|one| one.standing())
     }
 
     /// The server in numbers.

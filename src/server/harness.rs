@@ -15,6 +15,8 @@ use super::connection::serve;
 use super::expiry::end_leases;
 use super::start::start;
 use super::turns::keep_pace;
+#[cfg(all(test, feature = "admin", feature = "cluster"))]
+use crate::cluster::Leading;
 use crate::config::Config;
 use crate::model::Peer;
 use crate::store::fake::Fake;
@@ -79,8 +81,22 @@ impl Server {
         Self::start_by(Clock::default(), config, table)
     }
 
+    /// As the leader of several, in memory.
+    #[cfg(all(test, feature = "admin", feature = "cluster"))]
+    pub(crate) fn start_leading(leading: Leading) -> Self {
+        let config = Config::default();
+        let table = LockTable::new(config.limits(), TokenClock::default(), Changes::default());
+        let shared = Shared::new(config, table, Clock::default()).expect("randomness");
+        let leading = Some(Arc::new(leading));
+        Self::start_of(Shared { leading, ..shared })
+    }
+
     fn start_by(clock: Clock, config: Config, table: LockTable) -> Self {
-        let shared = Arc::new(Shared::new(config, table, clock).expect("randomness"));
+        Self::start_of(Shared::new(config, table, clock).expect("randomness"))
+    }
+
+    fn start_of(shared: Shared) -> Self {
+        let shared = Arc::new(shared);
         let leases = tokio::spawn(end_leases(Arc::clone(&shared), shared.stop.clone()));
         let pace = tokio::spawn(keep_pace(Arc::clone(&shared), shared.stop.clone()));
         let tasks = RefCell::new(vec![leases, pace]);

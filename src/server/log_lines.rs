@@ -7,6 +7,8 @@ use tracing::field::display;
 use tracing::{info, warn};
 
 use super::Shared;
+#[cfg(all(feature = "admin", feature = "cluster"))]
+use super::desk::Desk;
 use super::events::{Event, EventKind};
 #[cfg(feature = "admin")]
 use crate::access::User;
@@ -260,6 +262,13 @@ pub(super) fn wrong_operator(shared: &Shared, peer: Peer, name: &[u8]) {
         let user = shown_user(Some(name), known);
         warn!(%peer, user, "a wrong name or password over HTTP");
     }
+}
+
+/// The name by which somebody is not let in over HTTP.
+#[cfg(all(feature = "admin", feature = "cluster"))]
+pub(super) fn shown_operator(desk: &Desk, name: &[u8]) -> String {
+    let known = Some(name).filter(|name| desk.is_operator(name));
+    shown_user(Some(name), known)
 }
 
 /// The name if there is such a user: otherwise it may be a password in the wrong place.

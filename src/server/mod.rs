@@ -26,6 +26,8 @@ pub(crate) mod harness;
 mod history;
 mod inherited;
 mod listener;
+#[cfg(all(feature = "admin", feature = "cluster"))]
+mod lobby;
 mod log_lines;
 mod looker;
 #[cfg(feature = "fd-limit")]
@@ -71,7 +73,7 @@ pub(crate) use desk::NotLetIn;
 #[cfg(feature = "admin")]
 pub(crate) use events::Noted;
 #[cfg(feature = "admin")]
-pub(crate) use handle::ServerHandle;
+pub(crate) use handle::{Porter, ServerHandle};
 pub use inherited::{InheritError, Inherited, InheritedSockets};
 #[cfg(feature = "admin")]
 pub use listener::bind_admin;
@@ -80,6 +82,8 @@ pub use listener::bind_for_servers;
 pub use listener::{AddressUnavailable, BindError, Listener, bind, bind_beside};
 #[cfg(feature = "admin")]
 pub(crate) use listener::{Socket, addresses};
+#[cfg(all(feature = "admin", feature = "cluster"))]
+pub(crate) use lobby::Lobby;
 #[cfg(feature = "admin")]
 pub(crate) use operator::Operator;
 #[cfg(feature = "admin")]

@@ -26,9 +26,8 @@ impl ServerHandle {
     /// An operator who is this user and asks from there.
     pub(crate) fn operator(&self, peer: Peer, user: Arc<User>) -> Operator {
         let arrival = Arrival {
-            peer,
             user: Some(Arc::clone(&user)),
-            places: Places::default(),
+            ..Arrival::stranger(peer, Places::default())
         };
         let shared = Arc::clone(&self.shared);
         let session = SessionGuard::open(&shared, &arrival);
@@ -105,6 +104,7 @@ mod tests {
 
     use super::*;
     use crate::config::Config;
+    use crate::server::handle::Porter;
     use crate::server::harness::Server;
     use crate::store::Changes;
     use crate::table::{Event, LockTable, Order, TokenClock, Trail, Why};

@@ -69,7 +69,7 @@ pub(crate) struct Contended {
 impl ServerHandle {
     /// The server in facts and numbers.
     pub(crate) fn info(&self) -> Info {
-        figures::info(&self.shared)
+        figures::info(&self.shared, false)
     }
 
     /// The time by which what is shown here is meant.

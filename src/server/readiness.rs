@@ -4,6 +4,8 @@
 use std::time::Duration;
 
 use super::Shared;
+#[cfg(feature = "cluster")]
+use crate::cluster::Answering;
 use crate::model::NotStored;
 
 /// Why a client that comes now would not be served as it should be.
@@ -18,6 +20,18 @@ pub(crate) enum NotReady {
     /// Nothing is granted any more.
     #[error("stopping: nothing is granted any more")]
     Stopping,
+    /// Nobody would answer.
+    #[cfg(feature = "cluster")]
+    #[error("no leader: none of the servers on etcd leads")]
+    NoLeader,
+    /// Perhaps nobody would answer.
+    #[cfg(feature = "cluster")]
+    #[error("no leader: etcd has not told for {} s who leads", .0.as_secs())]
+    EtcdSilent(Duration),
+    /// Answers wait.
+    #[cfg(feature = "cluster")]
+    #[error("suspended: etcd was last heard of {} ms ago, and nothing is answered until it renews the lease", .0.as_millis())]
+    Suspended(Duration),
     /// Changes are refused.
     #[error("changes are refused: {0}")]
     NotStored(NotStored),
@@ -31,11 +45,23 @@ pub(super) fn reasons(shared: &Shared) -> Vec<NotReady> {
     let changes = shared.table.changes();
     let is_stopping = shared.stop.is_cancelled();
     let is_draining = shared.is_draining() && !is_stopping;
+    #[cfg(feature = "cluster")]
+    let suspended = suspended(shared);
+    #[cfg(not(feature = "cluster"))]
+    let suspended = None;
     let reasons = [
+        suspended,
         is_draining.then_some(NotReady::Draining),
         is_stopping.then_some(NotReady::Stopping),
         changes.refusal().map(NotReady::NotStored),
         changes.overdue().map(NotReady::CommitOverdue),
     ];
     reasons.into_iter().flatten().collect()
+}
+
+#[cfg(feature = "cluster")]
+fn suspended(shared: &Shared) -> Option<NotReady> {
+    let leadership = shared.leadership()?;
+    let may_answer = leadership.answering() == Answering::Yes;
+    (!may_answer).then(|| NotReady::Suspended(leadership.lag()))
 }

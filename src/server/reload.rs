@@ -8,6 +8,8 @@ use tracing::info;
 
 use super::Shared;
 use super::control::Control;
+#[cfg(feature = "auth")]
+use crate::access::{FileError, Users};
 
 /// Reloads whenever `control` asks for it, until the server stops.
 pub(super) async fn whenever_asked(control: Control, shared: Arc<Shared>) {
@@ -44,7 +46,15 @@ async fn reload(shared: &Arc<Shared>) {
 #[cfg(feature = "auth")]
 async fn reload_users(shared: &Arc<Shared>) {
     let shared = Arc::clone(shared);
-    match tokio::task::spawn_blocking(move || shared.desk.reload()).await {
+    read_users(move || shared.desk.reload()).await;
+}
+
+/// Has a desk read its files of users.
+#[cfg(feature = "auth")]
+pub(super) async fn read_users(
+    reload: impl FnOnce() -> Result<Arc<Users>, FileError> + Send + 'static,
+) {
+    match tokio::task::spawn_blocking(reload).await {
         Ok(Ok(users)) => info!(users = users.count(), "reloaded the users"),
         Ok(Err(wrong)) => error!("the users stay as they are: {wrong}"),
         Err(failure) => error!("the users stay as they are: {failure}"),

@@ -83,7 +83,9 @@ pub(super) async fn release_kicked(shared: Arc<Shared>, session: Session) {
 
 impl SessionGuard {
     pub(super) fn open(shared: &Arc<Shared>, arrival: &Arrival) -> Self {
-        let Arrival { peer, user, places } = arrival;
+        let Arrival {
+            peer, user, places, ..
+        } = arrival;
         let mut session = shared.table.open(*peer, shared.config.grace());
         if let Some(name) = user.as_ref().and_then(|user| user.name()) {
             shared.table.set_user(&mut session, name.clone());

@@ -3,6 +3,8 @@
 //! No label has more values than this source names: neither a client nor the number of clients, keys or
 //! sessions makes a series.
 
+#[cfg(feature = "cluster")]
+mod cluster;
 mod families;
 mod process;
 
@@ -13,14 +15,15 @@ use std::time::{Duration, Instant};
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
-use axum::response::IntoResponse;
+use axum::response::{IntoResponse, Response};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, prometheus_text};
 use prometheus_client::registry::Registry;
 use tracing::error;
 
 use super::Admin;
-use super::loaded::Loaded;
+#[cfg(feature = "cluster")]
+use super::stage::Stage;
 use crate::protocol::Refusal;
 use crate::server::ServerHandle;
 use crate::table::Contention;
@@ -34,6 +37,7 @@ const CONTENTION_FRESH: Duration = Duration::from_secs(1);
 const FEATURES: &[(&str, bool)] = &[
     ("admin", cfg!(feature = "admin")),
     ("auth", cfg!(feature = "auth")),
+    ("cluster", cfg!(feature = "cluster")),
     ("dual-stack", cfg!(feature = "dual-stack")),
     ("fd-limit", cfg!(feature = "fd-limit")),
     ("keepalive", cfg!(feature = "keepalive")),
@@ -62,29 +66,45 @@ impl LastContention {
 }
 
 /// Answers a scrape.
-pub(super) async fn metrics(
-    Loaded(server): Loaded,
-    State(admin): State<Admin>,
-) -> impl IntoResponse {
-    let contention = admin.contention.of(&server);
+pub(super) async fn metrics(State(admin): State<Admin>) -> Response {
+    let started = admin.started;
     let mut registry = Registry::default();
-    registry.register_collector(Box::new(Scrape {
-        server,
-        contention,
-        started: admin.started,
-    }));
+    match admin.stage.get() {
+        #[cfg(feature = "cluster")]
+        Stage::Following(node) => {
+            registry.register_collector(Box::new(cluster::Follower { node, started }));
+        }
+        stage => match stage.server() {
+            Ok(server) => {
+                let contention = admin.contention.of(&server);
+                registry.register_collector(Box::new(Scrape {
+                    server,
+                    contention,
+                    started,
+                }));
+            }
+            Err(why) => {
+                return (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")).into_response();
+            }
+        },
+    }
+    written(&registry)
+}
+
+fn written(registry: &Registry) -> Response {
     let mut text = String::new();
-    match prometheus_text::encode(&mut text, &registry) {
+    match prometheus_text::encode(&mut text, registry) {
         Ok(()) => (
             StatusCode::OK,
             [(CONTENT_TYPE, prometheus_text::CONTENT_TYPE)],
             text,
-        ),
+        )
+            .into_response(),
         Err(failure) => {
             error!("the metrics cannot be written: {failure}");
             let text = "the metrics cannot be written\n".to_owned();
             let content_type = [(CONTENT_TYPE, "text/plain")];
-            (StatusCode::INTERNAL_SERVER_ERROR, content_type, text)
+            (StatusCode::INTERNAL_SERVER_ERROR, content_type, text).into_response()
         }
     }
 }
@@ -105,13 +125,11 @@ impl Collector for Scrape {
         self.events(&mut families)?;
         self.times(&mut families)?;
         self.limits(&mut families)?;
-        build(&mut families)?;
-        families.gauge(
-            "process_start_time_seconds",
-            "When the server started, in seconds since the beginning of 1970.",
-            self.started.as_secs_f64(),
-        )?;
-        process::process(&mut families)
+        #[cfg(feature = "cluster")]
+        if let Some(standing) = self.server.standing() {
+            cluster::standing(&mut families, &standing)?;
+        }
+        program(&mut families, self.started)
     }
 }
 
@@ -149,11 +167,7 @@ impl Scrape {
             "For how long the lock is held that is held the longest, of those that requests wait for.",
             self.contention.oldest_hold.as_secs_f64(),
         )?;
-        families.gauge(
-            "elock_ready",
-            "Whether /readyz says so.",
-            u32::from(self.server.not_ready().is_empty()),
-        )?;
+        ready(families, self.server.not_ready().is_empty())?;
         families.gauge(
             "elock_draining",
             "Whether the server is drained: it gives no new locks.",
@@ -161,7 +175,7 @@ impl Scrape {
         )?;
         families.gauges(
             "elock_store_info",
-            "Where locks and sessions are kept: on disk or in memory only.",
+            "Where locks and sessions are kept: on disk, in etcd, or in memory only.",
             "store",
             [(figures.store, 1_u32)],
         )?;
@@ -172,7 +186,7 @@ impl Scrape {
         )?;
         families.gauge(
             "elock_store_bytes",
-            "What the store takes on disk, without holes in its file.",
+            "What the store takes on disk, without holes in its file; or in etcd, without its history.",
             figures.store_bytes,
         )
     }
@@ -310,6 +324,25 @@ impl Scrape {
             self.server.certificate_ends(),
         )
     }
+}
+
+fn ready(families: &mut Families<'_>, is_ready: bool) -> fmt::Result {
+    families.gauge(
+        "elock_ready",
+        "Whether /readyz says so.",
+        u32::from(is_ready),
+    )
+}
+
+/// What is told of the program, whatever it is doing.
+fn program(families: &mut Families<'_>, started: Duration) -> fmt::Result {
+    build(families)?;
+    families.gauge(
+        "process_start_time_seconds",
+        "When the server started, in seconds since the beginning of 1970.",
+        started.as_secs_f64(),
+    )?;
+    process::process(families)
 }
 
 fn build(families: &mut Families<'_>) -> fmt::Result {

@@ -10,6 +10,7 @@ use axum::http::header;
 use axum::response::{Html, IntoResponse};
 use sha2::{Digest, Sha256};
 
+use crate::admin::loaded::Loaded;
 use crate::protocol::base64;
 
 const MARKUP: &str = include_str!("page.html");
@@ -54,8 +55,8 @@ fn policy() -> String {
     )
 }
 
-/// `GET /`
-pub(super) async fn show() -> impl IntoResponse {
+/// `GET /`: only of a server that has something to show.
+pub(super) async fn show(_: Loaded) -> impl IntoResponse {
     let policy = [(header::CONTENT_SECURITY_POLICY, PAGE.policy.as_str())];
     (policy, Html(PAGE.html.as_str()))
 }

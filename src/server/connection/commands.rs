@@ -133,7 +133,10 @@ impl<S: Transport> Connection<S> {
                 self.shared.table.set_name(&self.session, Key::new(name));
                 return self.free(&Reply::Done);
             }
-            Request::Info => return self.free(&Reply::Info(figures::info(&self.shared))),
+            Request::Info => {
+                let info = figures::info(&self.shared, self.is_passed_on);
+                return self.free(&Reply::Info(info));
+            }
             Request::Locks { which, after } => {
                 return ControlFlow::Break(Pause::Locks { which, after });
             }

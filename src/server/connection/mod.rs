@@ -140,6 +140,8 @@ pub(super) struct Connection<S> {
     places: Option<Box<Places>>,
     /// Whether the next command may run.
     next_command: NextCommand,
+    /// Another server of the same cluster passes the client on.
+    is_passed_on: bool,
     /// How many wrong passwords the client has sent.
     wrong_passwords: u8,
     /// Since when a stranger has been one, as a stamp of the server's clock.
@@ -201,6 +203,7 @@ impl<S: Transport> Connection<S> {
             session: SessionGuard::open(&shared, &arrival),
             user: arrival.user,
             places: arrival.places.boxed(),
+            is_passed_on: arrival.is_passed_on,
             next_command: NextCommand::default(),
             output: BytesMut::new(),
             pending: PendingReplies::default(),

@@ -22,7 +22,7 @@ use crate::certificate_files::{TOO_OLD, is_too_old};
 use crate::model::Peer;
 use crate::protocol::Reply;
 use crate::server::Shared;
-use crate::server::arrival::Places;
+use crate::server::arrival::Arrival;
 use crate::server::connection::{self, close_gently};
 
 /// How long a client may take. It has two messages to send.
@@ -60,15 +60,16 @@ impl From<Elapsed> for NoTls {
 /// Serves one client, as [`connection::serve`] does, once it has made its handshake.
 pub(in crate::server) async fn serve<P>(
     stream: TcpStream,
-    (peer, places): (Peer, Places),
+    arrival: Arrival,
     shared: Arc<Shared>,
     place: P,
 ) {
     // Boxed, as a connection's task keeps the room of its largest future.
-    let Some(mut stream) = Box::pin(encrypted(stream, peer, &shared)).await else {
+    let Some(mut stream) = Box::pin(encrypted(stream, arrival.peer, &shared)).await else {
         return;
     };
-    match places.arrival(peer, user_of(&stream, peer, &shared)) {
+    let user = user_of(&stream, arrival.peer, &shared);
+    match arrival.known_as(user) {
         Ok(arrival) => connection::serve(stream, arrival, shared, place).await,
         Err(exhausted) => {
             let reply = Reply::TooManyOfOne(exhausted);
@@ -212,6 +213,7 @@ mod tests {
     use tokio::net::TcpListener;
 
     use super::*;
+    use crate::server::arrival::Places;
     use crate::server::harness::Server;
 
     fn certificate(file: &std::path::Path) {
@@ -232,6 +234,7 @@ mod tests {
         });
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("bound");
+        let stranger = || Arrival::stranger(Peer::Unix(None), Places::default());
         for (bytes, pause_s) in [(0, 0), (3, 0), (100, 1)] {
             let (client, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
             let (mut client, (stream, _)) = (client.expect("room"), accepted.expect("a client"));
@@ -249,7 +252,7 @@ mod tests {
                 std::future::pending().await
             };
             tokio::select! {
-                () = serve(stream, (Peer::Unix(None), Places::default()), Arc::clone(&server.shared), ()) => {}
+                () = serve(stream, stranger(), Arc::clone(&server.shared), ()) => {}
                 () = dawdle => {}
             }
             let took = begin.elapsed();

@@ -25,12 +25,16 @@ use super::entry::{Entry, FORMAT, Record};
 use super::index::{Cut, Index};
 use super::names::Names;
 use super::reading::{LoadError, read_all, state_of, take_in};
+use crate::cluster::plant::{self, Plant};
 use crate::cluster::{Leadership, Lost};
 use crate::model::{NotStored, Restored};
 use crate::store::{Batch, Storage};
 
+/// How long the beginning of a turn may take. Then others may try.
+const BEGINNING: Duration = Duration::from_secs(10);
+
 /// How soon the beginning of a turn is tried again that etcd has refused.
-const BEGIN_AGAIN: Duration = Duration::from_secs(1);
+const BEGIN_AGAIN: Duration = Duration::from_millis(50);
 
 /// How many bytes of records an entry has at the most, as etcd takes requests of 1.5 MiB by default; a few
 /// more if a single record is larger.
@@ -68,6 +72,9 @@ pub(crate) struct Term {
 impl Term {
     /// The conditions that it is not over.
     pub(super) fn holds(&self, names: &Names) -> Vec<Compare> {
+        if plant::is(Plant::SplitBrain) {
+            return Vec::new();
+        }
         let key = names.leader();
         let same = Compare {
             result: CompareResult::Equal.into(),
@@ -111,12 +118,12 @@ impl<C: Calls> Log<C> {
         compact_every: Option<Duration>,
     ) -> Result<(Self, Restored, HasResigned), LoadError> {
         let mut calls = calls;
+        let give_up = Instant::now() + BEGINNING;
         let (index, told) = loop {
             match read_all(&mut calls, &names) {
                 Ok(read) => break read,
-                Err(LoadError::Unread(_)) if leadership.is_lost() => return Err(LoadError::Lost),
                 // The pages that were to come have been compacted away, or no node has answered.
-                Err(LoadError::Unread(why)) => debug!("the log cannot be read at this node: {why}"),
+                Err(LoadError::Unread(why)) => may_begin(&leadership, give_up, &why)?,
                 Err(broken) => return Err(broken),
             }
         };
@@ -139,12 +146,9 @@ impl<C: Calls> Log<C> {
     /// Says in the log that somebody leads who has not resigned, before anybody is told anything: the next
     /// leader must not take the last one's resignation for this one's, which may have written nothing else.
     fn take_back_resignation(&mut self) -> Result<(), LoadError> {
+        let give_up = Instant::now() + BEGINNING;
         while let Err(why) = self.append(Vec::new(), false) {
-            if self.leadership.is_lost() {
-                return Err(LoadError::Lost);
-            }
-            warn!("the turn cannot begin: {why}");
-            std::thread::sleep(BEGIN_AGAIN);
+            may_begin(&self.leadership, give_up, &why)?;
         }
         Ok(())
     }
@@ -240,7 +244,9 @@ impl<C: Calls> Log<C> {
     fn append_request(&self, number: u64, first: u64, bytes: Bytes) -> TxnRequest {
         let (key, names) = (self.names.entry(number), &self.names);
         let mut compare = self.term.holds(&self.names);
-        compare.push(revision(CompareResult::Equal, key.clone(), 0));
+        if !plant::is(Plant::TakenAsFailed) {
+            compare.push(revision(CompareResult::Equal, key.clone(), 0));
+        }
         let mut success = vec![put(key.clone(), bytes)];
         match self.index.is_empty() {
             // Nothing is before the first of all, so that a late attempt of it needs another mark.
@@ -248,6 +254,7 @@ impl<C: Calls> Log<C> {
                 compare.push(revision(CompareResult::Equal, names.begun(), 0));
                 success.push(put(names.begun(), Bytes::from_static(b"1")));
             }
+            false if plant::is(Plant::TakenAsFailed) => {}
             false => compare.push(revision(CompareResult::Greater, names.entry(number - 1), 0)),
         }
         if first > self.index.first() {
@@ -275,6 +282,9 @@ impl<C: Calls> Log<C> {
                 Err(Failure::Refused(why)) => {
                     return Err(NotStored::new(format_args!("etcd: {why}")));
                 }
+                Err(Failure::InDoubt(why)) if plant::is(Plant::TakenAsFailed) => {
+                    return Err(NotStored::new(format_args!("etcd: {why}")));
+                }
                 Err(Failure::InDoubt(why)) => debug!("a transaction is in doubt: {why}"),
             }
         }
@@ -282,6 +292,9 @@ impl<C: Calls> Log<C> {
 
     /// Whether a transaction whose condition did not hold found this server leading.
     fn must_lead(&self, done: &TxnResponse) -> Result<(), NotStored> {
+        if plant::is(Plant::SplitBrain) {
+            return Ok(());
+        }
         match self.term.is_of(found(done, 0)) {
             true => Ok(()),
             false => Err(self.lose(Lost::Deposed)),
@@ -310,6 +323,9 @@ impl<C: Calls> Storage for Log<C> {
     }
 
     fn confirm(&mut self) -> Result<(), NotStored> {
+        if plant::is(Plant::Memory) {
+            return Ok(());
+        }
         // With a range in it: etcd answers an empty transaction from one node's own, perhaps old, state.
         let request = TxnRequest {
             compare: self.term.holds(&self.names),
@@ -399,6 +415,27 @@ fn keep_last_of_each(records: &mut Vec<Record>, from: usize) {
         .collect();
     kept.reverse();
     records.append(&mut kept);
+}
+
+/// Waits a little after the beginning of a turn has failed for this reason.
+///
+/// # Errors
+///
+/// If the turn is over, or this has lasted for too long, which ends it.
+fn may_begin(
+    leadership: &Leadership,
+    give_up: Instant,
+    why: &impl std::fmt::Display,
+) -> Result<(), LoadError> {
+    debug!("the turn cannot begin yet: {why}");
+    if Instant::now() >= give_up {
+        leadership.lose(Lost::NotBegun(why.to_string()));
+    }
+    if leadership.is_lost() {
+        return Err(LoadError::Lost);
+    }
+    std::thread::sleep(BEGIN_AGAIN);
+    Ok(())
 }
 
 fn deposed() -> NotStored {

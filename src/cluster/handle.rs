@@ -1,0 +1,242 @@
+//! What operators may ask of a server among others, whether it leads or not.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::sync::watch;
+#[cfg(test)]
+use tokio::time::Instant;
+#[cfg(test)]
+use tokio_util::sync::CancellationToken;
+
+use super::Leading;
+#[cfg(test)]
+use super::election::Leader;
+use super::election::{Heard, Seen};
+#[cfg(test)]
+use super::leadership::{Clock, Leadership};
+use super::passing::Passing;
+#[cfg(test)]
+use crate::config::Config;
+use crate::server::{Lobby, NotReady};
+
+/// How long etcd may be silent beyond twice the lease's time: by then a leader that is cut off from it has given
+/// up, and who leads is not known.
+const SILENCE: Duration = Duration::from_secs(2);
+
+/// A server of a cluster, as it can be asked at any time.
+pub(crate) struct NodeHandle {
+    seen: watch::Receiver<Seen>,
+    heard: Arc<Heard>,
+    passing: Passing,
+    ttl: Duration,
+    elections_won: AtomicU64,
+    /// Who lets operators in while another leads.
+    pub(crate) lobby: Arc<Lobby>,
+}
+
+/// A server's place in its cluster, in numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Standing {
+    pub(crate) leads: bool,
+    /// Rises with each leader; 0 while nobody leads.
+    pub(crate) term: u64,
+    /// How long ago etcd has last told this server who leads, or renewed its lease.
+    pub(crate) lag: Duration,
+    /// Connections that are passed on, or wait for that.
+    pub(crate) passed_on: usize,
+    /// Connections that were passed on since the start.
+    pub(crate) passed_on_in_all: u64,
+    /// How often this server has become the leader.
+    pub(crate) elections_won: u64,
+}
+
+impl NodeHandle {
+    pub(super) fn new(
+        (seen, heard): (watch::Receiver<Seen>, Arc<Heard>),
+        passing: Passing,
+        ttl: Duration,
+        lobby: Lobby,
+    ) -> Self {
+        Self {
+            seen,
+            heard,
+            passing,
+            ttl,
+            elections_won: AtomicU64::new(0),
+            lobby: Arc::new(lobby),
+        }
+    }
+
+    /// Notes that this server is the leader.
+    pub(super) fn note_election(&self) {
+        self.elections_won.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Where the other servers reach the one that leads; `None` if nobody does.
+    pub(crate) fn leader(&self) -> Option<String> {
+        let seen = self.seen.borrow();
+        seen.leader.as_ref().map(|leader| leader.address.clone())
+    }
+
+    /// Why clients should not be sent to this server while it follows; `None` if they should.
+    pub(crate) fn not_ready(&self) -> Option<NotReady> {
+        let silent = self.heard.age();
+        if self.passing.stop.is_cancelled() {
+            Some(NotReady::Stopping)
+        } else if self.seen.borrow().leader.is_none() {
+            Some(NotReady::NoLeader)
+        } else if silent > 2 * self.ttl + SILENCE {
+            Some(NotReady::EtcdSilent(silent))
+        } else {
+            None
+        }
+    }
+
+    /// The numbers of a follower.
+    pub(crate) fn following(&self) -> Standing {
+        let (passed_on, passed_on_in_all) = self.passing.counts();
+        Standing {
+            leads: false,
+            term: self.seen.borrow().revision.unsigned_abs(),
+            lag: self.heard.age(),
+            passed_on,
+            passed_on_in_all,
+            elections_won: self.elections_won.load(Ordering::Relaxed),
+        }
+    }
+}
+
+impl Leading {
+    /// The numbers of the leader.
+    pub(crate) fn standing(&self) -> Standing {
+        Standing {
+            leads: true,
+            term: self.term.unsigned_abs(),
+            lag: self.leadership.lag(),
+            ..self.node.following()
+        }
+    }
+}
+
+#[cfg(test)]
+impl Leading {
+    /// By this leadership, with this address and term.
+    pub(crate) fn of_test(leadership: Arc<Leadership>, (address, term): (&str, i64)) -> Self {
+        let (node, _) = Told::start(super::leadership::since_boot, Duration::from_secs(2));
+        Self {
+            leadership,
+            term,
+            address: address.to_owned(),
+            since: Instant::now(),
+            hand_over: CancellationToken::new(),
+            node,
+        }
+    }
+}
+
+/// Without what it knows of the leader, whose secret nobody needs to read.
+impl fmt::Debug for NodeHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NodeHandle").finish_non_exhaustive()
+    }
+}
+
+/// What a handle of a test is told in place of etcd.
+#[cfg(test)]
+pub(crate) struct Told {
+    seen: watch::Sender<Seen>,
+    heard: Arc<Heard>,
+    stop: CancellationToken,
+}
+
+#[cfg(test)]
+impl Told {
+    /// A handle, and what tells it.
+    pub(crate) fn start(clock: Clock, ttl: Duration) -> (Arc<NodeHandle>, Self) {
+        let (seen, sees) = watch::channel(Seen::default());
+        let (heard, stop) = (Arc::new(Heard::new(clock)), CancellationToken::new());
+        let config = Config::default();
+        let passing = Passing::new(sees.clone(), &config, Duration::ZERO, stop.clone());
+        let lobby = Lobby::open(&config).expect("no files");
+        let handle = NodeHandle::new((sees, Arc::clone(&heard)), passing, ttl, lobby);
+        (Arc::new(handle), Self { seen, heard, stop })
+    }
+
+    /// Somebody leads from here on, by a key with this revision.
+    pub(crate) fn leads(&self, address: &str, revision: i64) {
+        let leader = Leader {
+            id: "a".to_owned(),
+            address: address.to_owned(),
+            secret: "secret".to_owned(),
+            version: "0".to_owned(),
+        };
+        let leader = Some(leader);
+        self.heard.note();
+        self.seen.send_replace(Seen { leader, revision });
+    }
+
+    /// Nobody leads from here on.
+    pub(crate) fn nobody_leads(&self) {
+        self.heard.note();
+        self.seen.send_replace(Seen::default());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    const TTL: Duration = Duration::from_secs(2);
+
+    thread_local! {
+        static NOW: Cell<Duration> = const { Cell::new(Duration::from_secs(1000)) };
+    }
+
+    fn go_on(by: Duration) {
+        NOW.set(NOW.get() + by);
+    }
+
+    #[test]
+    fn a_follower_is_ready_while_it_surely_knows_who_leads() {
+        let (node, told) = Told::start(|| NOW.get(), TTL);
+        assert_eq!(node.not_ready(), Some(NotReady::NoLeader));
+        told.leads("10.0.0.7:11401", 7);
+        assert_eq!(node.not_ready(), None);
+        assert_eq!(node.leader().as_deref(), Some("10.0.0.7:11401"));
+        go_on(2 * TTL + SILENCE);
+        assert_eq!(node.not_ready(), None);
+        let more = Duration::from_millis(1);
+        go_on(more);
+        let silent = NotReady::EtcdSilent(2 * TTL + SILENCE + more);
+        assert_eq!(node.not_ready(), Some(silent));
+        told.leads("10.0.0.8:11401", 8);
+        assert_eq!(node.not_ready(), None);
+        told.nobody_leads();
+        assert_eq!(node.not_ready(), Some(NotReady::NoLeader));
+        told.stop.cancel();
+        assert_eq!(node.not_ready(), Some(NotReady::Stopping));
+    }
+
+    #[test]
+    fn the_numbers_of_a_follower_are_those_of_what_it_heard_last() {
+        let (node, told) = Told::start(|| NOW.get(), TTL);
+        told.leads("10.0.0.7:11401", 7);
+        node.note_election();
+        go_on(Duration::from_millis(250));
+        let expected = Standing {
+            leads: false,
+            term: 7,
+            lag: Duration::from_millis(250),
+            passed_on: 0,
+            passed_on_in_all: 0,
+            elections_won: 1,
+        };
+        assert_eq!(node.following(), expected);
+        assert!(!format!("{node:?}").contains("secret"));
+    }
+}

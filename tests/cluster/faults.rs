@@ -1,0 +1,265 @@
+//! What goes wrong with a cluster: each fault begins, lasts for a while, and ends.
+
+use std::time::{Duration, Instant};
+
+use super::network::{Cut, MACHINES};
+use super::nodes::{CLUSTER_PORT, Machines, PORT};
+use super::world::{Dice, World};
+use crate::common::PATIENCE;
+
+/// The ports of etcd, for clients and for its other nodes.
+const ETCD: u16 = 2379;
+const PEERS: u16 = 2380;
+
+/// How long a leader lives on after etcd works again: for what comes late, but no longer than that stays in the
+/// log.
+const UNTIL_KILLED: Duration = Duration::from_millis(300);
+
+/// The leader is that of elockd, if nothing else is said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Fault {
+    LeaderKilled,
+    LeaderStopped1s,
+    LeaderStopped6s,
+    LeaderCutOffFromEtcd,
+    /// What it asks of etcd is done, and it does not hear of that.
+    LeaderDoesNotHearEtcd,
+    EtcdDoesNotHearLeader,
+    LeaderCutOffFromClients,
+    /// What clients and followers ask is done, and they do not hear of that.
+    ClientsDoNotHearLeader,
+    LeaderDoesNotHearClients,
+    FollowerKilled,
+    EtcdLeaderKilled,
+    EtcdLeaderStopped,
+    EtcdLeaderCutOff,
+    EtcdLeaderDoesNotHear,
+    EtcdLeaderIsNotHeard,
+    /// The others do not reach it for a moment: what they passed on to it may come late.
+    EtcdLeaderCutOffBriefly,
+    /// The same, and what is in etcd then is read by a new leader.
+    EtcdLeaderCutOffBrieflyAndLeaderKilled,
+    BothLeadersKilled,
+    MemberReplaced,
+    AllEtcdDown,
+    Compaction,
+    QuotaReached,
+    FailedOver,
+    LeaderTerminated,
+    SlowLossyNetwork,
+}
+
+impl Fault {
+    pub const ALL: [Self; 25] = [
+        Self::LeaderKilled,
+        Self::LeaderStopped1s,
+        Self::LeaderStopped6s,
+        Self::LeaderCutOffFromEtcd,
+        Self::LeaderDoesNotHearEtcd,
+        Self::EtcdDoesNotHearLeader,
+        Self::LeaderCutOffFromClients,
+        Self::ClientsDoNotHearLeader,
+        Self::LeaderDoesNotHearClients,
+        Self::FollowerKilled,
+        Self::EtcdLeaderKilled,
+        Self::EtcdLeaderStopped,
+        Self::EtcdLeaderCutOff,
+        Self::EtcdLeaderDoesNotHear,
+        Self::EtcdLeaderIsNotHeard,
+        Self::EtcdLeaderCutOffBriefly,
+        Self::EtcdLeaderCutOffBrieflyAndLeaderKilled,
+        Self::BothLeadersKilled,
+        Self::MemberReplaced,
+        Self::AllEtcdDown,
+        Self::Compaction,
+        Self::QuotaReached,
+        Self::FailedOver,
+        Self::LeaderTerminated,
+        Self::SlowLossyNetwork,
+    ];
+
+    /// How long it lasts.
+    fn lasts(self) -> Duration {
+        Duration::from_millis(match self {
+            Self::Compaction | Self::FailedOver => 0,
+            Self::LeaderTerminated | Self::MemberReplaced => 500,
+            Self::EtcdLeaderCutOffBriefly | Self::EtcdLeaderCutOffBrieflyAndLeaderKilled => 850,
+            Self::LeaderStopped1s | Self::QuotaReached => 1000,
+            Self::LeaderKilled | Self::FollowerKilled => 1500,
+            Self::AllEtcdDown | Self::EtcdLeaderKilled | Self::BothLeadersKilled => 3000,
+            Self::LeaderStopped6s | Self::LeaderCutOffFromEtcd => 6000,
+            Self::LeaderDoesNotHearEtcd
+            | Self::EtcdDoesNotHearLeader
+            | Self::LeaderCutOffFromClients
+            | Self::ClientsDoNotHearLeader
+            | Self::LeaderDoesNotHearClients
+            | Self::EtcdLeaderStopped
+            | Self::EtcdLeaderCutOff
+            | Self::EtcdLeaderDoesNotHear
+            | Self::EtcdLeaderIsNotHeard
+            | Self::SlowLossyNetwork => 4000,
+        })
+    }
+
+    /// Begins it.
+    pub fn begin(self, machines: &mut Machines, world: &World, dice: &mut Dice) -> Ongoing {
+        let mut any = || usize::try_from(dice.below(MACHINES as u64)).expect("few");
+        let mut ongoing = Ongoing {
+            fault: self,
+            node: machines.leader().unwrap_or_else(&mut any),
+            etcd: machines.etcd.leader().unwrap_or_else(&mut any),
+            cut: None,
+            ends: Instant::now(),
+        };
+        ongoing.begin(machines, world);
+        ongoing.ends = Instant::now() + self.lasts();
+        ongoing
+    }
+}
+
+/// A fault that has begun.
+#[derive(Debug)]
+pub struct Ongoing {
+    pub fault: Fault,
+    node: usize,
+    etcd: usize,
+    cut: Option<Cut>,
+    pub ends: Instant,
+}
+
+impl Ongoing {
+    fn begin(&mut self, machines: &mut Machines, world: &World) {
+        let (node, etcd) = (self.node, self.etcd);
+        match self.fault {
+            Fault::LeaderKilled => machines.kill_node(node),
+            Fault::LeaderStopped1s | Fault::LeaderStopped6s => machines.signal_node(node, "STOP"),
+            Fault::FollowerKilled => {
+                self.node = (node + 1) % MACHINES;
+                machines.kill_node(self.node);
+            }
+            Fault::EtcdLeaderKilled | Fault::MemberReplaced => machines.etcd.kill(etcd),
+            Fault::EtcdLeaderStopped => machines.etcd.signal(etcd, "STOP"),
+            Fault::BothLeadersKilled => {
+                machines.etcd.kill(etcd);
+                machines.kill_node(node);
+            }
+            Fault::AllEtcdDown => (0..MACHINES).for_each(|each| machines.etcd.kill(each)),
+            Fault::Compaction => machines.etcd.compact(),
+            Fault::QuotaReached => {
+                world
+                    .may_not_store
+                    .store(true, std::sync::atomic::Ordering::SeqCst);
+                if !machines.etcd.fill() {
+                    println!("etcd's quota was not reached");
+                }
+            }
+            Fault::FailedOver => machines.fail_over(node),
+            Fault::LeaderTerminated => machines.stop_node(node),
+            Fault::SlowLossyNetwork => self.cut = Some(machines.network.slow_down(node)),
+            Fault::LeaderCutOffFromEtcd
+            | Fault::LeaderDoesNotHearEtcd
+            | Fault::EtcdDoesNotHearLeader
+            | Fault::LeaderCutOffFromClients
+            | Fault::ClientsDoNotHearLeader
+            | Fault::LeaderDoesNotHearClients => {
+                self.cut = Some(machines.network.cut(node, &self.rules()));
+            }
+            Fault::EtcdLeaderCutOff
+            | Fault::EtcdLeaderDoesNotHear
+            | Fault::EtcdLeaderIsNotHeard
+            | Fault::EtcdLeaderCutOffBriefly
+            | Fault::EtcdLeaderCutOffBrieflyAndLeaderKilled => {
+                self.cut = Some(machines.network.cut(etcd, &self.rules()));
+            }
+        }
+    }
+
+    /// What is dropped at the machine that is cut off.
+    fn rules(&self) -> Vec<String> {
+        let rule = |chain: &str, side: &str, port: u16| format!("{chain} -p tcp --{side} {port}");
+        // Its own requests and their answers; and those of others, and its answers.
+        let asks = |port| rule("OUTPUT", "dport", port);
+        let is_answered = |port| rule("INPUT", "sport", port);
+        let is_asked = |port| rule("INPUT", "dport", port);
+        let answers = |port| rule("OUTPUT", "sport", port);
+        match self.fault {
+            Fault::LeaderCutOffFromEtcd => vec![asks(ETCD), is_answered(ETCD)],
+            Fault::LeaderDoesNotHearEtcd => vec![is_answered(ETCD)],
+            Fault::EtcdDoesNotHearLeader => vec![asks(ETCD)],
+            Fault::LeaderCutOffFromClients => [PORT, CLUSTER_PORT]
+                .into_iter()
+                .flat_map(|port| [is_asked(port), answers(port)])
+                .collect(),
+            Fault::ClientsDoNotHearLeader => [PORT, CLUSTER_PORT].map(answers).to_vec(),
+            Fault::LeaderDoesNotHearClients => [PORT, CLUSTER_PORT].map(is_asked).to_vec(),
+            Fault::EtcdLeaderCutOff
+            | Fault::EtcdLeaderCutOffBriefly
+            | Fault::EtcdLeaderCutOffBrieflyAndLeaderKilled => {
+                vec![
+                    asks(PEERS),
+                    is_answered(PEERS),
+                    is_asked(PEERS),
+                    answers(PEERS),
+                ]
+            }
+            Fault::EtcdLeaderDoesNotHear => vec![is_answered(PEERS), is_asked(PEERS)],
+            Fault::EtcdLeaderIsNotHeard => vec![asks(PEERS), answers(PEERS)],
+            _ => Vec::new(),
+        }
+    }
+
+    /// Whatever it has taken away is there again.
+    pub fn end(self, machines: &mut Machines, world: &World) {
+        let (node, etcd) = (self.node, self.etcd);
+        if let Some(cut) = self.cut {
+            cut.heal();
+        }
+        match self.fault {
+            Fault::LeaderKilled | Fault::FollowerKilled => machines.start_node(node),
+            Fault::LeaderStopped1s | Fault::LeaderStopped6s => machines.signal_node(node, "CONT"),
+            Fault::EtcdLeaderStopped => machines.etcd.signal(etcd, "CONT"),
+            Fault::EtcdLeaderKilled => machines.etcd.start_again(&machines.network, etcd),
+            Fault::BothLeadersKilled => {
+                machines.etcd.start_again(&machines.network, etcd);
+                machines.start_node(node);
+            }
+            Fault::AllEtcdDown => {
+                for machine in 0..MACHINES {
+                    machines.etcd.start_again(&machines.network, machine);
+                }
+            }
+            Fault::EtcdLeaderCutOffBrieflyAndLeaderKilled => {
+                std::thread::sleep(UNTIL_KILLED);
+                machines.kill_node(node);
+                machines.start_node(node);
+            }
+            Fault::MemberReplaced => machines.etcd.replace(&machines.network, etcd),
+            Fault::QuotaReached => {
+                machines.etcd.make_room();
+                // An answer may be under way still.
+                let goal = world.goal(1);
+                world.reaches(&goal, PATIENCE);
+                world
+                    .may_not_store
+                    .store(false, std::sync::atomic::Ordering::SeqCst);
+            }
+            Fault::LeaderTerminated => {
+                machines.until_stopped(node);
+                machines.start_node(node);
+            }
+            Fault::SlowLossyNetwork => machines.network.speed_up(node),
+            Fault::LeaderCutOffFromEtcd
+            | Fault::LeaderDoesNotHearEtcd
+            | Fault::EtcdDoesNotHearLeader
+            | Fault::LeaderCutOffFromClients
+            | Fault::ClientsDoNotHearLeader
+            | Fault::LeaderDoesNotHearClients
+            | Fault::EtcdLeaderCutOff
+            | Fault::EtcdLeaderDoesNotHear
+            | Fault::EtcdLeaderIsNotHeard
+            | Fault::EtcdLeaderCutOffBriefly
+            | Fault::Compaction
+            | Fault::FailedOver => {}
+        }
+    }
+}
