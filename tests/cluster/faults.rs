@@ -78,6 +78,16 @@ impl Fault {
         Self::SlowLossyNetwork,
     ];
 
+    /// Those that are later take more of etcd to end, and begin before the others, of which they may need the
+    /// end.
+    pub fn needs_etcd(self) -> u8 {
+        match self {
+            Self::QuotaReached => 2,
+            Self::MemberReplaced | Self::Compaction => 1,
+            _ => 0,
+        }
+    }
+
     /// How long it lasts.
     fn lasts(self) -> Duration {
         Duration::from_millis(match self {
