@@ -270,6 +270,7 @@ fn help_lists_every_command() {
         "stats",
         "debug",
         "drain",
+        "failover",
         "echo",
         "help",
         "quit",

@@ -179,6 +179,7 @@ fn typed(words: &[&str]) -> Option<Asked> {
         ("info", []) => Asked::typed(&GetInfo {}),
         ("stats", []) => Asked::typed(&GetStats {}),
         ("debug", []) => Asked::typed(&command::Debug {}),
+        ("failover", []) => Asked::typed(&command::Failover {}),
         ("drain", []) => Asked::typed(&command::Drain {}),
         ("help", []) => Asked::typed(&command::Help {}),
         ("quit", []) => Asked::typed(&command::Quit {}),

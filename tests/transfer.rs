@@ -75,7 +75,7 @@ fn sessions_go_on_where_their_locks_were_imported() {
 
     let exported = export(&old, &file);
     assert!(exported.status.success(), "{exported:?}");
-    assert_eq!(exported.stderr, b"elockd: 2 locks and 1 sessions\n");
+    assert_eq!(exported.stderr, b"elockd: locks: 2, sessions: 1\n");
     let imported = import(&file, &new);
     assert!(imported.status.success(), "{imported:?}");
 

@@ -41,7 +41,7 @@ fuzz_target!(|damage: &[u8]| {
             TokenClock::default(),
             changes,
             restored,
-            Instant::now(),
+            (Instant::now(), Duration::ZERO),
         );
         let _ = writer.finish();
     }
@@ -74,7 +74,13 @@ fn fill(path: &Path) {
     let (storage, restored) = disk::open(path).expect("an empty directory");
     let (changes, writer) = Changes::to(storage).expect("a thread");
     let now = Instant::now();
-    let restored = LockTable::restore(LIMITS, TokenClock::default(), changes, restored, now);
+    let restored = LockTable::restore(
+        LIMITS,
+        TokenClock::default(),
+        changes,
+        restored,
+        (now, Duration::ZERO),
+    );
     let (table, _) = restored.expect("nothing contradicts itself");
     let mut session = table.open(Peer::Unix(None), Duration::from_secs(30));
     let modes = [Mode::Exclusive, Mode::Shared(Value::new(b"v"))];

@@ -74,6 +74,9 @@ pub(crate) enum Lost {
     /// What is in etcd is not what this server wrote.
     #[error("the log in etcd is damaged: {0}")]
     Broken(String),
+    /// etcd did not let it begin.
+    #[error("etcd did not let it begin: {0}")]
+    NotBegun(String),
     /// It was this server's own will.
     #[error("it was handed over")]
     Resigned,

@@ -147,10 +147,7 @@ impl ClusterSettings {
     /// When a file cannot be read, or has something else in it.
     pub(crate) fn access(&self) -> Result<Access, BadAccess> {
         let user = match (&self.etcd_user, &self.etcd_password_file) {
-            (Some(name), Some(file)) => Some(User {
-                name: name.clone(),
-                password: password(file)?,
-            }),
+            (Some(name), Some(file)) => Some(User::new(name.clone(), password(file)?)),
             _ => None,
         };
         #[cfg(feature = "tls")]
@@ -393,7 +390,7 @@ mod tests {
             std::fs::write(file.path(), content).expect("it is there");
             let access = settings(file.path().to_owned()).access();
             access
-                .map(|access| access.user.expect("a user").password)
+                .map(|access| access.user.expect("a user").login().password)
                 .ok()
         };
         assert_eq!(read(b"a secret\r\n").as_deref(), Some("a secret"));

@@ -72,7 +72,7 @@ pub struct Transferred {
 impl std::fmt::Display for Transferred {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { locks, sessions } = self;
-        write!(f, "{locks} locks and {sessions} sessions")
+        write!(f, "locks: {locks}, sessions: {sessions}")
     }
 }
 
@@ -261,8 +261,9 @@ mod tests {
         fill(&last, &by_file(&exported)).expect("it is empty");
         assert_eq!(read_state(&last).expect("it is there"), state());
         for full in [&first, &etcd, &last] {
-            let refused = fill(full, &Restored::default());
-            assert!(refused.is_err());
+            for other in [Restored::default(), state()] {
+                assert!(fill(full, &other).is_err());
+            }
             assert_eq!(read_state(full).expect("it is there"), state());
         }
     }

@@ -158,7 +158,13 @@ impl Both {
         let (storage, restored) = opened.expect("it was free");
         let (changes, writer) = Changes::to(storage).expect("a thread");
         let (limits, clock) = (self.model.limits, TokenClock::default());
-        let table = LockTable::restore(limits, clock, changes, restored, self.now());
+        let table = LockTable::restore(
+            limits,
+            clock,
+            changes,
+            restored,
+            (self.now(), Duration::ZERO),
+        );
         let table = table.expect("no contradiction").0;
         self.table = Arc::new(table.followed_by(Trail::followed()));
         self.store = Some(Store { directory, writer });

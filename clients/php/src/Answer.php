@@ -9,6 +9,7 @@ use Elock\Exception\DeadlockException;
 use Elock\Exception\ElockException;
 use Elock\Exception\InvalidRequestException;
 use Elock\Exception\LostException;
+use Elock\Exception\NoLeaderException;
 use Elock\Exception\RefusedException;
 use Elock\Exception\ServerException;
 use Elock\Exception\ServerFullException;
@@ -99,8 +100,12 @@ final class Answer
                 => new InvalidRequestException($message, $this->code),
             $this->isNotAllowed() => new AccessException($message, $this->code),
             $this->code === self::NOT_HELD => new LostException($message, $this->code),
+            $this->code === self::UNAVAILABLE && str_starts_with($this->text, 'Alone')
+                => new ServerException("$this->code $this->text", $this->code),
             $this->code === self::UNAVAILABLE => new RefusedException($message, $this->code),
             $this->code === self::DEADLOCK => DeadlockException::because($message, $this, $known),
+            $this->code === self::STOPPING && $this->text === 'No leader'
+                => new NoLeaderException($message, $this->code),
             $this->code === self::STOPPING && !str_starts_with($this->text, 'Too many')
                 => new ServerStoppingException($message, $this->code),
             $this->code === self::STOPPING, $this->code === self::FULL

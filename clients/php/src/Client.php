@@ -276,6 +276,16 @@ final class Client extends Holder
     }
 
     /**
+     * Has another of several servers on etcd lead. The connection ends then, and the next request connects again.
+     *
+     * @throws ElockException the server is alone, or the user may not do that
+     */
+    public function failover(): void
+    {
+        $this->ask(Request::failover())->orThrow();
+    }
+
+    /**
      * The server's commands, a line for each.
      *
      * @return list<string>

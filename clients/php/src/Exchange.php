@@ -23,6 +23,14 @@ final class Exchange
     {
     }
 
+    /** As before anything of it was sent, as nothing of it was done. */
+    public function startOver(): void
+    {
+        $this->isSent = false;
+        $this->greeting = [];
+        $this->answers = [];
+    }
+
     /** Whether any of it is about what the connection's session holds. */
     public function isOfSession(): bool
     {

@@ -200,6 +200,11 @@ final class Request
         return new self('drain');
     }
 
+    public static function failover(): self
+    {
+        return new self('failover');
+    }
+
     public static function echo(string ...$words): self
     {
         return new self(implode(' ', ['echo', ...array_map(self::raw(...), $words)]));

@@ -7,6 +7,8 @@ namespace Elock;
 use Elock\Exception\AccessException;
 use Elock\Exception\ConnectionException;
 use Elock\Exception\ElockException;
+use Elock\Exception\NoLeaderException;
+use Elock\Exception\ServerStoppingException;
 use Elock\Exception\TimeoutException;
 use Elock\Exception\UnsupportedException;
 use Psr\Log\LoggerInterface;
@@ -29,6 +31,8 @@ final class Session
     private const LONGEST_NAME = 128;
 
     private ?Connection $connection = null;
+    /** Which of the addresses it is at. */
+    private int $reached = 0;
     /** Whoever asks now is a signal handler. */
     private bool $isUnderWay = false;
     private int $closings = 0;
@@ -189,10 +193,27 @@ final class Session
         }
         $deadline = Deadline::in($wait);
         $this->isUnderWay = true;
+        $first = 0;
+        try {
+            while (!$this->runFrom($first, $asked, $deadline)) {
+                $first = $this->reached + 1;
+            }
+        } finally {
+            $this->isUnderWay = false;
+        }
+    }
+
+    /**
+     * The same, if it has to connect at this address or one behind it.
+     *
+     * @return bool false: that server knows nobody who leads, and there is another to ask
+     */
+    private function runFrom(int $first, Exchange $asked, Deadline $deadline): bool
+    {
         try {
             if ($this->connection?->isOpen() !== true) {
                 $this->connection = null;
-                $this->connection = $this->open($deadline);
+                $this->connection = $this->open($deadline, $first);
                 $asked->greeting[] = Request::name($this->nameWord());
                 if ($this->id === null && $this->grace !== null) {
                     $asked->greeting[] = Request::setTimeout(Options::graceMs($this->grace));
@@ -207,8 +228,14 @@ final class Session
                 $asked->greeting[] = $release;
             }
             $this->connection->run($asked, $deadline);
+            return true;
+        } catch (NoLeaderException $problem) {
+            if (!isset($this->addresses[$this->reached + 1])) {
+                throw $problem;
+            }
+            $asked->startOver();
+            return false;
         } finally {
-            $this->isUnderWay = false;
             $asked->greeting === [] || $this->learn($asked);
         }
     }
@@ -386,9 +413,9 @@ final class Session
     }
 
     /** A new connection, which speaks for the session again if there was one. */
-    private function open(Deadline $deadline): Connection
+    private function open(Deadline $deadline, int $first = 0): Connection
     {
-        $connection = $this->reach($deadline);
+        $connection = $this->reach($deadline, $first);
         if ($this->id === null) {
             $this->begin();
             return $connection;
@@ -427,12 +454,13 @@ final class Session
         return array_filter($this->owed, static fn (Request $release): bool => !$release->isOfSession);
     }
 
-    /** A connection that is let in. */
-    private function reach(Deadline $deadline): Connection
+    /** A connection that is let in, at this address or one behind it. */
+    private function reach(Deadline $deadline, int $first = 0): Connection
     {
         $problems = [];
-        foreach ($this->addresses as $address) {
+        foreach (array_slice($this->addresses, $first, null, true) as $position => $address) {
             try {
+                $this->reached = $position;
                 $connection = new Connection($address, $this->options, $deadline);
                 $this->sayWho($address->credentials ?? $this->options->credentials, $connection, $deadline);
                 return $connection;

@@ -407,6 +407,10 @@ commands! {
     /// `drain`: the server gives no new locks, and stops when none is held.
     Drain "drain" {} -> () = |_| Ok(());
 
+    /// `failover`: another of several servers on etcd leads. The answer comes before that, and then the
+    /// connection ends.
+    Failover "failover" {} -> () = |_| Ok(());
+
     /// `echo`: the words again, in the notation of the original server.
     Echo "echo" {
         /// Any words.

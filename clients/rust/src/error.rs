@@ -56,6 +56,9 @@ pub enum Error {
     /// The server is drained or stops, and grants nothing any more.
     #[error("the server is shutting down")]
     ShuttingDown,
+    /// None of several servers leads at this time, and nothing was done.
+    #[error("none of the servers leads at this time")]
+    NoLeader,
     /// The server refused the request for another reason.
     #[error("the server refused: {code} {text}")]
     Refused {
@@ -331,6 +334,7 @@ impl Answer {
                 "not_allowed" => Error::NotAllowed,
                 _ => Error::Refused { code: 403, text },
             },
+            409 if text.starts_with("Alone") => Error::Refused { code: 409, text },
             409 => Error::Unavailable,
             423 => Error::Deadlock {
                 circle: Circle::parse(&text),
@@ -342,6 +346,7 @@ impl Answer {
                 None => Error::Refused { code: 500, text },
             },
             503 if text.starts_with("Too many") => Error::Full { limit: text },
+            503 if text == "No leader" => Error::NoLeader,
             503 => Error::ShuttingDown,
             507 => Error::Full { limit: text },
             code => Error::Refused { code, text },
@@ -352,6 +357,24 @@ impl Answer {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Who reads `503` as a stop would wait for the return of a server that has not gone.
+    #[test]
+    fn answers_of_several_servers_are_no_answers_about_a_lock() {
+        let read = |code, text: &str| {
+            let answer = Answer {
+                code,
+                text: text.as_bytes().to_vec(),
+                lines: Vec::new(),
+            };
+            answer.done().expect_err("a refusal")
+        };
+        assert!(matches!(read(503, "No leader"), Error::NoLeader));
+        assert!(matches!(read(503, "Shutting down"), Error::ShuttingDown));
+        let alone = read(409, "Alone: there is no other server");
+        assert!(matches!(alone, Error::Refused { code: 409, .. }));
+        assert!(matches!(read(409, "Unavailable"), Error::Unavailable));
+    }
 
     #[test]
     fn a_circle_is_read_back() {

@@ -166,8 +166,8 @@ fn write_all(
         match found(&done, 1) {
             _ if done.succeeded => {}
             _ if !term.is_of(found(&done, 0)) => return Err(CopyError::Deposed),
-            // By an earlier attempt.
-            Some(written) if written.value == bytes => {}
+            // By an earlier attempt, and not by an earlier import of the same.
+            Some(written) if written.create_revision > term.revision && written.value == bytes => {}
             _ => return Err(CopyError::NotEmpty),
         }
     }
@@ -251,9 +251,12 @@ mod tests {
             let (index, told) = read_all(&mut etcd, &names).expect("a sound log");
             assert!(index.entries() > 2);
             assert_eq!(state_of(told, &index, &names).expect("it reads"), state());
-            // Nothing is written over it.
-            let again = write_all(&mut etcd, &names, &term, &Restored::default());
-            assert!(matches!(again, Err(CopyError::NotEmpty)), "{again:?}");
+            // Nothing is written over it, and the same is not taken for what is there.
+            for other in [Restored::default(), state()] {
+                let term = self::term(&etcd, &names);
+                let again = write_all(&mut etcd, &names, &term, &other);
+                assert!(matches!(again, Err(CopyError::NotEmpty)), "{again:?}");
+            }
         }
     }
 

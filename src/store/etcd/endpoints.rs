@@ -3,7 +3,6 @@
 //! The one that answered last is asked first; after any failure the next one is. Nothing is tried again here:
 //! what has failed may have been done all the same, and only the caller knows what that means.
 
-use std::fmt;
 use std::path::PathBuf;
 #[cfg(feature = "tls")]
 use std::sync::Arc;
@@ -19,10 +18,11 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
 use tonic_prost::ProstCodec;
 
-use super::api::{AuthenticateRequest, AuthenticateResponse};
+use super::api::AuthenticateResponse;
 use super::log::Failure;
 #[cfg(feature = "tls")]
 use super::tls::{self, TlsFiles};
+use super::user::{Token, User, asks_for_token};
 #[cfg(feature = "tls")]
 use crate::certificate_files::TlsError;
 
@@ -51,20 +51,6 @@ pub(crate) struct Access {
     #[cfg(feature = "tls")]
     pub(crate) tls: TlsFiles,
     pub(crate) user: Option<User>,
-}
-
-/// A user of etcd.
-#[derive(Clone)]
-pub(crate) struct User {
-    pub(crate) name: String,
-    pub(crate) password: String,
-}
-
-impl fmt::Debug for User {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut shown = f.debug_struct("User");
-        shown.field("name", &self.name).finish_non_exhaustive()
-    }
 }
 
 /// Why the nodes cannot be asked.
@@ -100,22 +86,7 @@ pub enum BadAccess {
 pub(crate) struct Endpoints {
     channels: Vec<Channel>,
     at: usize,
-    login: Option<Login>,
-}
-
-/// The user, and the token that etcd has given for the password.
-#[derive(Debug)]
-struct Login {
-    user: User,
-    token: Token,
-}
-
-#[derive(Debug)]
-enum Token {
-    Needed,
-    Given(MetadataValue<Ascii>),
-    /// etcd has users, but asks nobody who it is.
-    NotAsked,
+    user: Option<User>,
 }
 
 impl Endpoints {
@@ -126,10 +97,7 @@ impl Endpoints {
         Ok(Self {
             at: begin_at % channels.len().max(1),
             channels,
-            login: access.user.clone().map(|user| Login {
-                user,
-                token: Token::Needed,
-            }),
+            user: access.user.clone(),
         })
     }
 
@@ -145,9 +113,10 @@ impl Endpoints {
         A: Message + Default + Send + Sync + 'static,
     {
         self.log_in().await?;
-        let again = self.login.is_some().then(|| request.clone());
+        let used = self.token();
+        let again = used.is_some().then(|| request.clone());
         match (self.call(method, request).await, again) {
-            (Err(Failure::Refused(_)), Some(request)) if self.needs_token() => {
+            (Err(Failure::Refused(_)), Some(request)) if self.token() != used => {
                 self.log_in().await?;
                 self.call(method, request).await
             }
@@ -224,29 +193,23 @@ impl Endpoints {
 
     fn with_token<Q>(&self, request: Q) -> Request<Q> {
         let mut request = Request::new(request);
-        if let Some(Token::Given(token)) = self.login.as_ref().map(|login| &login.token) {
-            request.metadata_mut().insert("token", token.clone());
+        if let Some(Token::Given(token)) = self.token() {
+            request.metadata_mut().insert("token", token);
         }
         request
     }
 
-    fn needs_token(&self) -> bool {
-        let token = self.login.as_ref().map(|login| &login.token);
-        matches!(token, Some(Token::Needed))
+    fn token(&self) -> Option<Token> {
+        self.user.as_ref().map(User::token)
     }
 
     /// Gets a token, where names and passwords are used and there is none.
     async fn log_in(&mut self) -> Result<(), Failure> {
-        let Some(Login { user, token }) = &self.login else {
-            return Ok(());
+        let user = match &self.user {
+            Some(user) if user.token() == Token::Needed => user.clone(),
+            _ => return Ok(()),
         };
-        if !matches!(token, Token::Needed) {
-            return Ok(());
-        }
-        let request = AuthenticateRequest {
-            name: user.name.clone(),
-            password: user.password.clone(),
-        };
+        let request = user.login();
         let answer: Result<AuthenticateResponse, Failure> =
             self.call("/etcdserverpb.Auth/Authenticate", request).await;
         let token = match answer {
@@ -265,9 +228,7 @@ impl Endpoints {
                 return Err(why);
             }
         };
-        if let Some(login) = &mut self.login {
-            login.token = token;
-        }
+        user.set_token(token);
         Ok(())
     }
 
@@ -279,10 +240,10 @@ impl Endpoints {
         let failure = match outcome {
             Ok(Ok(answer)) => return Ok(answer),
             Ok(Err(status)) => {
-                if let Some(login) = &mut self.login
+                if let Some(user) = &self.user
                     && asks_for_token(&status)
                 {
-                    login.token = Token::Needed;
+                    user.set_token(Token::Needed);
                     return Err(failure_of(&status));
                 }
                 tokio::time::sleep(BACK_OFF).await;
@@ -333,16 +294,6 @@ fn with_cause(error: &dyn std::error::Error) -> String {
     }
 }
 
-/// Whether a request was refused for its token alone, or for want of one.
-fn asks_for_token(status: &Status) -> bool {
-    let words = [
-        "etcdserver: invalid auth token",
-        "etcdserver: revision of auth store is old",
-        "etcdserver: user name is empty",
-    ];
-    words.contains(&status.message())
-}
-
 /// Only a few words of etcd itself say that something was not done: the connection's errors have the same
 /// codes.
 fn failure_of(status: &Status) -> Failure {
@@ -372,10 +323,7 @@ mod tests {
     use crate::store::etcd::api::{RangeRequest, RangeResponse};
 
     fn user(password: &str) -> Option<User> {
-        Some(User {
-            name: "elock".to_owned(),
-            password: password.to_owned(),
-        })
+        Some(User::new("elock".to_owned(), password.to_owned()))
     }
 
     async fn ask(nodes: &mut Endpoints) -> Result<RangeResponse, Failure> {
@@ -413,23 +361,16 @@ mod tests {
             panic!("a wrong password is a refusal");
         };
         assert!(why.contains("authentication failed"), "{why}");
-        let mut late = nodes(&with(user("right")));
-        for nodes in [&mut early, &mut late] {
+        // One that others have as well, and whose token others ask for.
+        let shared = with(user("right"));
+        let (mut late, mut later) = (nodes(&shared), nodes(&shared));
+        for nodes in [&mut early, &mut late, &mut later] {
             assert!(ask(nodes).await.is_ok());
         }
         // Ends the user's tokens.
         etcd.set_password("elock", "right");
-        for nodes in [&mut early, &mut late] {
+        for nodes in [&mut early, &mut late, &mut later] {
             assert!(ask(nodes).await.is_ok());
         }
-    }
-
-    #[test]
-    fn no_password_is_shown() {
-        let access = Access {
-            user: user("secret"),
-            ..Access::default()
-        };
-        assert!(!format!("{access:?}").contains("secret"));
     }
 }

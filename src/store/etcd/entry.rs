@@ -13,6 +13,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use prost::{Message, Oneof};
 
+use crate::config::TEN_YEARS_MS;
 use crate::model::{
     Holder, Key, Mode, Restored, RestoredSession, SessionNumber, StoredGrant, StoredSession, Token,
     digest,
@@ -212,21 +213,22 @@ impl GrantRecord {
         }
     }
 
-    fn stored(&self) -> StoredGrant {
-        let mode = match (&self.value, self.slots.and_then(NonZeroU32::new)) {
-            (Some(value), _) => Mode::Shared(Key::new(value)),
-            (None, Some(slots)) => Mode::Slot(slots),
+    fn stored(&self) -> Result<StoredGrant, Unreadable> {
+        let mode = match (&self.value, self.slots.map(NonZeroU32::new)) {
+            (Some(value), None) => Mode::Shared(Key::new(value)),
+            (None, Some(Some(slots))) => Mode::Slot(slots),
             (None, None) => Mode::Exclusive,
+            _ => return Err(damaged("a lock is held in no known mode")),
         };
-        StoredGrant {
+        Ok(StoredGrant {
             holder: match &self.owner {
                 Some(owner) => Holder::Owner(Key::new(owner)),
                 None => Holder::Session(SessionNumber(self.session)),
             },
             key: Key::new(&self.key),
             mode,
-            lease: self.lease_ms.map(Duration::from_millis),
-        }
+            lease: self.lease_ms.map(time).transpose()?,
+        })
     }
 }
 
@@ -252,12 +254,12 @@ impl SessionRecord {
 
     fn restored(&self) -> Result<RestoredSession, Unreadable> {
         let digest = |bytes: &Bytes| {
-            let wrong = |_| Unreadable::Damaged("a secret has another length".to_owned());
-            bytes[..].try_into().map_err(wrong)
+            let digest = bytes[..].try_into();
+            digest.map_err(|_| damaged("a secret has another length"))
         };
         Ok(RestoredSession {
             number: SessionNumber(self.number),
-            grace: Duration::from_millis(self.grace_ms),
+            grace: time(self.grace_ms)?,
             secret: self.digest.as_ref().map(digest).transpose()?,
             user: self.user.as_deref().map(Key::new),
         })
@@ -279,11 +281,20 @@ pub(super) struct Told {
 
 impl Told {
     pub(super) fn add(&mut self, entry: Entry) -> Result<(), Unreadable> {
+        if entry.tokens_above.max(entry.session_numbers_above) > HIGHEST {
+            return Err(damaged("a number is too high"));
+        }
         self.tokens_above = self.tokens_above.max(entry.tokens_above);
         self.session_numbers_above = self.session_numbers_above.max(entry.session_numbers_above);
         (self.first, self.has_resigned) = (Some(entry.first), entry.has_resigned);
         for record in entry.records {
-            let unknown = || Unreadable::Damaged("a record is of no known kind".to_owned());
+            let unknown = || damaged("a record is of no known kind");
+            if record
+                .subject()
+                .is_some_and(|(subject, _)| !self.is_marked(subject))
+            {
+                return Err(damaged("a number is above the mark"));
+            }
             match record.state.ok_or_else(unknown)? {
                 State::Granted(grant) => drop(self.grants.insert(grant.token, grant)),
                 State::Released(token) => drop(self.grants.remove(&token)),
@@ -294,20 +305,41 @@ impl Told {
         Ok(())
     }
 
+    /// Whether the marks are at least as high as this.
+    fn is_marked(&self, subject: Subject) -> bool {
+        match subject {
+            Subject::Grant(token) => token <= self.tokens_above,
+            Subject::Session(number) => number <= self.session_numbers_above,
+        }
+    }
+
     /// The state at the end of the log.
     pub(super) fn restored(self) -> Result<Restored, Unreadable> {
         let sessions = self.sessions.values().map(SessionRecord::restored);
+        let grants = self.grants.into_iter();
+        let stored = |(token, grant): (u64, GrantRecord)| Ok((Token(token), grant.stored()?));
         Ok(Restored {
             tokens_above: Token(self.tokens_above),
             session_numbers_above: SessionNumber(self.session_numbers_above),
             sessions: sessions.collect::<Result<_, _>>()?,
-            grants: self
-                .grants
-                .into_iter()
-                .map(|(token, grant)| (Token(token), grant.stored()))
-                .collect(),
+            grants: grants.map(stored).collect::<Result<_, _>>()?,
         })
     }
+}
+
+/// No server has given as high a token, or numbered as many sessions: others could not go on above it.
+const HIGHEST: u64 = 1 << 62;
+
+/// A time that can be waited for.
+fn time(ms: u64) -> Result<Duration, Unreadable> {
+    match ms {
+        0..=TEN_YEARS_MS => Ok(Duration::from_millis(ms)),
+        _ => Err(damaged("a time is longer than ten years")),
+    }
+}
+
+fn damaged(why: &str) -> Unreadable {
+    Unreadable::Damaged(why.to_owned())
 }
 
 fn copied(key: &Key) -> Bytes {
@@ -317,4 +349,126 @@ fn copied(key: &Key) -> Bytes {
 /// Saturates, which no setting reaches.
 fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::model::Secret;
+
+    fn key() -> impl Strategy<Value = Key> {
+        prop::collection::vec(any::<u8>(), 1..20).prop_map(|bytes| Key::new(&bytes))
+    }
+
+    fn mode() -> impl Strategy<Value = Mode> {
+        prop_oneof![
+            Just(Mode::Exclusive),
+            key().prop_map(Mode::Shared),
+            (1..u32::MAX).prop_map(|slots| Mode::Slot(NonZeroU32::new(slots).expect("not zero"))),
+        ]
+    }
+
+    fn grants() -> impl Strategy<Value = Option<StoredGrant>> {
+        let holder = prop_oneof![
+            (0..HIGHEST).prop_map(|number| Holder::Session(SessionNumber(number))),
+            key().prop_map(Holder::Owner),
+        ];
+        let lease = prop::option::of((0..=TEN_YEARS_MS).prop_map(Duration::from_millis));
+        let grant =
+            (holder, key(), mode(), lease).prop_map(|(holder, key, mode, lease)| StoredGrant {
+                holder,
+                key,
+                mode,
+                lease,
+            });
+        prop::option::of(grant)
+    }
+
+    fn sessions() -> impl Strategy<Value = Option<StoredSession>> {
+        let secret = prop::option::of(any::<u128>().prop_map(Secret));
+        let session = (0..=TEN_YEARS_MS, secret, prop::option::of(key()));
+        prop::option::of(session.prop_map(|(grace_ms, secret, user)| StoredSession {
+            grace: Duration::from_millis(grace_ms),
+            secret,
+            user,
+        }))
+    }
+
+    fn batches() -> impl Strategy<Value = Batch> {
+        let grants = prop::collection::btree_map((0..HIGHEST).prop_map(Token), grants(), 0..8);
+        let number = (0..HIGHEST).prop_map(SessionNumber);
+        let sessions = prop::collection::btree_map(number, sessions(), 0..8);
+        (grants, sessions).prop_map(|(grants, sessions)| Batch { grants, sessions })
+    }
+
+    fn written(batch: &Batch) -> Vec<u8> {
+        let mut entry = Entry {
+            format: FORMAT,
+            first: 1,
+            records: Record::all_of(batch),
+            ..Entry::default()
+        };
+        entry.raise_marks();
+        entry.encode_to_vec()
+    }
+
+    fn read(bytes: Vec<u8>) -> Result<Restored, Unreadable> {
+        let mut told = Told::default();
+        told.add(Entry::read(bytes.into())?)?;
+        told.restored()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn an_entry_reads_back_as_it_was_written(batch in batches()) {
+            let restored = read(written(&batch)).expect("it is sound");
+            let grants = batch.grants.iter();
+            let grants = grants.filter_map(|(token, grant)| Some((*token, grant.clone()?)));
+            prop_assert_eq!(restored.grants, grants.collect::<Vec<_>>());
+            let sessions = batch.sessions.iter().filter_map(|(number, session)| {
+                let session = session.clone()?;
+                Some(RestoredSession {
+                    number: *number,
+                    grace: session.grace,
+                    secret: session.secret.map(digest),
+                    user: session.user,
+                })
+            });
+            prop_assert_eq!(restored.sessions, sessions.collect::<Vec<_>>());
+            let highest = batch.grants.keys().max().copied().unwrap_or_default();
+            prop_assert_eq!(restored.tokens_above, highest);
+        }
+
+        /// Nothing that is in etcd ends the server, and what is read has times that can be waited for, and
+        /// numbers that can be gone on from.
+        #[test]
+        fn whatever_an_entry_has_become_is_read_or_refused(
+            batch in batches(),
+            changes in prop::collection::vec((any::<usize>(), any::<u8>()), 0..6),
+            length in any::<usize>(),
+        ) {
+            let mut bytes = written(&batch);
+            bytes.truncate(length % (bytes.len() + 1));
+            for (place, byte) in changes {
+                let length = bytes.len().max(1);
+                if let Some(found) = bytes.get_mut(place % length) {
+                    *found = byte;
+                }
+            }
+            if let Ok(restored) = read(bytes) {
+                let longest = Duration::from_millis(TEN_YEARS_MS);
+                prop_assert!(restored.sessions.iter().all(|session| session.grace <= longest));
+                for (token, grant) in &restored.grants {
+                    prop_assert!(*token <= restored.tokens_above);
+                    prop_assert!(grant.lease.is_none_or(|lease| lease <= longest));
+                }
+                prop_assert!(restored.tokens_above.0 <= HIGHEST);
+                prop_assert!(restored.session_numbers_above.0 <= HIGHEST);
+            }
+        }
+    }
 }

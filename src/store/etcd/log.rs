@@ -30,8 +30,11 @@ use crate::cluster::{Leadership, Lost};
 use crate::model::{NotStored, Restored};
 use crate::store::{Batch, Storage};
 
+/// How long the beginning of a turn may take. Then others may try.
+const BEGINNING: Duration = Duration::from_secs(10);
+
 /// How soon the beginning of a turn is tried again that etcd has refused.
-const BEGIN_AGAIN: Duration = Duration::from_secs(1);
+const BEGIN_AGAIN: Duration = Duration::from_millis(50);
 
 /// How many bytes of records an entry has at the most, as etcd takes requests of 1.5 MiB by default; a few
 /// more if a single record is larger.
@@ -115,12 +118,12 @@ impl<C: Calls> Log<C> {
         compact_every: Option<Duration>,
     ) -> Result<(Self, Restored, HasResigned), LoadError> {
         let mut calls = calls;
+        let give_up = Instant::now() + BEGINNING;
         let (index, told) = loop {
             match read_all(&mut calls, &names) {
                 Ok(read) => break read,
-                Err(LoadError::Unread(_)) if leadership.is_lost() => return Err(LoadError::Lost),
                 // The pages that were to come have been compacted away, or no node has answered.
-                Err(LoadError::Unread(why)) => debug!("the log cannot be read at this node: {why}"),
+                Err(LoadError::Unread(why)) => may_begin(&leadership, give_up, &why)?,
                 Err(broken) => return Err(broken),
             }
         };
@@ -143,12 +146,9 @@ impl<C: Calls> Log<C> {
     /// Says in the log that somebody leads who has not resigned, before anybody is told anything: the next
     /// leader must not take the last one's resignation for this one's, which may have written nothing else.
     fn take_back_resignation(&mut self) -> Result<(), LoadError> {
+        let give_up = Instant::now() + BEGINNING;
         while let Err(why) = self.append(Vec::new(), false) {
-            if self.leadership.is_lost() {
-                return Err(LoadError::Lost);
-            }
-            warn!("the turn cannot begin: {why}");
-            std::thread::sleep(BEGIN_AGAIN);
+            may_begin(&self.leadership, give_up, &why)?;
         }
         Ok(())
     }
@@ -415,6 +415,27 @@ fn keep_last_of_each(records: &mut Vec<Record>, from: usize) {
         .collect();
     kept.reverse();
     records.append(&mut kept);
+}
+
+/// Waits a little after the beginning of a turn has failed for this reason.
+///
+/// # Errors
+///
+/// If the turn is over, or this has lasted for too long, which ends it.
+fn may_begin(
+    leadership: &Leadership,
+    give_up: Instant,
+    why: &impl std::fmt::Display,
+) -> Result<(), LoadError> {
+    debug!("the turn cannot begin yet: {why}");
+    if Instant::now() >= give_up {
+        leadership.lose(Lost::NotBegun(why.to_string()));
+    }
+    if leadership.is_lost() {
+        return Err(LoadError::Lost);
+    }
+    std::thread::sleep(BEGIN_AGAIN);
+    Ok(())
 }
 
 fn deposed() -> NotStored {

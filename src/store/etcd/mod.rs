@@ -14,18 +14,20 @@ mod status;
 mod tls;
 #[cfg(test)]
 mod unreliable;
+mod user;
 
 pub(crate) use api::{
     Done, KeyValue, LeaseGrantRequest, LeaseGrantResponse, LeaseKeepAliveResponse, LeaseRequest,
     RangeRequest, RangeResponse, TxnResponse, WatchCreateRequest, WatchRequest, WatchResponse,
 };
 pub(crate) use blocking::Blocking;
-pub use copy::CopyError;
+pub(crate) use copy::CopyError;
 pub(crate) use copy::{fill, read_state};
-pub(crate) use endpoints::{Access, BadAccess, Endpoints, User};
+pub(crate) use endpoints::{Access, BadAccess, Endpoints};
 pub(crate) use log::{Failure, HasResigned, Log, Term, create_if_absent};
 pub(crate) use names::Names;
 pub(crate) use reading::LoadError;
 pub(crate) use status::look_at_etcd;
 #[cfg(feature = "tls")]
 pub(crate) use tls::TlsFiles;
+pub(crate) use user::User;

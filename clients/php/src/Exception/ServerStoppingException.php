@@ -7,6 +7,6 @@ namespace Elock\Exception;
 /**
  * The server is stopping, and grants nothing any more (`503`).
  */
-final class ServerStoppingException extends ServerException
+class ServerStoppingException extends ServerException
 {
 }

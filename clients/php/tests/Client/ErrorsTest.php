@@ -10,6 +10,7 @@ use Elock\Exception\DeadlockException;
 use Elock\Exception\ElockException;
 use Elock\Exception\InvalidRequestException;
 use Elock\Exception\LostException;
+use Elock\Exception\NoLeaderException;
 use Elock\Exception\ServerException;
 use Elock\Exception\ServerFullException;
 use Elock\Exception\TimeoutException;
@@ -87,6 +88,31 @@ final class ErrorsTest extends TestCase
             static fn () => $client->send(Request::echo(str_repeat('x', 5000)))[0]->orThrow(),
         );
         self::assertSame(2, $others[0]->stats()['locks']);
+    }
+
+    /** Some of them may be cut off from the others. */
+    public function testAServerThatKnowsNoLeaderIsPassedOver(): void
+    {
+        $server = Server::start();
+        $script = __DIR__ . '/../Symfony/fake_server.php';
+        $fakes = [new Worker($script, ['503 No leader']), new Worker($script, ['503 No leader'])];
+        $addresses = array_map(static fn (Worker $fake): string => 'tcp://127.0.0.1:' . $fake->hear(), $fakes);
+        $client = new Client([...$addresses, $server->tcp()]);
+        self::assertTrue($client->lock('k')->isHeld());
+        self::assertSame(1, $client->stats()['locks']);
+        foreach ([$addresses, [$addresses[0]]] as $without) {
+            self::assertThrows(
+                NoLeaderException::class,
+                '503 No leader',
+                static fn () => (new Client($without))->lock('k'),
+            );
+        }
+        self::assertThrows(
+            ServerException::class,
+            '409 Alone: there is no other server',
+            static fn () => $client->failover(),
+        );
+        self::assertTrue($client->lock('l')->isHeld());
     }
 
     public function testThereIsNoServer(): void

@@ -51,7 +51,7 @@ pub async fn run(args: WatchArgs, servers: &Servers) -> Result<ExitCode, Failure
     loop {
         let state = match connection.call(&watch).await {
             Ok(state) => state,
-            Err(error @ (Error::Connection(_) | Error::ShuttingDown)) => {
+            Err(error @ (Error::Connection(_) | Error::ShuttingDown | Error::NoLeader)) => {
                 connection = connect_again(servers, &error).await;
                 // What was so before may be so no more, and then that is said at once.
                 watch.change = None;

@@ -1,10 +1,12 @@
 //! What a person asks a server: `status`, `locks`, `sessions`, `who`, `graph`, `watch`; and what an
-//! operator tells it: `break`, `unlock`, `force-unlock`, `kick`, `drain`.
+//! operator tells it: `break`, `unlock`, `force-unlock`, `kick`, `drain`,
+//! `failover`.
 
 pub(crate) mod ask;
 mod clock;
 mod dot;
 mod drain;
+mod failover;
 pub(crate) mod failure;
 mod follow;
 mod graph;
@@ -53,6 +55,8 @@ pub enum ShowCommand {
     Kick(release::KickArgs),
     /// Have the server give no new locks, and stop when none is held
     Drain(drain::DrainArgs),
+    /// Have another of several servers on etcd lead
+    Failover(failover::FailoverArgs),
 }
 
 /// Runs one.
@@ -71,6 +75,7 @@ pub fn run(command: ShowCommand, server: &ServerArgs) -> ExitCode {
             ShowCommand::ForceUnlock(args) => release::run_force_unlock(args, servers).await,
             ShowCommand::Kick(args) => release::run_kick(args, servers).await,
             ShowCommand::Drain(args) => drain::run(args, servers).await,
+            ShowCommand::Failover(args) => failover::run(args, servers).await,
         }
     })
 }

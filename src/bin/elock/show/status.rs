@@ -158,13 +158,14 @@ fn show_numbers(
         seconds @ 0..60 => format!("{seconds}s"),
         seconds => duration::show(seconds.saturating_mul(1_000)),
     };
-    let store = match info.is_durable() {
-        true => format!(
-            "on disk, {} commits, {} bytes",
-            rate("commits"),
-            number("store_bytes")
-        ),
-        false => "in memory: a restart forgets all locks".to_owned(),
+    let kept = |place: &str| {
+        let (commits, bytes) = (rate("commits"), number("store_bytes"));
+        format!("{place}, {commits} commits, {bytes} bytes")
+    };
+    let store = match info.get("store") {
+        Some("etcd") => kept("in etcd"),
+        _ if info.is_durable() => kept("on disk"),
+        _ => "in memory: a restart forgets all locks".to_owned(),
     };
     let [sessions, connected] = ["sessions", "connected_sessions"].map(number);
     let [locks, watchers] = ["locks", "watchers"].map(number);
@@ -211,10 +212,24 @@ fn show_numbers(
             ),
         ),
     ];
-    for (name, text) in lines {
+    let cluster = cluster(info).map(|text| ("cluster", text));
+    let (server, others) = lines.split_at(1);
+    for (name, text) in server.iter().chain(&cluster).chain(others) {
         output.line(&visible(&format!("{name:<12} {text}")))?;
     }
     Ok(())
+}
+
+/// Who leads; `None` of a server that is alone.
+fn cluster(info: &Info) -> Option<String> {
+    let (role, leader) = (info.get("role")?, info.get("leader")?);
+    let [term, lag_ms] = ["term", "lag_ms"].map(|name| info.number(name));
+    let leading = duration::show(info.number("leading_for_s").saturating_mul(1_000));
+    let led = format!("for {leading} (term {term}); etcd was heard {lag_ms}ms ago");
+    Some(match role {
+        "leader" => format!("{leader} leads, {led}"),
+        _ => format!("passed on to {leader}, which leads, {led}"),
+    })
 }
 
 fn show_busiest(queue: &Queue, busy: &[Busy], output: &mut Output) -> Result<(), Failure> {
@@ -302,6 +317,34 @@ mod tests {
         let shown = "DRAINING for 1.9s: no new locks, and it stops within 58.1s";
         assert_eq!(since, shown);
         assert!(first("no").starts_with("server "));
+    }
+
+    #[test]
+    fn one_of_several_says_who_leads() {
+        let told = |role| {
+            let facts = [
+                ("leader", "a:11401"),
+                ("term", "7"),
+                ("leading_for_s", "61"),
+            ];
+            let facts = [
+                &facts[..],
+                &[("lag_ms", "250"), ("role", role), ("store", "etcd")],
+            ];
+            lines(&facts.concat())
+        };
+        let led = "for 1m 1s (term 7); etcd was heard 250ms ago";
+        assert_eq!(
+            told("leader")[1],
+            format!("cluster      a:11401 leads, {led}")
+        );
+        let passed_on = format!("cluster      passed on to a:11401, which leads, {led}");
+        assert_eq!(told("follower")[1], passed_on);
+        assert_eq!(
+            told("leader")[2],
+            "store        in etcd, 0 commits, 0 bytes"
+        );
+        assert!(lines(&[])[1].starts_with("store "));
     }
 
     #[test]

@@ -59,6 +59,7 @@ fn server(state: &State, palette: Palette, width: u16) -> Line<'static> {
             let uptime = show(info.number("uptime_seconds").saturating_mul(1_000));
             let store = match info.get("store") {
                 Some("disk") => format!("on disk, {}", bytes(info.number("store_bytes"))),
+                Some("etcd") => format!("in etcd, {}", bytes(info.number("store_bytes"))),
                 Some("memory") => "in memory".to_owned(),
                 _ => String::new(),
             };
