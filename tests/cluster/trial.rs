@@ -76,9 +76,10 @@ impl Trial {
             } else {
                 1
             };
-            let faults: Vec<Fault> = (0..count)
+            let mut faults: Vec<Fault> = (0..count)
                 .map(|_| self.draw(&mut deck, &mut dice))
                 .collect();
+            faults.sort_by_key(|fault| std::cmp::Reverse(fault.needs_etcd()));
             let Some(counts) = one_round(&faults, machines, world, &mut dice) else {
                 println!("round {round}: {faults:?}: it does not go on");
                 break;
@@ -168,7 +169,7 @@ fn one_round(
         ongoing.push(fault.begin(machines, world, dice));
         std::thread::sleep(Duration::from_millis(dice.below(1000)));
     }
-    ongoing.sort_by_key(|ongoing| ongoing.ends);
+    ongoing.sort_by_key(|ongoing| (ongoing.fault.needs_etcd(), ongoing.ends));
     for fault in ongoing {
         std::thread::sleep(fault.ends.saturating_duration_since(Instant::now()));
         fault.end(machines, world);
