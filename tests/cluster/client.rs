@@ -475,7 +475,8 @@ impl<'a> Client<'a> {
             self.world.write(Event::Refused {
                 holder,
                 key,
-                by_others: is_held && take.keys.len() == 1,
+                // Or by its own lease, which has ended before the answer.
+                by_others: is_held && take.keys.len() == 1 && !take.ends,
             });
             self.keys[key].knows = Knows::Free;
         }

@@ -11,6 +11,10 @@ use crate::common::PATIENCE;
 /// How large etcd's database may become. A trial uses a small part of it.
 const QUOTA: usize = 32 << 20;
 
+/// By how many changes a node may be behind another that is said to have done the same: clients go on
+/// meanwhile.
+const LAG: u64 = 100;
+
 /// All nodes end when this is dropped.
 #[derive(Debug)]
 pub struct Etcd {
@@ -134,24 +138,22 @@ impl Etcd {
         }
     }
 
-    /// The machine of the node that leads, if all agree who can be asked.
-    pub fn leader(&self) -> Option<usize> {
-        let urls = self.urls();
+    /// What those nodes say of themselves that answer.
+    fn statuses(&self) -> Vec<serde_json::Value> {
         let answered = Command::new("etcdctl")
             .env("ETCDCTL_API", "3")
-            .args([
-                "--dial-timeout",
-                "300ms",
-                "--command-timeout",
-                "1s",
-                "--endpoints",
-                &urls,
-            ])
-            .args(["endpoint", "status", "--write-out", "json"])
-            .output()
-            .ok()?;
+            .args(["--dial-timeout", "300ms", "--command-timeout", "1s"])
+            .args(["--endpoints", &self.urls(), "endpoint", "status"])
+            .args(["--write-out", "json"])
+            .output();
         // It fails also where one of them has not answered.
-        let nodes: Vec<serde_json::Value> = serde_json::from_slice(&answered.stdout).ok()?;
+        let answered = answered.map(|answered| answered.stdout).unwrap_or_default();
+        serde_json::from_slice(&answered).unwrap_or_default()
+    }
+
+    /// The machine of the node that leads, if all agree who can be asked.
+    pub fn leader(&self) -> Option<usize> {
+        let nodes = self.statuses();
         let leads = |node: &&serde_json::Value| {
             let status = &node["Status"];
             status["leader"] != 0 && status["leader"] == status["header"]["member_id"]
@@ -198,6 +200,7 @@ impl Etcd {
 
     /// A node that was killed begins with nothing, in the place of the one that it was.
     pub fn replace(&mut self, network: &Network, machine: usize) {
+        self.kill(machine);
         let name = self.members[machine].name.clone();
         let number = self.ask_patiently(&format!(
             "member list | sed -n 's/^\\([0-9a-f]*\\), [a-z]*, {name}, .*/\\1/p'"
@@ -216,11 +219,10 @@ impl Etcd {
 
     /// Forgets all that was before now.
     pub fn compact(&self) {
-        let status =
-            "endpoint status --write-out json | sed 's/.*\"revision\":\\([0-9]*\\).*/\\1/'";
-        let revision = self.ask_patiently(status);
+        let revision = |node: &serde_json::Value| node["Status"]["header"]["revision"].as_u64();
+        let revision = self.statuses().iter().filter_map(revision).max();
         // Another may have been here.
-        let _ = self.ask(&format!("compact {revision}"));
+        let _ = self.ask(&format!("compact {}", revision.unwrap_or(1)));
     }
 
     /// Writes until there is no room any more; returns whether it came to that.
@@ -235,31 +237,36 @@ impl Etcd {
         })
     }
 
-    /// Makes room again, as an operator does: what was written is deleted and forgotten, and its place in the
-    /// file given up. etcd takes a moment to forget.
+    /// Makes room again, as an operator does: what was written is deleted and forgotten, its place in the files
+    /// given up, and the alarm switched off. A node that was cut off meanwhile raises it again, so this goes on
+    /// until all have room.
     pub fn make_room(&self) {
-        self.ask_patiently("del --prefix /junk/");
-        self.compact();
         let begun = Instant::now();
-        while self.size() > QUOTA / 4 {
-            assert!(begun.elapsed() < PATIENCE, "the database stays large");
+        while !(self.all_have_room() && self.ask("alarm list").is_ok_and(|all| all.is_empty())) {
+            assert!(begun.elapsed() < PATIENCE, "there is no room");
+            let _ = self.ask("del --prefix /junk/");
+            self.compact();
             for machine in 0..MACHINES {
                 let _ = self.ask_one(machine, "defrag");
             }
+            let _ = self.ask("alarm disarm");
         }
-        self.ask_patiently("alarm disarm");
     }
 
-    /// Of the largest node's database, in bytes.
-    fn size(&self) -> usize {
-        let answered = self.ask_patiently("endpoint status --write-out json");
-        let nodes: Vec<serde_json::Value> = serde_json::from_str(&answered).unwrap_or_default();
-        let sizes = nodes
-            .iter()
-            .filter_map(|node| node["Status"]["dbSize"].as_u64());
-        sizes
-            .max()
-            .map_or(usize::MAX, |size| usize::try_from(size).expect("a size"))
+    /// Whether each node has done what the others have, and has a small database.
+    fn all_have_room(&self) -> bool {
+        let nodes = self.statuses();
+        let number = |node: &serde_json::Value, name: &str| node["Status"][name].as_u64();
+        let sizes = nodes.iter().filter_map(|node| number(node, "dbSize"));
+        let is_small = |size| usize::try_from(size).is_ok_and(|size| size < QUOTA / 4);
+        let small = sizes.filter(|size| is_small(*size)).count();
+        let applied = || {
+            nodes
+                .iter()
+                .filter_map(|node| number(node, "raftAppliedIndex"))
+        };
+        let lag = applied().max().unwrap_or(0) - applied().min().unwrap_or(0);
+        small == MACHINES && lag < LAG
     }
 }
 

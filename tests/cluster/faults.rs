@@ -1,5 +1,6 @@
 //! What goes wrong with a cluster: each fault begins, lasts for a while, and ends.
 
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::network::{Cut, MACHINES};
@@ -78,6 +79,16 @@ impl Fault {
         Self::SlowLossyNetwork,
     ];
 
+    /// Those that are later take more of etcd to end, and begin before the others, of which they may need the
+    /// end.
+    pub fn needs_etcd(self) -> u8 {
+        match self {
+            Self::QuotaReached => 2,
+            Self::MemberReplaced | Self::Compaction => 1,
+            _ => 0,
+        }
+    }
+
     /// How long it lasts.
     fn lasts(self) -> Duration {
         Duration::from_millis(match self {
@@ -146,9 +157,7 @@ impl Ongoing {
             Fault::AllEtcdDown => (0..MACHINES).for_each(|each| machines.etcd.kill(each)),
             Fault::Compaction => machines.etcd.compact(),
             Fault::QuotaReached => {
-                world
-                    .may_not_store
-                    .store(true, std::sync::atomic::Ordering::SeqCst);
+                world.may_not_store.store(true, Ordering::SeqCst);
                 if !machines.etcd.fill() {
                     println!("etcd's quota was not reached");
                 }
@@ -233,16 +242,12 @@ impl Ongoing {
                 machines.kill_node(node);
                 machines.start_node(node);
             }
-            Fault::MemberReplaced => machines.etcd.replace(&machines.network, etcd),
-            Fault::QuotaReached => {
+            // It does once more what the others have done, and comes to its quota if they did.
+            Fault::MemberReplaced => without_storing(world, || {
+                machines.etcd.replace(&machines.network, etcd);
                 machines.etcd.make_room();
-                // An answer may be under way still.
-                let goal = world.goal(1);
-                world.reaches(&goal, PATIENCE);
-                world
-                    .may_not_store
-                    .store(false, std::sync::atomic::Ordering::SeqCst);
-            }
+            }),
+            Fault::QuotaReached => without_storing(world, || machines.etcd.make_room()),
             Fault::LeaderTerminated => {
                 machines.until_stopped(node);
                 machines.start_node(node);
@@ -262,4 +267,13 @@ impl Ongoing {
             | Fault::FailedOver => {}
         }
     }
+}
+
+/// Does this while nothing may be stored.
+fn without_storing(world: &World, work: impl FnOnce()) {
+    world.may_not_store.store(true, Ordering::SeqCst);
+    work();
+    // An answer may be under way still.
+    world.reaches(&world.goal(1), PATIENCE);
+    world.may_not_store.store(false, Ordering::SeqCst);
 }

@@ -415,7 +415,7 @@ pub fn around(entries: &[Entry], wrong: &str) -> Vec<String> {
     };
     let is_of_interest = |event: &Event| match (key, key_of(event)) {
         (Some(key), Some(of)) => of.contains(&key),
-        _ => true,
+        _ => !matches!(event, Event::Begins { .. }),
     };
     let before = entries.iter().enumerate().take(number + 1);
     let mut lines: Vec<String> = before
