@@ -154,10 +154,7 @@ fn show_numbers(
     let number = |name: &str| grouped(info.number(name));
     let rate = |name: &str| rates.of(info, name);
     let version = info.get("version").unwrap_or("of an unknown version");
-    let up = match info.number("uptime_seconds") {
-        seconds @ 0..60 => format!("{seconds}s"),
-        seconds => duration::show(seconds.saturating_mul(1_000)),
-    };
+    let up = whole(info.number("uptime_seconds"));
     let kept = |place: &str| {
         let (commits, bytes) = (rate("commits"), number("store_bytes"));
         format!("{place}, {commits} commits, {bytes} bytes")
@@ -220,11 +217,19 @@ fn show_numbers(
     Ok(())
 }
 
+/// A time of which only the whole seconds are told.
+fn whole(seconds: u64) -> String {
+    match seconds {
+        0..60 => format!("{seconds}s"),
+        _ => duration::show(seconds.saturating_mul(1_000)),
+    }
+}
+
 /// Who leads; `None` of a server that is alone.
 fn cluster(info: &Info) -> Option<String> {
     let (role, leader) = (info.get("role")?, info.get("leader")?);
     let [term, lag_ms] = ["term", "lag_ms"].map(|name| info.number(name));
-    let leading = duration::show(info.number("leading_for_s").saturating_mul(1_000));
+    let leading = whole(info.number("leading_for_s"));
     let led = format!("for {leading} (term {term}); etcd was heard {lag_ms}ms ago");
     Some(match role {
         "leader" => format!("{leader} leads, {led}"),
