@@ -8,7 +8,7 @@ mod load;
 
 use std::time::Duration;
 
-use load::{Load, Server, Shown, hand_overs, median, pairs};
+use load::{Load, Server, Shown, hand_overs, of, pairs};
 
 const TIME: Duration = Duration::from_secs(2);
 
@@ -45,10 +45,6 @@ fn rounds(servers: &[Server], rounds: usize, run: impl Fn(&Server) -> Shown) -> 
         }
     }
     all
-}
-
-fn of(shown: &[Shown], value: impl Fn(&Shown) -> f64) -> f64 {
-    median(shown.iter().map(value).collect())
 }
 
 fn micros(time: Duration) -> f64 {

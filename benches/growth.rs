@@ -9,7 +9,10 @@ use std::time::{Duration, Instant};
 
 use elock::model::Mode;
 use elock::table::{Ending, LockTable, Locked, Session};
-use load::{Client, Load, Server, key, open, pairs, table};
+use load::{Client, Load, Server, hold, open, pairs, table};
+
+/// From which number on keys are held by others than those of [`pairs`].
+const OTHERS: usize = 1_000_000;
 
 const NO_LIMIT: &[&str] = &["--max-session-locks", "2000000"];
 
@@ -55,7 +58,7 @@ fn with_many_held() {
     };
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     for held in [10, 1_000_000] {
-        let holder = runtime.block_on(hold(&server, held));
+        let holder = runtime.block_on(hold(server.address, 0, OTHERS..OTHERS + held));
         let shown = pairs(&server, load);
         let (rate, cpu) = (shown.per_second, shown.cpu_micros);
         println!(
@@ -65,28 +68,13 @@ fn with_many_held() {
     }
 }
 
-async fn hold(server: &Server, locks: usize) -> Client {
-    let mut client = Client::connect(server.address).await;
-    client.send(b"set_timeout 0\n").await;
-    client.read_lines(1).await;
-    for first in (0..locks).step_by(1000) {
-        let last = locks.min(first + 1000);
-        let requests: Vec<String> = (first..last)
-            .map(|number| format!("lock held/{}\n", key(number)))
-            .collect();
-        client.send(requests.concat().as_bytes()).await;
-        client.read_lines(last - first).await;
-    }
-    client
-}
-
 fn end_of_a_large_session() {
     let server = Server::elockd(NO_LIMIT);
     let mb = || server.memory() >> 20;
     let before = mb();
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let (took, held, mut others) = runtime.block_on(async {
-        let holder = hold(&server, 1_000_000).await;
+        let holder = hold(server.address, 0, 0..1_000_000).await;
         let held = mb();
         let mut watcher = Client::connect(server.address).await;
         let begin = Instant::now();

@@ -18,6 +18,7 @@ use common::failing_disk::{FailingDisk, Fault};
 use common::http::get_as;
 use common::http::{self, Answer, get, get_from, head};
 use common::process::{ELOCKD, Process, run};
+use common::promtool::promtool;
 use common::{PATIENCE, Server, listening_or_refusal};
 use elock::config::Config;
 use elock::protocol::Refusal;
@@ -109,31 +110,6 @@ fn named_in(text: &str) -> BTreeSet<String> {
     let words = text.split(|character| !is_of_a_name(character));
     let metrics = words.filter(|word| word.starts_with("elock_") || word.starts_with("process_"));
     metrics.map(str::to_owned).collect()
-}
-
-fn promtool(arguments: &[&str], input: &str) {
-    let mut command = Command::new("promtool");
-    command
-        .args(arguments)
-        .current_dir(env!("CARGO_MANIFEST_DIR"));
-    command
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
-    let Ok(mut child) = command.spawn() else {
-        println!("skipped, since there is no promtool here");
-        return;
-    };
-    let mut stdin = child.stdin.take().expect("piped");
-    stdin.write_all(input.as_bytes()).expect("it reads");
-    drop(stdin);
-    let output = child.wait_with_output().expect("it runs");
-    let said = [output.stdout, output.stderr].concat();
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&said)
-    );
 }
 
 #[test]

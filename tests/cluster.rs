@@ -3,7 +3,7 @@
 //! on all nodes; and what they were told is judged by what must never be told, and by nothing else.
 //!
 //! The machines are network namespaces, for which root's rights, `ip`, `iptables`, `tc`, `etcd` and `etcdctl` are
-//! needed. Where something is missing, the tests say that they are skipped; with `ELOCK_CLUSTER=required`
+//! needed. Where something is missing, the tests say that they are skipped; and with `EVERY_CLUSTER_TEST` set
 //! they fail.
 //!
 //! `ELOCK_CLUSTER_ROUNDS=500` tries more, and `ELOCK_CLUSTER_SEED` in another order. What is not tried is a step

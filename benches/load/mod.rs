@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each benchmark uses its own part")]
 
 use std::net::{SocketAddr, TcpListener};
+use std::ops::Range;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -52,6 +53,16 @@ impl Protocol {
         };
         out.extend_from_slice(line.as_bytes());
     }
+
+    /// Whether an answer that begins so says that it was done: what is refused is no work.
+    fn is_done(self, first: u8) -> bool {
+        let done: &[u8] = match self {
+            Self::ELock => b"2",
+            Self::Redis => b"+:",
+            Self::Memcached => b"SD",
+        };
+        done.contains(&first)
+    }
 }
 
 /// A server process.
@@ -83,7 +94,7 @@ impl Server {
     }
 
     pub fn elockd_on_disk() -> Self {
-        let directory = tempfile::tempdir().expect("a directory");
+        let directory = on_disk();
         let path = directory.path().to_str().expect("text").to_owned();
         let mut server = Self::elockd(&["--data-dir", &path]);
         server.name = "elockd --data-dir";
@@ -94,7 +105,7 @@ impl Server {
     /// `None` if there is none on this machine.
     pub fn redis(on_disk: bool) -> Option<Self> {
         let address = free_address();
-        let directory = tempfile::tempdir().expect("a directory");
+        let directory = self::on_disk();
         let mut command = Command::new("redis-server");
         command
             .args(["--port", &address.port().to_string(), "--save", ""])
@@ -158,20 +169,6 @@ impl Server {
         Some(server)
     }
 
-    /// Processor time that it has used.
-    pub fn cpu(&self) -> Duration {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()));
-        let stat = stat.expect("it runs");
-        let fields: Vec<&str> = stat
-            .rsplit(") ")
-            .next()
-            .expect("fields")
-            .split(' ')
-            .collect();
-        let ticks = |field: usize| fields[field].parse::<u64>().expect("a number");
-        Duration::from_millis((ticks(11) + ticks(12)) * 10)
-    }
-
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
@@ -180,6 +177,57 @@ impl Server {
     pub fn memory(&self) -> u64 {
         resident(self.pid())
     }
+
+    fn target(&self) -> Target {
+        Target {
+            protocol: self.protocol,
+            address: self.address,
+            processes: Processes {
+                servers: vec![self.pid()],
+                stores: Vec::new(),
+            },
+        }
+    }
+}
+
+/// Where clients connect.
+pub struct Target {
+    pub protocol: Protocol,
+    pub address: SocketAddr,
+    pub processes: Processes,
+}
+
+/// Whose processor time is counted.
+#[derive(Clone, Default)]
+pub struct Processes {
+    pub servers: Vec<u32>,
+    /// What the servers store by; none if they do it themselves.
+    pub stores: Vec<u32>,
+}
+
+impl Processes {
+    fn cpu(&self) -> [Duration; 2] {
+        [&self.servers, &self.stores].map(|pids| pids.iter().map(|pid| cpu(*pid)).sum())
+    }
+}
+
+/// Processor time that a process has used.
+fn cpu(pid: u32) -> Duration {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"));
+    let stat = stat.expect("it runs");
+    let fields: Vec<&str> = stat
+        .rsplit(") ")
+        .next()
+        .expect("fields")
+        .split(' ')
+        .collect();
+    let ticks = |field: usize| fields[field].parse::<u64>().expect("a number");
+    Duration::from_millis((ticks(11) + ticks(12)) * 10)
+}
+
+/// A directory that is on a disk, where the one for temporary files may be in memory.
+pub fn on_disk() -> tempfile::TempDir {
+    tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory")
 }
 
 /// Memory that a process has resident.
@@ -251,6 +299,14 @@ impl Client {
         self.stream.write_all(bytes).await.expect("it reads");
     }
 
+    /// Sends one request; panics if it is refused.
+    async fn do_one(&mut self, protocol: Protocol, request: &[u8]) {
+        self.send(request).await;
+        self.read_lines(1).await;
+        let first = self.input[0];
+        assert!(protocol.is_done(first), "refused: {}", char::from(first));
+    }
+
     /// Reads so many lines. Requests are not sent before that, so nothing comes behind them.
     pub async fn read_lines(&mut self, mut lines: usize) {
         while lines > 0 {
@@ -305,7 +361,10 @@ pub fn key(number: usize) -> String {
 #[derive(Debug, Clone, Default)]
 pub struct Shown {
     pub per_second: f64,
+    /// Of the servers, for each command.
     pub cpu_micros: f64,
+    /// The same of what they store by.
+    pub stores_cpu_micros: f64,
     /// Sorted.
     latencies: Vec<Duration>,
 }
@@ -327,10 +386,19 @@ pub struct Load {
     pub pace: Option<f64>,
 }
 
+/// The median of one of their figures.
+pub fn of(shown: &[Shown], value: impl Fn(&Shown) -> f64) -> f64 {
+    median(shown.iter().map(value).collect())
+}
+
 /// Each connection locks and unlocks a key of its own.
 pub fn pairs(server: &Server, load: Load) -> Shown {
-    let protocol = server.protocol;
-    measure(server, load, move |client, number, until| async move {
+    pairs_at(&server.target(), load)
+}
+
+pub fn pairs_at(target: &Target, load: Load) -> Shown {
+    let protocol = target.protocol;
+    measure_at(target, load, move |client, number, until| async move {
         let (mut locks, mut unlocks) = (Vec::new(), Vec::new());
         for index in 0..load.in_flight.div_ceil(2) {
             let key = key(number * 1000 + index);
@@ -345,7 +413,7 @@ pub fn pairs(server: &Server, load: Load) -> Shown {
                 [both.clone(), both]
             }
         };
-        busy(client, &batches, until, number, load).await
+        busy((client, protocol), &batches, until, number, load).await
     })
 }
 
@@ -357,7 +425,7 @@ pub fn hand_overs(server: &Server, connections: usize, time: Duration) -> Shown 
         time,
         pace: None,
     };
-    measure(server, load, |mut client, _, until| async move {
+    measure_at(&server.target(), load, |mut client, _, until| async move {
         let key = key(0);
         let (mut lock, mut unlock) = (Vec::new(), Vec::new());
         Protocol::ELock.put_lock(&key, " 60", &mut lock);
@@ -376,7 +444,7 @@ pub fn hand_overs(server: &Server, connections: usize, time: Duration) -> Shown 
 }
 
 async fn busy(
-    mut client: Client,
+    (mut client, protocol): (Client, Protocol),
     batches: &[Vec<u8>; 2],
     until: Instant,
     number: usize,
@@ -400,19 +468,36 @@ async fn busy(
             next += interval;
         }
         let begin = Instant::now();
-        client.send(batch).await;
-        let lines = load
-            .in_flight
-            .next_multiple_of(if load.in_flight > 1 { 2 } else { 1 });
-        client.read_lines(lines).await;
+        if load.in_flight == 1 {
+            client.do_one(protocol, batch).await;
+        } else {
+            client.send(batch).await;
+            client.read_lines(load.in_flight.next_multiple_of(2)).await;
+        }
         latencies.push(begin.elapsed());
     }
     (latencies.len() * load.in_flight, latencies)
 }
 
-fn measure<F, T>(server: &Server, load: Load, work: F) -> Shown
+fn measure_at<F, T>(target: &Target, load: Load, work: F) -> Shown
 where
     F: Fn(Client, usize, Instant) -> T,
+    T: Future<Output = (usize, Vec<Duration>)> + 'static,
+{
+    let connect = async || Client::connect(target.address).await;
+    measure(&target.processes, load, connect, work)
+}
+
+/// Has so many clients work at a time, all of which are connected before the first one begins. `work` is given a
+/// client, its number and the time at which it is to end, and returns how many commands there were.
+pub fn measure<C, F, T>(
+    processes: &Processes,
+    load: Load,
+    connect: impl AsyncFn() -> C,
+    work: F,
+) -> Shown
+where
+    F: Fn(C, usize, Instant) -> T,
     T: Future<Output = (usize, Vec<Duration>)> + 'static,
 {
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -423,9 +508,9 @@ where
     tokio::task::LocalSet::new().block_on(&runtime, async {
         let mut clients = Vec::new();
         for _ in 0..load.connections {
-            clients.push(Client::connect(server.address).await);
+            clients.push(connect().await);
         }
-        let (begin, cpu) = (Instant::now(), server.cpu());
+        let (begin, before) = (Instant::now(), processes.cpu());
         let mut works = tokio::task::JoinSet::new();
         for (number, client) in clients.into_iter().enumerate() {
             works.spawn_local(work(client, number, begin + load.time));
@@ -437,7 +522,9 @@ where
             shown.latencies.extend(latencies);
         }
         shown.per_second = commands / begin.elapsed().as_secs_f64();
-        shown.cpu_micros = (server.cpu() - cpu).as_secs_f64() * 1e6 / commands;
+        let after = processes.cpu();
+        let micros = |of: usize| (after[of] - before[of]).as_secs_f64() * 1e6 / commands;
+        (shown.cpu_micros, shown.stores_cpu_micros) = (micros(0), micros(1));
     });
     shown.latencies.sort_unstable();
     shown
@@ -447,6 +534,24 @@ where
 pub fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+/// Takes the locks of these numbers by one session, and keeps them for `grace_ms` without a connection.
+pub async fn hold(address: SocketAddr, grace_ms: u64, locks: Range<usize>) -> Client {
+    let mut client = Client::connect(address).await;
+    client
+        .send(format!("set_timeout {grace_ms}\n").as_bytes())
+        .await;
+    client.read_lines(1).await;
+    for first in locks.clone().step_by(1000) {
+        let last = locks.end.min(first + 1000);
+        let requests: Vec<String> = (first..last)
+            .map(|number| format!("lock {}\n", key(number)))
+            .collect();
+        client.send(requests.concat().as_bytes()).await;
+        client.read_lines(last - first).await;
+    }
+    client
 }
 
 /// Takes so many locks over 50 connections, and returns the memory that each takes.

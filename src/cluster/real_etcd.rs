@@ -2,8 +2,9 @@
 
 use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
-use crate::store::etcd::Access;
+use crate::store::etcd::{Access, Endpoints, Failure, Names, RangeRequest, RangeResponse};
 
 /// A cluster of one node, which ends when this is dropped.
 pub(crate) struct RealEtcd {
@@ -107,6 +108,23 @@ impl Drop for RealEtcd {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// A question that every user may ask.
+pub(crate) async fn ask(nodes: &mut Endpoints) -> Result<RangeResponse, Failure> {
+    let request = RangeRequest {
+        key: Names::below("/elock").leader(),
+        ..RangeRequest::default()
+    };
+    nodes.unary("/etcdserverpb.KV/Range", request).await
+}
+
+/// Asks until etcd has started.
+pub(crate) async fn ask_patiently(nodes: &mut Endpoints) {
+    let give_up = Instant::now() + Duration::from_secs(30);
+    while let Err(why) = ask(nodes).await {
+        assert!(Instant::now() < give_up, "{why}");
     }
 }
 

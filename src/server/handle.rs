@@ -174,6 +174,12 @@ impl ServerHandle {
         self.shared.leading.as_ref().map(|one| one.standing())
     }
 
+    /// How many entries its log in etcd has.
+    #[cfg(feature = "cluster")]
+    pub(crate) fn log_entries(&self) -> u64 {
+        self.shared.table.changes().log_entries()
+    }
+
     /// The server in numbers.
     pub(crate) fn figures(&self) -> Figures {
         Figures::of(&self.shared)

@@ -80,6 +80,8 @@ struct Queue {
     failures: Counter,
     /// How many bytes the storage took after the last commit.
     bytes: AtomicU64,
+    /// How many entries of a log these were.
+    entries: AtomicU64,
     /// Whether what is durable has to be confirmed before it is told.
     must_confirm: bool,
     /// Whether the last commit failed.
@@ -164,6 +166,13 @@ impl Changes {
             let commits = queue.durable.load(Ordering::Acquire);
             (commits, queue.bytes.load(Ordering::Relaxed))
         })
+    }
+
+    /// How many entries of a log the store has; 0 of one that is no log.
+    #[cfg(all(feature = "admin", feature = "cluster"))]
+    pub(crate) fn log_entries(&self) -> u64 {
+        let queue = self.0.as_ref();
+        queue.map_or(0, |queue| queue.entries.load(Ordering::Relaxed))
     }
 
     /// Hands in changes that are part of one commit, in their order.
@@ -299,6 +308,7 @@ impl Queue {
             times: Histogram::default(),
             failures: Counter::default(),
             bytes: AtomicU64::new(0),
+            entries: AtomicU64::new(0),
             failing: AtomicBool::new(false),
             full: AtomicBool::new(false),
             reason: Mutex::new(NotStored::new("")),
@@ -392,12 +402,18 @@ impl Queue {
         failing.then(|| lock(&self.reason).clone())
     }
 
+    fn note_size(&self, storage: &impl Storage) {
+        self.bytes.store(storage.bytes(), Ordering::Relaxed);
+        self.entries
+            .store(storage.entries() as u64, Ordering::Relaxed);
+    }
+
     fn is_full(&self) -> bool {
         self.full.load(Ordering::Acquire)
     }
 
     fn write_to(&self, mut storage: impl Storage) {
-        self.bytes.store(storage.bytes(), Ordering::Relaxed);
+        self.note_size(&storage);
         let mut batch = Batch::default();
         let mut pace = Pace::default();
         let mut looked_for_room = Instant::now();
@@ -415,7 +431,7 @@ impl Queue {
             match outcome {
                 Ok(()) => {
                     batch = Batch::default();
-                    self.bytes.store(storage.bytes(), Ordering::Relaxed);
+                    self.note_size(&storage);
                     self.durable.store(taken.seq, Ordering::Release);
                     self.failing.store(false, Ordering::Release);
                     self.done(taken.seq).notify_waiters();

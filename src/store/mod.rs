@@ -136,4 +136,9 @@ pub trait Storage: Send + 'static {
     fn bytes(&self) -> u64 {
         0
     }
+
+    /// How many entries the stored state has, where it is a log.
+    fn entries(&self) -> usize {
+        0
+    }
 }

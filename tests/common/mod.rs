@@ -11,6 +11,8 @@ pub mod history;
 #[cfg(feature = "admin")]
 pub mod http;
 pub mod process;
+#[cfg(feature = "admin")]
+pub mod promtool;
 #[cfg(feature = "cli")]
 pub mod proxy;
 #[cfg(feature = "tls")]

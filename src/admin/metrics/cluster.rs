@@ -70,3 +70,12 @@ pub(super) fn standing(families: &mut Families<'_>, standing: &Standing) -> fmt:
         *elections_won,
     )
 }
+
+/// What the leader tells of what it keeps.
+pub(super) fn log_entries(families: &mut Families<'_>, entries: u64) -> fmt::Result {
+    families.gauge(
+        "elock_cluster_log_entries",
+        "Entries of the log in etcd, of which elock_store_bytes is the size.",
+        entries,
+    )
+}

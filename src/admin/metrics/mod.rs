@@ -128,6 +128,7 @@ impl Collector for Scrape {
         #[cfg(feature = "cluster")]
         if let Some(standing) = self.server.standing() {
             cluster::standing(&mut families, &standing)?;
+            cluster::log_entries(&mut families, self.server.log_entries())?;
         }
         program(&mut families, self.started)
     }

@@ -316,30 +316,11 @@ fn failure_of(status: &Status) -> Failure {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Instant;
-
     use super::*;
-    use crate::cluster::real_etcd::RealEtcd;
-    use crate::store::etcd::api::{RangeRequest, RangeResponse};
+    use crate::cluster::real_etcd::{RealEtcd, ask, ask_patiently};
 
     fn user(password: &str) -> Option<User> {
         Some(User::new("elock".to_owned(), password.to_owned()))
-    }
-
-    async fn ask(nodes: &mut Endpoints) -> Result<RangeResponse, Failure> {
-        let request = RangeRequest {
-            key: b"/elock/leader".to_vec(),
-            ..RangeRequest::default()
-        };
-        nodes.unary("/etcdserverpb.KV/Range", request).await
-    }
-
-    /// Asks until etcd has started.
-    async fn ask_patiently(nodes: &mut Endpoints) {
-        let give_up = Instant::now() + Duration::from_secs(30);
-        while let Err(why) = ask(nodes).await {
-            assert!(Instant::now() < give_up, "{why}");
-        }
     }
 
     #[tokio::test]

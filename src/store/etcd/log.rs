@@ -354,6 +354,10 @@ impl<C: Calls> Storage for Log<C> {
     fn bytes(&self) -> u64 {
         self.index.bytes()
     }
+
+    fn entries(&self) -> usize {
+        self.index.entries()
+    }
 }
 
 /// Whether the last leader had closed all connections when it went, or there never was one.

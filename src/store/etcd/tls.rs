@@ -94,7 +94,6 @@ pub(super) async fn connect(
 #[cfg(test)]
 mod tests {
     use std::path::Path;
-    use std::time::{Duration, Instant};
 
     use rcgen::{
         BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair,
@@ -102,9 +101,8 @@ mod tests {
     use tempfile::TempDir;
 
     use super::*;
-    use crate::cluster::real_etcd::RealEtcd;
-    use crate::store::etcd::api::{RangeRequest, RangeResponse};
-    use crate::store::etcd::{Access, Endpoints, Failure};
+    use crate::cluster::real_etcd::{RealEtcd, ask, ask_patiently};
+    use crate::store::etcd::{Access, Endpoints};
 
     /// An authority, and where it has its files.
     struct Authority {
@@ -144,14 +142,6 @@ mod tests {
         }
     }
 
-    async fn ask(nodes: &mut Endpoints) -> Result<RangeResponse, Failure> {
-        let request = RangeRequest {
-            key: b"/elock/leader".to_vec(),
-            ..RangeRequest::default()
-        };
-        nodes.unary("/etcdserverpb.KV/Range", request).await
-    }
-
     /// `None` where there is no etcd.
     fn etcd_with_tls(authority: &Authority) -> Option<RealEtcd> {
         let ((cert, key), ca) = (authority.sign("etcd"), authority.ca());
@@ -182,10 +172,7 @@ mod tests {
         };
         let own = authority.sign("elock");
         let mut right = nodes(authority.ca(), Some(own.clone()));
-        let give_up = Instant::now() + Duration::from_secs(30);
-        while let Err(why) = ask(&mut right).await {
-            assert!(Instant::now() < give_up, "{why}");
-        }
+        ask_patiently(&mut right).await;
         let mut without = nodes(authority.ca(), None);
         assert!(ask(&mut without).await.is_err());
         let other = Authority::new();

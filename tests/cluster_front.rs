@@ -1,0 +1,291 @@
+//! What people see of two servers on one etcd: `info`, HTTP for operators, `elock status` and `elock failover`.
+#![cfg(all(feature = "admin", feature = "cli", feature = "cluster"))]
+
+mod common;
+
+use std::net::{SocketAddr, TcpListener};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::Instant;
+
+use common::http::{Answer, get, get_as, try_request};
+use common::process::ELOCKD;
+use common::promtool::promtool;
+use common::{Client, PATIENCE, Server};
+
+/// A process that ends with the test.
+struct Ending(Child);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Free a moment ago.
+fn free_address() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    listener.local_addr().expect("an address")
+}
+
+struct Etcd {
+    url: String,
+    _process: Ending,
+    _directory: tempfile::TempDir,
+}
+
+impl Etcd {
+    /// `None` where it is not installed.
+    fn start() -> Option<Self> {
+        let directory = tempfile::tempdir().expect("a directory");
+        let [url, peer] = [(); 2].map(|()| format!("http://{}", free_address()));
+        let spawned = Command::new("etcd")
+            .args(["--name=only", "--log-level=error", "--unsafe-no-fsync"])
+            .arg(format!("--listen-client-urls={url}"))
+            .arg(format!("--advertise-client-urls={url}"))
+            .arg(format!("--listen-peer-urls={peer}"))
+            .arg(format!("--initial-advertise-peer-urls={peer}"))
+            .arg(format!("--initial-cluster=only={peer}"))
+            .arg("--data-dir")
+            .arg(directory.path())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn();
+        let Ok(child) = spawned else {
+            let required = std::env::var_os("EVERY_CLUSTER_TEST").is_some();
+            assert!(!required, "etcd is not installed");
+            println!("skipped: etcd is not installed");
+            return None;
+        };
+        Some(Self {
+            url,
+            _process: Ending(child),
+            _directory: directory,
+        })
+    }
+}
+
+/// One of the servers.
+struct Node {
+    /// Where the other one reaches it.
+    advertised: String,
+    address: SocketAddr,
+    admin: SocketAddr,
+    _process: Ending,
+}
+
+impl Node {
+    fn start(etcd: &Etcd, flags: &[&str]) -> Self {
+        let [advertised, address, admin] = [(); 3].map(|()| free_address());
+        let mut command = Command::new(ELOCKD);
+        command
+            .args(["--etcd", &etcd.url])
+            .args(["--advertise", &advertised.to_string()])
+            .args(["--listen", &address.to_string()])
+            .args(["--admin", &admin.to_string()])
+            .args(flags)
+            .stderr(Stdio::null());
+        Self {
+            advertised: advertised.to_string(),
+            address,
+            admin,
+            _process: Ending(command.spawn().expect("it starts")),
+        }
+    }
+
+    /// What is answered to this path, once it is what it should be.
+    #[track_caller]
+    fn until(&self, path: &str, is_right: impl Fn(&Answer) -> bool) -> Answer {
+        let begin = Instant::now();
+        loop {
+            let answer = try_request(self.admin, "GET", path, &[], "");
+            match answer {
+                Ok(answer) if is_right(&answer) => return answer,
+                answer => assert!(begin.elapsed() < PATIENCE, "{path}: {answer:?}"),
+            }
+        }
+    }
+
+    fn until_ready(&self) {
+        self.until("/readyz", |answer| answer.status == 200);
+    }
+
+    fn metrics(&self) -> String {
+        let answer = get(self.admin, "/metrics");
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        promtool(&["check", "metrics"], &answer.body);
+        answer.body
+    }
+
+    /// What `info` says to a client of this one.
+    fn info(&self, name: &str) -> Option<String> {
+        let lines = Client::connect(self.address).ask_list("info");
+        let mut pairs = lines.iter().filter_map(|line| line.split_once(' '));
+        let found = pairs.find(|(found, _)| *found == name);
+        found.map(|(_, value)| value.to_owned())
+    }
+
+    fn elock(&self, arguments: &[&str]) -> Output {
+        elock(self.address, arguments)
+    }
+}
+
+fn elock(address: SocketAddr, arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_elock"));
+    let command = command.env("ELOCK_SERVER", address.to_string());
+    command.args(arguments).output().expect("it runs")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_owned()).expect("UTF-8")
+}
+
+/// The leader first.
+fn two(etcd: &Etcd, flags: &[&str]) -> (Node, Node) {
+    let [a, b] = [(); 2].map(|()| Node::start(etcd, flags));
+    a.until_ready();
+    b.until_ready();
+    match a.info("role").as_deref() {
+        Some("leader") => (a, b),
+        _ => (b, a),
+    }
+}
+
+#[test]
+fn both_tell_who_leads() {
+    let Some(etcd) = Etcd::start() else { return };
+    let (leader, follower) = two(&etcd, &[]);
+    for (node, role) in [(&leader, "leader"), (&follower, "follower")] {
+        assert_eq!(node.info("role").as_deref(), Some(role));
+        assert_eq!(node.info("store").as_deref(), Some("etcd"));
+        let led_by = node.info("leader");
+        assert_eq!(led_by.as_deref(), Some(leader.advertised.as_str()));
+        assert_eq!(node.info("term"), leader.info("term"));
+        for number in ["lag_ms", "leading_for_s"] {
+            let told = node.info(number).expect("a line");
+            assert!(told.parse::<u64>().is_ok(), "{number} {told}");
+        }
+        let metrics = node.metrics();
+        let term = node.info("term").expect("a line");
+        for other in ["leader", "follower"] {
+            let is = u32::from(role == other);
+            let line = format!("elock_role{{role=\"{other}\"}} {is}\n");
+            assert!(metrics.contains(&line), "{metrics}");
+        }
+        assert!(metrics.contains(&format!("elock_cluster_term {term}\n")));
+        assert!(metrics.contains("elock_ready 1\n"));
+        for of_leader in ["elock_locks", "elock_cluster_log_entries"] {
+            let is_told = metrics.contains(&format!("\n{of_leader} "));
+            assert_eq!(is_told, role == "leader", "{of_leader}");
+        }
+        let won = format!(
+            "elock_elections_won_total {}\n",
+            u32::from(role == "leader")
+        );
+        assert!(metrics.contains(&won), "{metrics}");
+    }
+    let passed_on = follower.metrics();
+    assert!(!passed_on.contains("elock_passed_connections_total 0\n"));
+    assert!(
+        leader
+            .metrics()
+            .contains("elock_passed_connections_total 0\n")
+    );
+
+    let where_it_is = format!("the other servers reach at {}\n", leader.advertised);
+    for path in ["/", "/api/info", "/api/locks"] {
+        let answer = get(follower.admin, path);
+        assert_eq!(answer.status, 503, "{path}");
+        assert!(answer.body.contains(&where_it_is), "{}", answer.body);
+        assert_eq!(get(leader.admin, path).status, 200, "{path}");
+    }
+    let of_leader = text(&leader.elock(&["status"]).stdout);
+    let led = format!("cluster      {} leads, for ", leader.advertised);
+    assert!(of_leader.contains(&led), "{of_leader}");
+    let of_follower = text(&follower.elock(&["status"]).stdout);
+    let led = format!("cluster      passed on to {}, which", leader.advertised);
+    assert!(of_follower.contains(&led), "{of_follower}");
+    assert!(of_follower.contains("store        in etcd, "));
+}
+
+#[test]
+fn an_operator_has_the_other_one_lead() {
+    let Some(etcd) = Etcd::start() else { return };
+    let (first, second) = two(&etcd, &[]);
+    let mut holder = Client::connect(second.address);
+    let id = holder.id();
+    holder.ask("lock k", "200 Acquired");
+    holder.send("token k");
+    let token = holder.read();
+    let term = first.info("term");
+
+    let output = second.elock(&["failover"]);
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    let now = format!("elock: {} leads now (term ", second.advertised);
+    assert!(said.starts_with(&now), "{said}");
+    holder.expect_closed();
+    for (node, role) in [(&first, "follower"), (&second, "leader")] {
+        node.until_ready();
+        assert_eq!(node.info("role").as_deref(), Some(role));
+        assert_ne!(node.info("term"), term);
+        let path_of_role = format!("elock_role{{role=\"{role}\"}} 1\n");
+        assert!(node.metrics().contains(&path_of_role));
+    }
+    let mut holder = Client::connect(first.address);
+    holder.ask(format!("resume {id}"), "200 Resumed");
+    holder.ask("token k", &token);
+    let answer = get(first.admin, "/api/locks");
+    assert!(answer.body.contains(&second.advertised), "{}", answer.body);
+
+    assert!(!second.metrics().contains("elock_cluster_log_entries 0\n"));
+
+    // Nobody else is left.
+    drop(first);
+    let output = second.elock(&["failover"]);
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains(" leads again (term "), "{said}");
+    let mut holder = Client::connect(second.address);
+    holder.ask(format!("resume {id}"), "200 Resumed");
+    holder.ask("token k", &token);
+}
+
+/// Whoever may not see the metrics of the leader may not see those of a follower.
+#[test]
+fn a_follower_asks_operators_who_they_are() {
+    let Some(etcd) = Etcd::start() else { return };
+    let directory = tempfile::tempdir().expect("a directory");
+    let password = directory.path().join("password");
+    std::fs::write(&password, "secret\n").expect("written");
+    let password = password.to_str().expect("UTF-8");
+    let leader = Node::start(&etcd, &[]);
+    leader.until_ready();
+    let flags = ["--no-lead", "--admin-password-file", password];
+    let follower = Node::start(&etcd, &flags);
+    follower.until_ready();
+    for path in ["/metrics", "/", "/api/info"] {
+        assert_eq!(get(follower.admin, path).status, 401, "{path}");
+        let wrong = get_as(follower.admin, path, "admin:wrong");
+        assert_eq!(wrong.status, 401, "{path}");
+    }
+    let let_in = |path| get_as(follower.admin, path, "admin:secret").status;
+    assert_eq!(let_in("/metrics"), 200);
+    assert_eq!(let_in("/api/info"), 503);
+    // The leader goes, and nobody takes its place.
+    drop(leader);
+    let why = follower.until("/readyz", |answer| answer.status == 503);
+    assert!(why.body.starts_with("no leader: "), "{}", why.body);
+    assert_eq!(let_in("/metrics"), 200);
+}
+
+#[test]
+fn a_server_that_is_alone_stays_so() {
+    let server = Server::start();
+    let output = elock(server.address, &["failover"]);
+    assert_eq!(output.status.code(), Some(65));
+    let said = text(&output.stderr);
+    assert!(said.contains("Alone: there is no other server"), "{said}");
+    let lines = server.connect().ask_list("info");
+    assert!(!lines.iter().any(|line| line.starts_with("role ")));
+}
