@@ -47,11 +47,7 @@ fn whatever_fails_no_client_is_told_what_is_not_so() {
     let trial = Trial {
         rounds: number("ELOCK_CLUSTER_ROUNDS", 12),
         seed: number("ELOCK_CLUSTER_SEED", 1),
-        faults: if std::env::var("DEV").is_ok() {
-            vec![Fault::Compaction]
-        } else {
-            Fault::ALL.to_vec()
-        },
+        faults: Fault::ALL.to_vec(),
         has_pairs: true,
         plant: None,
     };
@@ -74,68 +70,34 @@ fn a_server_that_forgets_is_convicted() {
     );
 }
 
-#[test]
-fn dev_etcd() {
-    let directory = tempfile::tempdir().expect("a directory");
-    let network = network::Network::new().expect("rights");
-    let begun = std::time::Instant::now();
-    let mut etcd = etcd::Etcd::start(&network, directory.path());
-    let leader = etcd.leader().expect("leads");
-    println!("{:?} started, leader {leader}", begun.elapsed());
-    etcd.kill(leader);
-    while etcd.leader().is_none() {}
-    println!("{:?} another leads", begun.elapsed());
-    etcd.replace(&network, leader);
-    println!("{:?} replaced", begun.elapsed());
-    println!("{}", etcd.ask("member list").unwrap());
-    println!("{}", etcd.ask("endpoint status").unwrap_or_else(|e| e));
-    etcd.compact();
-    println!("{:?} compacted", begun.elapsed());
-    println!("filled {}", etcd.fill());
-    println!("{:?} filled; {:?}", begun.elapsed(), etcd.ask("put a b"));
-    etcd.make_room();
-    println!("{:?} room; {:?}", begun.elapsed(), etcd.ask("put a b"));
-    let cut = network.slow_down(0);
-    println!("{:?}", etcd.ask("put a b"));
-    println!("{:?} slow", begun.elapsed());
-    cut.heal();
-    network.speed_up(0);
-    let leader = etcd.leader().expect("leads");
-    let rules = [
-        "INPUT -p tcp --dport 2380".to_owned(),
-        "OUTPUT -p tcp --dport 2380".to_owned(),
-        "INPUT -p tcp --sport 2380".to_owned(),
-        "OUTPUT -p tcp --sport 2380".to_owned(),
-    ];
-    let cut = network.cut(leader, &rules);
-    let mut now = etcd.leader();
-    while now.is_none() || now == Some(leader) {
-        now = etcd.leader();
-    }
-    println!("{:?} leads now {now:?}, not {leader}", begun.elapsed());
-    cut.heal();
-}
-
 /// The judge must convict servers with faults that are planted in them, by what their clients are told.
 #[cfg(feature = "plant")]
 mod plants {
     use super::*;
 
+    /// By an event, not as the servers have ended: they may see themselves that something is wrong, and that is
+    /// not what is tried here. Then it is tried once more.
     #[track_caller]
     fn is_convicted(plant: &'static str, faults: &[Fault]) {
-        let trial = Trial {
-            rounds: number("ELOCK_CLUSTER_ROUNDS", 16),
-            seed: number("ELOCK_CLUSTER_SEED", 1),
-            faults: faults.to_vec(),
-            has_pairs: false,
-            plant: Some(plant),
-        };
-        if let Some(wrong) = trial.run() {
+        for seed in 1..=5 {
+            let trial = Trial {
+                rounds: 16,
+                seed,
+                faults: faults.to_vec(),
+                has_pairs: false,
+                plant: Some(plant),
+            };
+            let Some(wrong) = trial.run() else {
+                return;
+            };
             for wrong in wrong.iter().take(12) {
                 println!("{wrong}");
             }
-            assert!(!wrong.is_empty(), "{plant} was not found");
+            if wrong.iter().any(|wrong| wrong.starts_with("event ")) {
+                return;
+            }
         }
+        panic!("{plant} was not found");
     }
 
     #[test]

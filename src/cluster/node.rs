@@ -267,7 +267,8 @@ impl Node {
             served.stop(deadline).await;
         });
         match (finished, ended) {
-            (Err(why), Ended::Lost(_)) => {
+            // The server goes on with others, also if etcd cannot be reached while it hands over.
+            (Err(why), Ended::Lost(_) | Ended::HandedOver) => {
                 info!("what was not stored is lost, and was told to nobody: {why}");
                 Ok(())
             }

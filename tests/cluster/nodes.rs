@@ -87,6 +87,9 @@ impl Machines {
             ])
             .stdout(Stdio::null())
             .stderr(log);
+        for variable in ["ELOCK_CLUSTER_ROUNDS", "ELOCK_CLUSTER_SEED"] {
+            command.env_remove(variable);
+        }
         if let Some(plant) = self.plant {
             command.env("ELOCK_PLANT", plant);
         }

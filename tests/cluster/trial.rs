@@ -23,6 +23,9 @@ const CLIENTS: usize = 9;
 /// What each client is granted before a round, and after it.
 const GRANTS: u64 = 5;
 
+/// When nothing goes on for so long, it is time to look whether something is wrong already.
+const LONGER_THAN_USUAL: Duration = Duration::from_secs(8);
+
 pub struct Trial {
     pub rounds: u64,
     pub seed: u64,
@@ -187,6 +190,9 @@ fn goes_on(machines: &mut Machines, world: &World) -> bool {
         }
         if is_reached {
             return true;
+        }
+        if begun.elapsed() > LONGER_THAN_USUAL && !world.wrongs().is_empty() {
+            return false;
         }
         if begun.elapsed() > PATIENCE {
             world.is_wrong(format!("not all clients are granted something: {goal:?}"));
