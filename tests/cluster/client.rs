@@ -116,9 +116,11 @@ impl<'a> Client<'a> {
             match self.serve(&mut line) {
                 Ok(()) => break,
                 Err(lost) => {
+                    let was_resumed = self.is_resumed;
                     self.cut();
                     self.world.is_cut(self.number);
-                    if lost == Lost::Silent && self.left_behind.is_none() {
+                    // One that asks for the session still may get it back.
+                    if lost == Lost::Silent && was_resumed && self.left_behind.is_none() {
                         let unanswered = line.unanswered();
                         self.left_behind = Some((line, unanswered));
                     }
