@@ -3,6 +3,8 @@
 
 mod common;
 
+use std::io::Write;
+use std::net::{Shutdown, TcpListener};
 use std::time::Duration;
 
 use common::{PATIENCE, Server, run};
@@ -31,6 +33,31 @@ fn a_lock_is_taken_known_by_its_token_and_released() {
         guard.release().await.expect("it was held");
         let guard = other.lock("k").await.expect("free again");
         assert!(guard.token() > before);
+    });
+}
+
+/// What a server says that has looked in vain for one that leads.
+#[test]
+fn a_server_that_knows_no_leader_is_passed_over() {
+    let server = Server::start();
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let without = listener.local_addr().expect("an address");
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.expect("a client");
+            stream.write_all(b"503 No leader\r\n").expect("room");
+            // It is told before it closes.
+            stream.shutdown(Shutdown::Write).expect("it is open");
+            let _ = std::io::copy(&mut stream, &mut std::io::sink());
+        }
+    });
+    run(async {
+        let both = format!("{without},{}", server.address);
+        let client = Client::connect(&both).await.expect("one of them serves");
+        assert!(client.lock("k").await.expect("free").is_held());
+        let refused = Client::connect(&without.to_string()).await;
+        let said = refused.expect_err("nobody leads").to_string();
+        assert!(said.contains("No leader"), "{said}");
     });
 }
 

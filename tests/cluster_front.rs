@@ -11,6 +11,8 @@ use common::http::{Answer, get, get_as, try_request};
 use common::process::ELOCKD;
 use common::promtool::promtool;
 use common::{Client, PATIENCE, Server};
+#[cfg(feature = "tls")]
+use serde_json::Value;
 
 /// A process that ends with the test.
 struct Ending(Child);
@@ -288,4 +290,41 @@ fn a_server_that_is_alone_stays_so() {
     assert!(said.contains("Alone: there is no other server"), "{said}");
     let lines = server.connect().ask_list("info");
     assert!(!lines.iter().any(|line| line.starts_with("role ")));
+}
+
+/// Its TLS is with the leader, whose word of its own server it is told.
+#[cfg(feature = "tls")]
+#[test]
+fn a_client_by_tls_learns_that_its_server_follows() {
+    let Some(etcd) = Etcd::start() else { return };
+    let authority = common::tls::Authority::new();
+    let pair = authority.server("server");
+    let [cert, key] = [&pair.cert, &pair.key].map(|path| path.to_str().expect("UTF-8"));
+    let start = |more: &[&str]| {
+        let by_tls = free_address();
+        let address = by_tls.to_string();
+        let flags = [
+            "--tls-listen",
+            &address,
+            "--tls-cert",
+            cert,
+            "--tls-key",
+            key,
+        ];
+        let node = Node::start(&etcd, &[&flags[..], more].concat());
+        node.until_ready();
+        (node, by_tls)
+    };
+    let (_leader, at_leader) = start(&[]);
+    let (_follower, at_follower) = start(&["--no-lead"]);
+    for (at, role) in [(at_leader, "leader"), (at_follower, "follower")] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_elock"));
+        command
+            .env("ELOCK_SERVER", format!("elocks://{at}"))
+            .env("ELOCK_CA", &authority.ca)
+            .args(["status", "--json"]);
+        let output = command.output().expect("it runs");
+        let told: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        assert_eq!(told["info"]["role"], role, "{output:?}");
+    }
 }

@@ -37,7 +37,7 @@ fn the_file_of_settings_shows_each_with_its_default() {
             // The unit's.
             "ELOCK_DATA_DIR" => Some("/var/lib/elockd".into()),
             // A switch has no default that the library tells.
-            "ELOCK_ALLOW_ANONYMOUS" => Some("false".into()),
+            "ELOCK_ALLOW_ANONYMOUS" | "ELOCK_NO_LEAD" => Some("false".into()),
             _ => argument
                 .get_default_values()
                 .first()

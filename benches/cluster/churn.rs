@@ -25,21 +25,23 @@ pub fn measure(time: Duration) {
         time: time / PARTS,
         pace: None,
     };
-    print(Duration::ZERO, &Shown::default(), &nodes, &etcd);
+    print(Duration::ZERO, None, &nodes, &etcd);
     for part in 1..=PARTS {
         let shown = pairs_at(&nodes.target(nodes.leader(&etcd), &etcd), load);
-        print(load.time * part, &shown, &nodes, &etcd);
+        print(load.time * part, Some(&shown), &nodes, &etcd);
     }
 }
 
-fn print(after: Duration, shown: &Shown, nodes: &Nodes, etcd: &Etcd) {
+fn print(after: Duration, shown: Option<&Shown>, nodes: &Nodes, etcd: &Etcd) {
     let status = etcd.status().expect("all answer");
     let largest = |size: fn(&Status) -> u64| status.iter().map(size).max().map_or(0, megabytes);
     let memory = etcd.pids().into_iter().map(resident).max();
+    let rate = shown.map_or("–".to_owned(), |shown| {
+        format!("{:.0}", shown.per_second / 2.0)
+    });
     println!(
-        "| {} s | {:.0} | {} MB | {} MB | {} MB | {} MB |",
+        "| {} s | {rate} | {} MB | {} MB | {} MB | {} MB |",
         after.as_secs_f64(),
-        shown.per_second / 2.0,
         largest(|status| status.size),
         largest(|status| status.size_in_use),
         memory.map_or(0, megabytes),

@@ -20,9 +20,12 @@ use load::median;
 
 fn main() {
     let wanted = Wanted::from(std::env::args().skip(1));
+    let Some(version) = servers::etcd_version() else {
+        return println!("skipped, as etcd is not installed");
+    };
     let cores = std::thread::available_parallelism().map_or(0, |cores| cores.get());
     let rounds = wanted.rounds;
-    println!("{cores} cores, all on the same ones; medians of {rounds} rounds\n");
+    println!("{cores} cores, all on the same ones; etcd {version}; medians of {rounds} rounds\n");
     for part in &wanted.parts {
         match part {
             Part::Grants => grants::measure(rounds),

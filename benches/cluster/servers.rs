@@ -99,6 +99,15 @@ pub fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     }
 }
 
+/// Of the etcd that is installed.
+pub fn etcd_version() -> Option<String> {
+    let output = Command::new("etcd").arg("--version").output().ok()?;
+    let said = String::from_utf8(output.stdout).ok()?;
+    said.lines()
+        .find_map(|line| line.strip_prefix("etcd Version: "))
+        .map(str::to_owned)
+}
+
 /// Its data is on a disk.
 pub struct Etcd {
     members: Vec<Process>,

@@ -247,6 +247,7 @@ async fn bind(config: &Config, inherited: Inherited) -> Result<Vec<Listener>, Se
     #[cfg(not(feature = "tls"))]
     let tls = tls.none_named("tls").map(|()| Vec::new())?;
     let open = [clients.listen()?, tls].into_iter().flatten().collect();
+    #[cfg_attr(not(any(feature = "admin", feature = "cluster")), expect(unused_mut))]
     let mut listeners = server::bind_beside(open, &config.addresses()).await?;
     #[cfg(feature = "admin")]
     listeners.extend(server::bind_admin(admin.listen()?, &config.admin, &listeners).await?);

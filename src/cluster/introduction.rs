@@ -182,7 +182,7 @@ mod tests {
         let known = introduction(Peer::Unix(None), false).to_string();
         for line in [
             "lock k\r\n".to_owned(),
-            format!("{known}"),
+            known.clone(),
             format!("{known}\nlock k\n"),
             format!("{known} \n"),
             format!("{known} 7 8\n"),

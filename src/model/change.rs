@@ -69,6 +69,12 @@ pub struct Restored {
     pub sessions: Vec<RestoredSession>,
 }
 
+impl Restored {
+    /// No server has given as high a token, or numbered as many sessions: others could not go on above it.
+    #[cfg(feature = "store")]
+    pub(crate) const HIGHEST: u64 = 1 << 62;
+}
+
 /// A session as it comes back from a store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RestoredSession {

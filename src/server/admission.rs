@@ -12,7 +12,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 #[cfg(feature = "cluster")]
 use tracing::debug;
-use tracing::{info, warn};
+use tracing::info;
+#[cfg(any(feature = "fd-limit", all(feature = "cluster", not(feature = "tls"))))]
+use tracing::warn;
 
 use super::Shared;
 use super::acceptor::Acceptor;

@@ -52,6 +52,20 @@ enum Serves {
     Servers,
 }
 
+#[cfg(any(feature = "admin", feature = "cluster"))]
+impl Serves {
+    /// The flag that names such ports.
+    fn flag(self) -> &'static str {
+        match self {
+            Self::Locks => "--listen",
+            #[cfg(feature = "admin")]
+            Self::Admin => "--admin",
+            #[cfg(feature = "cluster")]
+            Self::Servers => "--cluster-listen, or --advertise,",
+        }
+    }
+}
+
 /// The socket behind an open port.
 #[derive(Debug)]
 pub(crate) enum Socket {
@@ -126,10 +140,10 @@ pub enum AddressUnavailable {
         /// What the system says.
         error: io::Error,
     },
-    /// It is a port for clients already.
+    /// It is a port for something else already; the flag is that of what it was asked for then.
     #[cfg(any(feature = "admin", feature = "cluster"))]
-    #[error("clients connect there: give it an address of its own")]
-    ForClients,
+    #[error("it is listened on for something else: give {0} an address of its own")]
+    ForClients(&'static str),
     /// The directory of the unix socket is not there, which may be made later.
     #[error("the directory {} is not there", directory.display())]
     NoDirectory {
@@ -151,7 +165,7 @@ impl BindError {
             #[cfg(feature = "tls")]
             Why::TlsAndPlain => true,
             #[cfg(any(feature = "admin", feature = "cluster"))]
-            Why::ForClients => true,
+            Why::ForClients(_) => true,
             Why::Unknown(_) | Why::NoSocket | Why::PathTooLong { .. } => true,
             Why::LockFile { error, .. } | Why::System(error) => matches!(
                 error.kind(),
@@ -243,7 +257,7 @@ async fn bind_for(
         if is_open(address, clients).await {
             return Err(BindError {
                 address: address.clone(),
-                reason: AddressUnavailable::ForClients,
+                reason: AddressUnavailable::ForClients(serves.flag()),
             });
         }
     }

@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
+use crate::config::TEN_YEARS_MS;
 use crate::model::{
     Holder, Key, Mode, Restored, RestoredSession, SecretDigest, SessionNumber, StoredGrant, Token,
     Visible, unescape,
@@ -197,11 +198,13 @@ fn head(line: &str) -> Result<Restored, BadFile> {
         1..=FORMAT => {}
         newer => return Err(BadFile::Newer(newer)),
     }
+    let mut mark = |name| match fields.number(name).map_err(wrong)? {
+        mark @ 0..=Restored::HIGHEST => Ok(mark),
+        _ => Err(wrong(format!("{name} is too high"))),
+    };
     let state = Restored {
-        tokens_above: Token(fields.number("tokens_above").map_err(wrong)?),
-        session_numbers_above: SessionNumber(
-            fields.number("session_numbers_above").map_err(wrong)?,
-        ),
+        tokens_above: Token(mark("tokens_above")?),
+        session_numbers_above: SessionNumber(mark("session_numbers_above")?),
         ..Restored::default()
     };
     fields.end().map(|()| state).map_err(wrong)
@@ -234,7 +237,7 @@ fn add(state: &mut Restored, line: &str) -> Result<(), String> {
 fn session_in(fields: &mut Fields<'_>) -> Result<RestoredSession, String> {
     Ok(RestoredSession {
         number: SessionNumber(fields.number("number")?),
-        grace: Duration::from_millis(fields.number("grace_ms")?),
+        grace: time("grace_ms", fields.required("grace_ms")?)?,
         secret: fields.optional("secret").map(digest).transpose()?,
         user: fields.optional("user").map(key),
     })
@@ -254,12 +257,12 @@ fn lock_in(fields: &mut Fields<'_>) -> Result<(Token, StoredGrant), String> {
         (Some(_), Some(_)) => return Err("a lock has a value or slots".to_owned()),
     };
     let lease = fields.optional("lease_ms");
-    let lease = lease.map(|ms| number::<u64>("lease_ms", ms)).transpose()?;
+    let lease = lease.map(|ms| time("lease_ms", ms)).transpose()?;
     let grant = StoredGrant {
         holder,
         key: locked,
         mode,
-        lease: lease.map(Duration::from_millis),
+        lease,
     };
     Ok((token, grant))
 }
@@ -283,6 +286,14 @@ fn digest(hex: &str) -> Result<SecretDigest, String> {
 fn number<T: std::str::FromStr>(name: &str, text: &str) -> Result<T, String> {
     text.parse()
         .map_err(|_| format!("{name}={text} is no number"))
+}
+
+/// A time that can be waited for.
+fn time(name: &str, text: &str) -> Result<Duration, String> {
+    match number(name, text)? {
+        ms @ 0..=TEN_YEARS_MS => Ok(Duration::from_millis(ms)),
+        _ => Err(format!("{name}={text} is longer than ten years")),
+    }
 }
 
 /// The words of a line: its kind, and `name=value`s in a fixed order.
@@ -459,6 +470,10 @@ end lines=5 sha256=";
             ),
             ("lock token=1 session=1 key=k more=1", "more=1 is not known"),
             ("lock token=1 session=1 owner=o key=k", "is missing"),
+            (
+                "lock token=1 session=1 key=k lease_ms=400000000000",
+                "longer than ten years",
+            ),
             ("session number=10 grace_ms=1", "out of order"),
             ("session number=1 grace_ms=1 secret=00", "digest is none"),
         ] {
@@ -467,6 +482,12 @@ end lines=5 sha256=";
                 .to_string();
             assert!(error.contains(what), "{line}: {error}");
         }
+        let high = with_line("").replace("=9 ", "=9000000000000000000 ");
+        let high = read(high.as_bytes()).expect_err("no server goes on from it");
+        assert!(
+            high.to_string().contains("tokens_above is too high"),
+            "{high}"
+        );
         let newer = b"elock-export format=2 something=else\n";
         assert!(matches!(read(&newer[..]), Err(BadFile::Newer(2))));
         assert!(matches!(read(&b"#!/bin/sh\n"[..]), Err(BadFile::Other)));

@@ -281,7 +281,7 @@ pub(super) struct Told {
 
 impl Told {
     pub(super) fn add(&mut self, entry: Entry) -> Result<(), Unreadable> {
-        if entry.tokens_above.max(entry.session_numbers_above) > HIGHEST {
+        if entry.tokens_above.max(entry.session_numbers_above) > Restored::HIGHEST {
             return Err(damaged("a number is too high"));
         }
         self.tokens_above = self.tokens_above.max(entry.tokens_above);
@@ -327,9 +327,6 @@ impl Told {
     }
 }
 
-/// No server has given as high a token, or numbered as many sessions: others could not go on above it.
-const HIGHEST: u64 = 1 << 62;
-
 /// A time that can be waited for.
 fn time(ms: u64) -> Result<Duration, Unreadable> {
     match ms {
@@ -372,7 +369,7 @@ mod tests {
 
     fn grants() -> impl Strategy<Value = Option<StoredGrant>> {
         let holder = prop_oneof![
-            (0..HIGHEST).prop_map(|number| Holder::Session(SessionNumber(number))),
+            (0..Restored::HIGHEST).prop_map(|number| Holder::Session(SessionNumber(number))),
             key().prop_map(Holder::Owner),
         ];
         let lease = prop::option::of((0..=TEN_YEARS_MS).prop_map(Duration::from_millis));
@@ -397,8 +394,9 @@ mod tests {
     }
 
     fn batches() -> impl Strategy<Value = Batch> {
-        let grants = prop::collection::btree_map((0..HIGHEST).prop_map(Token), grants(), 0..8);
-        let number = (0..HIGHEST).prop_map(SessionNumber);
+        let grants =
+            prop::collection::btree_map((0..Restored::HIGHEST).prop_map(Token), grants(), 0..8);
+        let number = (0..Restored::HIGHEST).prop_map(SessionNumber);
         let sessions = prop::collection::btree_map(number, sessions(), 0..8);
         (grants, sessions).prop_map(|(grants, sessions)| Batch { grants, sessions })
     }
@@ -466,8 +464,8 @@ mod tests {
                     prop_assert!(*token <= restored.tokens_above);
                     prop_assert!(grant.lease.is_none_or(|lease| lease <= longest));
                 }
-                prop_assert!(restored.tokens_above.0 <= HIGHEST);
-                prop_assert!(restored.session_numbers_above.0 <= HIGHEST);
+                prop_assert!(restored.tokens_above.0 <= Restored::HIGHEST);
+                prop_assert!(restored.session_numbers_above.0 <= Restored::HIGHEST);
             }
         }
     }
