@@ -116,9 +116,11 @@ impl<'a> Client<'a> {
             match self.serve(&mut line) {
                 Ok(()) => break,
                 Err(lost) => {
+                    let was_resumed = self.is_resumed;
                     self.cut();
                     self.world.is_cut(self.number);
-                    if lost == Lost::Silent && self.left_behind.is_none() {
+                    // One that asks for the session still may get it back.
+                    if lost == Lost::Silent && was_resumed && self.left_behind.is_none() {
                         let unanswered = line.unanswered();
                         self.left_behind = Some((line, unanswered));
                     }
@@ -290,14 +292,11 @@ impl<'a> Client<'a> {
     /// Asks beside its connection for what an owner has given back: whoever says that it is held does not know
     /// what is so.
     fn ask_aside(&mut self, key: Key, owner: Holder) {
-        if let Some(aside) = self
-            .aside
-            .as_mut()
-            .filter(|aside| aside.unanswered() < MANY)
-        {
-            if aside.send(&token_of(key, By::Owner(owner))).is_err() {
-                self.aside = None;
-            }
+        let aside = self.aside.as_mut();
+        let aside = aside.filter(|aside| aside.unanswered() < MANY);
+        let asked = aside.map(|aside| aside.send(&token_of(key, By::Owner(owner))));
+        if asked.is_some_and(|asked| asked.is_err()) {
+            self.aside = None;
         }
     }
 

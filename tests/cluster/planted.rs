@@ -76,13 +76,13 @@ impl Planted {
     }
 
     #[track_caller]
-    fn is_well(self) -> Self {
+    fn well(self) -> Self {
         assert_eq!(violations(&self.0), [""; 0]);
         self
     }
 
     #[track_caller]
-    fn is_convicted(self, of: &str) {
+    fn convicts(self, of: &str) {
         let wrong = violations(&self.0);
         assert!(wrong.iter().any(|wrong| wrong.contains(of)), "{wrong:?}");
     }
@@ -98,23 +98,20 @@ fn one_of_short_grace() -> Planted {
 
 #[test]
 fn two_who_hold_a_key_at_once() {
-    two()
-        .gets(1, 0, 10)
-        .gets(2, 0, 11)
-        .is_convicted("got it while");
+    two().gets(1, 0, 10).gets(2, 0, 11).convicts("got it while");
     let shared = two().gets_held(1, 0, Held::Shared(1), 10);
     shared
         .gets_held(2, 0, Held::Shared(2), 11)
-        .is_convicted("got it while");
+        .convicts("got it while");
     let slots = Planted::of(&[(1, LONG), (2, LONG), (3, LONG)])
         .gets_held(1, 0, Held::Slot(2), 10)
         .gets_held(2, 0, Held::Slot(2), 11)
-        .is_well();
+        .well();
     slots
         .gets_held(3, 0, Held::Slot(2), 12)
-        .is_convicted("got it while");
-    two().gets(1, 0, 10).gets(2, 1, 11).is_well();
-    two().gets(1, 0, 10).releases(1, 0).gets(2, 0, 11).is_well();
+        .convicts("got it while");
+    two().gets(1, 0, 10).gets(2, 1, 11).well();
+    two().gets(1, 0, 10).releases(1, 0).gets(2, 0, 11).well();
 }
 
 /// Only who would hear of it in time may lose its lock while it is cut off.
@@ -124,29 +121,29 @@ fn a_lock_that_passes_on_while_its_holder_is_cut_off() {
         .gets(1, 0, 10)
         .cut(1)
         .gets(2, 0, 11)
-        .is_convicted("got it while");
+        .convicts("got it while");
     one_of_short_grace()
         .gets(1, 0, 10)
         .gets(2, 0, 11)
-        .is_convicted("got it while");
+        .convicts("got it while");
     let passed = one_of_short_grace()
         .gets(1, 0, 10)
         .cut(1)
         .gets(2, 0, 11)
-        .is_well();
-    passed.token(1, 0, Some(10)).is_convicted("kept it by 10");
+        .well();
+    passed.token(1, 0, Some(10)).convicts("kept it by 10");
 }
 
 #[test]
 fn a_token_that_falls() {
     let back = two().gets(1, 0, 10).releases(1, 0).gets(2, 0, 9);
-    back.is_convicted("token 9 after 10");
+    back.convicts("token 9 after 10");
     let same = two().gets(1, 0, 10).releases(1, 0).gets(2, 0, 10);
-    same.is_convicted("token 10 after 10");
+    same.convicts("token 10 after 10");
     two()
         .gets(1, 0, 10)
         .token(1, 0, Some(11))
-        .is_convicted("had token 10, and then 11");
+        .convicts("had token 10, and then 11");
 }
 
 #[test]
@@ -155,17 +152,17 @@ fn a_lock_that_is_lost() {
         .gets(1, 0, 10)
         .cut(1)
         .token(1, 0, None)
-        .is_convicted("has lost it");
+        .convicts("has lost it");
     one_of_short_grace()
         .gets(1, 0, 10)
         .cut(1)
         .token(1, 0, None)
-        .is_convicted("has lost it");
+        .convicts("has lost it");
     let key = 0;
     let told = two()
         .asks(1, &[key], Held::Alone)
         .then(Event::Acquired { holder: 1, key });
-    told.cut(1).token(1, 0, None).is_convicted("has lost it");
+    told.cut(1).token(1, 0, None).convicts("has lost it");
     let (holder, was_held) = (1, false);
     let refused = Event::Released {
         holder,
@@ -176,7 +173,7 @@ fn a_lock_that_is_lost() {
         .gets(1, 0, 10)
         .gives(1, 0)
         .then(refused.clone())
-        .is_convicted("has lost it");
+        .convicts("has lost it");
     // It was done the first time.
     two()
         .gets(1, 0, 10)
@@ -184,7 +181,7 @@ fn a_lock_that_is_lost() {
         .cut(1)
         .gives(1, 0)
         .then(refused)
-        .is_well();
+        .well();
 }
 
 #[test]
@@ -193,18 +190,18 @@ fn a_session_that_is_lost() {
         .gets(1, 0, 10)
         .cut(1)
         .over(1, SHORT)
-        .is_convicted("was lost after");
+        .convicts("was lost after");
     let almost = SHORT - Duration::from_millis(1);
     one_of_short_grace()
         .gets(1, 0, 10)
         .cut(1)
         .over(1, almost)
-        .is_convicted("was lost after");
+        .convicts("was lost after");
     one_of_short_grace()
         .gets(1, 0, 10)
         .cut(1)
         .over(1, SHORT)
-        .is_well();
+        .well();
 }
 
 #[test]
@@ -214,20 +211,20 @@ fn a_released_lock_that_comes_back() {
         .releases(1, 0)
         .cut(1)
         .token(1, 0, Some(10))
-        .is_convicted("released");
-    two().token(1, 0, Some(10)).is_convicted("never told of");
+        .convicts("released");
+    two().token(1, 0, Some(10)).convicts("never told of");
     // That may be, as nobody has answered.
     two()
         .gets(1, 0, 10)
         .gives(1, 0)
         .cut(1)
         .token(1, 0, Some(10))
-        .is_well();
+        .well();
     two()
         .asks(1, &[0], Held::Alone)
         .cut(1)
         .token(1, 0, Some(10))
-        .is_well();
+        .well();
 }
 
 #[test]
@@ -238,23 +235,23 @@ fn a_released_lock_that_stays() {
             .releases(1, 0)
             .asks(2, &[0], Held::Alone)
     };
-    asks().refused(2, 0).is_convicted("nobody could have it");
+    asks().refused(2, 0).convicts("nobody could have it");
     let before = two()
         .gets(1, 0, 10)
         .asks(2, &[0], Held::Alone)
         .releases(1, 0);
-    before.refused(2, 0).is_well();
+    before.refused(2, 0).well();
     let asked = || two().asks(1, &[0], Held::Alone).asks(2, &[0], Held::Alone);
-    asked().refused(2, 0).is_well();
+    asked().refused(2, 0).well();
     asked()
         .refused(1, 0)
         .asks(1, &[0], Held::Alone)
         .refused(1, 0)
-        .is_well();
+        .well();
     let over = one_of_short_grace().gets(1, 0, 10).cut(1).over(1, SHORT);
     over.asks(2, &[0], Held::Alone)
         .refused(2, 0)
-        .is_convicted("nobody could have it");
+        .convicts("nobody could have it");
 }
 
 #[test]
@@ -263,9 +260,9 @@ fn some_of_several_keys() {
     asks()
         .token(1, 0, Some(10))
         .token(1, 1, None)
-        .is_convicted("and some not");
-    asks().token(1, 0, Some(10)).token(1, 1, Some(11)).is_well();
-    asks().token(1, 0, None).token(1, 1, None).is_well();
+        .convicts("and some not");
+    asks().token(1, 0, Some(10)).token(1, 1, Some(11)).well();
+    asks().token(1, 0, None).token(1, 1, None).well();
 }
 
 #[test]
@@ -273,5 +270,5 @@ fn an_answer_behind_a_sessions_back() {
     let what = "200 10".to_owned();
     two()
         .then(Event::AnsweredBehind { holder: 1, what })
-        .is_convicted("200 10");
+        .convicts("200 10");
 }
