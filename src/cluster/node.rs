@@ -16,7 +16,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use super::candidacy::{Candidacy, Candidature};
 use super::election::{Elected, Leader};
@@ -37,6 +37,9 @@ use crate::store::etcd::{Access, Blocking, HasResigned, LoadError, Log, Names};
 
 /// For how long a server that has handed the leadership over lets others stand first.
 const OTHERS_FIRST: Duration = Duration::from_millis(300);
+
+/// The same of one that could not serve.
+const CANNOT_LEAD: Duration = Duration::from_secs(5);
 
 /// How long the connections of a leader have for their ends when it hands over: so long is nobody served.
 const HAND_OVER: Duration = Duration::from_millis(500);
@@ -88,7 +91,14 @@ pub(crate) async fn run(house: House, shutdown: impl Future<Output = ()>) -> Res
             Ok(Ended::HandedOver) => stand_from += OTHERS_FIRST,
             Ok(Ended::Lost(why)) => warn!("not leading any more: {why}"),
             Ok(Ended::Stopping) => break Ok(()),
-            Err(error) => break Err(error),
+            Err(error) if error.is_final() || matches!(error, RunError::NotStored(_)) => {
+                break Err(error);
+            }
+            // Another server may have better files, and so may this one later.
+            Err(error) => {
+                error!("this server cannot lead: {error}");
+                stand_from += CANNOT_LEAD;
+            }
         }
     };
     node.end().await;

@@ -15,6 +15,11 @@ use crate::secret_file;
 use crate::store::etcd::TlsFiles;
 use crate::store::etcd::{Access, BadAccess, User};
 
+const NAMESPACE: &str = "/elock";
+const LEAD_TTL_SECS: &str = "2";
+const HOLD_MS: &str = "10000";
+const ETCD_COMPACT: &str = "30s";
+
 /// What only servers on an etcd cluster have.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Several servers on etcd")]
@@ -33,11 +38,11 @@ pub struct ClusterSettings {
     pub cluster_listen: Option<Address>,
 
     /// What this cluster's keys in etcd begin with, the same on all its servers
-    #[arg(long, env = "ELOCK_ETCD_NAMESPACE", value_name = "PATH", default_value = "/elock", value_parser = namespace)]
+    #[arg(long, env = "ELOCK_ETCD_NAMESPACE", value_name = "PATH", default_value = NAMESPACE, value_parser = namespace)]
     pub etcd_namespace: String,
 
     /// How long the leader may be silent before another leads, in seconds
-    #[arg(long, env = "ELOCK_LEAD_TTL_SECS", value_name = "SECONDS", default_value = "2", allow_negative_numbers = true, value_parser = number::<u32>(1, 60))]
+    #[arg(long, env = "ELOCK_LEAD_TTL_SECS", value_name = "SECONDS", default_value = LEAD_TTL_SECS, allow_negative_numbers = true, value_parser = number::<u32>(1, 60))]
     pub lead_ttl_secs: u32,
 
     /// Never lead: pass clients on to the server that does
@@ -45,7 +50,7 @@ pub struct ClusterSettings {
     pub no_lead: bool,
 
     /// How long a new connection waits for a leader while there is none
-    #[arg(long, env = "ELOCK_HOLD_MS", value_name = "MS", default_value = "10000", allow_negative_numbers = true, value_parser = number::<u64>(0, TEN_YEARS_MS))]
+    #[arg(long, env = "ELOCK_HOLD_MS", value_name = "MS", default_value = HOLD_MS, allow_negative_numbers = true, value_parser = number::<u64>(0, TEN_YEARS_MS))]
     pub hold_ms: u64,
 
     /// How often the leader has etcd forget its history, such as 30s or 5m; off where others use this etcd,
@@ -54,7 +59,7 @@ pub struct ClusterSettings {
         long,
         env = "ELOCK_ETCD_COMPACT",
         value_name = "TIME",
-        default_value = "30s"
+        default_value = ETCD_COMPACT
     )]
     pub etcd_compact: Compact,
 
@@ -99,9 +104,10 @@ impl ClusterSettings {
     pub(crate) fn contradiction(&self, given: impl Fn(&str) -> Option<String>) -> Option<String> {
         let Some(etcd) = given("etcd") else {
             let all = Self::augment_args(Command::new(""));
-            let given = all
-                .get_arguments()
-                .find_map(|one| given(one.get_id().as_str()))?;
+            let fields = all.get_arguments().map(|one| one.get_id().as_str());
+            let given = fields
+                .filter(|field| !self.is_default(field))
+                .find_map(given)?;
             return Some(format!("{given} means nothing without --etcd"));
         };
         if let Some(data_dir) = given("data_dir") {
@@ -119,6 +125,18 @@ impl ClusterSettings {
         Some(format!(
             "{etcd} needs --advertise HOST:PORT, where the other servers reach this one, or --no-lead"
         ))
+    }
+
+    /// Whether a setting is as if it was not given: a file that shows all settings may give it.
+    fn is_default(&self, field: &str) -> bool {
+        match field {
+            "etcd_namespace" => self.etcd_namespace == NAMESPACE,
+            "lead_ttl_secs" => self.lead_ttl_secs.to_string() == LEAD_TTL_SECS,
+            "no_lead" => !self.no_lead,
+            "hold_ms" => self.hold_ms.to_string() == HOLD_MS,
+            "etcd_compact" => self.etcd_compact.to_string() == ETCD_COMPACT,
+            _ => false,
+        }
     }
 
     /// Of those by which etcd is reached.
