@@ -96,6 +96,8 @@ pub(crate) struct Candidate {
 pub(crate) struct Heard {
     clock: Clock,
     at_ms: AtomicU64,
+    /// When the log last said that there is no lease; 0 if it never did.
+    no_lease_at_ms: AtomicU64,
     /// When the log last said that it tells nothing; 0 if it has told something since then.
     warned_at_ms: AtomicU64,
 }
@@ -105,6 +107,7 @@ impl Heard {
         let heard = Self {
             clock,
             at_ms: AtomicU64::new(0),
+            no_lease_at_ms: AtomicU64::new(0),
             warned_at_ms: AtomicU64::new(0),
         };
         heard.note();
@@ -127,6 +130,16 @@ impl Heard {
             self.warned_at_ms.store(now, Ordering::Relaxed);
             let secs = age.as_secs();
             warn!("etcd has not told for {secs} s who leads: {why}");
+        }
+    }
+
+    /// Notes that etcd gives no lease to lead by, and says so now and then.
+    fn no_lease(&self, why: &Failure) {
+        let now = millis((self.clock)());
+        let warned_at = self.no_lease_at_ms.load(Ordering::Relaxed);
+        if warned_at == 0 || now >= warned_at + millis(WARN_EVERY) {
+            self.no_lease_at_ms.store(now, Ordering::Relaxed);
+            warn!("this server cannot be elected: {why}");
         }
     }
 
@@ -233,10 +246,7 @@ impl Candidate {
             .nodes
             .unary("/etcdserverpb.Lease/LeaseGrant", request)
             .await;
-        let lease = granted
-            .inspect_err(|why| debug!("no lease: {why}"))
-            .ok()?
-            .id;
+        let lease = granted.inspect_err(|why| self.heard.no_lease(why)).ok()?.id;
         if self.leases.len() == LEASES {
             self.leases.pop_front();
         }

@@ -13,13 +13,14 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{error, info, warn};
 
 use super::candidacy::{Candidacy, Candidature};
-use super::election::{Elected, Leader};
+use super::election::{Elected, Leader, Seen};
 #[cfg(feature = "admin")]
 use super::handle::NodeHandle;
 use super::leadership::{Leadership, Lost, since_boot};
@@ -148,7 +149,8 @@ impl Node {
 
     /// Passes clients on until this server is elected. Cancel safe.
     async fn follow(&self, stand_from: Instant) -> Elected {
-        info!("following on etcd at {}", self.access.urls.join(", "));
+        let etcd = self.access.urls.join(", ");
+        info!("not leading; on etcd at {etcd}");
         #[cfg(feature = "admin")]
         let _letting_in = self.let_operators_in();
         let House {
@@ -157,6 +159,8 @@ impl Node {
         let _accepting = on_each(listeners, &self.passing, Passing::accept_all);
         let _refusing = on_each(servers, &self.passing, Passing::refuse_all);
         let from = (!self.settings.no_lead).then_some(stand_from);
+        let _telling =
+            AbortOnDropHandle::new(tokio::spawn(tell_who_leads(self.candidacy.seen.clone())));
         tokio::select! {
             elected = self.candidacy.until_elected(from) => elected,
             // There is nothing here that a drain could wait for.
@@ -296,6 +300,19 @@ impl Node {
             self.candidacy.end(),
         );
         self.house.close(deadline).await;
+    }
+}
+
+/// Says in the log who leads, at each change.
+async fn tell_who_leads(mut seen: watch::Receiver<Seen>) {
+    loop {
+        let Seen { leader, revision } = seen.borrow_and_update().clone();
+        if let Some(leader) = leader {
+            info!(leader = leader.address, term = revision, "following");
+        }
+        if seen.changed().await.is_err() {
+            return;
+        }
     }
 }
 

@@ -9,8 +9,8 @@
 
 use std::future::pending;
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -35,6 +35,9 @@ const ACCEPT: Duration = Duration::from_secs(2);
 /// How long nobody is asked after a leader has not accepted.
 const BACK_OFF: Duration = Duration::from_millis(20);
 
+/// How often the log says that a client is not passed on.
+const TELL_EVERY: Duration = Duration::from_secs(5);
+
 /// How many bytes are on their way in each direction.
 const BUFFER: usize = 2 * 1024;
 
@@ -46,6 +49,8 @@ pub(super) struct Passing {
     places: Arc<Semaphore>,
     max_connections: usize,
     passed: Arc<AtomicU64>,
+    /// When the log last said that a client was not passed on.
+    told: Arc<Mutex<Option<Instant>>>,
     config: Arc<Config>,
     pub(super) tasks: TaskTracker,
     pub(super) stop: CancellationToken,
@@ -54,8 +59,8 @@ pub(super) struct Passing {
 /// Why a client is not passed on.
 #[derive(Debug, thiserror::Error)]
 enum NotPassed {
-    #[error("nobody leads, or it cannot be reached")]
-    NoLeader,
+    #[error("{0}")]
+    NoLeader(String),
     #[error("the server stops")]
     Stopping,
 }
@@ -80,6 +85,7 @@ impl Passing {
             places: Arc::new(Semaphore::new(max_connections)),
             max_connections,
             passed: Arc::default(),
+            told: Arc::default(),
             config: Arc::new(config.clone()),
             tasks: TaskTracker::new(),
             stop,
@@ -153,9 +159,9 @@ impl Passing {
                 self.pass(&mut client, reached).await;
             }
             Err(why) => {
-                info!(%peer, "not passed on: {why}");
+                self.tell(peer, &why);
                 let reply = match why {
-                    NotPassed::NoLeader => Reply::NoLeader,
+                    NotPassed::NoLeader(_) => Reply::NoLeader,
                     NotPassed::Stopping => Reply::ShuttingDown,
                 };
                 self.refuse(&mut client, by_tls, &reply).await;
@@ -163,6 +169,16 @@ impl Passing {
         }
         drop(client);
         drop(place);
+    }
+
+    /// Says why a client is not passed on, for one of many that come at the same time.
+    fn tell(&self, peer: Peer, why: &NotPassed) {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.is_some_and(|told| told.elapsed() < TELL_EVERY) {
+            return debug!(%peer, "not passed on: {why}");
+        }
+        *told = Some(Instant::now());
+        info!(%peer, "not passed on: {why}");
     }
 
     /// A client that expects TLS would not understand an answer.
@@ -178,6 +194,7 @@ impl Passing {
     async fn reach(&mut self, peer: Peer, by_tls: bool) -> Result<Reached, NotPassed> {
         let stop = self.stop.clone();
         let deadline = Instant::now() + self.hold;
+        let mut last = "nobody leads".to_owned();
         let reach = async {
             loop {
                 let has_leader = |seen: &Seen| seen.leader.is_some();
@@ -193,16 +210,21 @@ impl Passing {
                 };
                 match connected {
                     Ok(stream) => return Reached { revision, stream },
-                    Err(why) => debug!("the leader does not accept: {why}"),
+                    Err(why) => {
+                        let address = leader.map(|leader| leader.address).unwrap_or_default();
+                        last = format!("the leader at {address} does not accept: {why}");
+                        debug!("{last}");
+                    }
                 }
                 // Until then, or until another leads.
                 let _ = timeout(BACK_OFF, self.seen.changed()).await;
             }
         };
-        tokio::select! {
-            () = stop.cancelled() => Err(NotPassed::Stopping),
-            reached = timeout_at(deadline, reach) => reached.map_err(|_| NotPassed::NoLeader),
-        }
+        let reached = tokio::select! {
+            () = stop.cancelled() => return Err(NotPassed::Stopping),
+            reached = timeout_at(deadline, reach) => reached,
+        };
+        reached.map_err(|_| NotPassed::NoLeader(last))
     }
 
     /// Passes bytes until one of the two ends, or the leader's turn is over.

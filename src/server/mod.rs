@@ -224,6 +224,10 @@ impl Shared {
     fn hand_over(&self, by: SessionNumber) -> Reply<'static> {
         #[cfg(feature = "cluster")]
         if let Some(leading) = &self.leading {
+            // Nobody could be elected either, and nobody would serve.
+            if let Some(why) = self.table.changes().refusal() {
+                return Reply::NotStored(why);
+            }
             let by = log_lines::named_at_peer(self, by);
             info!(by, "the leadership is handed over");
             leading.hand_over.cancel();
@@ -380,15 +384,16 @@ impl House {
         #[cfg(feature = "admin")]
         let (for_admin, listeners): (Vec<_>, Vec<_>) =
             listeners.into_iter().partition(Listener::is_for_admin);
-        // Whoever comes for the servers has to know a secret.
-        #[cfg(feature = "cluster")]
-        let (servers, listeners): (Vec<_>, Vec<_>) =
-            listeners.into_iter().partition(Listener::is_for_servers);
+        // Clients of the other servers come in by the port for servers, and this one's users are all that
+        // they are asked for.
         refuse_open_doors(
             ways(&listeners, &config),
             config.has_users(),
             config.allow_anonymous,
         )?;
+        #[cfg(feature = "cluster")]
+        let (servers, listeners): (Vec<_>, Vec<_>) =
+            listeners.into_iter().partition(Listener::is_for_servers);
         #[cfg(feature = "admin")]
         refuse_open_doors(
             ways(&for_admin, &config),

@@ -426,7 +426,8 @@ impl Queue {
             if !batch.is_empty() {
                 self.times.add(took);
             }
-            pace.after(&outcome, took, taken.wanted_by, batch.len());
+            let is_over = storage.is_over();
+            pace.after(&outcome, took, taken.wanted_by, (batch.len(), is_over));
             self.note_room(storage.has_room());
             match outcome {
                 Ok(()) => {
@@ -488,7 +489,7 @@ impl Queue {
             let waiting = self.collecting().wanted_by;
             error!(
                 waiting,
-                "a commit has been under way for {} s: the disk of the store is slow, or hangs",
+                "a commit has been under way for {} s: the store is slow, or hangs",
                 took.as_secs()
             );
         });
@@ -583,7 +584,7 @@ impl Pace {
         outcome: &Result<(), NotStored>,
         took: Duration,
         wanted_by: usize,
-        changes: usize,
+        (changes, is_over): (usize, bool),
     ) {
         self.last_commit = took.min(LONGEST_GATHERING);
         self.last_wanted_by = wanted_by;
@@ -598,13 +599,14 @@ impl Pace {
             Err(reason) => {
                 self.failed_since.get_or_insert_with(Instant::now);
                 self.failures = self.failures.saturating_add(1);
-                log_failure(reason, self.failures, changes);
+                if !is_over {
+                    log_failure(reason, self.failures, changes);
+                }
             }
         }
     }
 }
 
-/// Commits a batch, or has it confirmed that nobody else commits. A storage that panics has not stored.
 /// What is durable stays so, whatever comes of this.
 fn close(storage: &mut impl Storage) {
     match std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| storage.close())) {
@@ -614,6 +616,7 @@ fn close(storage: &mut impl Storage) {
     }
 }
 
+/// Commits a batch, or has it confirmed that nobody else commits. A storage that panics has not stored.
 fn commit(storage: &mut impl Storage, batch: &Batch) -> Result<(), NotStored> {
     let attempt = std::panic::AssertUnwindSafe(|| match batch.is_empty() {
         true => storage.confirm(),

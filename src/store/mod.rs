@@ -122,6 +122,11 @@ pub trait Storage: Send + 'static {
         false
     }
 
+    /// Whether it will never store anything again, as another stores in its place.
+    fn is_over(&self) -> bool {
+        false
+    }
+
     /// False if the disk is full: what ends is stored all the same, and more should not be asked for.
     fn has_room(&self) -> bool {
         true

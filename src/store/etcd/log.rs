@@ -351,6 +351,10 @@ impl<C: Calls> Storage for Log<C> {
         true
     }
 
+    fn is_over(&self) -> bool {
+        self.leadership.is_lost()
+    }
+
     fn bytes(&self) -> u64 {
         self.index.bytes()
     }

@@ -23,7 +23,7 @@ use crate::server::ServerArgs;
 
 /// How long the server has at the end to hear that the lock is free; then it learns that from the end
 /// of the connection.
-const GOODBYE: Duration = Duration::from_secs(2);
+const GOODBYE: Duration = Duration::from_secs(6);
 
 /// Runs the command under the lock, and is the exit code.
 pub async fn run(args: &LockArgs, mode: Mode, servers: &ServerArgs) -> ExitCode {
