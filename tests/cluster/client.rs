@@ -209,7 +209,8 @@ impl<'a> Client<'a> {
                 "200 conn id set" => return Ok(true),
                 "403 cannot set conn id" => return Ok(false),
                 "403 cannot set conn id: still connected" => std::thread::sleep(PACE),
-                _ => return self.refuses(&answer, "conn_id").map(|()| false),
+                // It is resumed, or can be.
+                _ => self.refuses(&answer, "conn_id")?,
             }
         }
         loop {
