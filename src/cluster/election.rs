@@ -91,7 +91,8 @@ pub(crate) struct Candidate {
     leases: VecDeque<(i64, Duration)>,
 }
 
-/// When etcd has last told who leads.
+/// When etcd has last told who leads, counted from when it was asked: what this server knows of that is not
+/// older.
 #[derive(Debug)]
 pub(crate) struct Heard {
     clock: Clock,
@@ -110,12 +111,13 @@ impl Heard {
             no_lease_at_ms: AtomicU64::new(0),
             warned_at_ms: AtomicU64::new(0),
         };
-        heard.note();
+        heard.note(clock());
         heard
     }
 
-    pub(super) fn note(&self) {
-        self.at_ms.store(millis((self.clock)()), Ordering::Relaxed);
+    /// Notes an answer to what was asked at that time, which all of this server know by now.
+    pub(super) fn note(&self, asked_at: Duration) {
+        self.at_ms.fetch_max(millis(asked_at), Ordering::AcqRel);
         if self.warned_at_ms.swap(0, Ordering::Relaxed) > 0 {
             info!("etcd answers again");
         }
@@ -143,9 +145,14 @@ impl Heard {
         }
     }
 
+    #[cfg(test)]
+    pub(super) fn now(&self) -> Duration {
+        (self.clock)()
+    }
+
     /// How long ago that was.
     pub(crate) fn age(&self) -> Duration {
-        let at = Duration::from_millis(self.at_ms.load(Ordering::Relaxed));
+        let at = Duration::from_millis(self.at_ms.load(Ordering::Acquire));
         (self.clock)().saturating_sub(at)
     }
 }
@@ -178,11 +185,9 @@ impl Candidate {
         from: Option<Instant>,
     ) -> Elected {
         loop {
+            let asked_at = (self.clock)();
             let found = match find_leader(&mut self.nodes, &self.names).await {
-                Ok(found) => {
-                    self.heard.note();
-                    found
-                }
+                Ok(found) => found,
                 Err(why) => {
                     self.heard.failed(&why);
                     continue;
@@ -192,12 +197,14 @@ impl Candidate {
                 Some(found) if self.is_own(&found) => self.adopt(found).await,
                 Some(found) => {
                     seen.send_replace(seen_in(&found));
+                    self.heard.note(asked_at);
                     let revision = found.create_revision;
                     until_gone(&mut self.watched_nodes, &self.names, revision, &self.heard).await;
                     None
                 }
                 None => {
                     seen.send_replace(Seen::default());
+                    self.heard.note(asked_at);
                     match from {
                         Some(from) if from <= Instant::now() => self.campaign().await,
                         _ => {
@@ -403,10 +410,15 @@ async fn until_gone(nodes: &mut Endpoints, names: &Names, revision: i64, heard: 
 
 /// Whether the leader's key is the one that came to be at this revision. True if etcd does not tell.
 async fn still_leads(nodes: &mut Endpoints, names: &Names, revision: i64, heard: &Heard) -> bool {
+    let asked_at = (heard.clock)();
     match find_leader(nodes, names).await {
         Ok(found) => {
-            heard.note();
-            found.is_some_and(|found| found.create_revision == revision)
+            let leads = found.is_some_and(|found| found.create_revision == revision);
+            // Else it is noted once it was told.
+            if leads {
+                heard.note(asked_at);
+            }
+            leads
         }
         Err(why) => {
             heard.failed(&why);

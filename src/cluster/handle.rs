@@ -159,7 +159,12 @@ impl Told {
         let (seen, sees) = watch::channel(Seen::default());
         let (heard, stop) = (Arc::new(Heard::new(clock)), CancellationToken::new());
         let config = Config::default();
-        let passing = Passing::new(sees.clone(), &config, Duration::ZERO, stop.clone());
+        let passing = Passing::new(
+            (sees.clone(), Arc::clone(&heard)),
+            &config,
+            (ttl, Duration::ZERO),
+            stop.clone(),
+        );
         let lobby = Lobby::open(&config).expect("no files");
         let handle = NodeHandle::new((sees, Arc::clone(&heard)), passing, ttl, lobby);
         (Arc::new(handle), Self { seen, heard, stop })
@@ -174,13 +179,13 @@ impl Told {
             version: "0".to_owned(),
         };
         let leader = Some(leader);
-        self.heard.note();
+        self.heard.note(self.heard.now());
         self.seen.send_replace(Seen { leader, revision });
     }
 
     /// Nobody leads from here on.
     pub(crate) fn nobody_leads(&self) {
-        self.heard.note();
+        self.heard.note(self.heard.now());
         self.seen.send_replace(Seen::default());
     }
 }

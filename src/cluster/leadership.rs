@@ -12,7 +12,7 @@
 
 use std::fmt;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -43,7 +43,6 @@ pub(crate) struct Leadership {
     valid_until_ms: AtomicU64,
     renewed_at_ms: AtomicU64,
     renewed: Notify,
-    closed_all: AtomicBool,
     lost: CancellationToken,
     why: OnceLock<Lost>,
 }
@@ -91,7 +90,6 @@ impl Leadership {
             valid_until_ms: AtomicU64::new(0),
             renewed_at_ms: AtomicU64::new(0),
             renewed: Notify::new(),
-            closed_all: AtomicBool::new(false),
             lost: CancellationToken::new(),
             why: OnceLock::new(),
         };
@@ -116,16 +114,6 @@ impl Leadership {
         // Who is told that it is over finds the reason.
         let _ = self.why.set(why);
         self.lost.cancel();
-    }
-
-    /// Notes that all connections are closed, and none comes any more.
-    pub(crate) fn close_all(&self) {
-        self.closed_all.store(true, Ordering::Release);
-    }
-
-    /// Whether all connections are closed.
-    pub(crate) fn has_closed_all(&self) -> bool {
-        self.closed_all.load(Ordering::Acquire)
     }
 
     /// Whether answers may leave at this moment. Looked at before each write to a client.
@@ -194,13 +182,19 @@ impl Leadership {
     }
 
     fn hope(&self) -> Duration {
-        2 * self.ttl + LAST_HOPE
+        Self::longest_hope(self.ttl)
+    }
+
+    /// For how long who leads may be believed to lead that has not been heard of.
+    pub(crate) fn longest_hope(ttl: Duration) -> Duration {
+        2 * ttl + LAST_HOPE
     }
 
     /// The shortest grace period that a session may have after a take-over: by its end the leader before
-    /// has given up, and its connections are closed, so that who holds a lock there has been told.
+    /// has given up, and its connections are closed, as are those that others passed on to it; so who holds a
+    /// lock there has been told, and what it was told last has come.
     pub(crate) fn least_grace(ttl: Duration) -> Duration {
-        2 * ttl + LAST_HOPE + LEAST_GRACE
+        Self::longest_hope(ttl) + LEAST_GRACE
     }
 }
 

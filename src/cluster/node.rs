@@ -34,7 +34,7 @@ use crate::model::Secret;
 #[cfg(feature = "admin")]
 use crate::server::Lobby;
 use crate::server::{Clock, Entropy, House, Listener, RunError, Served, Start, start_leading};
-use crate::store::etcd::{Access, Blocking, HasResigned, LoadError, Log, Names};
+use crate::store::etcd::{Access, Blocking, LoadError, Log, Names};
 
 /// For how long a server that has handed the leadership over lets others stand first.
 const OTHERS_FIRST: Duration = Duration::from_millis(300);
@@ -127,7 +127,12 @@ impl Node {
         };
         let candidacy = Candidacy::start(candidature).map_err(ClusterError::Access)?;
         let stop = CancellationToken::new();
-        let passing = Passing::new(candidacy.seen.clone(), config, settings.hold(), stop);
+        let passing = Passing::new(
+            (candidacy.seen.clone(), Arc::clone(&candidacy.heard)),
+            config,
+            (settings.lead_ttl(), settings.hold()),
+            stop,
+        );
         #[cfg(feature = "admin")]
         let handle = NodeHandle::new(
             (candidacy.seen.clone(), Arc::clone(&candidacy.heard)),
@@ -242,14 +247,11 @@ impl Node {
             }
         });
         let loaded = loading.await.map_err(std::io::Error::other)??;
-        let Some((log, restored, HasResigned(has_resigned))) = loaded else {
+        let Some((log, restored)) = loaded else {
             return Ok(None);
         };
         let (locks, sessions) = (restored.grants.len(), restored.sessions.len());
-        let least_grace = match has_resigned {
-            true => Duration::ZERO,
-            false => Leadership::least_grace(self.settings.lead_ttl()),
-        };
+        let least_grace = Leadership::least_grace(self.settings.lead_ttl());
         let (config, leading) = (&self.house.config, Arc::clone(leading));
         let start = start_leading((log, restored), config, (clock, least_grace), leading)?;
         let start = start.map_err(|why| ClusterError::Broken(why.to_string()))?;
@@ -271,9 +273,7 @@ impl Node {
             Ended::HandedOver | Ended::Lost(_) => config.shutdown_time().min(HAND_OVER),
         };
         let deadline = Instant::now() + time;
-        if served.fall_silent(deadline).await {
-            leadership.close_all();
-        }
+        served.fall_silent(deadline).await;
         let finished = served.take_writer().finish(deadline).await;
         leadership.lose(Lost::Resigned);
         // Clients that have not closed yet hold up nobody but a stop.
@@ -307,8 +307,13 @@ impl Node {
 async fn tell_who_leads(mut seen: watch::Receiver<Seen>) {
     loop {
         let Seen { leader, revision } = seen.borrow_and_update().clone();
-        if let Some(leader) = leader {
-            info!(leader = leader.address, term = revision, "following");
+        match leader {
+            Some(leader) => info!(leader = leader.address, term = revision, "following"),
+            None if revision > 0 => warn!(
+                term = revision,
+                "the leader's key in etcd is not that of a server: nobody leads until it is removed"
+            ),
+            None => {}
         }
         if seen.changed().await.is_err() {
             return;

@@ -3,14 +3,17 @@
 //!
 //! Invariants:
 //!
-//! 1. A connection is passed on to one leader, and ends with that leader's turn at the latest: so nobody
-//!    believes what a leader said that was replaced.
+//! 1. A connection is passed on to one leader, and ends with that leader's turn, or when etcd has not told for
+//!    [`Leadership::longest_hope`] that it leads. Nothing is passed back after that: so nobody is told what a
+//!    leader said that was replaced, also if this server stood still meanwhile.
 //! 2. What comes in for the leader alone is never passed on again.
 
 use std::future::pending;
 use std::io;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -22,8 +25,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, info};
 
-use super::election::{Leader, Seen};
+use super::election::{Heard, Leader, Seen};
 use super::introduction::{Introduction, NotIntroduced, secret};
+use super::leadership::Leadership;
 use crate::config::Config;
 use crate::model::Peer;
 use crate::protocol::Reply;
@@ -35,6 +39,9 @@ const ACCEPT: Duration = Duration::from_secs(2);
 /// How long nobody is asked after a leader has not accepted.
 const BACK_OFF: Duration = Duration::from_millis(20);
 
+/// How often it is looked whether etcd still tells who leads.
+const LOOK: Duration = Duration::from_millis(500);
+
 /// How often the log says that a client is not passed on.
 const TELL_EVERY: Duration = Duration::from_secs(5);
 
@@ -45,6 +52,8 @@ const BUFFER: usize = 2 * 1024;
 #[derive(Clone)]
 pub(super) struct Passing {
     seen: watch::Receiver<Seen>,
+    heard: Arc<Heard>,
+    hope: Duration,
     hold: Duration,
     places: Arc<Semaphore>,
     max_connections: usize,
@@ -73,14 +82,16 @@ struct Reached {
 
 impl Passing {
     pub(super) fn new(
-        seen: watch::Receiver<Seen>,
+        (seen, heard): (watch::Receiver<Seen>, Arc<Heard>),
         config: &Config,
-        hold: Duration,
+        (ttl, hold): (Duration, Duration),
         stop: CancellationToken,
     ) -> Self {
         let max_connections = Places::to_pass_on(config);
         Self {
             seen,
+            heard,
+            hope: Leadership::longest_hope(ttl),
             hold,
             places: Arc::new(Semaphore::new(max_connections)),
             max_connections,
@@ -193,7 +204,12 @@ impl Passing {
     /// Connects to the leader, whoever that is by then.
     async fn reach(&mut self, peer: Peer, by_tls: bool) -> Result<Reached, NotPassed> {
         let stop = self.stop.clone();
-        let deadline = Instant::now() + self.hold;
+        // To reach a leader takes its time, however short new connections are held while there is none.
+        let hold = match self.seen.borrow().leader {
+            Some(_) => self.hold.max(ACCEPT),
+            None => self.hold,
+        };
+        let deadline = Instant::now() + hold;
         let mut last = "nobody leads".to_owned();
         let reach = async {
             loop {
@@ -234,14 +250,18 @@ impl Passing {
             stream: mut leader,
         } = reached;
         let stop = self.stop.clone();
+        let turn = Turn {
+            passing: self.clone(),
+            revision,
+        };
         let copied = {
             let (from_leader, to_leader) = leader.split();
             let (from_client, to_client) = tokio::io::split(&mut *client);
-            let back = copy(from_leader, to_client);
+            let back = copy(from_leader, WhileItLeads(to_client, &turn));
             let forth = copy(from_client, to_leader);
             tokio::select! {
                 () = stop.cancelled() => Ok(()),
-                () = until_over(&mut self.seen, revision) => Ok(()),
+                () = turn.until_over() => Ok(()),
                 ended = back => ended,
                 Err(failed) = forth => Err(failed),
             }
@@ -258,6 +278,56 @@ impl Passing {
 async fn until_over(seen: &mut watch::Receiver<Seen>, revision: i64) {
     // If nobody tells any more, the server stops.
     let _ = seen.wait_for(|seen| seen.revision != revision).await;
+}
+
+/// A leader's turn, as far as this server knows it.
+struct Turn {
+    passing: Passing,
+    revision: i64,
+}
+
+impl Turn {
+    /// Whether the leader can be believed to lead.
+    fn goes_on(&self) -> bool {
+        let Passing {
+            seen, heard, hope, ..
+        } = &self.passing;
+        seen.borrow().revision == self.revision && heard.age() < *hope
+    }
+
+    /// Waits until it cannot.
+    async fn until_over(&self) {
+        let mut seen = self.passing.seen.clone();
+        while self.goes_on() {
+            // Whatever it is, it is looked at anew.
+            let _ = timeout(LOOK, seen.changed()).await;
+        }
+    }
+}
+
+/// A client to whom nothing is passed back once a leader's turn is over.
+struct WhileItLeads<'a, S>(S, &'a Turn);
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for WhileItLeads<'_, S> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let Self(client, turn) = self.get_mut();
+        match turn.goes_on() {
+            true => Pin::new(client).poll_write(context, bytes),
+            false => Poll::Ready(Err(io::Error::other("the leader's turn is over"))),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().0).poll_flush(context)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().0).poll_shutdown(context)
+    }
 }
 
 /// Passes bytes on in one direction until they end, and then says so to the other side.
@@ -291,6 +361,8 @@ async fn connect(
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use tokio::io::{AsyncReadExt, DuplexStream};
     use tokio::net::TcpListener;
 
@@ -311,7 +383,9 @@ mod tests {
             let port = TcpListener::bind("127.0.0.1:0").await.expect("a port");
             let (tells, seen) = watch::channel(Seen::default());
             let stop = CancellationToken::new();
-            let passing = Passing::new(seen, &Config::default(), hold, stop);
+            let heard = Arc::new(Heard::new(clock));
+            let ttl = Duration::from_secs(2);
+            let passing = Passing::new((seen, heard), &Config::default(), (ttl, hold), stop);
             Self {
                 port,
                 tells,
@@ -346,6 +420,14 @@ mod tests {
             assert_eq!(heard.expect("it is one").peer, Peer::Unix(Some(7)));
             stream
         }
+    }
+
+    thread_local! {
+        static NOW: Cell<Duration> = const { Cell::new(Duration::from_secs(1000)) };
+    }
+
+    fn clock() -> Duration {
+        NOW.get()
     }
 
     async fn rest(stream: &mut (impl AsyncRead + Unpin)) -> String {
@@ -395,6 +477,21 @@ mod tests {
         trial.lead(2);
         assert_eq!(rest(&mut client).await, "");
         assert_eq!(rest(&mut leader).await, "");
+    }
+
+    /// As the process stands still, or is cut off from etcd.
+    #[tokio::test]
+    async fn nothing_is_passed_back_when_etcd_has_told_nothing_for_too_long() {
+        let trial = Trial::start(Duration::from_secs(60)).await;
+        trial.lead(1);
+        let mut client = trial.connect();
+        let mut leader = trial.accept().await;
+        leader.write_all(b"200 ").await.expect("room");
+        let mut said = [0; 4];
+        client.read_exact(&mut said).await.expect("it is open");
+        NOW.set(NOW.get() + Leadership::longest_hope(Duration::from_secs(2)));
+        leader.write_all(b"Acquired\r\n").await.expect("room");
+        assert_eq!(rest(&mut client).await, "");
     }
 
     #[tokio::test(start_paused = true)]

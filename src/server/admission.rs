@@ -43,9 +43,9 @@ const REFUSALS_AT_ONCE: usize = 64;
 
 /// How many clients that are passed on are introduced at one time, and how long each may take.
 #[cfg(feature = "cluster")]
-const INTRODUCTIONS_AT_ONCE: usize = 256;
+const INTRODUCTIONS_AT_ONCE: usize = 1024;
 #[cfg(feature = "cluster")]
-const INTRODUCTION: Duration = Duration::from_secs(2);
+const INTRODUCTION: Duration = Duration::from_secs(1);
 
 /// How many connections there may be beyond the bound by unix sockets: an operator on the machine of a server
 /// that is full can look what it is full of.
@@ -261,8 +261,8 @@ impl Door {
         let heard = timeout(INTRODUCTION, Introduction::hear(&mut stream, secret)).await;
         let introduction = match heard {
             Ok(Ok(introduction)) => introduction,
-            Ok(Err(why)) => return info!(%from, "nobody is passed on: {why}"),
-            Err(_) => return info!(%from, "nobody is passed on: the first line takes too long"),
+            Ok(Err(why)) => return debug!(%from, "nobody is passed on: {why}"),
+            Err(_) => return debug!(%from, "nobody is passed on: the first line takes too long"),
         };
         let peer = introduction.peer;
         debug!(%peer, %from, "passed on");

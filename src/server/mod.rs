@@ -506,16 +506,16 @@ impl Served {
         tasks.spawn(turns::keep_pace(shared(), stop.clone()));
     }
 
-    /// Begins the stop, and returns when nothing will be said to any client any more, or at `deadline`; whether
-    /// that is so. What is left of the stop is to wait for the clients.
+    /// Begins the stop, and returns when nothing will be said to any client any more, or at `deadline`. What is
+    /// left of the stop is to wait for the clients.
     #[cfg(feature = "cluster")]
-    pub(crate) async fn fall_silent(&self, deadline: Instant) -> bool {
+    pub(crate) async fn fall_silent(&self, deadline: Instant) {
         let shared = &self.shared;
         shared.begin_stop();
         // Also those that were accepted and have not said anything yet.
         shared.speaking.close();
-        let silent = tokio::time::timeout_at(deadline, shared.speaking.wait()).await;
-        silent.is_ok()
+        // Who has not read what was said to it is closed with the rest.
+        let _ = tokio::time::timeout_at(deadline, shared.speaking.wait()).await;
     }
 
     /// The writer of the last changes, behind which nothing is stored. For once.

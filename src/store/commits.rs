@@ -446,9 +446,6 @@ impl Queue {
                 }
             }
             if taken.finish {
-                if self.failure().is_none() {
-                    close(&mut storage);
-                }
                 self.under_way.finish();
                 return;
             }
@@ -604,15 +601,6 @@ impl Pace {
                 }
             }
         }
-    }
-}
-
-/// What is durable stays so, whatever comes of this.
-fn close(storage: &mut impl Storage) {
-    match std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| storage.close())) {
-        Ok(Ok(())) => {}
-        Ok(Err(why)) => warn!("the store was not closed: {why}"),
-        Err(_) => error!("the store is broken, and was not closed"),
     }
 }
 

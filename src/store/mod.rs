@@ -107,15 +107,6 @@ pub trait Storage: Send + 'static {
         Ok(())
     }
 
-    /// Called behind the last commit, if that has not failed.
-    ///
-    /// # Errors
-    ///
-    /// As for a commit; nothing is lost by one.
-    fn close(&mut self) -> Result<(), NotStored> {
-        Ok(())
-    }
-
     /// Whether others may come to store in its place, so that even what is stored already has to be
     /// confirmed before it is told.
     fn must_confirm(&self) -> bool {

@@ -65,12 +65,12 @@ mod tests {
     use crate::cluster::Leadership;
     use crate::cluster::real_etcd::RealEtcd;
     use crate::model::{Holder, Key, Mode, Restored, SessionNumber, StoredGrant, Token};
-    use crate::store::etcd::log::{HasResigned, Log, Term, create_if_absent};
+    use crate::store::etcd::log::{Log, Term, create_if_absent};
     use crate::store::etcd::names::Names;
     use crate::store::{Batch, Storage};
 
     /// A leader whose lease is of no matter, and what it has found.
-    fn lead(etcd: &RealEtcd, id: &'static str) -> (Log<Blocking>, Restored, HasResigned) {
+    fn lead(etcd: &RealEtcd, id: &'static str) -> (Log<Blocking>, Restored) {
         let mut calls = Blocking::new(&etcd.access, 0).expect("a runtime");
         let (names, value) = (Names::below("/elock"), Bytes::from_static(id.as_bytes()));
         let asks = RangeRequest {
@@ -107,8 +107,8 @@ mod tests {
         let Some(etcd) = RealEtcd::start() else {
             return;
         };
-        let (mut first, found, resigned) = lead(&etcd, "first");
-        assert_eq!((found, resigned), (Restored::default(), HasResigned(true)));
+        let (mut first, found) = lead(&etcd, "first");
+        assert_eq!(found, Restored::default());
         for commit in 0..100 {
             let grants = (0..10).map(|number| grant(10 * commit + number));
             let over = (0..5).map(|number| (Token(10 * commit + number), None));
@@ -135,11 +135,8 @@ mod tests {
             failure: Vec::new(),
         };
         assert!(calls.txn(&delete).expect("it answers").succeeded);
-        let (mut second, found, resigned) = lead(&etcd, "second");
-        assert_eq!(
-            (found.grants.len(), found.tokens_above, resigned),
-            (500, Token(999), HasResigned(false))
-        );
+        let (mut second, found) = lead(&etcd, "second");
+        assert_eq!((found.grants.len(), found.tokens_above), (500, Token(999)));
         assert!(first.confirm().is_err() && first.commit(&Batch::default()).is_err());
         assert_eq!(
             second.commit(&Batch {

@@ -151,7 +151,6 @@ fn write_all(
             first: 1,
             tokens_above: state.tokens_above.0,
             session_numbers_above: state.session_numbers_above.0,
-            has_resigned: false,
             records,
         };
         entry.raise_marks();

@@ -36,10 +36,7 @@ pub(super) struct Entry {
     /// The same of sessions' numbers.
     #[prost(uint64, tag = "4")]
     pub(super) session_numbers_above: u64,
-    /// Whether its writer had closed all connections before.
-    #[prost(bool, tag = "5")]
-    pub(super) has_resigned: bool,
-    #[prost(message, repeated, tag = "6")]
+    #[prost(message, repeated, tag = "5")]
     pub(super) records: Vec<Record>,
 }
 
@@ -188,7 +185,7 @@ impl Record {
 
     /// How many bytes the record takes in an entry.
     pub(super) fn len_in_entry(&self) -> usize {
-        prost::encoding::message::encoded_len(6, self)
+        prost::encoding::message::encoded_len(5, self)
     }
 }
 
@@ -275,8 +272,6 @@ pub(super) struct Told {
     session_numbers_above: u64,
     /// The number of the log's oldest entry, as the last entry says.
     pub(super) first: Option<u64>,
-    /// Whether the last entry says that its writer had closed all connections.
-    pub(super) has_resigned: bool,
 }
 
 impl Told {
@@ -286,7 +281,7 @@ impl Told {
         }
         self.tokens_above = self.tokens_above.max(entry.tokens_above);
         self.session_numbers_above = self.session_numbers_above.max(entry.session_numbers_above);
-        (self.first, self.has_resigned) = (Some(entry.first), entry.has_resigned);
+        self.first = Some(entry.first);
         for record in entry.records {
             let unknown = || damaged("a record is of no known kind");
             if record
@@ -335,7 +330,7 @@ fn time(ms: u64) -> Result<Duration, Unreadable> {
     }
 }
 
-fn damaged(why: &str) -> Unreadable {
+pub(super) fn damaged(why: &str) -> Unreadable {
     Unreadable::Damaged(why.to_owned())
 }
 

@@ -12,7 +12,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use super::entry::{Entry, Subject};
+use super::entry::{Entry, Subject, Unreadable, damaged};
 
 /// How many bytes an entry costs in etcd beside its own.
 const OVERHEAD: u64 = 200;
@@ -90,7 +90,11 @@ impl Index {
     }
 
     /// Adds the next entry, which takes so many bytes, and forgets the ones that it cuts off.
-    pub(super) fn add(&mut self, entry: &Entry, bytes: usize) {
+    ///
+    /// # Errors
+    ///
+    /// If it cuts off what lives: then it is none that a server has written.
+    pub(super) fn add(&mut self, entry: &Entry, bytes: usize) -> Result<(), Unreadable> {
         let number = self.next();
         let bytes = bytes as u64 + OVERHEAD;
         self.entries.push_back(Weight { bytes, living: 0 });
@@ -107,7 +111,7 @@ impl Index {
             });
             self.put(subject, new);
         }
-        self.cut_before(entry.first);
+        self.cut_before(entry.first)
     }
 
     fn put(&mut self, subject: Subject, new: Option<Place>) {
@@ -159,17 +163,18 @@ impl Index {
     }
 
     /// Forgets the entries before this one, in which nothing lives any more.
-    fn cut_before(&mut self, first: u64) {
+    fn cut_before(&mut self, first: u64) -> Result<(), Unreadable> {
         while self.first < first {
-            let Some(entry) = self.entries.pop_front() else {
-                return;
-            };
-            debug_assert_eq!(
-                entry.living, 0,
-                "invariant 2: what lives was written once more"
-            );
-            self.bytes -= entry.bytes;
-            self.first += 1;
+            // Invariant 2, unless somebody else has written the entry that says this.
+            match self.entries.front() {
+                Some(entry) if entry.living == 0 && self.entries.len() > 1 => {
+                    self.bytes -= entry.bytes;
+                    self.entries.pop_front();
+                    self.first += 1;
+                }
+                _ => return Err(damaged("it cuts off what lives")),
+            }
         }
+        Ok(())
     }
 }

@@ -116,7 +116,7 @@ impl<C: Calls> Log<C> {
         term: Term,
         leadership: Arc<Leadership>,
         compact_every: Option<Duration>,
-    ) -> Result<(Self, Restored, HasResigned), LoadError> {
+    ) -> Result<(Self, Restored), LoadError> {
         let mut calls = calls;
         let give_up = Instant::now() + BEGINNING;
         let (index, told) = loop {
@@ -127,9 +127,8 @@ impl<C: Calls> Log<C> {
                 Err(broken) => return Err(broken),
             }
         };
-        let resigned = HasResigned(told.has_resigned || index.is_empty());
         let restored = state_of(told, &index, &names)?;
-        let mut log = Self {
+        let log = Self {
             calls,
             names,
             term,
@@ -137,39 +136,26 @@ impl<C: Calls> Log<C> {
             index,
             compaction: Compaction::new(compact_every),
         };
-        if resigned.0 {
-            log.take_back_resignation()?;
-        }
-        Ok((log, restored, resigned))
-    }
-
-    /// Says in the log that somebody leads who has not resigned, before anybody is told anything: the next
-    /// leader must not take the last one's resignation for this one's, which may have written nothing else.
-    fn take_back_resignation(&mut self) -> Result<(), LoadError> {
-        let give_up = Instant::now() + BEGINNING;
-        while let Err(why) = self.append(Vec::new(), false) {
-            may_begin(&self.leadership, give_up, &why)?;
-        }
-        Ok(())
+        Ok((log, restored))
     }
 
     /// Appends what is in `records`, in as many entries as that takes.
     fn append_all(&mut self, records: Vec<Record>) -> Result<(), NotStored> {
         let entries = pieces(records);
-        entries
-            .into_iter()
-            .try_for_each(|entry| self.append(entry, false))
+        entries.into_iter().try_for_each(|entry| self.append(entry))
     }
 
     /// Appends one entry. After a refusal it may still come to be there: then the next call finds it.
-    fn append(&mut self, records: Vec<Record>, has_resigned: bool) -> Result<(), NotStored> {
+    fn append(&mut self, records: Vec<Record>) -> Result<(), NotStored> {
         loop {
             let number = self.index.next();
-            let entry = self.entry(&records, has_resigned);
+            let entry = self.entry(&records);
             let bytes = Bytes::from(entry.encode_to_vec());
             let done = self.decide(&self.append_request(number, entry.first, bytes.clone()))?;
             if done.succeeded {
-                self.index.add(&entry, bytes.len());
+                if let Err(why) = self.index.add(&entry, bytes.len()) {
+                    return Err(self.lose(Lost::Broken(why.to_string())));
+                }
                 self.compact(&done);
                 return Ok(());
             }
@@ -188,7 +174,7 @@ impl<C: Calls> Log<C> {
     }
 
     /// The next entry, with what has to be written once more so that older ones can be cut off.
-    fn entry(&mut self, records: &[Record], has_resigned: bool) -> Entry {
+    fn entry(&mut self, records: &[Record]) -> Entry {
         let own: usize = records.iter().map(Record::len_in_entry).sum();
         let cut = self.index.to_cut(own as u64);
         let (cut, moved) = match self.living_in(cut) {
@@ -201,7 +187,6 @@ impl<C: Calls> Log<C> {
             first: self.index.first() + cut.entries,
             tokens_above: self.index.tokens_above,
             session_numbers_above: self.index.session_numbers_above,
-            has_resigned,
             records: moved,
         };
         entry.records.extend_from_slice(records);
@@ -336,14 +321,6 @@ impl<C: Calls> Storage for Log<C> {
         }
     }
 
-    /// Says in the log that nobody can believe any more what this leader has told him of a lock.
-    fn close(&mut self) -> Result<(), NotStored> {
-        match self.leadership.has_closed_all() {
-            true => self.append(Vec::new(), true),
-            false => Ok(()),
-        }
-    }
-
     fn must_confirm(&self) -> bool {
         !plant::is(Plant::Memory)
     }
@@ -360,10 +337,6 @@ impl<C: Calls> Storage for Log<C> {
         self.index.entries()
     }
 }
-
-/// Whether the last leader had closed all connections when it went, or there never was one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct HasResigned(pub(crate) bool);
 
 /// When the history is compacted, and up to where.
 #[derive(Debug)]
@@ -516,7 +489,6 @@ mod tests {
     struct Server {
         log: Log<UnreliableEtcd>,
         leadership: Arc<Leadership>,
-        resigned: HasResigned,
         found: State,
     }
 
@@ -527,7 +499,7 @@ mod tests {
         let leadership = Arc::new(Leadership::new(|| Duration::ZERO, TTL, Duration::ZERO));
         let term = Term { revision, value };
         let loaded = Log::load(etcd.clone(), names, term, Arc::clone(&leadership), None);
-        let (log, restored, resigned) = loaded.expect("a sound log");
+        let (log, restored) = loaded.expect("a sound log");
         let sessions = restored
             .sessions
             .iter()
@@ -535,33 +507,8 @@ mod tests {
         Server {
             log,
             leadership,
-            resigned,
             found: (restored.grants.into_iter().collect(), sessions.collect()),
         }
-    }
-
-    /// Whether the next leader finds that this one has resigned.
-    fn has_resigned(etcd: &UnreliableEtcd, id: u64) -> (HasResigned, Server) {
-        let server = elect(etcd, id);
-        (server.resigned, server)
-    }
-
-    /// Or it would end grace periods at once whose holders still believe in the one before.
-    #[test]
-    fn a_resignation_is_of_the_one_who_resigned_alone() {
-        let etcd = UnreliableEtcd::default();
-        let (found, mut first) = has_resigned(&etcd, 1);
-        assert_eq!(found, HasResigned(true), "there was nobody");
-        first.log.close().expect("it is stored");
-        let (found, mut second) = has_resigned(&etcd, 2);
-        assert_eq!(found, HasResigned(false), "its connections are open");
-        second.leadership.close_all();
-        second.log.close().expect("it is stored");
-        let (found, third) = has_resigned(&etcd, 3);
-        assert_eq!(found, HasResigned(true));
-        drop(third);
-        let (found, _) = has_resigned(&etcd, 4);
-        assert_eq!(found, HasResigned(false), "the third has written nothing");
     }
 
     fn grant(key: u8) -> StoredGrant {

@@ -24,7 +24,7 @@ pub(crate) use blocking::Blocking;
 pub(crate) use copy::CopyError;
 pub(crate) use copy::{fill, read_state};
 pub(crate) use endpoints::{Access, BadAccess, Endpoints};
-pub(crate) use log::{Failure, HasResigned, Log, Term, create_if_absent};
+pub(crate) use log::{Failure, Log, Term, create_if_absent};
 pub(crate) use names::Names;
 pub(crate) use reading::LoadError;
 pub(crate) use status::look_at_etcd;

@@ -111,7 +111,8 @@ pub(super) fn take_in(
         *index = Index::from(number);
     }
     let entry = Entry::read(found.value.clone()).map_err(|why| broken(found.key.clone(), &why))?;
-    index.add(&entry, found.value.len());
+    let added = index.add(&entry, found.value.len());
+    added.map_err(|why| broken(found.key.clone(), &why))?;
     Ok(entry)
 }
 
