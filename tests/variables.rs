@@ -144,13 +144,8 @@ fn settings_of_etcd_that_contradict_are_named() {
         "--etcd http://127.0.0.1:2379 needs --advertise HOST:PORT, where the other servers reach this one, \
          or --no-lead"
     );
-    // Also one that is the default.
     for (flags, given) in [
-        (
-            &["--etcd-namespace", "/elock"][..],
-            "--etcd-namespace /elock",
-        ),
-        (&["--no-lead"], "--no-lead"),
+        (&["--no-lead"][..], "--no-lead"),
         (&["--etcd-compact", "off"], "--etcd-compact off"),
     ] {
         assert_eq!(

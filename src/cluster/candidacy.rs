@@ -25,6 +25,11 @@ pub(crate) struct Candidature {
     pub(crate) clock: Clock,
 }
 
+/// The thread has ended, so that this server would never lead nor know who does.
+#[derive(Debug, Clone, Copy, thiserror::Error)]
+#[error("the thread that stands for election has ended")]
+pub struct ElectionEnded;
+
 /// One wish to lead.
 struct Stand {
     /// `None`: not to lead, but to know who does.
@@ -69,15 +74,18 @@ impl Candidacy {
 
     /// Waits until this server leads: it stands for election from `from` on; never, if that is `None`. The end
     /// of that leadership has to be told to it, and then etcd hears of it. Cancel safe.
-    pub(crate) async fn until_elected(&self, from: Option<Instant>) -> Elected {
-        loop {
-            let (elected, is_elected) = oneshot::channel();
-            // The thread ends with this alone.
-            let _ = self.stands.send(Stand { from, elected }).await;
-            if let Ok(elected) = is_elected.await {
-                return elected;
-            }
-        }
+    ///
+    /// # Errors
+    ///
+    /// If the thread has ended, which is a fault of its own.
+    pub(crate) async fn until_elected(
+        &self,
+        from: Option<Instant>,
+    ) -> Result<Elected, ElectionEnded> {
+        let (elected, is_elected) = oneshot::channel();
+        let stand = Stand { from, elected };
+        self.stands.send(stand).await.map_err(|_| ElectionEnded)?;
+        is_elected.await.map_err(|_| ElectionEnded)
     }
 
     /// Waits until the last lease is given back, for [`END`] at the most.

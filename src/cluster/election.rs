@@ -388,8 +388,16 @@ async fn until_gone(nodes: &mut Endpoints, names: &Names, revision: i64, heard: 
             create_request: Some(create_request),
         };
         let method = "/etcdserverpb.Watch/Watch";
-        let Ok(mut changes) = nodes.streaming::<_, WatchResponse>(method, request).await else {
-            continue;
+        let mut changes = match nodes.streaming::<_, WatchResponse>(method, request).await {
+            Ok(changes) => changes,
+            Err(why) => {
+                heard.failed(&why);
+                // Whether it may be watched or not, the key can be read.
+                if !still_leads(nodes, names, revision, heard).await {
+                    return;
+                }
+                continue;
+            }
         };
         while still_leads(nodes, names, revision, heard).await {
             match nodes.message(&mut changes, SILENCE).await {

@@ -36,6 +36,7 @@ pub(crate) use node::run;
 pub use settings::{BadCompact, ClusterSettings, Compact};
 
 use crate::store::etcd::BadAccess;
+use candidacy::ElectionEnded;
 
 /// A leader's turn, as its tasks know it.
 #[derive(Debug)]
@@ -58,6 +59,9 @@ pub enum ClusterError {
     /// etcd cannot be asked with these settings.
     #[error(transparent)]
     Access(BadAccess),
+    /// It cannot lead nor follow any more.
+    #[error(transparent)]
+    Election(ElectionEnded),
     /// It would be dangerous to go on from what is in etcd.
     #[error("what is in etcd cannot be gone on from: {0}")]
     Broken(String),

@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{error, info, warn};
 
-use super::candidacy::{Candidacy, Candidature};
+use super::candidacy::{Candidacy, Candidature, ElectionEnded};
 use super::election::{Elected, Leader, Seen};
 #[cfg(feature = "admin")]
 use super::handle::NodeHandle;
@@ -81,7 +81,10 @@ pub(crate) async fn run(house: House, shutdown: impl Future<Output = ()>) -> Res
     let mut stand_from = Instant::now();
     let outcome = loop {
         let elected = tokio::select! {
-            elected = node.follow(stand_from) => elected,
+            elected = node.follow(stand_from) => match elected {
+                Ok(elected) => elected,
+                Err(ended) => break Err(ClusterError::Election(ended).into()),
+            },
             () = &mut shutdown => break Ok(()),
         };
         let ended = node.lead(&elected, shutdown.as_mut()).await;
@@ -153,7 +156,7 @@ impl Node {
     }
 
     /// Passes clients on until this server is elected. Cancel safe.
-    async fn follow(&self, stand_from: Instant) -> Elected {
+    async fn follow(&self, stand_from: Instant) -> Result<Elected, ElectionEnded> {
         let etcd = self.access.urls.join(", ");
         info!("not leading; on etcd at {etcd}");
         #[cfg(feature = "admin")]

@@ -591,6 +591,6 @@ async fn finish(writer: Writer, deadline: Instant) -> Result<(), NotStored> {
     match tokio::time::timeout_at(deadline, finished).await {
         Ok(Ok(finished)) => finished,
         Ok(Err(failed)) => Err(NotStored::new(failed)),
-        Err(_) => Err(NotStored::new("the disk takes too long")),
+        Err(_) => Err(NotStored::new("the store takes too long")),
     }
 }

@@ -62,6 +62,9 @@ pub(super) fn reasons(shared: &Shared) -> Vec<NotReady> {
 #[cfg(feature = "cluster")]
 fn suspended(shared: &Shared) -> Option<NotReady> {
     let leadership = shared.leadership()?;
-    let may_answer = leadership.answering() == Answering::Yes;
-    (!may_answer).then(|| NotReady::Suspended(leadership.lag()))
+    match leadership.answering() {
+        Answering::Yes => None,
+        Answering::Suspended => Some(NotReady::Suspended(leadership.lag())),
+        Answering::Over => Some(NotReady::Stopping),
+    }
 }

@@ -115,10 +115,12 @@ impl Fault {
     /// Begins it.
     pub fn begin(self, machines: &mut Machines, world: &World, dice: &mut Dice) -> Ongoing {
         let mut any = || usize::try_from(dice.below(MACHINES as u64)).expect("few");
+        // Drawn always, so that a seed is the same order each time.
+        let (node, etcd) = (any(), any());
         let mut ongoing = Ongoing {
             fault: self,
-            node: machines.leader().unwrap_or_else(&mut any),
-            etcd: machines.etcd.leader().unwrap_or_else(&mut any),
+            node: machines.leader().unwrap_or(node),
+            etcd: machines.etcd.leader().unwrap_or(etcd),
             cut: None,
             ends: Instant::now(),
         };

@@ -111,12 +111,12 @@ impl<F: Files> RedbStorage<F> {
     /// Stores a whole state, in a store that is empty, completely or not at all.
     pub(super) fn fill(&mut self, state: &Restored) -> Result<(), Unusable> {
         let number = self.last_commit + 1;
-        if let Some(database) = self.database.take() {
-            format::fill(&database, state, number)?;
-            self.files.note_commit(number)?;
-            self.last_commit = number;
-            self.database = Some(database);
-        }
+        // Only a commit that has failed takes it away, and there was none.
+        let database = self.database.take().ok_or(Unusable::Damaged)?;
+        format::fill(&database, state, number)?;
+        self.files.note_commit(number)?;
+        self.last_commit = number;
+        self.database = Some(database);
         Ok(())
     }
 

@@ -51,7 +51,7 @@ fn explained(why: &str) -> String {
     match why.contains("NOSPACE") {
         true => format!(
             "{why}. Its database has reached its quota, and takes no lock and no release: \
-             `etcdctl compact`, a moment later `etcdctl defrag`, then `etcdctl alarm disarm`"
+             `etcdctl compact REVISION`, a moment later `etcdctl defrag`, then `etcdctl alarm disarm`"
         ),
         false => why.to_owned(),
     }
