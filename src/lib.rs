@@ -9,7 +9,7 @@
 //! 4. [`protocol`] turns the answer into bytes, and [`server`] writes them.
 //!
 //! The state that must survive a restart goes from the table to the [`store`], and the answer waits
-//! for it. All modules share the values of [`model`], and count by [`count`]. [`access`] says who may
+//! for it. `cluster` has one of several servers lead, which alone has a table. All modules share the values of [`model`], and count by [`count`]. [`access`] says who may
 //! do what. [`config`] holds the settings, and [`check`] is the health check. [`log`] and [`signals`]
 //! connect the program to its surroundings.
 //! `protocol.md` is the protocol's norm.

@@ -263,14 +263,20 @@ impl Candidate {
         let done: Result<TxnResponse, Failure> =
             self.nodes.unary("/etcdserverpb.KV/Txn", request).await;
         match done {
-            Ok(done) if done.succeeded => {
-                let revision = done.header.map_or(0, |header| header.revision);
+            Ok(TxnResponse {
+                succeeded: true,
+                header: Some(header),
+                ..
+            }) => {
+                let revision = header.revision;
                 Some(self.elected(Term { revision, value }, lease, asked_at))
             }
-            Ok(_) => {
+            Ok(done) if !done.succeeded => {
                 self.revoke(lease).await;
                 None
             }
+            // Without a header, it is looked at as one that has brought no answer.
+            Ok(_) => None,
             // It may have been done: then the key says so.
             Err(why) => {
                 debug!("the election is in doubt: {why}");
@@ -377,12 +383,33 @@ async fn find_leader(nodes: &mut Endpoints, names: &Names) -> Result<Option<KeyV
     Ok(found.kvs.into_iter().next())
 }
 
+/// The revision at which etcd is.
+async fn newest_revision(nodes: &mut Endpoints, names: &Names) -> Result<i64, Failure> {
+    let request = RangeRequest {
+        key: names.leader(),
+        ..RangeRequest::default()
+    };
+    let found: RangeResponse = nodes.unary("/etcdserverpb.KV/Range", request).await?;
+    let header = found
+        .header
+        .ok_or_else(|| Failure::InDoubt("an answer has no header".to_owned()));
+    Ok(header?.revision)
+}
+
 /// Waits until the leader's key that came to be at this revision is not there any more.
 async fn until_gone(nodes: &mut Endpoints, names: &Names, revision: i64, heard: &Heard) {
     loop {
+        // Not from the key's own revision on, whose history is compacted after a while.
+        let newest = match newest_revision(nodes, names).await {
+            Ok(newest) => newest,
+            Err(why) => {
+                heard.failed(&why);
+                continue;
+            }
+        };
         let create_request = WatchCreateRequest {
             key: names.leader(),
-            start_revision: revision + 1,
+            start_revision: newest + 1,
         };
         let request = WatchRequest {
             create_request: Some(create_request),

@@ -62,6 +62,9 @@ pub enum ClusterError {
     /// It cannot lead nor follow any more.
     #[error(transparent)]
     Election(ElectionEnded),
+    /// What is in etcd was written by a newer server, to which this one can pass clients on.
+    #[error("{0}")]
+    TooOld(String),
     /// It would be dangerous to go on from what is in etcd.
     #[error("what is in etcd cannot be gone on from: {0}")]
     Broken(String),

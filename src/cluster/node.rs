@@ -246,6 +246,7 @@ impl Node {
             match Log::load(calls, names, term, leadership, compact) {
                 Ok(loaded) => Ok(Some(loaded)),
                 Err(LoadError::Lost) => Ok(None),
+                Err(newer @ LoadError::Newer(_)) => Err(ClusterError::TooOld(newer.to_string())),
                 Err(broken) => Err(ClusterError::Broken(broken.to_string())),
             }
         });

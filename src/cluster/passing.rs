@@ -39,6 +39,12 @@ const ACCEPT: Duration = Duration::from_secs(2);
 /// How long nobody is asked after a leader has not accepted.
 const BACK_OFF: Duration = Duration::from_millis(20);
 
+/// How long at the most: very many may wait for a leader that is gone.
+const LONGEST_BACK_OFF: Duration = Duration::from_millis(250);
+
+/// How many clients are told at one time that they are not passed on; more are closed at once.
+const REFUSALS_AT_ONCE: usize = 64;
+
 /// How often it is looked whether etcd still tells who leads.
 const LOOK: Duration = Duration::from_millis(500);
 
@@ -56,6 +62,7 @@ pub(super) struct Passing {
     hope: Duration,
     hold: Duration,
     places: Arc<Semaphore>,
+    refusals: Arc<Semaphore>,
     max_connections: usize,
     passed: Arc<AtomicU64>,
     /// When the log last said that a client was not passed on.
@@ -94,6 +101,7 @@ impl Passing {
             hope: Leadership::longest_hope(ttl),
             hold,
             places: Arc::new(Semaphore::new(max_connections)),
+            refusals: Arc::new(Semaphore::new(REFUSALS_AT_ONCE)),
             max_connections,
             passed: Arc::default(),
             told: Arc::default(),
@@ -196,6 +204,9 @@ impl Passing {
     async fn refuse(&self, client: &mut impl Transport, by_tls: bool, reply: &Reply<'_>) {
         let mut answer = BytesMut::new();
         reply.put(&mut answer);
+        let Ok(_place) = self.refusals.try_acquire() else {
+            return;
+        };
         if !by_tls && timeout(ACCEPT, client.write_all(&answer)).await.is_ok() {
             close_gently(client, self.stop.cancelled()).await;
         }
@@ -211,6 +222,8 @@ impl Passing {
         };
         let deadline = Instant::now() + hold;
         let mut last = "nobody leads".to_owned();
+        let mut back_off = BACK_OFF;
+        let config = Arc::clone(&self.config);
         let reach = async {
             loop {
                 let has_leader = |seen: &Seen| seen.leader.is_some();
@@ -222,7 +235,7 @@ impl Passing {
                 let mut others = self.seen.clone();
                 let connected = tokio::select! {
                     () = until_over(&mut others, revision) => continue,
-                    connected = connect(leader.as_ref(), peer, by_tls) => connected,
+                    connected = connect(leader.as_ref(), peer, by_tls, &config) => connected,
                 };
                 match connected {
                     Ok(stream) => return Reached { revision, stream },
@@ -233,7 +246,11 @@ impl Passing {
                     }
                 }
                 // Until then, or until another leads.
-                let _ = timeout(BACK_OFF, self.seen.changed()).await;
+                let changed = timeout(back_off, self.seen.changed()).await.is_ok();
+                back_off = match changed {
+                    true => BACK_OFF,
+                    false => LONGEST_BACK_OFF.min(2 * back_off),
+                };
             }
         };
         let reached = tokio::select! {
@@ -341,6 +358,7 @@ async fn connect(
     leader: Option<&Leader>,
     peer: Peer,
     by_tls: bool,
+    config: &Config,
 ) -> Result<TcpStream, NotIntroduced> {
     let Some((leader, secret)) = leader.and_then(|one| Some((one, secret(&one.secret)?))) else {
         return Err(NotIntroduced::Malformed);
@@ -352,7 +370,8 @@ async fn connect(
     };
     let accepted = timeout(ACCEPT, async {
         let mut stream = TcpStream::connect(&leader.address).await?;
-        stream.set_nodelay(true)?;
+        // A leader that cannot be reached any more must be noticed as any peer.
+        configure(&stream, config);
         introduction.say(&mut stream).await?;
         Ok(stream)
     });

@@ -25,7 +25,7 @@ const ETCD_COMPACT: &str = "30s";
 #[command(next_help_heading = "Several servers on etcd")]
 pub struct ClusterSettings {
     /// Keep locks and sessions in the etcd cluster at these URLs, with other servers that stand in for this
-    /// one; repeat it for more than one
+    /// one; repeat it for more than one. Needs --advertise, or --no-lead
     #[arg(long, env = "ELOCK_ETCD", value_name = "URL", value_delimiter = ',', value_parser = url)]
     pub etcd: Vec<String>,
 
@@ -41,7 +41,7 @@ pub struct ClusterSettings {
     #[arg(long, env = "ELOCK_ETCD_NAMESPACE", value_name = "PATH", default_value = NAMESPACE, value_parser = namespace)]
     pub etcd_namespace: String,
 
-    /// How long the leader may be silent before another leads, in seconds
+    /// How long the leader may be silent before another leads, in seconds, the same on all its servers
     #[arg(long, env = "ELOCK_LEAD_TTL_SECS", value_name = "SECONDS", default_value = LEAD_TTL_SECS, allow_negative_numbers = true, value_parser = number::<u32>(1, 60))]
     pub lead_ttl_secs: u32,
 
@@ -49,7 +49,7 @@ pub struct ClusterSettings {
     #[arg(long, env = "ELOCK_NO_LEAD", value_parser = yes_or_no)]
     pub no_lead: bool,
 
-    /// How long a new connection waits for a leader while there is none
+    /// How long a new connection waits for a leader while there is none, and is then told `503 No leader`
     #[arg(long, env = "ELOCK_HOLD_MS", value_name = "MS", default_value = HOLD_MS, allow_negative_numbers = true, value_parser = number::<u64>(0, TEN_YEARS_MS))]
     pub hold_ms: u64,
 

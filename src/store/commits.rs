@@ -62,7 +62,17 @@ pub enum Room {
 #[derive(Debug)]
 pub struct Writer {
     queue: Arc<Queue>,
-    thread: JoinHandle<()>,
+    /// `None` once it is waited for.
+    thread: Option<JoinHandle<()>>,
+}
+
+/// Has the thread end also where nobody waits for that.
+impl Drop for Writer {
+    fn drop(&mut self) {
+        let mut collecting = self.queue.collecting();
+        collecting.finish = true;
+        self.queue.wake_writer(collecting);
+    }
 }
 
 #[derive(Debug)]
@@ -136,7 +146,7 @@ impl Changes {
             .inspect_err(|_| queue.under_way.finish())?;
         let writer = Writer {
             queue: Arc::clone(&queue),
-            thread,
+            thread: Some(thread),
         };
         Ok((Self(Some(queue)), writer))
     }
@@ -276,14 +286,13 @@ impl Writer {
     /// # Errors
     ///
     /// When something could not be written.
-    pub fn finish(self) -> Result<(), NotStored> {
-        let mut collecting = self.queue.collecting();
-        collecting.finish = true;
-        self.queue.wake_writer(collecting);
-        if self.thread.join().is_err() {
+    pub fn finish(mut self) -> Result<(), NotStored> {
+        let (queue, thread) = (Arc::clone(&self.queue), self.thread.take());
+        drop(self);
+        if thread.is_some_and(|thread| thread.join().is_err()) {
             return Err(NotStored::new("the store's thread panicked"));
         }
-        self.queue.failure().map_or(Ok(()), Err)
+        queue.failure().map_or(Ok(()), Err)
     }
 }
 

@@ -41,8 +41,8 @@ const AFTER_LOGIN: Duration = Duration::from_millis(500);
 /// What etcd says to a name and password while it lets in everybody.
 const NOT_ENABLED: &str = "etcdserver: authentication is not enabled";
 
-/// A page of the log may be large.
-const LONGEST_ANSWER: usize = 256 * 1024 * 1024;
+/// Beyond the longest page of the log, which is of 32 entries of at most 1.5 MiB.
+const LONGEST_ANSWER: usize = 64 * 1024 * 1024;
 
 /// How the nodes are reached.
 #[derive(Debug, Clone, Default)]

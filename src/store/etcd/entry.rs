@@ -139,7 +139,9 @@ impl Entry {
 }
 
 impl Record {
-    /// The records of a batch: sessions before the grants that rest on them, and what is over behind them.
+    /// The records of a batch: sessions before the grants that rest on them, what is released before what that
+    /// may have made room for, and sessions that are over behind all. So what is there of a batch of several
+    /// entries, if their writer ends in between, contradicts nothing.
     pub(super) fn all_of(batch: &Batch) -> Vec<Self> {
         let living = |(number, session): (&SessionNumber, &Option<StoredSession>)| {
             session
@@ -149,15 +151,20 @@ impl Record {
         let over = |(number, session): (&SessionNumber, &Option<StoredSession>)| {
             session.is_none().then_some(State::SessionOver(number.0))
         };
-        let grants = batch.grants.iter().map(|(token, grant)| match grant {
-            Some(grant) => State::Granted(GrantRecord::new(*token, grant)),
-            None => State::Released(token.0),
-        });
+        let grants = batch.grants.iter();
+        let released = |(token, grant): (&Token, &Option<StoredGrant>)| {
+            grant.is_none().then_some(State::Released(token.0))
+        };
+        let granted = |(token, grant): (&Token, &Option<StoredGrant>)| {
+            let grant = GrantRecord::new(*token, grant.as_ref()?);
+            Some(State::Granted(grant))
+        };
         let sessions = batch.sessions.iter();
         let states = sessions
             .clone()
             .filter_map(living)
-            .chain(grants)
+            .chain(grants.clone().filter_map(released))
+            .chain(grants.filter_map(granted))
             .chain(sessions.filter_map(over));
         states.map(|state| Self { state: Some(state) }).collect()
     }
@@ -411,6 +418,36 @@ mod tests {
         let mut told = Told::default();
         told.add(Entry::read(bytes.into())?)?;
         told.restored()
+    }
+
+    /// Or a part of it would have two holders who exclude each other.
+    #[test]
+    fn what_is_released_comes_before_what_that_has_made_room_for() {
+        let exclusive = StoredGrant {
+            holder: Holder::Owner(Key::new(b"a")),
+            key: Key::new(b"k"),
+            mode: Mode::Exclusive,
+            lease: None,
+        };
+        let batch = Batch {
+            // The one that shared it before was granted later.
+            grants: [(Token(5), Some(exclusive)), (Token(9), None)].into(),
+            ..Batch::default()
+        };
+        let subjects = Record::all_of(&batch);
+        let subjects: Vec<_> = subjects.iter().filter_map(Record::subject).collect();
+        let expected = [(Subject::Grant(9), false), (Subject::Grant(5), true)];
+        assert_eq!(subjects, expected);
+    }
+
+    #[test]
+    fn an_entry_of_a_newer_server_is_told_from_a_damaged_one() {
+        let entry = Entry {
+            format: FORMAT + 1,
+            ..Entry::default()
+        };
+        let read = Entry::read(entry.encode_to_vec().into());
+        assert!(matches!(read, Err(Unreadable::Newer(_))), "{read:?}");
     }
 
     proptest! {

@@ -1,7 +1,7 @@
 //! Reads the log in etcd, all of it as it was at one moment, and makes sure that nothing is missing.
 
 use super::api::{KeyValue, RangeRequest, RangeResponse};
-use super::entry::{Entry, Told};
+use super::entry::{Entry, Told, Unreadable};
 use super::index::Index;
 use super::log::{Calls, Failure};
 use super::names::Names;
@@ -22,6 +22,9 @@ pub(crate) enum LoadError {
         /// What is wrong with it.
         why: String,
     },
+    /// A newer server has written it.
+    #[error("{0}: this server is too old to lead")]
+    Newer(String),
     /// It may be read another time.
     #[error(transparent)]
     Unread(Failure),
@@ -34,8 +37,8 @@ pub(crate) enum LoadError {
 pub(super) fn read_all(calls: &mut impl Calls, names: &Names) -> Result<(Index, Told), LoadError> {
     let mut told = Told::default();
     let mut page = read_page(calls, names, names.log(), 0)?;
-    let moment = page.header.map_or(0, |header| header.revision);
-    let mut index = Index::from(first_of(&page, calls, names)?);
+    let moment = moment_of(&page)?;
+    let mut index = Index::from(first_of(&page, moment, calls, names)?);
     loop {
         for found in &page.kvs {
             let entry = take_in(found, names, &mut index)?;
@@ -80,14 +83,26 @@ fn read_page(
     calls.range(&request).map_err(LoadError::Unread)
 }
 
+/// The revision of which a page is. Without one, the next page would be of another moment.
+fn moment_of(page: &RangeResponse) -> Result<i64, LoadError> {
+    let header = page.header.ok_or("an answer of etcd has no header");
+    let header = header.map_err(|why| LoadError::Unread(Failure::InDoubt(why.to_owned())))?;
+    Ok(header.revision)
+}
+
 /// The number of the first entry. A log that was begun is never empty.
-fn first_of(page: &RangeResponse, calls: &mut impl Calls, names: &Names) -> Result<u64, LoadError> {
+fn first_of(
+    page: &RangeResponse,
+    moment: i64,
+    calls: &mut impl Calls,
+    names: &Names,
+) -> Result<u64, LoadError> {
     if let Some(first) = page.kvs.first() {
         return number_of(first, names);
     }
     let begun = RangeRequest {
         key: names.begun(),
-        revision: page.header.map_or(0, |header| header.revision),
+        revision: moment,
         ..RangeRequest::default()
     };
     let begun = calls.range(&begun).map_err(LoadError::Unread)?;
@@ -110,7 +125,10 @@ pub(super) fn take_in(
         }
         *index = Index::from(number);
     }
-    let entry = Entry::read(found.value.clone()).map_err(|why| broken(found.key.clone(), &why))?;
+    let entry = Entry::read(found.value.clone()).map_err(|why| match why {
+        Unreadable::Newer(_) => LoadError::Newer(why.to_string()),
+        Unreadable::Damaged(_) => broken(found.key.clone(), &why),
+    })?;
     let added = index.add(&entry, found.value.len());
     added.map_err(|why| broken(found.key.clone(), &why))?;
     Ok(entry)

@@ -21,8 +21,8 @@ use super::terminal::Terminal;
 use super::watch::{Ended, Watch, deadlines};
 use crate::server::ServerArgs;
 
-/// How long the server has at the end to hear that the lock is free; then it learns that from the end
-/// of the connection.
+/// How long the server has at the end to hear that the lock is free, as long as another of several takes to
+/// take over; then it learns that from the end of the connection.
 const GOODBYE: Duration = Duration::from_secs(6);
 
 /// Runs the command under the lock, and is the exit code.
