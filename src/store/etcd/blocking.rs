@@ -2,11 +2,16 @@
 //! for the workers, nor they for it.
 
 use prost::Message;
+use std::time::Duration;
+
 use tokio::runtime::{Builder, Runtime};
 
 use super::api::{CompactionRequest, Done, RangeRequest, RangeResponse, TxnRequest, TxnResponse};
 use super::endpoints::{Access, BadAccess, Endpoints};
 use super::log::{Calls, Failure};
+
+/// How long a range may take, which may be of some megabytes.
+const READ: Duration = Duration::from_secs(3);
 
 /// The nodes of etcd, for a thread that waits for them.
 #[derive(Debug)]
@@ -41,7 +46,10 @@ impl Calls for Blocking {
     }
 
     fn range(&mut self, request: &RangeRequest) -> Result<RangeResponse, Failure> {
-        self.unary("/etcdserverpb.KV/Range", request.clone())
+        let call = self
+            .nodes
+            .unary_within(READ, "/etcdserverpb.KV/Range", request.clone());
+        self.runtime.block_on(call)
     }
 
     fn compact(&mut self, revision: i64) -> Result<(), Failure> {
@@ -57,7 +65,7 @@ impl Calls for Blocking {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
-    use std::time::{Duration, Instant};
+    use std::time::Instant;
 
     use bytes::Bytes;
 

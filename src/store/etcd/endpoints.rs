@@ -112,19 +112,38 @@ impl Endpoints {
         Q: Message + Clone + Send + Sync + 'static,
         A: Message + Default + Send + Sync + 'static,
     {
+        self.unary_within(ATTEMPT, method, request).await
+    }
+
+    /// The same where an attempt may take this long.
+    pub(crate) async fn unary_within<Q, A>(
+        &mut self,
+        attempt: Duration,
+        method: &'static str,
+        request: Q,
+    ) -> Result<A, Failure>
+    where
+        Q: Message + Clone + Send + Sync + 'static,
+        A: Message + Default + Send + Sync + 'static,
+    {
         self.log_in().await?;
         let used = self.token();
         let again = used.is_some().then(|| request.clone());
-        match (self.call(method, request).await, again) {
+        match (self.call(attempt, method, request).await, again) {
             (Err(Failure::Refused(_)), Some(request)) if self.token() != used => {
                 self.log_in().await?;
-                self.call(method, request).await
+                self.call(attempt, method, request).await
             }
             (outcome, _) => outcome,
         }
     }
 
-    async fn call<Q, A>(&mut self, method: &'static str, request: Q) -> Result<A, Failure>
+    async fn call<Q, A>(
+        &mut self,
+        attempt: Duration,
+        method: &'static str,
+        request: Q,
+    ) -> Result<A, Failure>
     where
         Q: Message + Send + Sync + 'static,
         A: Message + Default + Send + Sync + 'static,
@@ -136,7 +155,7 @@ impl Endpoints {
             let method = PathAndQuery::from_static(method);
             grpc.unary(request, method, ProstCodec::default()).await
         };
-        let outcome = timeout(ATTEMPT, call).await;
+        let outcome = timeout(attempt, call).await;
         self.after(outcome).await.map(tonic::Response::into_inner)
     }
 
@@ -210,8 +229,9 @@ impl Endpoints {
             _ => return Ok(()),
         };
         let request = user.login();
-        let answer: Result<AuthenticateResponse, Failure> =
-            self.call("/etcdserverpb.Auth/Authenticate", request).await;
+        let answer: Result<AuthenticateResponse, Failure> = self
+            .call(ATTEMPT, "/etcdserverpb.Auth/Authenticate", request)
+            .await;
         let token = match answer {
             Ok(answer) => {
                 let no_token = |_| Failure::Refused("etcd's token is no header".to_owned());

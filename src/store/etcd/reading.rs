@@ -8,8 +8,12 @@ use super::names::Names;
 use crate::cluster::plant::{self, Plant};
 use crate::model::Restored;
 
-/// How many entries are read at once.
-const PAGE: i64 = 32;
+/// How many entries are read at once, at first and at the most.
+const FIRST_PAGE: u64 = 32;
+const LARGEST_PAGE: u64 = 4096;
+
+/// A page should have about so many bytes: it has to come while the leadership lasts, over whatever network.
+const PAGE_BYTES: usize = 1024 * 1024;
 
 /// Why a log cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -36,22 +40,28 @@ pub(crate) enum LoadError {
 /// One try. All pages are of the same moment, that of the first one.
 pub(super) fn read_all(calls: &mut impl Calls, names: &Names) -> Result<(Index, Told), LoadError> {
     let mut told = Told::default();
-    let mut page = read_page(calls, names, names.log(), 0)?;
-    let moment = moment_of(&page)?;
-    let mut index = Index::from(first_of(&page, moment, calls, names)?);
+    let first = read(calls, (names.log(), names.behind_log()), (1, 0))?;
+    let moment = moment_of(&first)?;
+    let mut index = Index::from(first_of(&first, moment, calls, names)?);
+    let mut length = FIRST_PAGE;
     loop {
+        // Its very keys, as etcd looks through all of a range for each of its pages.
+        let next = index.next();
+        let range = (names.entry(next), names.entry(next.saturating_add(length)));
+        let page = read(calls, range, (0, moment))?;
         for found in &page.kvs {
             let entry = take_in(found, names, &mut index)?;
             told.add(entry)
                 .map_err(|why| broken(found.key.clone(), &why))?;
         }
-        match page.kvs.last() {
-            Some(last) if page.more => {
-                let behind = [&last.key[..], &[0]].concat();
-                page = read_page(calls, names, behind, moment)?;
-            }
-            _ => break,
+        if page.kvs.is_empty() {
+            break;
         }
+        length = next_length(length, &page);
+    }
+    let behind = (names.entry(index.next()), names.behind_log());
+    if !read(calls, behind, (1, moment))?.kvs.is_empty() && !plant::is(Plant::TakenAsFailed) {
+        return Err(broken(names.entry(index.next()), &"the entry is gone"));
     }
     match told.first {
         Some(first) if first != index.first() && !plant::is(Plant::TakenAsFailed) => {
@@ -67,16 +77,24 @@ pub(super) fn state_of(told: Told, index: &Index, names: &Names) -> Result<Resto
     restored.map_err(|why| broken(names.entry(index.next().saturating_sub(1)), &why))
 }
 
-fn read_page(
+/// How many entries the page behind this one should have.
+fn next_length(length: u64, page: &RangeResponse) -> u64 {
+    let bytes: usize = page.kvs.iter().map(|found| found.value.len()).sum();
+    match bytes {
+        0..PAGE_BYTES => (2 * length).min(LARGEST_PAGE),
+        _ => (length / 2).max(1),
+    }
+}
+
+fn read(
     calls: &mut impl Calls,
-    names: &Names,
-    key: Vec<u8>,
-    revision: i64,
+    (key, range_end): (Vec<u8>, Vec<u8>),
+    (limit, revision): (i64, i64),
 ) -> Result<RangeResponse, LoadError> {
     let request = RangeRequest {
         key,
-        range_end: names.behind_log(),
-        limit: PAGE,
+        range_end,
+        limit,
         revision,
         serializable: false,
     };
