@@ -325,7 +325,10 @@ fn failure_of(status: &Status) -> Failure {
             | Code::PermissionDenied
             | Code::Unauthenticated
     );
-    match is_refusal && message.starts_with("etcdserver:") {
+    let is_of_etcd = message.starts_with("etcdserver:")
+        // By its server of gRPC, which has not given the request to it.
+        || message.contains("received message larger than max");
+    match is_refusal && is_of_etcd {
         true => Failure::Refused(message),
         false => Failure::InDoubt(match std::error::Error::source(status) {
             Some(error) => with_cause(error),

@@ -13,12 +13,16 @@
 use std::collections::{HashMap, VecDeque};
 
 use super::entry::{Entry, Subject, Unreadable, damaged};
+use super::log::LONGEST_ENTRY;
 
 /// How many bytes an entry costs in etcd beside its own.
 const OVERHEAD: u64 = 200;
 
 /// The log may be so much longer than what lives in it, beside twice its length.
 const SLACK: u64 = 256 * 1024;
+
+/// How many bytes of entries are read at once to be moved, at the most, unless a single entry has more.
+const READ_AT_ONCE: u64 = 8 * 1024 * 1024;
 
 /// How many entries are cut at once at most.
 const CUT_AT_ONCE: usize = 64;
@@ -140,18 +144,23 @@ impl Index {
         place.is_some_and(|place| place.entry == entry as u32)
     }
 
-    /// What a commit with so many bytes should cut off: of the entries that there are, never the last one.
+    /// What a commit with so many bytes should cut off: of the entries that there are, never the last one. What
+    /// it brings and what it moves fit into one entry together; if it brings nothing, one entry is moved
+    /// however long that is, as none is longer for being moved.
     pub(super) fn to_cut(&self, commit_bytes: u64) -> Cut {
-        let (mut cut, mut left, mut moved) = (Cut::default(), self.bytes, 0);
+        let (mut cut, mut left, mut moved, mut read) = (Cut::default(), self.bytes, 0, 0);
         let most_moved = MOVED_AT_ONCE.max(2 * commit_bytes);
         let all_but_last = self.entries.len().saturating_sub(1);
         for entry in self.entries.iter().take(all_but_last.min(CUT_AT_ONCE)) {
-            if left <= 2 * self.living_bytes + SLACK {
+            read += entry.bytes;
+            if left <= 2 * self.living_bytes + SLACK || cut.entries > 0 && read > READ_AT_ONCE {
                 break;
             }
             if entry.living > 0 {
                 moved += entry.bytes;
-                if cut.has_living && moved > most_moved {
+                let fits = commit_bytes + moved <= LONGEST_ENTRY as u64;
+                let is_alone = commit_bytes == 0 && !cut.has_living;
+                if !fits && !is_alone || cut.has_living && moved > most_moved {
                     break;
                 }
                 cut.has_living = true;
@@ -160,6 +169,11 @@ impl Index {
             cut.entries += 1;
         }
         cut
+    }
+
+    /// Whether the log has to be cut, and a commit with so many bytes has no room for what that moves.
+    pub(super) fn must_cut_alone(&self, commit_bytes: u64) -> bool {
+        self.to_cut(commit_bytes).entries == 0 && self.to_cut(0).entries > 0
     }
 
     /// Forgets the entries before this one, in which nothing lives any more.

@@ -38,7 +38,7 @@ const BEGIN_AGAIN: Duration = Duration::from_millis(50);
 
 /// How many bytes of records an entry has at the most, as etcd takes requests of 1.5 MiB by default; a few
 /// more if a single record is larger.
-const LONGEST_ENTRY: usize = 1024 * 1024;
+pub(super) const LONGEST_ENTRY: usize = 1024 * 1024;
 
 /// What a leader asks of etcd. One call is under way at a time. A call that fails is tried at another
 /// node the next time.
@@ -141,8 +141,14 @@ impl<C: Calls> Log<C> {
 
     /// Appends what is in `records`, in as many entries as that takes.
     fn append_all(&mut self, records: Vec<Record>) -> Result<(), NotStored> {
-        let entries = pieces(records);
-        entries.into_iter().try_for_each(|entry| self.append(entry))
+        for records in pieces(records) {
+            if self.index.must_cut_alone(bytes_of(&records)) {
+                // If it is refused, the log is cut another time.
+                let _ = self.append(Vec::new());
+            }
+            self.append(records)?;
+        }
+        Ok(())
     }
 
     /// Appends one entry. After a refusal it may still come to be there: then the next call finds it.
@@ -175,8 +181,7 @@ impl<C: Calls> Log<C> {
 
     /// The next entry, with what has to be written once more so that older ones can be cut off.
     fn entry(&mut self, records: &[Record]) -> Entry {
-        let own: usize = records.iter().map(Record::len_in_entry).sum();
-        let cut = self.index.to_cut(own as u64);
+        let cut = self.index.to_cut(bytes_of(records));
         let (cut, moved) = match self.living_in(cut) {
             Some(moved) => (cut, moved),
             // Then another time.
@@ -365,6 +370,11 @@ impl Compaction {
         let up_to = std::mem::replace(&mut self.revision, revision);
         (up_to > 0).then_some(up_to)
     }
+}
+
+/// How many bytes they take in an entry.
+fn bytes_of(records: &[Record]) -> u64 {
+    records.iter().map(Record::len_in_entry).sum::<usize>() as u64
 }
 
 /// The records of as many entries as they take, which is one at the least.
@@ -705,6 +715,40 @@ mod tests {
         let bytes: usize = etcd.state().kvs.values().map(|kv| kv.value.len()).sum();
         assert!(bytes < 1_000_000, "{bytes} bytes");
         assert_eq!(elect(&etcd, 1).found.0.len(), 21);
+    }
+
+    /// Whatever is moved beside it.
+    #[test]
+    fn no_entry_is_too_large_for_etcd() {
+        let etcd = UnreliableEtcd::default();
+        let mut server = elect(&etcd, 0);
+        // As after an import: full entries, in which all lives.
+        let grants = |tokens: std::ops::Range<u64>| Batch {
+            grants: tokens.map(|token| (Token(token), Some(grant(7)))).collect(),
+            ..Batch::default()
+        };
+        server.log.commit(&grants(0..2600)).expect("it works");
+        let mut size = 1;
+        let mut first = 10_000;
+        for round in 0..400 {
+            // From single changes to as many as an entry takes.
+            size = if round % 7 == 0 {
+                250
+            } else {
+                (size * 3) % 260 + 1
+            };
+            let tokens = first..first + size;
+            first = tokens.end;
+            server.log.commit(&grants(tokens.clone())).expect("it fits");
+            let over = Batch {
+                grants: tokens.map(|token| (Token(token), None)).collect(),
+                ..Batch::default()
+            };
+            server.log.commit(&over).expect("it fits");
+        }
+        let bytes = server.log.bytes();
+        assert!(bytes < 40_000_000, "{bytes} bytes are not cut");
+        assert_eq!(elect(&etcd, 1).found.0.len(), 2600);
     }
 
     /// Also when its own entry, and the one before, are cut off by then.

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::Bytes;
+use prost::Message;
 
 use super::api::{
     Compare, CompareResult, CompareTarget, Done, KeyValue, Operand, Operation, OperationDone,
@@ -37,6 +38,9 @@ pub(super) enum Fate {
     DoneAndLateAgain,
     Refused,
 }
+
+/// What etcd takes by default.
+const LARGEST_REQUEST: usize = 1536 * 1024;
 
 impl UnreliableEtcd {
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
@@ -171,6 +175,10 @@ impl Calls for UnreliableEtcd {
     fn txn(&mut self, request: &TxnRequest) -> Result<TxnResponse, Failure> {
         let in_doubt = || Err(Failure::InDoubt("planted".to_owned()));
         let mut state = self.state();
+        if request.encoded_len() > LARGEST_REQUEST {
+            let why = "etcdserver: request is too large";
+            return Err(Failure::Refused(why.to_owned()));
+        }
         match state.fates.pop() {
             None => Ok(state.run(request)),
             Some(Fate::Lost) => in_doubt(),
