@@ -115,6 +115,8 @@ impl Machines {
         let Some(mut child) = self.nodes[machine].take() else {
             return;
         };
+        // One that another fault has stopped cannot end.
+        signal(&child, "CONT");
         let begun = Instant::now();
         while child.try_wait().expect("a child").is_none() {
             if begun.elapsed() > PATIENCE {
