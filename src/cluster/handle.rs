@@ -16,15 +16,12 @@ use super::Leading;
 use super::election::Leader;
 use super::election::{Heard, Seen};
 #[cfg(test)]
-use super::leadership::{Clock, Leadership};
+use super::leadership::Clock;
+use super::leadership::Leadership;
 use super::passing::Passing;
 #[cfg(test)]
 use crate::config::Config;
 use crate::server::{Lobby, NotReady};
-
-/// How long etcd may be silent beyond twice the lease's time: by then a leader that is cut off from it has given
-/// up, and who leads is not known.
-const SILENCE: Duration = Duration::from_secs(2);
 
 /// A server of a cluster, as it can be asked at any time.
 pub(crate) struct NodeHandle {
@@ -88,7 +85,7 @@ impl NodeHandle {
             Some(NotReady::Stopping)
         } else if self.seen.borrow().leader.is_none() {
             Some(NotReady::NoLeader)
-        } else if silent > 2 * self.ttl + SILENCE {
+        } else if silent > Leadership::longest_hope(self.ttl) {
             Some(NotReady::EtcdSilent(silent))
         } else {
             None
@@ -213,11 +210,11 @@ mod tests {
         told.leads("10.0.0.7:11401", 7);
         assert_eq!(node.not_ready(), None);
         assert_eq!(node.leader().as_deref(), Some("10.0.0.7:11401"));
-        go_on(2 * TTL + SILENCE);
+        go_on(Leadership::longest_hope(TTL));
         assert_eq!(node.not_ready(), None);
         let more = Duration::from_millis(1);
         go_on(more);
-        let silent = NotReady::EtcdSilent(2 * TTL + SILENCE + more);
+        let silent = NotReady::EtcdSilent(Leadership::longest_hope(TTL) + more);
         assert_eq!(node.not_ready(), Some(silent));
         told.leads("10.0.0.8:11401", 8);
         assert_eq!(node.not_ready(), None);

@@ -72,10 +72,11 @@ enum Ended {
 /// # Errors
 ///
 /// When the server cannot start, or what is in etcd cannot be gone on from.
-pub(crate) async fn run(house: House, shutdown: impl Future<Output = ()>) -> Result<(), RunError> {
-    let Some(settings) = house.config.cluster().cloned() else {
-        return Ok(());
-    };
+pub(crate) async fn run(
+    house: House,
+    settings: ClusterSettings,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), RunError> {
     let node = Node::start(house, settings)?;
     let mut shutdown = pin!(shutdown);
     let mut stand_from = Instant::now();

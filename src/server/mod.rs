@@ -349,8 +349,8 @@ pub async fn run(
 ) -> Result<(), RunError> {
     let mut house = House::open(listeners, config, control)?;
     #[cfg(feature = "cluster")]
-    if house.config.cluster().is_some() {
-        return crate::cluster::run(house, shutdown).await;
+    if let Some(settings) = house.config.cluster().cloned() {
+        return crate::cluster::run(house, settings, shutdown).await;
     }
     let clock = Clock::default();
     let start = start::start(&house.config, &clock)?;

@@ -92,9 +92,8 @@ pub fn transfer(arguments: &[OsString]) -> Option<Result<Transferred, TransferEr
         "export" => export(&read(command(word, EXPORT)).0),
         "import" => {
             let (to, matches) = read(command(word, IMPORT).arg(file_argument()));
-            // It is required, so there is one.
             let file = matches.get_one::<PathBuf>(FILE);
-            import(file.map_or(Path::new(""), PathBuf::as_path), &to)
+            import(file.expect("it is required"), &to)
         }
         _ => return None,
     })
@@ -112,8 +111,8 @@ fn file_argument() -> Arg {
         .help("What `elockd export` has written")
 }
 
-/// The command of this word, which is the first of its arguments. It takes all settings of a server, so that it can be run with the same variables;
-/// its help shows those that matter.
+/// The command of this word, which is the first of its arguments. It takes all settings of a server, so that it
+/// can be run with the same variables; its help shows those that matter.
 fn command(word: &str, about: &'static str) -> Command {
     use clap::CommandFactory;
     let matters = |id: &str| {
