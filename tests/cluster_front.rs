@@ -156,7 +156,7 @@ fn two(etcd: &Etcd, flags: &[&str]) -> (Node, Node) {
 #[test]
 fn both_tell_who_leads() {
     let Some(etcd) = Etcd::start() else { return };
-    let (leader, follower) = two(&etcd, &[]);
+    let (leader, follower) = two(&etcd, &["--lead-ttl-secs", "30"]);
     for (node, role) in [(&leader, "leader"), (&follower, "follower")] {
         assert_eq!(node.info("role").as_deref(), Some(role));
         assert_eq!(node.info("store").as_deref(), Some("etcd"));

@@ -6,15 +6,13 @@
 
 use prost::{Enumeration, Message, Oneof};
 
-/// A key with its value, and the revisions at which it came to be and was last written.
+/// A key with its value, and the revision at which it came to be.
 #[derive(Clone, PartialEq, Eq, Message)]
 pub(crate) struct KeyValue {
     #[prost(bytes = "vec", tag = "1")]
     pub(crate) key: Vec<u8>,
     #[prost(int64, tag = "2")]
     pub(crate) create_revision: i64,
-    #[prost(int64, tag = "3")]
-    pub(crate) mod_revision: i64,
     #[prost(bytes = "bytes", tag = "5")]
     pub(crate) value: bytes::Bytes,
     #[prost(int64, tag = "6")]
@@ -23,14 +21,8 @@ pub(crate) struct KeyValue {
 
 #[derive(Clone, Copy, PartialEq, Eq, Message)]
 pub(crate) struct ResponseHeader {
-    #[prost(uint64, tag = "1")]
-    pub(crate) cluster_id: u64,
-    #[prost(uint64, tag = "2")]
-    pub(crate) member_id: u64,
     #[prost(int64, tag = "3")]
     pub(crate) revision: i64,
-    #[prost(uint64, tag = "4")]
-    pub(crate) raft_term: u64,
 }
 
 // ------------------------------------------------------------------------------------------------ KV
@@ -186,12 +178,10 @@ pub(crate) struct LeaseGrantRequest {
     pub(crate) ttl: i64,
 }
 
-#[derive(Clone, PartialEq, Eq, Message)]
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
 pub(crate) struct LeaseGrantResponse {
     #[prost(int64, tag = "2")]
     pub(crate) id: i64,
-    #[prost(int64, tag = "3")]
-    pub(crate) ttl: i64,
 }
 
 /// Also the request to renew a lease.
@@ -224,21 +214,11 @@ pub(crate) struct WatchCreateRequest {
     pub(crate) start_revision: i64,
 }
 
-#[derive(Clone, PartialEq, Eq, Message)]
+/// That something has changed: what it is, the key's next reading tells.
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
 pub(crate) struct WatchResponse {
-    #[prost(bool, tag = "3")]
-    pub(crate) created: bool,
     #[prost(bool, tag = "4")]
     pub(crate) canceled: bool,
-    #[prost(message, repeated, tag = "11")]
-    pub(crate) events: Vec<Event>,
-}
-
-/// A change of a key; what it is, the key's next reading tells.
-#[derive(Clone, PartialEq, Eq, Message)]
-pub(crate) struct Event {
-    #[prost(message, optional, tag = "2")]
-    pub(crate) kv: Option<KeyValue>,
 }
 
 // --------------------------------------------------------------------------------- Auth, Maintenance

@@ -79,7 +79,6 @@ impl State {
             ..KeyValue::default()
         });
         kv.value = value;
-        kv.mod_revision = revision;
     }
 
     fn holds(&self, compare: &Compare) -> bool {
@@ -130,7 +129,6 @@ impl State {
     fn header(&self) -> ResponseHeader {
         ResponseHeader {
             revision: self.revision,
-            ..ResponseHeader::default()
         }
     }
 
