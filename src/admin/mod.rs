@@ -253,7 +253,7 @@ mod tests {
             assert_is(&metrics, 200, &format!("elock_cluster_term {}\n", term + 1));
             assert_is(&get(at, "/api/info").await, 200, "\"role\":\"leader\"");
             leadership.lose(Lost::Deposed);
-            assert_is(&get(at, "/readyz").await, 503, "suspended: ");
+            assert_is(&get(at, "/readyz").await, 503, "stopping: ");
             server.stop().await;
         }
         running.end(Instant::now() + 2 * LAST_ANSWERS).await;
