@@ -65,6 +65,22 @@ impl Etcd {
             _directory: directory,
         })
     }
+
+    /// Has etcd's own program do something, once it answers.
+    #[track_caller]
+    fn ctl(&self, arguments: &[&str]) {
+        let begin = Instant::now();
+        loop {
+            let mut command = Command::new("etcdctl");
+            let endpoint = ["--endpoints", &self.url];
+            command.env("ETCDCTL_API", "3").args(endpoint);
+            let output = command.args(arguments).output().expect("etcd-client");
+            if output.status.success() {
+                return;
+            }
+            assert!(begin.elapsed() < PATIENCE, "{output:?}");
+        }
+    }
 }
 
 /// One of the servers.
@@ -279,6 +295,24 @@ fn a_follower_asks_operators_who_they_are() {
     let why = follower.until("/readyz", |answer| answer.status == 503);
     assert!(why.body.starts_with("no leader: "), "{}", why.body);
     assert_eq!(let_in("/metrics"), 200);
+}
+
+/// An older server, where a newer one has led, passes clients on, and leads again once it can.
+#[test]
+fn a_server_that_cannot_lead_goes_on_following() {
+    let Some(etcd) = Etcd::start() else { return };
+    // An entry of format 99, which is all that it has.
+    etcd.ctl(&["put", "/elock/log/0000000000000001", "\u{8}c"]);
+    let node = Node::start(&etcd, &["--hold-ms", "100"]);
+    node.until("/metrics", |answer| {
+        answer.body.contains("elock_elections_won_total 1\n")
+    });
+    let why = node.until("/readyz", |answer| answer.body.starts_with("no leader: "));
+    assert_eq!(why.status, 503);
+    Client::connect(node.address).expect("503 No leader");
+    etcd.ctl(&["del", "/elock/log/0000000000000001"]);
+    node.until_ready();
+    Client::connect(node.address).ask("lock k", "200 Acquired");
 }
 
 #[test]

@@ -144,6 +144,8 @@ impl Running {
 #[cfg(test)]
 mod tests {
     use std::net::SocketAddr;
+    #[cfg(feature = "cluster")]
+    use std::sync::atomic::{AtomicU64, Ordering};
 
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpStream;
@@ -210,6 +212,15 @@ mod tests {
         assert_eq!(writer.finish(), Ok(()));
     }
 
+    /// How many seconds have gone by without anybody's waiting for them.
+    #[cfg(feature = "cluster")]
+    static PAST: AtomicU64 = AtomicU64::new(0);
+
+    #[cfg(feature = "cluster")]
+    fn clock() -> Duration {
+        since_boot() + Duration::from_secs(PAST.load(Ordering::Relaxed))
+    }
+
     /// It is asked for its own role at each stage.
     #[cfg(feature = "cluster")]
     #[tokio::test]
@@ -243,7 +254,7 @@ mod tests {
             assert!(!metrics.contains("elock_locks"), "{metrics}");
             running.loads();
             assert_is(&get(at, "/readyz").await, 503, "loading: ");
-            let leadership = Arc::new(Leadership::new(since_boot, ttl, since_boot()));
+            let leadership = Arc::new(Leadership::new(clock, ttl, clock()));
             let leading = Leading::of_test(Arc::clone(&leadership), ("10.0.0.8:11401", term + 1));
             let server = Server::start_leading(leading);
             running.serves(ServerHandle::new(&server.shared));
@@ -252,6 +263,11 @@ mod tests {
             assert_is(&metrics, 200, "elock_role{role=\"leader\"} 1\n");
             assert_is(&metrics, 200, &format!("elock_cluster_term {}\n", term + 1));
             assert_is(&get(at, "/api/info").await, 200, "\"role\":\"leader\"");
+            // The lease was not renewed for all of its time.
+            PAST.fetch_add(ttl.as_secs(), Ordering::Relaxed);
+            assert_is(&get(at, "/readyz").await, 503, "suspended: ");
+            leadership.renewed(clock());
+            assert_is(&get(at, "/readyz").await, 200, "ready");
             leadership.lose(Lost::Deposed);
             assert_is(&get(at, "/readyz").await, 503, "stopping: ");
             server.stop().await;

@@ -7,14 +7,14 @@ use std::time::Duration;
 
 use tokio::runtime::Builder;
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout_at};
 
 use super::election::{Candidate, Elected, Heard, Leader, Seen};
 use super::leadership::Clock;
 use crate::store::etcd::{Access, BadAccess, Endpoints, Names, look_at_etcd};
 
-/// How long the end may take, for a lease that is given back.
-const END: Duration = Duration::from_secs(2);
+/// The time for a lease to be given back when the time of a stop is over.
+const END: Duration = Duration::from_secs(1);
 
 /// What a candidate is and wants.
 pub(crate) struct Candidature {
@@ -88,10 +88,10 @@ impl Candidacy {
         is_elected.await.map_err(|_| ElectionEnded)
     }
 
-    /// Waits until the last lease is given back, for [`END`] at the most.
-    pub(crate) async fn end(self) {
+    /// Waits until the last lease is given back: until `deadline`, or for [`END`], at the most.
+    pub(crate) async fn end(self, deadline: Instant) {
         drop(self.stands);
-        let _ = timeout(END, self.ended).await;
+        let _ = timeout_at(deadline.max(Instant::now() + END), self.ended).await;
     }
 }
 

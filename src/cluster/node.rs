@@ -29,7 +29,6 @@ use super::settings::ClusterSettings;
 use super::{ClusterError, Leading};
 #[cfg(feature = "admin")]
 use crate::admin;
-use crate::config::Config;
 use crate::model::Secret;
 #[cfg(feature = "admin")]
 use crate::server::Lobby;
@@ -59,8 +58,8 @@ struct Node {
 
 /// Why a leadership has ended.
 enum Ended {
-    /// The server stops.
-    Stopping,
+    /// The server stops, and has until then for it.
+    Stopping(Instant),
     /// An operator has asked for it.
     HandedOver,
     /// It was not this server's will.
@@ -77,16 +76,20 @@ pub(crate) async fn run(
     settings: ClusterSettings,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), RunError> {
+    let time = house.config.shutdown_time();
     let node = Node::start(house, settings)?;
-    let mut shutdown = pin!(shutdown);
+    let mut shutdown = pin!(async {
+        shutdown.await;
+        Instant::now() + time
+    });
     let mut stand_from = Instant::now();
-    let outcome = loop {
+    let (outcome, deadline) = loop {
         let elected = tokio::select! {
             elected = node.follow(stand_from) => match elected {
                 Ok(elected) => elected,
-                Err(ended) => break Err(ClusterError::Election(ended).into()),
+                Err(ended) => break (Err(ClusterError::Election(ended).into()), Instant::now() + time),
             },
-            () = &mut shutdown => break Ok(()),
+            deadline = &mut shutdown => break (Ok(()), deadline),
         };
         let ended = node.lead(&elected, shutdown.as_mut()).await;
         let leadership = &elected.leadership;
@@ -95,9 +98,9 @@ pub(crate) async fn run(
         match ended {
             Ok(Ended::HandedOver) => stand_from += OTHERS_FIRST,
             Ok(Ended::Lost(why)) => warn!("not leading any more: {why}"),
-            Ok(Ended::Stopping) => break Ok(()),
+            Ok(Ended::Stopping(deadline)) => break (Ok(()), deadline),
             Err(error) if error.is_final() || matches!(error, RunError::NotStored(_)) => {
-                break Err(error);
+                break (Err(error), Instant::now() + time);
             }
             // Another server may have better files, and so may this one later.
             Err(error) => {
@@ -106,7 +109,7 @@ pub(crate) async fn run(
             }
         }
     };
-    node.end().await;
+    node.end(deadline).await;
     outcome
 }
 
@@ -181,13 +184,13 @@ impl Node {
     async fn lead(
         &self,
         elected: &Elected,
-        mut shutdown: Pin<&mut impl Future<Output = ()>>,
+        mut shutdown: Pin<&mut impl Future<Output = Instant>>,
     ) -> Result<Ended, RunError> {
         let leading = Arc::new(self.begin_to_lead(elected));
         let clock = Clock::default();
         let loaded = tokio::select! {
             loaded = self.load(elected, &leading, &clock) => loaded?,
-            () = shutdown.as_mut() => return Ok(Ended::Stopping),
+            deadline = shutdown.as_mut() => return Ok(Ended::Stopping(deadline)),
         };
         let Some(start) = loaded else {
             return Ok(Ended::Lost(elected.leadership.until_lost().await));
@@ -195,7 +198,7 @@ impl Node {
         let served = Served::begin(&self.house, clock, start)?;
         served.serve_passed(&self.house.servers, self.secret);
         let ended = tokio::select! {
-            () = shutdown => Ended::Stopping,
+            deadline = shutdown => Ended::Stopping(deadline),
             () = leading.hand_over.cancelled() => Ended::HandedOver,
             why = elected.leadership.until_lost() => Ended::Lost(why),
         };
@@ -272,12 +275,12 @@ impl Node {
         leadership: &Leadership,
         ended: &Ended,
     ) -> Result<(), RunError> {
-        let config: &Config = &self.house.config;
-        let time = match ended {
-            Ended::Stopping => config.shutdown_time(),
-            Ended::HandedOver | Ended::Lost(_) => config.shutdown_time().min(HAND_OVER),
+        let deadline = match ended {
+            Ended::Stopping(deadline) => *deadline,
+            Ended::HandedOver | Ended::Lost(_) => {
+                Instant::now() + self.house.config.shutdown_time().min(HAND_OVER)
+            }
         };
-        let deadline = Instant::now() + time;
         served.fall_silent(deadline).await;
         let finished = served.take_writer().finish(deadline).await;
         leadership.lose(Lost::Resigned);
@@ -295,14 +298,14 @@ impl Node {
         }
     }
 
-    async fn end(self) {
-        let deadline = Instant::now() + self.house.config.shutdown_time();
+    /// Until `deadline` clients have time for their ends.
+    async fn end(self, deadline: Instant) {
         self.passing.stop.cancel();
         self.passing.tasks.close();
         let passing = self.passing.tasks.wait();
         let (_, ()) = tokio::join!(
             tokio::time::timeout_at(deadline, passing),
-            self.candidacy.end(),
+            self.candidacy.end(deadline),
         );
         self.house.close(deadline).await;
     }

@@ -330,7 +330,7 @@ impl RunError {
 /// no connection is accepted any more, requests that wait are answered `503`, whole lines that were
 /// read are still answered, and connections are closed. A drain is over when [`Control::drained`] says
 /// so, and the caller then makes `shutdown` ready. Returns when all that is done, or after
-/// [`Config::shutdown_time`], and a second for the store, at the latest.
+/// [`Config::shutdown_time`], and a second for the store, and on etcd one more for the lease, at the latest.
 ///
 /// The caller owns the ports and decides about the end, so a test can bind port 0. The caller can
 /// also learn of the beginning: `shutdown` is polled for the first time when the ports are open and

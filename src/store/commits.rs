@@ -690,6 +690,18 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_writer_that_nobody_waits_for_stores_what_came_and_ends() {
+        let (fake, changes, writer) = start();
+        let seq = changes.push(released(1));
+        drop(writer);
+        assert_eq!(changes.durable(seq).await, Ok(()));
+        assert_eq!(fake.state().stored.len(), 1);
+        let too_late = changes.push(released(2));
+        let stopped = NotStored::new("the server has stopped");
+        assert_eq!(changes.durable(too_late).await, Err(stopped));
+    }
+
+    #[tokio::test]
     async fn a_failure_is_told_and_what_failed_is_tried_again() {
         let (fake, changes, writer) = start();
         fake.state().is_broken = true;

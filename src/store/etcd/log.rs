@@ -798,26 +798,22 @@ mod tests {
 
     #[test]
     fn a_log_with_a_gap_is_not_gone_on_with() {
-        for gone in [1, 2, 3] {
+        // The last one that is gone; the last gap is longer than the pages that are read.
+        for (gone, last) in [(1, 1), (2, 2), (3, 3), (1, 200), (20, 150)] {
             let etcd = UnreliableEtcd::default();
             let mut server = elect(&etcd, 0);
-            for token in 0..3 {
+            for token in 0..200 {
                 let grants = [(Token(token), Some(grant(token as u8)))].into();
-                server
-                    .log
-                    .commit(&Batch {
-                        grants,
-                        ..Batch::default()
-                    })
-                    .expect("it works");
+                let batch = Batch {
+                    grants,
+                    ..Batch::default()
+                };
+                server.log.commit(&batch).expect("it works");
             }
+            assert_eq!(server.log.entries(), 200, "all lives");
             let names = Names::below("/elock");
-            if gone == 3 {
-                etcd.state()
-                    .kvs
-                    .retain(|key, _| !key.starts_with(&names.log()));
-            } else {
-                etcd.state().kvs.remove(&names.entry(gone));
+            for number in gone..=last {
+                etcd.state().kvs.remove(&names.entry(number));
             }
             let revision = etcd.elect(&names.leader(), b"new");
             let term = Term {
@@ -828,8 +824,20 @@ mod tests {
             let loaded = Log::load(etcd.clone(), names, term, leadership, None);
             assert!(
                 matches!(loaded, Err(LoadError::Broken { .. })),
-                "without {gone}"
+                "without {gone} to {last}"
             );
         }
+    }
+
+    #[test]
+    fn history_is_forgotten_up_to_where_it_was_the_last_time() {
+        let mut always = Compaction::new(Some(Duration::ZERO));
+        assert_eq!(
+            [7, 9, 12].map(|now| always.due(now)),
+            [None, Some(7), Some(9)]
+        );
+        let mut later = Compaction::new(Some(Duration::from_secs(3600)));
+        assert_eq!([7, 9].map(|now| later.due(now)), [None, None]);
+        assert_eq!(Compaction::new(None).due(7), None);
     }
 }
