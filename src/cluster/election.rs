@@ -20,7 +20,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
-use super::leadership::{Clock, Leadership, Lost, millis};
+use super::leadership::{Clock, LONGEST_TTL, Leadership, Lost, millis};
 use crate::store::etcd::{
     Done, Endpoints, Failure, KeyValue, LeaseGrantRequest, LeaseGrantResponse,
     LeaseKeepAliveResponse, LeaseRequest, Names, RangeRequest, RangeResponse, Term, TxnResponse,
@@ -43,6 +43,9 @@ const CLOSE_LOOK: Duration = Duration::from_millis(10);
 const SILENT: Duration = Duration::from_secs(3);
 const WARN_EVERY: Duration = Duration::from_secs(30);
 
+/// How long a server does not stand for election after etcd has refused it.
+const AFTER_REFUSAL: Duration = Duration::from_secs(1);
+
 /// How many leases are remembered under which a key may have been created, by requests in doubt.
 const LEASES: usize = 8;
 
@@ -57,6 +60,15 @@ pub(crate) struct Leader {
     pub(crate) secret: String,
     /// Its version, for people.
     pub(crate) version: String,
+    /// The time of its lease, by which those reckon who believe it.
+    pub(crate) lead_ttl_ms: u64,
+}
+
+impl Leader {
+    /// The time of its lease.
+    pub(crate) fn lead_ttl(&self) -> Duration {
+        Duration::from_millis(self.lead_ttl_ms).min(LONGEST_TTL)
+    }
 }
 
 /// What a candidate knows of who leads.
@@ -73,6 +85,8 @@ pub(crate) struct Elected {
     pub(crate) term: Term,
     pub(crate) leadership: Arc<Leadership>,
     lease: i64,
+    /// The place in the list of the node of etcd that has answered.
+    pub(crate) node: usize,
 }
 
 /// A server that would lead.
@@ -97,8 +111,8 @@ pub(crate) struct Candidate {
 pub(crate) struct Heard {
     clock: Clock,
     at_ms: AtomicU64,
-    /// When the log last said that there is no lease; 0 if it never did.
-    no_lease_at_ms: AtomicU64,
+    /// When the log last said that etcd refuses an election; 0 if it never did.
+    refused_at_ms: AtomicU64,
     /// When the log last said that it tells nothing; 0 if it has told something since then.
     warned_at_ms: AtomicU64,
 }
@@ -108,7 +122,7 @@ impl Heard {
         let heard = Self {
             clock,
             at_ms: AtomicU64::new(0),
-            no_lease_at_ms: AtomicU64::new(0),
+            refused_at_ms: AtomicU64::new(0),
             warned_at_ms: AtomicU64::new(0),
         };
         heard.note(clock());
@@ -135,12 +149,12 @@ impl Heard {
         }
     }
 
-    /// Notes that etcd gives no lease to lead by, and says so now and then.
-    fn no_lease(&self, why: &Failure) {
+    /// Notes that etcd refuses an election, and says so now and then.
+    fn refused(&self, why: &Failure) {
         let now = millis((self.clock)());
-        let warned_at = self.no_lease_at_ms.load(Ordering::Relaxed);
+        let warned_at = self.refused_at_ms.load(Ordering::Relaxed);
         if warned_at == 0 || now >= warned_at + millis(WARN_EVERY) {
-            self.no_lease_at_ms.store(now, Ordering::Relaxed);
+            self.refused_at_ms.store(now, Ordering::Relaxed);
             warn!("this server cannot be elected: {why}");
         }
     }
@@ -187,7 +201,7 @@ impl Candidate {
         loop {
             let asked_at = (self.clock)();
             let found = match find_leader(&mut self.nodes, &self.names).await {
-                Ok(found) => found,
+                Ok((found, _)) => found,
                 Err(why) => {
                     self.heard.failed(&why);
                     continue;
@@ -253,7 +267,7 @@ impl Candidate {
             .nodes
             .unary("/etcdserverpb.Lease/LeaseGrant", request)
             .await;
-        let lease = granted.inspect_err(|why| self.heard.no_lease(why)).ok()?.id;
+        let lease = granted.inspect_err(|why| self.heard.refused(why)).ok()?.id;
         if self.leases.len() == LEASES {
             self.leases.pop_front();
         }
@@ -277,6 +291,12 @@ impl Candidate {
             }
             // Without a header, it is looked at as one that has brought no answer.
             Ok(_) => None,
+            Err(why @ Failure::Refused(_)) => {
+                self.heard.refused(&why);
+                self.revoke(lease).await;
+                tokio::time::sleep(AFTER_REFUSAL).await;
+                None
+            }
             // It may have been done: then the key says so.
             Err(why) => {
                 debug!("the election is in doubt: {why}");
@@ -299,6 +319,7 @@ impl Candidate {
             term,
             leadership: Arc::new(Leadership::new(self.clock, self.ttl, asked_at)),
             lease,
+            node: self.nodes.place(),
         }
     }
 
@@ -373,40 +394,26 @@ async fn renew(nodes: &mut Endpoints, elected: &Elected, clock: Clock) {
     }
 }
 
-/// Who leads, by a linearizable read.
-async fn find_leader(nodes: &mut Endpoints, names: &Names) -> Result<Option<KeyValue>, Failure> {
+/// Who leads, by a linearizable read, and the revision at which etcd is.
+async fn find_leader(
+    nodes: &mut Endpoints,
+    names: &Names,
+) -> Result<(Option<KeyValue>, i64), Failure> {
     let request = RangeRequest {
         key: names.leader(),
         ..RangeRequest::default()
     };
     let found: RangeResponse = nodes.unary("/etcdserverpb.KV/Range", request).await?;
-    Ok(found.kvs.into_iter().next())
-}
-
-/// The revision at which etcd is.
-async fn newest_revision(nodes: &mut Endpoints, names: &Names) -> Result<i64, Failure> {
-    let request = RangeRequest {
-        key: names.leader(),
-        ..RangeRequest::default()
-    };
-    let found: RangeResponse = nodes.unary("/etcdserverpb.KV/Range", request).await?;
-    let header = found
-        .header
-        .ok_or_else(|| Failure::InDoubt("an answer has no header".to_owned()));
-    Ok(header?.revision)
+    let no_header = || Failure::InDoubt("an answer has no header".to_owned());
+    let revision = found.header.ok_or_else(no_header)?.revision;
+    Ok((found.kvs.into_iter().next(), revision))
 }
 
 /// Waits until the leader's key that came to be at this revision is not there any more.
 async fn until_gone(nodes: &mut Endpoints, names: &Names, revision: i64, heard: &Heard) {
-    loop {
-        // Not from the key's own revision on, whose history is compacted after a while.
-        let newest = match newest_revision(nodes, names).await {
-            Ok(newest) => newest,
-            Err(why) => {
-                heard.failed(&why);
-                continue;
-            }
-        };
+    // Not from the key's own revision on, whose history is compacted after a while.
+    while let Some(newest) = still_leads(nodes, names, revision, heard).await {
+        let Some(newest) = newest else { continue };
         let create_request = WatchCreateRequest {
             key: names.leader(),
             start_revision: newest + 1,
@@ -417,16 +424,13 @@ async fn until_gone(nodes: &mut Endpoints, names: &Names, revision: i64, heard: 
         let method = "/etcdserverpb.Watch/Watch";
         let mut changes = match nodes.streaming::<_, WatchResponse>(method, request).await {
             Ok(changes) => changes,
+            // Whether it may be watched or not, the key can be read.
             Err(why) => {
                 heard.failed(&why);
-                // Whether it may be watched or not, the key can be read.
-                if !still_leads(nodes, names, revision, heard).await {
-                    return;
-                }
                 continue;
             }
         };
-        while still_leads(nodes, names, revision, heard).await {
+        loop {
             match nodes.message(&mut changes, SILENCE).await {
                 Ok(Some(change)) if change.canceled => break,
                 // What has changed, or whether a node is cut off and therefore silent, the key tells.
@@ -436,28 +440,32 @@ async fn until_gone(nodes: &mut Endpoints, names: &Names, revision: i64, heard: 
                     break;
                 }
             }
-        }
-        if !still_leads(nodes, names, revision, heard).await {
-            return;
+            if still_leads(nodes, names, revision, heard).await.is_none() {
+                return;
+            }
         }
     }
 }
 
-/// Whether the leader's key is the one that came to be at this revision. True if etcd does not tell.
-async fn still_leads(nodes: &mut Endpoints, names: &Names, revision: i64, heard: &Heard) -> bool {
+/// The revision at which etcd is, as long as the leader's key is the one that came to be at this revision; `None`
+/// once it is not. Within, `None` if etcd does not tell.
+async fn still_leads(
+    nodes: &mut Endpoints,
+    names: &Names,
+    revision: i64,
+    heard: &Heard,
+) -> Option<Option<i64>> {
     let asked_at = (heard.clock)();
     match find_leader(nodes, names).await {
-        Ok(found) => {
-            let leads = found.is_some_and(|found| found.create_revision == revision);
-            // Else it is noted once it was told.
-            if leads {
-                heard.note(asked_at);
-            }
-            leads
+        Ok((Some(found), newest)) if found.create_revision == revision => {
+            heard.note(asked_at);
+            Some(Some(newest))
         }
+        // It is noted once it was told.
+        Ok(_) => None,
         Err(why) => {
             heard.failed(&why);
-            true
+            Some(None)
         }
     }
 }
@@ -493,6 +501,7 @@ mod tests {
             address: format!("{id}:11401"),
             secret: "secret".to_owned(),
             version: "0".to_owned(),
+            lead_ttl_ms: 2000,
         };
         let ttl = Duration::from_secs(2);
         Candidate::new(

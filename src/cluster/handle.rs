@@ -159,7 +159,7 @@ impl Told {
         let passing = Passing::new(
             (sees.clone(), Arc::clone(&heard)),
             &config,
-            (ttl, Duration::ZERO),
+            Duration::ZERO,
             stop.clone(),
         );
         let lobby = Lobby::open(&config).expect("no files");
@@ -174,6 +174,7 @@ impl Told {
             address: address.to_owned(),
             secret: "secret".to_owned(),
             version: "0".to_owned(),
+            lead_ttl_ms: 2000,
         };
         let leader = Some(leader);
         self.heard.note(self.heard.now());

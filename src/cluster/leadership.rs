@@ -33,6 +33,10 @@ const LOOK: Duration = Duration::from_millis(100);
 /// For how much longer than a leader hopes no session of its may end: until then its connections are closed.
 const LEAST_GRACE: Duration = Duration::from_secs(1);
 
+/// The longest time that a leader's lease may have: `--lead-ttl-secs` takes no more, and what is in etcd might say
+/// anything.
+pub(crate) const LONGEST_TTL: Duration = Duration::from_secs(60);
+
 /// Tells the time since the machine has started, also while it was suspended.
 pub(crate) type Clock = fn() -> Duration;
 
@@ -169,6 +173,16 @@ impl Leadership {
     /// Whether the leadership is over.
     pub(crate) fn is_lost(&self) -> bool {
         self.answering() == Answering::Over
+    }
+
+    /// The time of its lease.
+    pub(crate) fn ttl(&self) -> Duration {
+        self.ttl
+    }
+
+    /// The time, by the clock that the leadership goes by.
+    pub(crate) fn now(&self) -> Duration {
+        (self.clock)()
     }
 
     /// When the last renewal was sent that etcd has answered.

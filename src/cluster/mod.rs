@@ -31,7 +31,7 @@ pub(crate) use introduction::Introduction;
 pub(crate) use leadership::Answering;
 #[cfg(test)]
 pub(crate) use leadership::since_boot;
-pub(crate) use leadership::{Leadership, Lost};
+pub(crate) use leadership::{LONGEST_TTL, Leadership, Lost};
 pub(crate) use node::run;
 pub use settings::{BadCompact, ClusterSettings, Compact};
 

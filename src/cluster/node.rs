@@ -23,7 +23,7 @@ use super::candidacy::{Candidacy, Candidature, ElectionEnded};
 use super::election::{Elected, Leader, Seen};
 #[cfg(feature = "admin")]
 use super::handle::NodeHandle;
-use super::leadership::{Leadership, Lost, since_boot};
+use super::leadership::{Leadership, Lost, millis, since_boot};
 use super::passing::Passing;
 use super::settings::ClusterSettings;
 use super::{ClusterError, Leading};
@@ -124,6 +124,7 @@ impl Node {
             address: settings.advertise.clone().unwrap_or_default(),
             secret: format!("{:032x}", secret.0),
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            lead_ttl_ms: millis(settings.lead_ttl()),
         };
         let candidature = Candidature {
             access: access.clone(),
@@ -137,7 +138,7 @@ impl Node {
         let passing = Passing::new(
             (candidacy.seen.clone(), Arc::clone(&candidacy.heard)),
             config,
-            (settings.lead_ttl(), settings.hold()),
+            settings.hold(),
             stop,
         );
         #[cfg(feature = "admin")]
@@ -242,11 +243,11 @@ impl Node {
     ) -> Result<Option<Start>, RunError> {
         let begun = Instant::now();
         let names = Names::below(&self.settings.etcd_namespace);
-        let (access, term) = (self.access.clone(), elected.term.clone());
+        let (access, term, node) = (self.access.clone(), elected.term.clone(), elected.node);
         let leadership = Arc::clone(&elected.leadership);
         let compact = self.settings.etcd_compact.0;
         let loading = tokio::task::spawn_blocking(move || {
-            let calls = Blocking::new(&access, 0).map_err(ClusterError::Access)?;
+            let calls = Blocking::new(&access, node).map_err(ClusterError::Access)?;
             match Log::load(calls, names, term, leadership, compact) {
                 Ok(loaded) => Ok(Some(loaded)),
                 Err(LoadError::Lost) => Ok(None),
@@ -259,7 +260,7 @@ impl Node {
             return Ok(None);
         };
         let (locks, sessions) = (restored.grants.len(), restored.sessions.len());
-        let least_grace = Leadership::least_grace(self.settings.lead_ttl());
+        let least_grace = Leadership::least_grace(log.longest_ttl());
         let (config, leading) = (&self.house.config, Arc::clone(leading));
         let start = start_leading((log, restored), config, (clock, least_grace), leading)?;
         let start = start.map_err(|why| ClusterError::Broken(why.to_string()))?;

@@ -59,7 +59,6 @@ const BUFFER: usize = 2 * 1024;
 pub(super) struct Passing {
     seen: watch::Receiver<Seen>,
     heard: Arc<Heard>,
-    hope: Duration,
     hold: Duration,
     places: Arc<Semaphore>,
     refusals: Arc<Semaphore>,
@@ -84,6 +83,8 @@ enum NotPassed {
 /// A leader's turn, and a connection to it.
 struct Reached {
     revision: i64,
+    /// For how long it may be believed in that has not been heard of.
+    hope: Duration,
     stream: TcpStream,
 }
 
@@ -91,14 +92,13 @@ impl Passing {
     pub(super) fn new(
         (seen, heard): (watch::Receiver<Seen>, Arc<Heard>),
         config: &Config,
-        (ttl, hold): (Duration, Duration),
+        hold: Duration,
         stop: CancellationToken,
     ) -> Self {
         let max_connections = Places::to_pass_on(config);
         Self {
             seen,
             heard,
-            hope: Leadership::longest_hope(ttl),
             hold,
             places: Arc::new(Semaphore::new(max_connections)),
             refusals: Arc::new(Semaphore::new(REFUSALS_AT_ONCE)),
@@ -238,7 +238,15 @@ impl Passing {
                     connected = connect(leader.as_ref(), peer, by_tls, &config) => connected,
                 };
                 match connected {
-                    Ok(stream) => return Reached { revision, stream },
+                    Ok(stream) => {
+                        let ttl = leader.as_ref().map(Leader::lead_ttl).unwrap_or_default();
+                        let hope = Leadership::longest_hope(ttl);
+                        return Reached {
+                            revision,
+                            hope,
+                            stream,
+                        };
+                    }
                     Err(why) => {
                         let address = leader.map(|leader| leader.address).unwrap_or_default();
                         last = format!("the leader at {address} does not accept: {why}");
@@ -264,12 +272,14 @@ impl Passing {
     async fn pass(&mut self, client: &mut impl Transport, reached: Reached) {
         let Reached {
             revision,
+            hope,
             stream: mut leader,
         } = reached;
         let stop = self.stop.clone();
         let turn = Turn {
             passing: self.clone(),
             revision,
+            hope,
         };
         let copied = {
             let (from_leader, to_leader) = leader.split();
@@ -301,15 +311,14 @@ async fn until_over(seen: &mut watch::Receiver<Seen>, revision: i64) {
 struct Turn {
     passing: Passing,
     revision: i64,
+    hope: Duration,
 }
 
 impl Turn {
     /// Whether the leader can be believed to lead.
     fn goes_on(&self) -> bool {
-        let Passing {
-            seen, heard, hope, ..
-        } = &self.passing;
-        seen.borrow().revision == self.revision && heard.age() < *hope
+        let Passing { seen, heard, .. } = &self.passing;
+        seen.borrow().revision == self.revision && heard.age() < self.hope
     }
 
     /// Waits until it cannot.
@@ -390,6 +399,9 @@ mod tests {
 
     const SECRET: Secret = Secret(7);
 
+    /// Of the leader's lease: it counts, whatever the follower's setting is.
+    const TTL: Duration = Duration::from_secs(5);
+
     /// Somebody who leads at a port, and those who pass clients on to it.
     struct Trial {
         port: TcpListener,
@@ -403,8 +415,7 @@ mod tests {
             let (tells, seen) = watch::channel(Seen::default());
             let stop = CancellationToken::new();
             let heard = Arc::new(Heard::new(clock));
-            let ttl = Duration::from_secs(2);
-            let passing = Passing::new((seen, heard), &Config::default(), (ttl, hold), stop);
+            let passing = Passing::new((seen, heard), &Config::default(), hold, stop);
             Self {
                 port,
                 tells,
@@ -420,6 +431,7 @@ mod tests {
                 address,
                 secret: format!("{:032x}", SECRET.0),
                 version: String::new(),
+                lead_ttl_ms: TTL.as_millis() as u64,
             };
             let leader = Some(leader);
             self.tells.send_replace(Seen { leader, revision });
@@ -508,7 +520,7 @@ mod tests {
         leader.write_all(b"200 ").await.expect("room");
         let mut said = [0; 4];
         client.read_exact(&mut said).await.expect("it is open");
-        NOW.set(NOW.get() + Leadership::longest_hope(Duration::from_secs(2)));
+        NOW.set(NOW.get() + Leadership::longest_hope(TTL));
         leader.write_all(b"Acquired\r\n").await.expect("room");
         assert_eq!(rest(&mut client).await, "");
     }

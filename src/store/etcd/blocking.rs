@@ -8,7 +8,7 @@ use tokio::runtime::{Builder, Runtime};
 
 use super::api::{CompactionRequest, Done, RangeRequest, RangeResponse, TxnRequest, TxnResponse};
 use super::endpoints::{Access, BadAccess, Endpoints};
-use super::log::{Calls, Failure};
+use super::txn::{Calls, Failure};
 
 /// How long a range may take, which may be of some megabytes.
 const READ: Duration = Duration::from_secs(3);
@@ -73,8 +73,9 @@ mod tests {
     use crate::cluster::Leadership;
     use crate::cluster::real_etcd::RealEtcd;
     use crate::model::{Holder, Key, Mode, Restored, SessionNumber, StoredGrant, Token};
-    use crate::store::etcd::log::{Log, Term, create_if_absent};
+    use crate::store::etcd::log::Log;
     use crate::store::etcd::names::Names;
+    use crate::store::etcd::txn::{Term, create_if_absent};
     use crate::store::{Batch, Storage};
 
     /// A leader whose lease is of no matter, and what it has found.

@@ -7,15 +7,15 @@ use bytes::Bytes;
 use prost::Message;
 
 use super::api::{
-    CompareResult, Done, KeyValue, LeaseGrantRequest, LeaseGrantResponse, LeaseRequest,
-    RangeRequest, TxnRequest,
+    Done, KeyValue, LeaseGrantRequest, LeaseGrantResponse, LeaseRequest, RangeRequest,
 };
 use super::blocking::Blocking;
 use super::endpoints::{Access, BadAccess};
-use super::entry::{Entry, FORMAT, Record};
-use super::log::{Calls, Failure, Term, create_if_absent, found, get, pieces, put, revision};
+use super::entry::{Entry, Record};
+use super::log::pieces;
 use super::names::Names;
 use super::reading::{LoadError, read_all, state_of};
+use super::txn::{Calls, Failure, Place, Term, append, create_if_absent, found};
 use crate::model::Restored;
 
 /// How long etcd may be without an answer.
@@ -60,7 +60,7 @@ pub enum CopyError {
 impl From<Failure> for CopyError {
     fn from(failure: Failure) -> Self {
         match failure {
-            Failure::InDoubt(why) => Self::Unanswered(why),
+            Failure::InDoubt(why) | Failure::TooLong(why) => Self::Unanswered(why),
             Failure::Refused(why) => Self::Refused(why),
         }
     }
@@ -147,11 +147,8 @@ fn write_all(
 ) -> Result<(), CopyError> {
     let entries = pieces(Record::all_in(state)).into_iter().map(|records| {
         let mut entry = Entry {
-            format: FORMAT,
-            first: 1,
-            tokens_above: state.tokens_above.0,
-            session_numbers_above: state.session_numbers_above.0,
             records,
+            ..Entry::above(state.tokens_above.0, state.session_numbers_above.0)
         };
         entry.raise_marks();
         Bytes::from(entry.encode_to_vec())
@@ -160,7 +157,11 @@ fn write_all(
     let last = entries.len() as u64;
     for (place, bytes) in entries.into_iter().enumerate().rev() {
         let number = place as u64 + 1;
-        let request = request(number, bytes.clone(), number == last, (names, term));
+        let place = match number == last {
+            true => Place::Begins,
+            false => Place::BeforeAny,
+        };
+        let request = append(term, names, (number, bytes.clone()), place);
         let done = patiently(|| Ok(calls.txn(&request)?))?;
         match found(&done, 1) {
             _ if done.succeeded => {}
@@ -171,22 +172,6 @@ fn write_all(
         }
     }
     Ok(())
-}
-
-fn request(number: u64, bytes: Bytes, begins: bool, (names, term): (&Names, &Term)) -> TxnRequest {
-    let key = names.entry(number);
-    let mut compare = term.holds(names);
-    compare.push(revision(CompareResult::Equal, key.clone(), 0));
-    let mut success = vec![put(key.clone(), bytes)];
-    if begins {
-        compare.push(revision(CompareResult::Equal, names.begun(), 0));
-        success.push(put(names.begun(), Bytes::from_static(b"1")));
-    }
-    TxnRequest {
-        compare,
-        success,
-        failure: vec![get(names.leader()), get(key)],
-    }
 }
 
 /// Asks until there is an answer, or for long enough. What is asked may be done twice.

@@ -19,9 +19,10 @@ use tonic::{Code, Request, Status};
 use tonic_prost::ProstCodec;
 
 use super::api::AuthenticateResponse;
-use super::log::Failure;
+use super::log::LONGEST_ENTRY;
 #[cfg(feature = "tls")]
 use super::tls::{self, TlsFiles};
+use super::txn::Failure;
 use super::user::{Token, User, asks_for_token};
 #[cfg(feature = "tls")]
 use crate::certificate_files::TlsError;
@@ -41,8 +42,8 @@ const AFTER_LOGIN: Duration = Duration::from_millis(500);
 /// What etcd says to a name and password while it lets in everybody.
 const NOT_ENABLED: &str = "etcdserver: authentication is not enabled";
 
-/// Beyond the longest page of the log, which is of 32 entries of at most 1.5 MiB.
-const LONGEST_ANSWER: usize = 64 * 1024 * 1024;
+/// How many bytes an answer may have. One entry of the log is always within that.
+pub(super) const LONGEST_ANSWER: usize = 64 * LONGEST_ENTRY;
 
 /// How the nodes are reached.
 #[derive(Debug, Clone, Default)]
@@ -156,7 +157,9 @@ impl Endpoints {
             grpc.unary(request, method, ProstCodec::default()).await
         };
         let outcome = timeout(attempt, call).await;
-        self.after(outcome).await.map(tonic::Response::into_inner)
+        self.after(attempt, outcome)
+            .await
+            .map(tonic::Response::into_inner)
     }
 
     /// Calls a method whose answers are a stream, with one request. The call stays open as long as the
@@ -183,7 +186,9 @@ impl Endpoints {
                 .await
         };
         let outcome = timeout(ATTEMPT, call).await;
-        self.after(outcome).await.map(tonic::Response::into_inner)
+        self.after(ATTEMPT, outcome)
+            .await
+            .map(tonic::Response::into_inner)
     }
 
     /// The next message of a stream; `None` if it was silent for this time.
@@ -198,7 +203,12 @@ impl Endpoints {
             Ok(Ok(None)) => Ok(Err(Status::unavailable("the stream has ended"))),
             Ok(Err(status)) => Ok(Err(status)),
         };
-        self.after(outcome).await
+        self.after(within, outcome).await
+    }
+
+    /// The place in the list of the node that is asked next.
+    pub(crate) fn place(&self) -> usize {
+        self.at
     }
 
     /// Has the next call go to another node.
@@ -255,6 +265,7 @@ impl Endpoints {
     /// What an outcome means; after a failure the next call goes to another node.
     async fn after<A>(
         &mut self,
+        attempt: Duration,
         outcome: Result<Result<A, Status>, tokio::time::error::Elapsed>,
     ) -> Result<A, Failure> {
         let failure = match outcome {
@@ -269,7 +280,7 @@ impl Endpoints {
                 tokio::time::sleep(BACK_OFF).await;
                 failure_of(&status)
             }
-            Err(_) => Failure::InDoubt(format!("no answer within {} ms", ATTEMPT.as_millis())),
+            Err(_) => Failure::InDoubt(format!("no answer within {} ms", attempt.as_millis())),
         };
         if let Failure::InDoubt(_) = failure {
             self.next();
@@ -318,10 +329,14 @@ fn with_cause(error: &dyn std::error::Error) -> String {
 /// codes.
 fn failure_of(status: &Status) -> Failure {
     let message = status.message().to_owned();
+    if status.code() == Code::OutOfRange && message.contains("message length too large") {
+        return Failure::TooLong(message);
+    }
     let is_refusal = matches!(
         status.code(),
         Code::ResourceExhausted
             | Code::InvalidArgument
+            | Code::OutOfRange
             | Code::PermissionDenied
             | Code::Unauthenticated
     );

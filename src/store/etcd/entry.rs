@@ -38,6 +38,10 @@ pub(super) struct Entry {
     pub(super) session_numbers_above: u64,
     #[prost(message, repeated, tag = "5")]
     pub(super) records: Vec<Record>,
+    /// For how long its writer, or one before it whose words may still be on their way, may believe that it
+    /// leads, by the time of its lease; 0 of an import.
+    #[prost(uint64, tag = "6")]
+    pub(super) lead_ttl_ms: u64,
 }
 
 /// What has become of one grant or one session.
@@ -119,9 +123,18 @@ impl Entry {
             newer => Err(Unreadable::Newer(newer)),
         }
     }
-}
 
-impl Entry {
+    /// An entry without records, with these marks.
+    pub(super) fn above(tokens_above: u64, session_numbers_above: u64) -> Self {
+        Self {
+            format: FORMAT,
+            first: 1,
+            tokens_above,
+            session_numbers_above,
+            ..Self::default()
+        }
+    }
+
     /// Raises the marks to what the records have.
     pub(super) fn raise_marks(&mut self) {
         for record in &self.records {
@@ -346,7 +359,7 @@ fn copied(key: &Key) -> Bytes {
 }
 
 /// Saturates, which no setting reaches.
-fn millis(time: Duration) -> u64 {
+pub(super) fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 

@@ -40,6 +40,8 @@ pub(super) struct Index {
     living_bytes: u64,
     pub(super) tokens_above: u64,
     pub(super) session_numbers_above: u64,
+    /// What the last entry says of that.
+    pub(super) lead_ttl_ms: u64,
 }
 
 #[derive(Debug)]
@@ -105,6 +107,7 @@ impl Index {
         self.bytes += bytes;
         self.tokens_above = self.tokens_above.max(entry.tokens_above);
         self.session_numbers_above = self.session_numbers_above.max(entry.session_numbers_above);
+        self.lead_ttl_ms = entry.lead_ttl_ms;
         for record in &entry.records {
             let Some((subject, lives)) = record.subject() else {
                 continue;

@@ -17,16 +17,14 @@ use bytes::Bytes;
 use prost::Message;
 use tracing::{debug, warn};
 
-use super::api::{
-    Compare, CompareResult, CompareTarget, DeleteRangeRequest, KeyValue, Operand, Operation,
-    OperationDone, PutRequest, RangeRequest, RangeResponse, RequestOp, TxnRequest, TxnResponse,
-};
-use super::entry::{Entry, FORMAT, Record};
+use super::api::{RangeRequest, TxnRequest, TxnResponse};
+use super::entry::{Entry, Record, Told, millis};
 use super::index::{Cut, Index};
 use super::names::Names;
-use super::reading::{LoadError, read_all, state_of, take_in};
+use super::reading::{LoadError, Reading, state_of, take_in};
+use super::txn::{Calls, Failure, Place, Term, append, delete_entries, found, get};
 use crate::cluster::plant::{self, Plant};
-use crate::cluster::{Leadership, Lost};
+use crate::cluster::{LONGEST_TTL, Leadership, Lost};
 use crate::model::{NotStored, Restored};
 use crate::store::{Batch, Storage};
 
@@ -40,65 +38,13 @@ const BEGIN_AGAIN: Duration = Duration::from_millis(50);
 /// more if a single record is larger.
 pub(super) const LONGEST_ENTRY: usize = 1024 * 1024;
 
-/// What a leader asks of etcd. One call is under way at a time. A call that fails is tried at another
-/// node the next time.
-pub(crate) trait Calls: Send + 'static {
-    fn txn(&mut self, request: &TxnRequest) -> Result<TxnResponse, Failure>;
-    fn range(&mut self, request: &RangeRequest) -> Result<RangeResponse, Failure>;
-    /// Forgets the history before this revision.
-    fn compact(&mut self, revision: i64) -> Result<(), Failure>;
-}
-
-/// What has become of a call that brought no answer.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Failure {
-    /// It was not done, or it was, or it will be.
-    #[error("{0}")]
-    InDoubt(String),
-    /// It was not done, and will not be.
-    #[error("{0}")]
-    Refused(String),
-}
-
-/// The key that says who leads, as it was when this server began to.
-#[derive(Debug, Clone)]
-pub(crate) struct Term {
-    /// The revision at which the key came to be. No other leader's key has it.
-    pub(crate) revision: i64,
-    /// The key's value: the same revision may come again in an etcd that was restored from a copy.
-    pub(crate) value: Bytes,
-}
-
-impl Term {
-    /// The conditions that it is not over.
-    pub(super) fn holds(&self, names: &Names) -> Vec<Compare> {
-        if plant::is(Plant::SplitBrain) {
-            return Vec::new();
-        }
-        let key = names.leader();
-        let same = Compare {
-            result: CompareResult::Equal.into(),
-            target: CompareTarget::Value.into(),
-            key: key.clone(),
-            target_union: Some(Operand::Value(self.value.to_vec())),
-        };
-        vec![revision(CompareResult::Equal, key, self.revision), same]
-    }
-
-    /// Whether this is its key.
-    pub(super) fn is_of(&self, leader: Option<&KeyValue>) -> bool {
-        leader.is_some_and(|leader| {
-            leader.create_revision == self.revision && leader.value == self.value
-        })
-    }
-}
-
 /// The log, as its only writer has it.
 pub(crate) struct Log<C> {
     calls: C,
     names: Names,
     term: Term,
     leadership: Arc<Leadership>,
+    longest_ttl: LongestTtl,
     index: Index,
     compaction: Compaction,
 }
@@ -118,25 +64,49 @@ impl<C: Calls> Log<C> {
         compact_every: Option<Duration>,
     ) -> Result<(Self, Restored), LoadError> {
         let mut calls = calls;
-        let give_up = Instant::now() + BEGINNING;
-        let (index, told) = loop {
-            match read_all(&mut calls, &names) {
-                Ok(read) => break read,
-                // The pages that were to come have been compacted away, or no node has answered.
-                Err(LoadError::Unread(why)) => may_begin(&leadership, give_up, &why)?,
-                Err(broken) => return Err(broken),
-            }
-        };
+        let (index, told) = read(&mut calls, &names, &leadership)?;
         let restored = state_of(told, &index, &names)?;
-        let log = Self {
+        let mut log = Self {
             calls,
             names,
             term,
+            longest_ttl: LongestTtl::new(&leadership, index.lead_ttl_ms),
             leadership,
             index,
             compaction: Compaction::new(compact_every),
         };
+        log.tell_ttl()?;
         Ok((log, restored))
+    }
+
+    /// The longest time of a lease by which a server may believe that it leads.
+    pub(crate) fn longest_ttl(&self) -> Duration {
+        self.longest_ttl.now(&self.leadership)
+    }
+
+    /// Writes how long this leader may believe that it leads, before anybody is told anything that rests on that.
+    fn tell_ttl(&mut self) -> Result<(), LoadError> {
+        let told = Duration::from_millis(self.index.lead_ttl_ms);
+        let own = self.leadership.ttl();
+        if self.index.is_empty() || told == own {
+            return Ok(());
+        }
+        // An import tells none.
+        if !told.is_zero() {
+            warn!(
+                "--lead-ttl-secs is {} here, and was {} where the last entry was written: give all servers \
+                 of a cluster the same",
+                own.as_secs(),
+                told.as_secs()
+            );
+        }
+        if told < own
+            && let Err(why) = self.append(Vec::new())
+        {
+            self.leadership.lose(Lost::NotBegun(why.to_string()));
+            return Err(LoadError::Lost);
+        }
+        Ok(())
     }
 
     /// Appends what is in `records`, in as many entries as that takes.
@@ -188,11 +158,10 @@ impl<C: Calls> Log<C> {
             None => (Cut::default(), Vec::new()),
         };
         let mut entry = Entry {
-            format: FORMAT,
             first: self.index.first() + cut.entries,
-            tokens_above: self.index.tokens_above,
-            session_numbers_above: self.index.session_numbers_above,
             records: moved,
+            lead_ttl_ms: millis(self.longest_ttl()),
+            ..Entry::above(self.index.tokens_above, self.index.session_numbers_above)
         };
         entry.records.extend_from_slice(records);
         entry.raise_marks();
@@ -232,33 +201,16 @@ impl<C: Calls> Log<C> {
     }
 
     fn append_request(&self, number: u64, first: u64, bytes: Bytes) -> TxnRequest {
-        let (key, names) = (self.names.entry(number), &self.names);
-        let mut compare = self.term.holds(&self.names);
-        if !plant::is(Plant::TakenAsFailed) {
-            compare.push(revision(CompareResult::Equal, key.clone(), 0));
-        }
-        let mut success = vec![put(key.clone(), bytes)];
-        match self.index.is_empty() {
-            // Nothing is before the first of all, so that a late attempt of it needs another mark.
-            true => {
-                compare.push(revision(CompareResult::Equal, names.begun(), 0));
-                success.push(put(names.begun(), Bytes::from_static(b"1")));
-            }
-            false if plant::is(Plant::TakenAsFailed) => {}
-            false => compare.push(revision(CompareResult::Greater, names.entry(number - 1), 0)),
-        }
+        let place = match self.index.is_empty() {
+            true => Place::Begins,
+            false => Place::Follows,
+        };
+        let mut request = append(&self.term, &self.names, (number, bytes), place);
         if first > self.index.first() {
-            let (key, range_end) = (names.entry(self.index.first()), names.entry(first));
-            success.push(operation(Operation::DeleteRange(DeleteRangeRequest {
-                key,
-                range_end,
-            })));
+            let cut = delete_entries(&self.names, self.index.first(), first);
+            request.success.push(cut);
         }
-        TxnRequest {
-            compare,
-            success,
-            failure: vec![get(names.leader()), get(key)],
-        }
+        request
     }
 
     /// Sends a transaction until etcd has decided about it, or this server does not lead any more.
@@ -275,7 +227,9 @@ impl<C: Calls> Log<C> {
                 Err(Failure::InDoubt(why)) if plant::is(Plant::TakenAsFailed) => {
                     return Err(NotStored::new(format_args!("etcd: {why}")));
                 }
-                Err(Failure::InDoubt(why)) => debug!("a transaction is in doubt: {why}"),
+                Err(Failure::InDoubt(why) | Failure::TooLong(why)) => {
+                    debug!("a transaction is in doubt: {why}");
+                }
             }
         }
     }
@@ -301,8 +255,11 @@ impl<C: Calls> Log<C> {
         let Some(up_to) = self.compaction.due(revision) else {
             return;
         };
-        if let Err(why) = self.calls.compact(up_to) {
-            warn!("etcd's history could not be compacted, and is tried again: {why}");
+        match self.calls.compact(up_to) {
+            // By somebody else, who uses the same etcd.
+            Err(Failure::Refused(why)) if why.contains("has been compacted") => {}
+            Err(why) => warn!("etcd's history could not be compacted, and is tried again: {why}"),
+            Ok(()) => {}
         }
     }
 }
@@ -340,6 +297,32 @@ impl<C: Calls> Storage for Log<C> {
 
     fn entries(&self) -> usize {
         self.index.entries()
+    }
+}
+
+/// For how long a server may believe that it leads: this one, or one before it whose lease had another time.
+#[derive(Debug)]
+struct LongestTtl {
+    /// What the log says of those before.
+    former: Duration,
+    /// Until then, by the clock of the leadership.
+    former_until: Duration,
+}
+
+impl LongestTtl {
+    fn new(leadership: &Leadership, former_ms: u64) -> Self {
+        let former = Duration::from_millis(former_ms).min(LONGEST_TTL);
+        Self {
+            former,
+            former_until: leadership.now() + Leadership::least_grace(former),
+        }
+    }
+
+    fn now(&self, leadership: &Leadership) -> Duration {
+        match leadership.now() < self.former_until {
+            true => self.former.max(leadership.ttl()),
+            false => leadership.ttl(),
+        }
     }
 }
 
@@ -405,6 +388,33 @@ fn keep_last_of_each(records: &mut Vec<Record>, from: usize) {
     records.append(&mut kept);
 }
 
+/// Reads the log. As long as it comes on, however slowly, and the leadership lasts, there is time for it.
+fn read(
+    calls: &mut impl Calls,
+    names: &Names,
+    leadership: &Leadership,
+) -> Result<(Index, Told), LoadError> {
+    let mut reading = Reading::of(names);
+    let mut give_up = Instant::now() + BEGINNING;
+    loop {
+        match reading.go_on(calls) {
+            Ok(true) => give_up = Instant::now() + BEGINNING,
+            Ok(false) => return Ok(reading.read()),
+            Err(LoadError::Unread(why)) => {
+                // The pages that were to come have been compacted away.
+                if let Failure::Refused(_) = why {
+                    reading = Reading::of(names);
+                }
+                may_begin(leadership, give_up, &why)?;
+            }
+            Err(broken) => return Err(broken),
+        }
+        if leadership.is_lost() {
+            return Err(LoadError::Lost);
+        }
+    }
+}
+
 /// Waits a little after the beginning of a turn has failed for this reason.
 ///
 /// # Errors
@@ -428,54 +438,6 @@ fn may_begin(
 
 fn deposed() -> NotStored {
     NotStored::new("this server does not lead any more")
-}
-
-/// The first key that this operation of a transaction has found.
-pub(super) fn found(done: &TxnResponse, operation: usize) -> Option<&KeyValue> {
-    match done.responses.get(operation)?.response.as_ref()? {
-        OperationDone::Range(range) => range.kvs.first(),
-        OperationDone::Put(_) | OperationDone::DeleteRange(_) => None,
-    }
-}
-
-pub(super) fn revision(result: CompareResult, key: Vec<u8>, revision: i64) -> Compare {
-    Compare {
-        result: result.into(),
-        target: CompareTarget::Create.into(),
-        key,
-        target_union: Some(Operand::CreateRevision(revision)),
-    }
-}
-
-pub(super) fn put(key: Vec<u8>, value: Bytes) -> RequestOp {
-    put_for(key, value, 0)
-}
-
-/// Puts a key that goes with this lease.
-fn put_for(key: Vec<u8>, value: Bytes, lease: i64) -> RequestOp {
-    operation(Operation::Put(PutRequest { key, value, lease }))
-}
-
-/// Creates a key that goes with this lease, if it is not there.
-pub(crate) fn create_if_absent(key: Vec<u8>, value: Bytes, lease: i64) -> TxnRequest {
-    TxnRequest {
-        compare: vec![revision(CompareResult::Equal, key.clone(), 0)],
-        success: vec![put_for(key, value, lease)],
-        failure: Vec::new(),
-    }
-}
-
-pub(super) fn get(key: Vec<u8>) -> RequestOp {
-    operation(Operation::Range(RangeRequest {
-        key,
-        ..RangeRequest::default()
-    }))
-}
-
-fn operation(operation: Operation) -> RequestOp {
-    RequestOp {
-        request: Some(operation),
-    }
 }
 
 #[cfg(test)]
@@ -794,6 +756,76 @@ mod tests {
         let longest = etcd.state().kvs.values().map(|kv| kv.value.len()).max();
         assert!(longest < Some(1_500_000), "{longest:?}");
         assert_eq!(elect(&etcd, 1).found.0.len(), 1000);
+    }
+
+    /// Small ones first, by which nobody can tell that a page of the others does not come.
+    #[test]
+    fn a_log_is_read_however_long_its_entries_are() {
+        let etcd = UnreliableEtcd::default();
+        let mut server = elect(&etcd, 0);
+        for token in 0..400 {
+            let grants = [(Token(token), Some(grant(7)))].into();
+            let batch = Batch {
+                grants,
+                ..Batch::default()
+            };
+            server.log.commit(&batch).expect("it works");
+        }
+        for first in (400..2400).step_by(25) {
+            let batch = Batch {
+                grants: (first..first + 25)
+                    .map(|token| (Token(token), Some(grant(7))))
+                    .collect(),
+                ..Batch::default()
+            };
+            server.log.commit(&batch).expect("it works");
+        }
+        // So much as two of the long ones.
+        etcd.state().longest_answer = Some(220_000);
+        assert_eq!(elect(&etcd, 1).found.0.len(), 2400);
+    }
+
+    /// By a lower setting of one server, no session ends before the leader before it has given up.
+    #[test]
+    fn the_longest_lease_counts_until_nobody_can_believe_in_it() {
+        thread_local! {
+            static NOW: std::cell::Cell<Duration> = const { std::cell::Cell::new(Duration::ZERO) };
+        }
+        let etcd = UnreliableEtcd::default();
+        let lead = |id: u64, ttl: Duration| {
+            let names = Names::below("/elock");
+            let value = Bytes::from(id.to_string());
+            let revision = etcd.elect(&names.leader(), &value);
+            let leadership = Arc::new(Leadership::new(|| NOW.get(), ttl, NOW.get()));
+            let term = Term { revision, value };
+            let loaded = Log::load(etcd.clone(), names, term, leadership, None);
+            loaded.expect("a sound log").0
+        };
+        let change = |log: &mut Log<UnreliableEtcd>, token: u64| {
+            let grants = [(Token(token), Some(grant(7)))].into();
+            let batch = Batch {
+                grants,
+                ..Batch::default()
+            };
+            log.commit(&batch).expect("it leads");
+        };
+        let (short, long) = (Duration::from_secs(2), Duration::from_secs(10));
+        let mut first = lead(1, short);
+        change(&mut first, 1);
+        // It says so before it tells anybody anything.
+        assert_eq!(lead(2, long).longest_ttl(), long);
+        for id in 3..6 {
+            let mut log = lead(id, short);
+            assert_eq!(log.longest_ttl(), long, "leader {id}");
+            change(&mut log, id);
+        }
+        let mut last = lead(6, short);
+        NOW.set(NOW.get() + Leadership::least_grace(long));
+        // By its own lease, which a renewal has kept.
+        last.leadership.renewed(NOW.get());
+        assert_eq!(last.longest_ttl(), short);
+        change(&mut last, 6);
+        assert_eq!(lead(7, short).longest_ttl(), short);
     }
 
     #[test]

@@ -12,6 +12,7 @@ mod reading;
 mod status;
 #[cfg(feature = "tls")]
 mod tls;
+mod txn;
 #[cfg(test)]
 mod unreliable;
 mod user;
@@ -24,10 +25,11 @@ pub(crate) use blocking::Blocking;
 pub(crate) use copy::CopyError;
 pub(crate) use copy::{fill, read_state};
 pub(crate) use endpoints::{Access, BadAccess, Endpoints};
-pub(crate) use log::{Failure, Log, Term, create_if_absent};
+pub(crate) use log::Log;
 pub(crate) use names::Names;
 pub(crate) use reading::LoadError;
 pub(crate) use status::look_at_etcd;
 #[cfg(feature = "tls")]
 pub(crate) use tls::TlsFiles;
+pub(crate) use txn::{Failure, Term, create_if_absent};
 pub(crate) use user::User;

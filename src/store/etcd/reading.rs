@@ -3,8 +3,8 @@
 use super::api::{KeyValue, RangeRequest, RangeResponse};
 use super::entry::{Entry, Told, Unreadable};
 use super::index::Index;
-use super::log::{Calls, Failure};
 use super::names::Names;
+use super::txn::{Calls, Failure};
 use crate::cluster::plant::{self, Plant};
 use crate::model::Restored;
 
@@ -37,38 +37,96 @@ pub(crate) enum LoadError {
     Lost,
 }
 
-/// One try. All pages are of the same moment, that of the first one.
-pub(super) fn read_all(calls: &mut impl Calls, names: &Names) -> Result<(Index, Told), LoadError> {
-    let mut told = Told::default();
-    let first = read(calls, (names.log(), names.behind_log()), (1, 0))?;
-    let moment = moment_of(&first)?;
-    let mut index = Index::from(first_of(&first, moment, calls, names)?);
-    let mut length = FIRST_PAGE;
-    loop {
+/// A log that is being read. All pages are of the same moment, that of the first one, so that one that did not
+/// come can be asked for again.
+pub(super) struct Reading<'a> {
+    names: &'a Names,
+    /// The revision at which all is read; 0 before that is known.
+    moment: i64,
+    index: Index,
+    told: Told,
+    /// How many entries the next page has.
+    length: u64,
+}
+
+impl<'a> Reading<'a> {
+    pub(super) fn of(names: &'a Names) -> Self {
+        Self {
+            names,
+            moment: 0,
+            index: Index::default(),
+            told: Told::default(),
+            length: FIRST_PAGE,
+        }
+    }
+
+    /// Reads one page more; false if there was none, and all is as it should be. After a failure it may be called
+    /// again, unless etcd has refused the page, as one whose history is gone.
+    pub(super) fn go_on(&mut self, calls: &mut impl Calls) -> Result<bool, LoadError> {
+        if self.moment == 0 {
+            self.begin(calls)?;
+        }
         // Its very keys, as etcd looks through all of a range for each of its pages.
-        let next = index.next();
-        let range = (names.entry(next), names.entry(next.saturating_add(length)));
-        let page = read(calls, range, (0, moment))?;
+        let next = self.index.next();
+        let end = self.names.entry(next.saturating_add(self.length));
+        let page = match read(calls, (self.names.entry(next), end), (0, self.moment)) {
+            // The entries of this page are longer than those of the one before.
+            Err(LoadError::Unread(Failure::TooLong(_))) if self.length > 1 => {
+                self.length = (self.length / 4).max(1);
+                return Ok(true);
+            }
+            page => page?,
+        };
         for found in &page.kvs {
-            let entry = take_in(found, names, &mut index)?;
-            told.add(entry)
-                .map_err(|why| broken(found.key.clone(), &why))?;
+            let entry = take_in(found, self.names, &mut self.index)?;
+            let told = self.told.add(entry);
+            told.map_err(|why| broken(found.key.clone(), &why))?;
         }
         if page.kvs.is_empty() {
-            break;
+            self.end(calls)?;
+            return Ok(false);
         }
-        length = next_length(length, &page);
+        self.length = next_length(self.length, &page);
+        Ok(true)
     }
-    let behind = (names.entry(index.next()), names.behind_log());
-    if !read(calls, behind, (1, moment))?.kvs.is_empty() && !plant::is(Plant::TakenAsFailed) {
-        return Err(broken(names.entry(index.next()), &"the entry is gone"));
+
+    fn begin(&mut self, calls: &mut impl Calls) -> Result<(), LoadError> {
+        let log = (self.names.log(), self.names.behind_log());
+        let first = read(calls, log, (1, 0))?;
+        let moment = moment_of(&first)?;
+        self.index = Index::from(first_of(&first, moment, calls, self.names)?);
+        self.moment = moment;
+        Ok(())
     }
-    match told.first {
-        Some(first) if first != index.first() && !plant::is(Plant::TakenAsFailed) => {
-            Err(broken(names.entry(first), &"the entry is gone"))
+
+    /// Makes sure that nothing is behind what was read, and nothing was before it.
+    fn end(&self, calls: &mut impl Calls) -> Result<(), LoadError> {
+        let next = self.names.entry(self.index.next());
+        let behind = (next.clone(), self.names.behind_log());
+        if !read(calls, behind, (1, self.moment))?.kvs.is_empty()
+            && !plant::is(Plant::TakenAsFailed)
+        {
+            return Err(broken(next, &"the entry is gone"));
         }
-        _ => Ok((index, told)),
+        match self.told.first {
+            Some(first) if first != self.index.first() && !plant::is(Plant::TakenAsFailed) => {
+                Err(broken(self.names.entry(first), &"the entry is gone"))
+            }
+            _ => Ok(()),
+        }
     }
+
+    /// What was read.
+    pub(super) fn read(self) -> (Index, Told) {
+        (self.index, self.told)
+    }
+}
+
+/// Reads all of a log in one try.
+pub(super) fn read_all(calls: &mut impl Calls, names: &Names) -> Result<(Index, Told), LoadError> {
+    let mut reading = Reading::of(names);
+    while reading.go_on(calls)? {}
+    Ok(reading.read())
 }
 
 /// The state at the end of the log.

@@ -4,7 +4,7 @@ use tracing::{error, info, warn};
 
 use super::api::{StatusRequest, StatusResponse};
 use super::endpoints::{Access, Endpoints};
-use super::log::Failure;
+use super::txn::Failure;
 
 /// Asks every node how it is, and logs what an operator should know. Takes almost a second for a node that
 /// does not answer, so nothing should wait for it.
@@ -91,7 +91,7 @@ mod tests {
     use super::*;
     use crate::cluster::real_etcd::RealEtcd;
     use crate::store::etcd::api::TxnResponse;
-    use crate::store::etcd::log::create_if_absent;
+    use crate::store::etcd::create_if_absent;
 
     #[test]
     fn versions_with_the_leases_that_end_are_known() {

@@ -11,7 +11,8 @@ use super::api::{
     Compare, CompareResult, CompareTarget, Done, KeyValue, Operand, Operation, OperationDone,
     RangeRequest, RangeResponse, ResponseHeader, ResponseOp, TxnRequest, TxnResponse,
 };
-use super::log::{Calls, Failure};
+use super::endpoints::LONGEST_ANSWER;
+use super::txn::{Calls, Failure};
 
 /// One etcd, of which all clones are the same.
 #[derive(Debug, Clone, Default)]
@@ -26,6 +27,8 @@ pub(super) struct State {
     /// Transactions that are on their way.
     late: Vec<TxnRequest>,
     pub(super) transactions: usize,
+    /// How many bytes an answer may have, if not as many as ever.
+    pub(super) longest_answer: Option<usize>,
 }
 
 /// What becomes of a call.
@@ -202,7 +205,11 @@ impl Calls for UnreliableEtcd {
             request.revision == 0 || request.revision == state.revision,
             "no test changes anything while a log is read"
         );
-        Ok(state.find(request))
+        let answer = state.find(request);
+        match answer.encoded_len() > state.longest_answer.unwrap_or(LONGEST_ANSWER) {
+            true => Err(Failure::TooLong("planted".to_owned())),
+            false => Ok(answer),
+        }
     }
 
     fn compact(&mut self, _: i64) -> Result<(), Failure> {
