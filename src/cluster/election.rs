@@ -22,9 +22,8 @@ use tracing::{debug, info, warn};
 
 use super::leadership::{Clock, LONGEST_TTL, Leadership, Lost, millis};
 use crate::store::etcd::{
-    Done, Endpoints, Failure, KeyValue, LeaseGrantRequest, LeaseGrantResponse,
-    LeaseKeepAliveResponse, LeaseRequest, Names, RangeRequest, RangeResponse, Term, TxnResponse,
-    WatchCreateRequest, WatchRequest, WatchResponse, create_if_absent,
+    Endpoints, Failure, KeyValue, LeaseGrantRequest, LeaseKeepAliveRequest, LeaseRevokeRequest,
+    Names, RangeRequest, Term, TxnResponse, WatchCreateRequest, WatchRequest, create_if_absent,
 };
 
 /// How long a renewal may take.
@@ -263,10 +262,7 @@ impl Candidate {
         let request = LeaseGrantRequest {
             ttl: i64::try_from(self.ttl.as_secs()).unwrap_or(i64::MAX),
         };
-        let granted: Result<LeaseGrantResponse, Failure> = self
-            .nodes
-            .unary("/etcdserverpb.Lease/LeaseGrant", request)
-            .await;
+        let granted = self.nodes.unary(request).await;
         let lease = granted.inspect_err(|why| self.heard.refused(why)).ok()?.id;
         if self.leases.len() == LEASES {
             self.leases.pop_front();
@@ -274,8 +270,7 @@ impl Candidate {
         self.leases.push_back((lease, asked_at));
         let value = Bytes::from(serde_json::to_vec(&self.own).unwrap_or_default());
         let request = create_if_absent(self.names.leader(), value.clone(), lease);
-        let done: Result<TxnResponse, Failure> =
-            self.nodes.unary("/etcdserverpb.KV/Txn", request).await;
+        let done = self.nodes.unary(request).await;
         match done {
             Ok(TxnResponse {
                 succeeded: true,
@@ -358,11 +353,7 @@ impl Candidate {
     /// If it does not succeed, the lease ends by itself.
     async fn revoke(&mut self, lease: i64) {
         self.leases.retain(|(known, _)| *known != lease);
-        let request = LeaseRequest { id: lease };
-        let revoked: Result<Done, Failure> = self
-            .nodes
-            .unary("/etcdserverpb.Lease/LeaseRevoke", request)
-            .await;
+        let revoked = self.nodes.unary(LeaseRevokeRequest { id: lease }).await;
         if let Err(why) = revoked {
             debug!("a lease could not be revoked: {why}");
         }
@@ -372,13 +363,10 @@ impl Candidate {
 /// One renewal. Whether it succeeds or not, the caller goes on.
 async fn renew(nodes: &mut Endpoints, elected: &Elected, clock: Clock) {
     let sent_at = clock();
-    let request = LeaseRequest { id: elected.lease };
+    let request = LeaseKeepAliveRequest { id: elected.lease };
     let renewed = async {
-        let method = "/etcdserverpb.Lease/LeaseKeepAlive";
-        let mut answers = nodes.streaming(method, request).await?;
-        nodes
-            .message::<LeaseKeepAliveResponse>(&mut answers, RENEWAL)
-            .await
+        let mut answers = nodes.streaming(request).await?;
+        nodes.message(&mut answers, RENEWAL).await
     };
     match renewed.await {
         Ok(Some(renewed)) if renewed.ttl > 0 => elected.leadership.renewed(sent_at),
@@ -403,7 +391,7 @@ async fn find_leader(
         key: names.leader(),
         ..RangeRequest::default()
     };
-    let found: RangeResponse = nodes.unary("/etcdserverpb.KV/Range", request).await?;
+    let found = nodes.unary(request).await?;
     let no_header = || Failure::InDoubt("an answer has no header".to_owned());
     let revision = found.header.ok_or_else(no_header)?.revision;
     Ok((found.kvs.into_iter().next(), revision))
@@ -421,8 +409,7 @@ async fn until_gone(nodes: &mut Endpoints, names: &Names, revision: i64, heard: 
         let request = WatchRequest {
             create_request: Some(create_request),
         };
-        let method = "/etcdserverpb.Watch/Watch";
-        let mut changes = match nodes.streaming::<_, WatchResponse>(method, request).await {
+        let mut changes = match nodes.streaming(request).await {
             Ok(changes) => changes,
             // Whether it may be watched or not, the key can be read.
             Err(why) => {

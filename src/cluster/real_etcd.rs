@@ -119,7 +119,7 @@ pub(crate) async fn ask(nodes: &mut Endpoints) -> Result<RangeResponse, Failure>
         key: Names::below("/elock").leader(),
         ..RangeRequest::default()
     };
-    nodes.unary("/etcdserverpb.KV/Range", request).await
+    nodes.unary(request).await
 }
 
 /// Asks until etcd has started.

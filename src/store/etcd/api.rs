@@ -6,6 +6,33 @@
 
 use prost::{Enumeration, Message, Oneof};
 
+/// A request with the method that takes it, and what that answers.
+pub(crate) trait Call: Message + Clone + 'static {
+    const METHOD: &'static str;
+    type Answer: Message + Default + 'static;
+}
+
+macro_rules! calls {
+    ($($request:ty => $method:literal, $answer:ty;)*) => {$(
+        impl Call for $request {
+            const METHOD: &'static str = concat!("/etcdserverpb.", $method);
+            type Answer = $answer;
+        }
+    )*};
+}
+
+calls! {
+    RangeRequest => "KV/Range", RangeResponse;
+    TxnRequest => "KV/Txn", TxnResponse;
+    CompactionRequest => "KV/Compact", Done;
+    LeaseGrantRequest => "Lease/LeaseGrant", LeaseGrantResponse;
+    LeaseRevokeRequest => "Lease/LeaseRevoke", Done;
+    LeaseKeepAliveRequest => "Lease/LeaseKeepAlive", LeaseKeepAliveResponse;
+    WatchRequest => "Watch/Watch", WatchResponse;
+    AuthenticateRequest => "Auth/Authenticate", AuthenticateResponse;
+    StatusRequest => "Maintenance/Status", StatusResponse;
+}
+
 /// A key with its value, and the revision at which it came to be.
 #[derive(Clone, PartialEq, Eq, Message)]
 pub(crate) struct KeyValue {
@@ -70,7 +97,7 @@ pub(crate) struct DeleteRangeRequest {
     pub(crate) range_end: Vec<u8>,
 }
 
-/// The answer to a put or a deletion, of which nothing is looked at.
+/// An answer of which nothing is looked at.
 #[derive(Clone, Copy, PartialEq, Eq, Message)]
 pub(crate) struct Done {}
 
@@ -184,9 +211,14 @@ pub(crate) struct LeaseGrantResponse {
     pub(crate) id: i64,
 }
 
-/// Also the request to renew a lease.
 #[derive(Clone, Copy, PartialEq, Eq, Message)]
-pub(crate) struct LeaseRequest {
+pub(crate) struct LeaseRevokeRequest {
+    #[prost(int64, tag = "1")]
+    pub(crate) id: i64,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub(crate) struct LeaseKeepAliveRequest {
     #[prost(int64, tag = "1")]
     pub(crate) id: i64,
 }

@@ -1,12 +1,11 @@
 //! The store's thread asks etcd, and waits for the answers by a runtime of its own: so a commit never waits
 //! for the workers, nor they for it.
 
-use prost::Message;
 use std::time::Duration;
 
 use tokio::runtime::{Builder, Runtime};
 
-use super::api::{CompactionRequest, Done, RangeRequest, RangeResponse, TxnRequest, TxnResponse};
+use super::api::{Call, CompactionRequest, RangeRequest, RangeResponse, TxnRequest, TxnResponse};
 use super::endpoints::{Access, BadAccess, Endpoints};
 use super::txn::{Calls, Failure};
 
@@ -30,25 +29,19 @@ impl Blocking {
         Ok(Self { runtime, nodes })
     }
 
-    /// Calls a method of one request and one answer.
-    pub(super) fn unary<Q, A>(&mut self, method: &'static str, request: Q) -> Result<A, Failure>
-    where
-        Q: Message + Clone + Send + Sync + 'static,
-        A: Message + Default + Send + Sync + 'static,
-    {
-        self.runtime.block_on(self.nodes.unary(method, request))
+    /// Makes a call of one request and one answer.
+    pub(super) fn unary<Q: Call>(&mut self, request: Q) -> Result<Q::Answer, Failure> {
+        self.runtime.block_on(self.nodes.unary(request))
     }
 }
 
 impl Calls for Blocking {
     fn txn(&mut self, request: &TxnRequest) -> Result<TxnResponse, Failure> {
-        self.unary("/etcdserverpb.KV/Txn", request.clone())
+        self.unary(request.clone())
     }
 
     fn range(&mut self, request: &RangeRequest) -> Result<RangeResponse, Failure> {
-        let call = self
-            .nodes
-            .unary_within(READ, "/etcdserverpb.KV/Range", request.clone());
+        let call = self.nodes.unary_within(READ, request.clone());
         self.runtime.block_on(call)
     }
 
@@ -57,8 +50,7 @@ impl Calls for Blocking {
             revision,
             physical: false,
         };
-        self.unary::<_, Done>("/etcdserverpb.KV/Compact", request)
-            .map(drop)
+        self.unary(request).map(drop)
     }
 }
 

@@ -6,9 +6,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use prost::Message;
 
-use super::api::{
-    Done, KeyValue, LeaseGrantRequest, LeaseGrantResponse, LeaseRequest, RangeRequest,
-};
+use super::api::{KeyValue, LeaseGrantRequest, LeaseRevokeRequest, RangeRequest};
 use super::blocking::Blocking;
 use super::endpoints::{Access, BadAccess};
 use super::entry::{Entry, Record};
@@ -89,15 +87,14 @@ pub(crate) fn read_state(access: &Access, names: &Names) -> Result<Restored, Cop
 pub(crate) fn fill(access: &Access, names: &Names, state: &Restored) -> Result<(), CopyError> {
     let mut calls = Blocking::new(access, 0)?;
     let request = LeaseGrantRequest { ttl: LEASE_SECS };
-    let granted: LeaseGrantResponse =
-        patiently(|| Ok(calls.unary("/etcdserverpb.Lease/LeaseGrant", request)?))?;
+    let granted = patiently(|| Ok(calls.unary(request)?))?;
     let lease = granted.id;
     let filled =
         lead(&mut calls, names, lease).and_then(|term| write_all(&mut calls, names, &term, state));
     // Else it ends by itself.
-    let _: Result<Done, CopyError> = patiently(|| {
-        let request = LeaseRequest { id: lease };
-        Ok(calls.unary("/etcdserverpb.Lease/LeaseRevoke", request)?)
+    let _ = patiently(|| {
+        let request = LeaseRevokeRequest { id: lease };
+        Ok(calls.unary(request)?)
     });
     filled
 }

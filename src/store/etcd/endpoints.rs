@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::uri::PathAndQuery;
-use prost::Message;
 use tokio::time::timeout;
 use tonic::client::Grpc;
 use tonic::codec::Streaming;
@@ -18,7 +17,7 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
 use tonic_prost::ProstCodec;
 
-use super::api::AuthenticateResponse;
+use super::api::Call;
 use super::log::LONGEST_ENTRY;
 #[cfg(feature = "tls")]
 use super::tls::{self, TlsFiles};
@@ -102,77 +101,49 @@ impl Endpoints {
         })
     }
 
-    /// Calls a method of one request and one answer. Where etcd does not know the token any more, it has done
+    /// Makes a call of one request and one answer. Where etcd does not know the token any more, it has done
     /// nothing: then it is asked once more, with a new one.
-    pub(crate) async fn unary<Q, A>(
-        &mut self,
-        method: &'static str,
-        request: Q,
-    ) -> Result<A, Failure>
-    where
-        Q: Message + Clone + Send + Sync + 'static,
-        A: Message + Default + Send + Sync + 'static,
-    {
-        self.unary_within(ATTEMPT, method, request).await
+    pub(crate) async fn unary<Q: Call>(&mut self, request: Q) -> Result<Q::Answer, Failure> {
+        self.unary_within(ATTEMPT, request).await
     }
 
     /// The same where an attempt may take this long.
-    pub(crate) async fn unary_within<Q, A>(
+    pub(crate) async fn unary_within<Q: Call>(
         &mut self,
         attempt: Duration,
-        method: &'static str,
         request: Q,
-    ) -> Result<A, Failure>
-    where
-        Q: Message + Clone + Send + Sync + 'static,
-        A: Message + Default + Send + Sync + 'static,
-    {
+    ) -> Result<Q::Answer, Failure> {
         self.log_in().await?;
         let used = self.token();
         let again = used.is_some().then(|| request.clone());
-        match (self.call(attempt, method, request).await, again) {
+        match (self.call(attempt, request).await, again) {
             (Err(Failure::Refused(_)), Some(request)) if self.token() != used => {
                 self.log_in().await?;
-                self.call(attempt, method, request).await
+                self.call(attempt, request).await
             }
             (outcome, _) => outcome,
         }
     }
 
-    async fn call<Q, A>(
-        &mut self,
-        attempt: Duration,
-        method: &'static str,
-        request: Q,
-    ) -> Result<A, Failure>
-    where
-        Q: Message + Send + Sync + 'static,
-        A: Message + Default + Send + Sync + 'static,
-    {
+    async fn call<Q: Call>(&mut self, attempt: Duration, request: Q) -> Result<Q::Answer, Failure> {
         let request = self.with_token(request);
         let mut grpc = self.grpc();
         let call = async {
             grpc.ready().await.map_err(unavailable)?;
-            let method = PathAndQuery::from_static(method);
+            let method = PathAndQuery::from_static(Q::METHOD);
             grpc.unary(request, method, ProstCodec::default()).await
         };
         let outcome = timeout(attempt, call).await;
-        self.after(attempt, outcome)
-            .await
-            .map(tonic::Response::into_inner)
+        let answer = self.after(attempt, outcome).await?;
+        Ok(answer.into_inner())
     }
 
-    /// Calls a method whose answers are a stream, with one request. The call stays open as long as the
-    /// stream is kept.
-    pub(crate) async fn streaming<Q, A>(
+    /// Makes a call whose answers are a stream, with one request. The call stays open as long as the stream is
+    /// kept.
+    pub(crate) async fn streaming<Q: Call>(
         &mut self,
-        method: &'static str,
         request: Q,
-    ) -> Result<Streaming<A>, Failure>
-    where
-        Q: Message + Send + Sync + 'static,
-        A: Message + Default + Send + Sync + 'static,
-    {
+    ) -> Result<Streaming<Q::Answer>, Failure> {
         self.log_in().await?;
         // The end of the requests would be the end of the call.
         let requests =
@@ -181,14 +152,13 @@ impl Endpoints {
         let mut grpc = self.grpc();
         let call = async {
             grpc.ready().await.map_err(unavailable)?;
-            let method = PathAndQuery::from_static(method);
+            let method = PathAndQuery::from_static(Q::METHOD);
             grpc.streaming(requests, method, ProstCodec::default())
                 .await
         };
         let outcome = timeout(ATTEMPT, call).await;
-        self.after(ATTEMPT, outcome)
-            .await
-            .map(tonic::Response::into_inner)
+        let answers = self.after(ATTEMPT, outcome).await?;
+        Ok(answers.into_inner())
     }
 
     /// The next message of a stream; `None` if it was silent for this time.
@@ -239,9 +209,7 @@ impl Endpoints {
             _ => return Ok(()),
         };
         let request = user.login();
-        let answer: Result<AuthenticateResponse, Failure> = self
-            .call(ATTEMPT, "/etcdserverpb.Auth/Authenticate", request)
-            .await;
+        let answer = self.call(ATTEMPT, request).await;
         let token = match answer {
             Ok(answer) => {
                 let no_token = |_| Failure::Refused("etcd's token is no header".to_owned());

@@ -18,13 +18,15 @@ use prost::Message;
 use tracing::{debug, warn};
 
 use super::api::{RangeRequest, TxnRequest, TxnResponse};
+use super::compaction::Compaction;
 use super::entry::{Entry, Record, Told, millis};
 use super::index::{Cut, Index};
+use super::longest_ttl::LongestTtl;
 use super::names::Names;
 use super::reading::{LoadError, Reading, state_of, take_in};
 use super::txn::{Calls, Failure, Place, Term, append, delete_entries, found, get};
 use crate::cluster::plant::{self, Plant};
-use crate::cluster::{LONGEST_TTL, Leadership, Lost};
+use crate::cluster::{Leadership, Lost};
 use crate::model::{NotStored, Restored};
 use crate::store::{Batch, Storage};
 
@@ -297,61 +299,6 @@ impl<C: Calls> Storage for Log<C> {
 
     fn entries(&self) -> usize {
         self.index.entries()
-    }
-}
-
-/// For how long a server may believe that it leads: this one, or one before it whose lease had another time.
-#[derive(Debug)]
-struct LongestTtl {
-    /// What the log says of those before.
-    former: Duration,
-    /// Until then, by the clock of the leadership.
-    former_until: Duration,
-}
-
-impl LongestTtl {
-    fn new(leadership: &Leadership, former_ms: u64) -> Self {
-        let former = Duration::from_millis(former_ms).min(LONGEST_TTL);
-        Self {
-            former,
-            former_until: leadership.now() + Leadership::least_grace(former),
-        }
-    }
-
-    fn now(&self, leadership: &Leadership) -> Duration {
-        match leadership.now() < self.former_until {
-            true => self.former.max(leadership.ttl()),
-            false => leadership.ttl(),
-        }
-    }
-}
-
-/// When the history is compacted, and up to where.
-#[derive(Debug)]
-struct Compaction {
-    every: Option<Duration>,
-    last: Instant,
-    /// The revision at that time.
-    revision: i64,
-}
-
-impl Compaction {
-    fn new(every: Option<Duration>) -> Self {
-        Self {
-            every,
-            last: Instant::now(),
-            revision: 0,
-        }
-    }
-
-    /// The revision up to which the history can go, if it is time: what etcd's revision was the last time.
-    fn due(&mut self, revision: i64) -> Option<i64> {
-        if self.last.elapsed() < self.every? {
-            return None;
-        }
-        self.last = Instant::now();
-        let up_to = std::mem::replace(&mut self.revision, revision);
-        (up_to > 0).then_some(up_to)
     }
 }
 
@@ -859,17 +806,5 @@ mod tests {
                 "without {gone} to {last}"
             );
         }
-    }
-
-    #[test]
-    fn history_is_forgotten_up_to_where_it_was_the_last_time() {
-        let mut always = Compaction::new(Some(Duration::ZERO));
-        assert_eq!(
-            [7, 9, 12].map(|now| always.due(now)),
-            [None, Some(7), Some(9)]
-        );
-        let mut later = Compaction::new(Some(Duration::from_secs(3600)));
-        assert_eq!([7, 9].map(|now| later.due(now)), [None, None]);
-        assert_eq!(Compaction::new(None).due(7), None);
     }
 }

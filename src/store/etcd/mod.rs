@@ -2,11 +2,13 @@
 
 mod api;
 mod blocking;
+mod compaction;
 mod copy;
 mod endpoints;
 mod entry;
 mod index;
 mod log;
+mod longest_ttl;
 mod names;
 mod reading;
 mod status;
@@ -17,9 +19,11 @@ mod txn;
 mod unreliable;
 mod user;
 
+#[cfg(test)]
+pub(crate) use api::RangeResponse;
 pub(crate) use api::{
-    Done, KeyValue, LeaseGrantRequest, LeaseGrantResponse, LeaseKeepAliveResponse, LeaseRequest,
-    RangeRequest, RangeResponse, TxnResponse, WatchCreateRequest, WatchRequest, WatchResponse,
+    KeyValue, LeaseGrantRequest, LeaseKeepAliveRequest, LeaseRevokeRequest, RangeRequest,
+    TxnResponse, WatchCreateRequest, WatchRequest,
 };
 pub(crate) use blocking::Blocking;
 pub(crate) use copy::CopyError;

@@ -25,8 +25,7 @@ async fn ask(access: &Access, url: &str) -> Result<StatusResponse, Failure> {
     };
     let unusable = |why| Failure::Refused(format!("{why}"));
     let mut node = Endpoints::new(&alone, 0).map_err(unusable)?;
-    node.unary("/etcdserverpb.Maintenance/Status", StatusRequest {})
-        .await
+    node.unary(StatusRequest {}).await
 }
 
 fn tell(url: &str, status: &StatusResponse) {
@@ -90,7 +89,6 @@ mod tests {
 
     use super::*;
     use crate::cluster::real_etcd::RealEtcd;
-    use crate::store::etcd::api::TxnResponse;
     use crate::store::etcd::create_if_absent;
 
     #[test]
@@ -125,7 +123,7 @@ mod tests {
         assert!(status.db_size > 0 && status.errors.is_empty(), "{status:?}");
         let mut nodes = Endpoints::new(&etcd.access, 0).expect("a URL");
         let put = create_if_absent(b"/elock/x".to_vec(), bytes::Bytes::new(), 0);
-        let refused: Result<TxnResponse, _> = nodes.unary("/etcdserverpb.KV/Txn", put).await;
+        let refused = nodes.unary(put).await;
         assert!(matches!(refused, Err(Failure::Refused(_))), "{refused:?}");
         let status = ask(&etcd.access, url).await.expect("it answers");
         let [why] = &status.errors[..] else {
