@@ -94,8 +94,19 @@ struct Node {
 
 impl Node {
     fn start(etcd: &Etcd, flags: &[&str]) -> Self {
+        Self::start_by(Command::new(ELOCKD), etcd, flags)
+    }
+
+    /// Which may open so many files.
+    fn start_with_files(files: usize, etcd: &Etcd, flags: &[&str]) -> Self {
+        let mut command = Command::new("sh");
+        let limited = format!("ulimit -n {files} && exec \"$0\" \"$@\"");
+        command.args(["-c", &limited, ELOCKD]);
+        Self::start_by(command, etcd, flags)
+    }
+
+    fn start_by(mut command: Command, etcd: &Etcd, flags: &[&str]) -> Self {
         let [advertised, address, admin] = [(); 3].map(|()| free_address());
-        let mut command = Command::new(ELOCKD);
         command
             .args(["--etcd", &etcd.url])
             .args(["--advertise", &advertised.to_string()])
@@ -361,4 +372,32 @@ fn a_client_by_tls_learns_that_its_server_follows() {
         let told: Value = serde_json::from_slice(&output.stdout).expect("JSON");
         assert_eq!(told["info"]["role"], role, "{output:?}");
     }
+}
+
+/// What it has open for clients of another leader is free again once it leads.
+#[test]
+fn a_follower_that_is_elected_has_room_for_as_many_as_at_its_start() {
+    let Some(etcd) = Etcd::start() else { return };
+    let first = Node::start(&etcd, &[]);
+    first.until_ready();
+    let second = Node::start_with_files(256, &etcd, &[]);
+    second.until_ready();
+    let passed_on: Vec<Client> = (0..40)
+        .map(|_| {
+            let mut client = Client::connect(second.address);
+            client.ask("echo", "200 []");
+            client
+        })
+        .collect();
+    let output = first.elock(&["failover"]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let is_told = |answer: &Answer| answer.body.contains("elock_limit{limit=\"connections\"}");
+    let metrics = second.until("/metrics", is_told).body;
+    let (_, room) = metrics
+        .split_once("\nelock_limit{limit=\"connections\"} ")
+        .expect("a line");
+    let room = room.lines().next().expect("a number");
+    let room: usize = room.parse().expect("a number");
+    assert!(room > 80, "{room}");
+    drop(passed_on);
 }

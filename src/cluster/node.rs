@@ -140,6 +140,10 @@ impl Node {
             (settings.lead_ttl(), settings.hold()),
             stop,
         );
+        let passing = match &house.room {
+            Some(room) => passing.at_most(room.to_pass_on),
+            None => passing,
+        };
         #[cfg(feature = "admin")]
         let handle = NodeHandle::new(
             (candidacy.seen.clone(), Arc::clone(&candidacy.heard)),

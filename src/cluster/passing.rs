@@ -31,7 +31,7 @@ use super::leadership::Leadership;
 use crate::config::Config;
 use crate::model::Peer;
 use crate::protocol::Reply;
-use crate::server::{Acceptor, Arrived, Listener, Places, Transport, close_gently, configure};
+use crate::server::{Acceptor, Arrived, Listener, Transport, close_gently, configure};
 
 /// How long a leader may take to accept a client.
 const ACCEPT: Duration = Duration::from_secs(2);
@@ -94,7 +94,7 @@ impl Passing {
         (ttl, hold): (Duration, Duration),
         stop: CancellationToken,
     ) -> Self {
-        let max_connections = Places::to_pass_on(config);
+        let max_connections = config.max_connections as usize;
         Self {
             seen,
             heard,
@@ -108,6 +108,15 @@ impl Passing {
             config: Arc::new(config.clone()),
             tasks: TaskTracker::new(),
             stop,
+        }
+    }
+
+    /// The same for so many connections at the most.
+    pub(super) fn at_most(self, max_connections: usize) -> Self {
+        Self {
+            places: Arc::new(Semaphore::new(max_connections)),
+            max_connections,
+            ..self
         }
     }
 

@@ -113,8 +113,8 @@ use crate::model::{NotStored, SessionNumber};
 use crate::protocol::Reply;
 use crate::store::Writer;
 use crate::table::LockTable;
-pub(crate) use admission::Places;
 pub use admission::TooFewFiles;
+use admission::{Places, Room};
 use audit::Audit;
 pub(crate) use clock::Clock;
 use desk::Desk;
@@ -176,7 +176,13 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    fn new(config: Config, table: LockTable, clock: Clock) -> Result<Self, RunError> {
+    /// `room`: as it was reckoned earlier; `None` if by the files that are open now.
+    fn new(
+        config: Config,
+        table: LockTable,
+        clock: Clock,
+        room: Option<&Room>,
+    ) -> Result<Self, RunError> {
         let entropy = Entropy::open()?;
         Ok(Self {
             table,
@@ -184,11 +190,14 @@ impl Shared {
             instance: entropy.secret()?.0,
             entropy,
             desk: Desk::of(&config)?,
+            places: match room {
+                Some(room) => Places::of(room),
+                None => Places::of(&Room::reckon(&config)?),
+            },
             handover_spin: HandoverSpin::default(),
             throttles: Throttles::default(),
             refusals: RefusalCounts::default(),
             turns: Turns::new(config.worker_threads()),
-            places: Places::new(&config)?,
             drain: Drain::default(),
             #[cfg(feature = "cluster")]
             leading: None,
@@ -370,6 +379,10 @@ pub(crate) struct House {
     /// For clients that other servers pass on.
     #[cfg(feature = "cluster")]
     pub(crate) servers: Arc<[Listener]>,
+    /// Of one of several servers: reckoned before there is any client, as it leads while those that it has
+    /// passed on still end. One that is alone reckons once it has its store.
+    #[cfg(feature = "cluster")]
+    pub(crate) room: Option<Room>,
     pub(crate) config: Config,
     pub(crate) control: Control,
     #[cfg(feature = "admin")]
@@ -379,7 +392,8 @@ pub(crate) struct House {
 impl House {
     /// # Errors
     ///
-    /// If whoever can reach a port would get in, or the system gives no thread.
+    /// If whoever can reach a port would get in, or the system gives no thread, or hardly any files to one of
+    /// several servers.
     fn open(listeners: Vec<Listener>, config: Config, control: Control) -> Result<Self, RunError> {
         #[cfg(feature = "admin")]
         let (for_admin, listeners): (Vec<_>, Vec<_>) =
@@ -401,12 +415,18 @@ impl House {
             config.allow_anonymous,
         )
         .map_err(|OpenDoor(address)| RunError::OpenAdmin(address))?;
+        #[cfg(feature = "admin")]
+        let admin = crate::admin::start(for_admin, &config)?;
+        #[cfg(feature = "cluster")]
+        let room = config.cluster().map(|_| Room::reckon(&config));
         Ok(Self {
             #[cfg(feature = "cluster")]
             servers: servers.into(),
             listeners: listeners.into(),
             #[cfg(feature = "admin")]
-            admin: crate::admin::start(for_admin, &config)?,
+            admin,
+            #[cfg(feature = "cluster")]
+            room: room.transpose()?,
             config,
             control,
         })
@@ -444,7 +464,11 @@ impl Served {
             leading,
         } = start;
         let table = table.followed_by(audit::trail());
-        let shared = Shared::new(house.config.clone(), table, clock)?;
+        #[cfg(feature = "cluster")]
+        let room = house.room.as_ref();
+        #[cfg(not(feature = "cluster"))]
+        let room = None;
+        let shared = Shared::new(house.config.clone(), table, clock, room)?;
         #[cfg(feature = "cluster")]
         let shared = Shared { leading, ..shared };
         let shared = Arc::new(shared);
