@@ -3,7 +3,8 @@
 
 mod common;
 
-use std::net::{SocketAddr, TcpListener};
+use std::io::Write;
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Instant;
 
@@ -89,7 +90,7 @@ struct Node {
     advertised: String,
     address: SocketAddr,
     admin: SocketAddr,
-    _process: Ending,
+    process: Ending,
 }
 
 impl Node {
@@ -118,8 +119,14 @@ impl Node {
             advertised: advertised.to_string(),
             address,
             admin,
-            _process: Ending(command.spawn().expect("it starts")),
+            process: Ending(command.spawn().expect("it starts")),
         }
+    }
+
+    fn terminate(&self) {
+        let pid = self.process.0.id().to_string();
+        let sent = Command::new("kill").args(["-TERM", &pid]).status();
+        assert!(sent.expect("kill runs").success());
     }
 
     /// What is answered to this path, once it is what it should be.
@@ -400,4 +407,27 @@ fn a_follower_that_is_elected_has_room_for_as_many_as_at_its_start() {
     let room: usize = room.parse().expect("a number");
     assert!(room > 80, "{room}");
     drop(passed_on);
+}
+
+/// Its key is given up, and its ports are closed, while a client that does not read has time for its end.
+#[test]
+fn a_leader_that_stops_lets_another_lead_whether_clients_read_or_not() {
+    let Some(etcd) = Etcd::start() else { return };
+    let patient = ["--shutdown-ms", "3600000", "--unsent-timeout-ms", "3600000"];
+    let first = Node::start(&etcd, &patient);
+    first.until_ready();
+    let second = Node::start(&etcd, &[]);
+    second.until_ready();
+    let mut unread = TcpStream::connect(first.address).expect("it accepts");
+    unread.set_nonblocking(true).expect("a socket");
+    // Their answers are more than what there is room for on the way.
+    let asked = "info\n".repeat(100_000);
+    let sent = unread.write(asked.as_bytes()).expect("room for some");
+    assert!(sent > 10_000, "{sent}");
+
+    first.terminate();
+    second.until("/api/info", |answer| answer.status == 200);
+    first.until("/readyz", |answer| answer.body.starts_with("stopping: "));
+    assert!(TcpStream::connect(first.address).is_err(), "it is closed");
+    drop(unread);
 }
