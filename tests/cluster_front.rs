@@ -5,6 +5,7 @@ mod common;
 
 use std::io::Write;
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Instant;
 
@@ -106,6 +107,14 @@ impl Node {
         Self::start_by(command, etcd, flags)
     }
 
+    /// Which logs to this file.
+    fn start_logged(log: &Path, etcd: &Etcd, flags: &[&str]) -> Self {
+        let mut command = Command::new("sh");
+        let logged = "log=$0; exec \"$@\" 2>\"$log\"";
+        command.args(["-c", logged]).arg(log).arg(ELOCKD);
+        Self::start_by(command, etcd, flags)
+    }
+
     fn start_by(mut command: Command, etcd: &Etcd, flags: &[&str]) -> Self {
         let [advertised, address, admin] = [(); 3].map(|()| free_address());
         command
@@ -174,6 +183,19 @@ fn elock(address: SocketAddr, arguments: &[&str]) -> Output {
 
 fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_owned()).expect("UTF-8")
+}
+
+/// What a log says, once this is in it.
+#[track_caller]
+fn until_logged(log: &Path, text: &str) -> String {
+    let begin = Instant::now();
+    loop {
+        let said = std::fs::read_to_string(log).unwrap_or_default();
+        if said.contains(text) {
+            return said;
+        }
+        assert!(begin.elapsed() < PATIENCE, "{text}: {said}");
+    }
 }
 
 /// The leader first.
@@ -430,4 +452,50 @@ fn a_leader_that_stops_lets_another_lead_whether_clients_read_or_not() {
     first.until("/readyz", |answer| answer.body.starts_with("stopping: "));
     assert!(TcpStream::connect(first.address).is_err(), "it is closed");
     drop(unread);
+}
+
+#[test]
+fn the_log_says_once_what_begins_and_what_ends() {
+    let Some(etcd) = Etcd::start() else { return };
+    let directory = tempfile::tempdir().expect("a directory");
+    let log = directory.path().join("log");
+    let mut first = Node::start_logged(&log, &etcd, &[]);
+    first.until_ready();
+    let second = Node::start(&etcd, &[]);
+    second.until_ready();
+    for by in [&first, &second] {
+        let output = by.elock(&["failover"]);
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+    }
+    first.until("/api/info", |answer| answer.status == 200);
+    first.terminate();
+    let status = first.process.0.wait().expect("it ends");
+    assert_eq!(status.code(), Some(0));
+    let said = std::fs::read_to_string(&log).expect("text");
+    for (text, times) in [
+        (" listening on ", 1),
+        ("no more clients are served as the leader", 1),
+        ("stopping", 1),
+        ("following", 1),
+        ("stopped after", 0),
+    ] {
+        let found = said.lines().filter(|line| line.contains(text)).count();
+        assert_eq!(found, times, "{text}: {said}");
+    }
+    let followed = said.lines().find(|line| line.contains("following"));
+    let followed = followed.expect("a line");
+    assert!(followed.contains(&second.advertised), "{said}");
+}
+
+#[test]
+fn an_import_is_not_taken_for_somebody_elses_key() {
+    let Some(etcd) = Etcd::start() else { return };
+    let directory = tempfile::tempdir().expect("a directory");
+    let log = directory.path().join("log");
+    let _node = Node::start_logged(&log, &etcd, &["--no-lead"]);
+    etcd.ctl(&["put", "/elock/leader", "import 7"]);
+    let said = until_logged(&log, "an import into etcd is under way");
+    assert!(!said.contains("not that of a server"), "{said}");
+    etcd.ctl(&["del", "/elock/leader"]);
+    until_logged(&log, "nobody leads\n");
 }

@@ -24,7 +24,7 @@ use super::leadership::{Clock, Leadership, Lost, millis};
 use crate::store::etcd::{
     Done, Endpoints, Failure, KeyValue, LeaseGrantRequest, LeaseGrantResponse,
     LeaseKeepAliveResponse, LeaseRequest, Names, RangeRequest, RangeResponse, Term, TxnResponse,
-    WatchCreateRequest, WatchRequest, WatchResponse, create_if_absent,
+    WatchCreateRequest, WatchRequest, WatchResponse, create_if_absent, is_import,
 };
 
 /// How long a renewal may take.
@@ -65,6 +65,8 @@ pub(crate) struct Seen {
     pub(crate) leader: Option<Leader>,
     /// The revision at which its key came to be.
     pub(crate) revision: i64,
+    /// Whether no server, but an import has the key.
+    pub(crate) is_import: bool,
 }
 
 /// A server's leadership, from its election on.
@@ -290,6 +292,7 @@ impl Candidate {
         Seen {
             leader: Some(self.own.clone()),
             revision: elected.term.revision,
+            is_import: false,
         }
     }
 
@@ -470,6 +473,7 @@ fn seen_in(found: &KeyValue) -> Seen {
     Seen {
         leader: leader_in(found),
         revision: found.create_revision,
+        is_import: is_import(&found.value),
     }
 }
 

@@ -53,6 +53,8 @@ struct Node {
     settings: ClusterSettings,
     access: Access,
     secret: Secret,
+    /// Its id of this run.
+    own_id: String,
     candidacy: Candidacy,
     passing: Passing,
     /// What was served last, and when its stop began, while clients have time for their ends.
@@ -128,6 +130,7 @@ impl Node {
             secret: format!("{:032x}", secret.0),
             version: env!("CARGO_PKG_VERSION").to_owned(),
         };
+        let own_id = own.id.clone();
         let candidature = Candidature {
             access: access.clone(),
             names: Names::below(&settings.etcd_namespace),
@@ -162,6 +165,7 @@ impl Node {
             settings,
             access,
             secret,
+            own_id,
             candidacy,
             passing,
             stopping: None,
@@ -180,8 +184,8 @@ impl Node {
         let _accepting = on_each(listeners, &self.passing, Passing::accept_all);
         let _refusing = on_each(servers, &self.passing, Passing::refuse_all);
         let from = (!self.settings.no_lead).then_some(stand_from);
-        let _telling =
-            AbortOnDropHandle::new(tokio::spawn(tell_who_leads(self.candidacy.seen.clone())));
+        let telling = tell_who_leads(self.candidacy.seen.clone(), self.own_id.clone());
+        let _telling = AbortOnDropHandle::new(tokio::spawn(telling));
         tokio::select! {
             elected = self.candidacy.until_elected(from) => elected,
             // There is nothing here that a drain could wait for.
@@ -343,20 +347,35 @@ impl Node {
 }
 
 /// Says in the log who leads, at each change.
-async fn tell_who_leads(mut seen: watch::Receiver<Seen>) {
+async fn tell_who_leads(mut seen: watch::Receiver<Seen>, own_id: String) {
+    let mut before = Seen::default();
     loop {
-        let Seen { leader, revision } = seen.borrow_and_update().clone();
-        match leader {
-            Some(leader) => info!(leader = leader.address, term = revision, "following"),
-            None if revision > 0 => warn!(
-                term = revision,
-                "the leader's key in etcd is not that of a server: nobody leads until it is removed"
-            ),
-            None => {}
+        let now = seen.borrow_and_update().clone();
+        if now != before {
+            say_who_leads(&now, &own_id);
+            before = now;
         }
         if seen.changed().await.is_err() {
             return;
         }
+    }
+}
+
+fn say_who_leads(seen: &Seen, own_id: &str) {
+    let term = seen.revision;
+    match &seen.leader {
+        // Its own turn is told with what it loads.
+        Some(leader) if leader.id == own_id => {}
+        Some(leader) => info!(leader = leader.address, term, "following"),
+        None if seen.is_import => warn!(
+            term,
+            "an import into etcd is under way: nobody leads until it has ended"
+        ),
+        None if term > 0 => warn!(
+            term,
+            "the leader's key in etcd is not that of a server: nobody leads until it is removed"
+        ),
+        None => info!("nobody leads"),
     }
 }
 

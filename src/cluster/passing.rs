@@ -237,7 +237,9 @@ impl Passing {
             loop {
                 let has_leader = |seen: &Seen| seen.leader.is_some();
                 let seen = self.seen.wait_for(has_leader).await;
-                let Some(Seen { leader, revision }) = seen.ok().map(|seen| seen.clone())
+                let Some(Seen {
+                    leader, revision, ..
+                }) = seen.ok().map(|seen| seen.clone())
                 else {
                     return pending().await;
                 };
@@ -471,7 +473,11 @@ mod tests {
                 version: String::new(),
             };
             let leader = Some(leader);
-            self.tells.send_replace(Seen { leader, revision });
+            self.tells.send_replace(Seen {
+                leader,
+                revision,
+                ..Seen::default()
+            });
         }
 
         /// A client comes.
