@@ -3,7 +3,9 @@
 
 mod common;
 
-use std::net::{SocketAddr, TcpListener};
+use std::io::Write;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Instant;
 
@@ -89,13 +91,32 @@ struct Node {
     advertised: String,
     address: SocketAddr,
     admin: SocketAddr,
-    _process: Ending,
+    process: Ending,
 }
 
 impl Node {
     fn start(etcd: &Etcd, flags: &[&str]) -> Self {
+        Self::start_by(Command::new(ELOCKD), etcd, flags)
+    }
+
+    /// Which may open so many files.
+    fn start_with_files(files: usize, etcd: &Etcd, flags: &[&str]) -> Self {
+        let mut command = Command::new("sh");
+        let limited = format!("ulimit -n {files} && exec \"$0\" \"$@\"");
+        command.args(["-c", &limited, ELOCKD]);
+        Self::start_by(command, etcd, flags)
+    }
+
+    /// Which logs to this file.
+    fn start_logged(log: &Path, etcd: &Etcd, flags: &[&str]) -> Self {
+        let mut command = Command::new("sh");
+        let logged = "log=$0; exec \"$@\" 2>\"$log\"";
+        command.args(["-c", logged]).arg(log).arg(ELOCKD);
+        Self::start_by(command, etcd, flags)
+    }
+
+    fn start_by(mut command: Command, etcd: &Etcd, flags: &[&str]) -> Self {
         let [advertised, address, admin] = [(); 3].map(|()| free_address());
-        let mut command = Command::new(ELOCKD);
         command
             .args(["--etcd", &etcd.url])
             .args(["--advertise", &advertised.to_string()])
@@ -107,8 +128,14 @@ impl Node {
             advertised: advertised.to_string(),
             address,
             admin,
-            _process: Ending(command.spawn().expect("it starts")),
+            process: Ending(command.spawn().expect("it starts")),
         }
+    }
+
+    fn terminate(&self) {
+        let pid = self.process.0.id().to_string();
+        let sent = Command::new("kill").args(["-TERM", &pid]).status();
+        assert!(sent.expect("kill runs").success());
     }
 
     /// What is answered to this path, once it is what it should be.
@@ -156,6 +183,19 @@ fn elock(address: SocketAddr, arguments: &[&str]) -> Output {
 
 fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_owned()).expect("UTF-8")
+}
+
+/// What a log says, once this is in it.
+#[track_caller]
+fn until_logged(log: &Path, text: &str) -> String {
+    let begin = Instant::now();
+    loop {
+        let said = std::fs::read_to_string(log).unwrap_or_default();
+        if said.contains(text) {
+            return said;
+        }
+        assert!(begin.elapsed() < PATIENCE, "{text}: {said}");
+    }
 }
 
 /// The leader first.
@@ -361,4 +401,101 @@ fn a_client_by_tls_learns_that_its_server_follows() {
         let told: Value = serde_json::from_slice(&output.stdout).expect("JSON");
         assert_eq!(told["info"]["role"], role, "{output:?}");
     }
+}
+
+/// What it has open for clients of another leader is free again once it leads.
+#[test]
+fn a_follower_that_is_elected_has_room_for_as_many_as_at_its_start() {
+    let Some(etcd) = Etcd::start() else { return };
+    let first = Node::start(&etcd, &[]);
+    first.until_ready();
+    let second = Node::start_with_files(256, &etcd, &[]);
+    second.until_ready();
+    let passed_on: Vec<Client> = (0..40)
+        .map(|_| {
+            let mut client = Client::connect(second.address);
+            client.ask("echo", "200 []");
+            client
+        })
+        .collect();
+    let output = first.elock(&["failover"]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let is_told = |answer: &Answer| answer.body.contains("elock_limit{limit=\"connections\"}");
+    let metrics = second.until("/metrics", is_told).body;
+    let (_, room) = metrics
+        .split_once("\nelock_limit{limit=\"connections\"} ")
+        .expect("a line");
+    let room = room.lines().next().expect("a number");
+    let room: usize = room.parse().expect("a number");
+    assert!(room > 80, "{room}");
+    drop(passed_on);
+}
+
+/// Its key is given up, and its ports are closed, while a client that does not read has time for its end.
+#[test]
+fn a_leader_that_stops_lets_another_lead_whether_clients_read_or_not() {
+    let Some(etcd) = Etcd::start() else { return };
+    let patient = ["--shutdown-ms", "3600000", "--unsent-timeout-ms", "3600000"];
+    let first = Node::start(&etcd, &patient);
+    first.until_ready();
+    let second = Node::start(&etcd, &[]);
+    second.until_ready();
+    let mut unread = TcpStream::connect(first.address).expect("it accepts");
+    unread.set_nonblocking(true).expect("a socket");
+    // Their answers are more than what there is room for on the way.
+    let asked = "info\n".repeat(100_000);
+    let sent = unread.write(asked.as_bytes()).expect("room for some");
+    assert!(sent > 10_000, "{sent}");
+
+    first.terminate();
+    second.until("/api/info", |answer| answer.status == 200);
+    first.until("/readyz", |answer| answer.body.starts_with("stopping: "));
+    assert!(TcpStream::connect(first.address).is_err(), "it is closed");
+    drop(unread);
+}
+
+#[test]
+fn the_log_says_once_what_begins_and_what_ends() {
+    let Some(etcd) = Etcd::start() else { return };
+    let directory = tempfile::tempdir().expect("a directory");
+    let log = directory.path().join("log");
+    let mut first = Node::start_logged(&log, &etcd, &[]);
+    first.until_ready();
+    let second = Node::start(&etcd, &[]);
+    second.until_ready();
+    for by in [&first, &second] {
+        let output = by.elock(&["failover"]);
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+    }
+    first.until("/api/info", |answer| answer.status == 200);
+    first.terminate();
+    let status = first.process.0.wait().expect("it ends");
+    assert_eq!(status.code(), Some(0));
+    let said = std::fs::read_to_string(&log).expect("text");
+    for (text, times) in [
+        (" listening on ", 1),
+        ("no more clients are served as the leader", 1),
+        ("stopping", 1),
+        ("following", 1),
+        ("stopped after", 0),
+    ] {
+        let found = said.lines().filter(|line| line.contains(text)).count();
+        assert_eq!(found, times, "{text}: {said}");
+    }
+    let followed = said.lines().find(|line| line.contains("following"));
+    let followed = followed.expect("a line");
+    assert!(followed.contains(&second.advertised), "{said}");
+}
+
+#[test]
+fn an_import_is_not_taken_for_somebody_elses_key() {
+    let Some(etcd) = Etcd::start() else { return };
+    let directory = tempfile::tempdir().expect("a directory");
+    let log = directory.path().join("log");
+    let _node = Node::start_logged(&log, &etcd, &["--no-lead"]);
+    etcd.ctl(&["put", "/elock/leader", "import 7"]);
+    let said = until_logged(&log, "an import into etcd is under way");
+    assert!(!said.contains("not that of a server"), "{said}");
+    etcd.ctl(&["del", "/elock/leader"]);
+    until_logged(&log, "nobody leads\n");
 }

@@ -8,7 +8,7 @@ use super::Admin;
 use super::stage::NoTable;
 use crate::server::ServerHandle;
 
-/// The server, while it has a table; otherwise the request is answered `503`.
+/// The server, while it has a table that surely is the current one; otherwise the request is answered `503`.
 pub(super) struct Loaded(pub(super) ServerHandle);
 
 impl FromRequestParts<Admin> for Loaded {
@@ -16,6 +16,10 @@ impl FromRequestParts<Admin> for Loaded {
 
     async fn from_request_parts(_: &mut Parts, admin: &Admin) -> Result<Self, Self::Rejection> {
         let refused = |why: NoTable| (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n"));
-        admin.stage.get().server().map(Self).map_err(refused)
+        let server = admin.stage.get().server().map_err(refused)?;
+        match server.not_current() {
+            Some(why) => Err((StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n"))),
+            None => Ok(Self(server)),
+        }
     }
 }

@@ -265,11 +265,18 @@ mod tests {
             assert_is(&get(at, "/api/info").await, 200, "\"role\":\"leader\"");
             // The lease was not renewed for all of its time.
             PAST.fetch_add(ttl.as_secs(), Ordering::Relaxed);
-            assert_is(&get(at, "/readyz").await, 503, "suspended: ");
+            for path in ["/readyz", "/", "/api/locks"] {
+                assert_is(&get(at, path).await, 503, "suspended: ");
+            }
+            assert_is(&get(at, "/metrics").await, 200, "elock_ready 0\n");
             leadership.renewed(clock());
-            assert_is(&get(at, "/readyz").await, 200, "ready");
+            for path in ["/readyz", "/", "/api/locks"] {
+                assert_is(&get(at, path).await, 200, "");
+            }
             leadership.lose(Lost::Deposed);
-            assert_is(&get(at, "/readyz").await, 503, "stopping: ");
+            for path in ["/readyz", "/", "/api/locks"] {
+                assert_is(&get(at, path).await, 503, "stopping: ");
+            }
             server.stop().await;
         }
         running.end(Instant::now() + 2 * LAST_ANSWERS).await;

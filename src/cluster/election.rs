@@ -24,6 +24,7 @@ use super::leadership::{Clock, LONGEST_TTL, Leadership, Lost, millis};
 use crate::store::etcd::{
     Endpoints, Failure, KeyValue, LeaseGrantRequest, LeaseKeepAliveRequest, LeaseRevokeRequest,
     Names, RangeRequest, Term, TxnResponse, WatchCreateRequest, WatchRequest, create_if_absent,
+    is_import,
 };
 
 /// How long a renewal may take.
@@ -76,6 +77,8 @@ pub(crate) struct Seen {
     pub(crate) leader: Option<Leader>,
     /// The revision at which its key came to be.
     pub(crate) revision: i64,
+    /// Whether no server, but an import has the key.
+    pub(crate) is_import: bool,
 }
 
 /// A server's leadership, from its election on.
@@ -305,6 +308,7 @@ impl Candidate {
         Seen {
             leader: Some(self.own.clone()),
             revision: elected.term.revision,
+            is_import: false,
         }
     }
 
@@ -465,6 +469,7 @@ fn seen_in(found: &KeyValue) -> Seen {
     Seen {
         leader: leader_in(found),
         revision: found.create_revision,
+        is_import: is_import(&found.value),
     }
 }
 

@@ -178,7 +178,11 @@ impl Told {
         };
         let leader = Some(leader);
         self.heard.note(self.heard.now());
-        self.seen.send_replace(Seen { leader, revision });
+        self.seen.send_replace(Seen {
+            leader,
+            revision,
+            ..Seen::default()
+        });
     }
 
     /// Nobody leads from here on.

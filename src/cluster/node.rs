@@ -17,7 +17,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use super::candidacy::{Candidacy, Candidature, ElectionEnded};
 use super::election::{Elected, Leader, Seen};
@@ -32,7 +32,10 @@ use crate::admin;
 use crate::model::Secret;
 #[cfg(feature = "admin")]
 use crate::server::Lobby;
-use crate::server::{Clock, Entropy, House, Listener, RunError, Served, Start, start_leading};
+use crate::server::{
+    Clock, Entropy, House, LastChanges, Listener, RunError, Served, Start, say_stopped,
+    start_leading,
+};
 use crate::store::etcd::{Access, Blocking, LoadError, Log, Names};
 
 /// For how long a server that has handed the leadership over lets others stand first.
@@ -50,16 +53,20 @@ struct Node {
     settings: ClusterSettings,
     access: Access,
     secret: Secret,
+    /// Its id of this run.
+    own_id: String,
     candidacy: Candidacy,
     passing: Passing,
+    /// What was served last, and when its stop began, while clients have time for their ends.
+    stopping: Option<(Served, Instant)>,
     #[cfg(feature = "admin")]
     handle: Arc<NodeHandle>,
 }
 
 /// Why a leadership has ended.
 enum Ended {
-    /// The server stops, and has until then for it.
-    Stopping(Instant),
+    /// The server stops, and has until then for it; and whether its last changes are stored.
+    Stopping(Instant, Result<(), RunError>),
     /// An operator has asked for it.
     HandedOver,
     /// It was not this server's will.
@@ -77,7 +84,7 @@ pub(crate) async fn run(
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), RunError> {
     let time = house.config.shutdown_time();
-    let node = Node::start(house, settings)?;
+    let mut node = Node::start(house, settings)?;
     let mut shutdown = pin!(async {
         shutdown.await;
         Instant::now() + time
@@ -98,10 +105,8 @@ pub(crate) async fn run(
         match ended {
             Ok(Ended::HandedOver) => stand_from += OTHERS_FIRST,
             Ok(Ended::Lost(why)) => warn!("not leading any more: {why}"),
-            Ok(Ended::Stopping(deadline)) => break (Ok(()), deadline),
-            Err(error) if error.is_final() || matches!(error, RunError::NotStored(_)) => {
-                break (Err(error), Instant::now() + time);
-            }
+            Ok(Ended::Stopping(deadline, stored)) => break (stored, deadline),
+            Err(error) if error.is_final() => break (Err(error), Instant::now() + time),
             // Another server may have better files, and so may this one later.
             Err(error) => {
                 error!("this server cannot lead: {error}");
@@ -126,6 +131,7 @@ impl Node {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             lead_ttl_ms: millis(settings.lead_ttl()),
         };
+        let own_id = own.id.clone();
         let candidature = Candidature {
             access: access.clone(),
             names: Names::below(&settings.etcd_namespace),
@@ -141,6 +147,10 @@ impl Node {
             settings.hold(),
             stop,
         );
+        let passing = match &house.room {
+            Some(room) => passing.at_most(room.to_pass_on),
+            None => passing,
+        };
         #[cfg(feature = "admin")]
         let handle = NodeHandle::new(
             (candidacy.seen.clone(), Arc::clone(&candidacy.heard)),
@@ -148,6 +158,7 @@ impl Node {
             settings.lead_ttl(),
             Lobby::open(config)?,
         );
+        house.say_listening();
         Ok(Self {
             #[cfg(feature = "admin")]
             handle: Arc::new(handle),
@@ -155,8 +166,10 @@ impl Node {
             settings,
             access,
             secret,
+            own_id,
             candidacy,
             passing,
+            stopping: None,
         })
     }
 
@@ -172,8 +185,8 @@ impl Node {
         let _accepting = on_each(listeners, &self.passing, Passing::accept_all);
         let _refusing = on_each(servers, &self.passing, Passing::refuse_all);
         let from = (!self.settings.no_lead).then_some(stand_from);
-        let _telling =
-            AbortOnDropHandle::new(tokio::spawn(tell_who_leads(self.candidacy.seen.clone())));
+        let telling = tell_who_leads(self.candidacy.seen.clone(), self.own_id.clone());
+        let _telling = AbortOnDropHandle::new(tokio::spawn(telling));
         tokio::select! {
             elected = self.candidacy.until_elected(from) => elected,
             // There is nothing here that a drain could wait for.
@@ -183,7 +196,7 @@ impl Node {
 
     /// Loads what is held, and serves it until the leadership ends.
     async fn lead(
-        &self,
+        &mut self,
         elected: &Elected,
         mut shutdown: Pin<&mut impl Future<Output = Instant>>,
     ) -> Result<Ended, RunError> {
@@ -191,20 +204,29 @@ impl Node {
         let clock = Clock::default();
         let loaded = tokio::select! {
             loaded = self.load(elected, &leading, &clock) => loaded?,
-            deadline = shutdown.as_mut() => return Ok(Ended::Stopping(deadline)),
+            deadline = shutdown.as_mut() => return Ok(Ended::Stopping(deadline, Ok(()))),
         };
         let Some(start) = loaded else {
             return Ok(Ended::Lost(elected.leadership.until_lost().await));
         };
-        let served = Served::begin(&self.house, clock, start)?;
+        let (served, last_changes) = Served::begin(&self.house, clock, start)?;
         served.serve_passed(&self.house.servers, self.secret);
         let ended = tokio::select! {
-            deadline = shutdown => Ended::Stopping(deadline),
+            deadline = shutdown => Ended::Stopping(deadline, Ok(())),
             () = leading.hand_over.cancelled() => Ended::HandedOver,
             why = elected.leadership.until_lost() => Ended::Lost(why),
         };
-        self.stop(served, &elected.leadership, &ended).await?;
-        Ok(ended)
+        let stored = self.stop((served, last_changes), elected, &ended).await;
+        Ok(match ended {
+            Ended::Stopping(deadline, _) => Ended::Stopping(deadline, stored),
+            Ended::HandedOver | Ended::Lost(_) => {
+                // The server goes on with others, also if etcd cannot be reached while it hands over.
+                if let Err(why) = stored {
+                    info!("what was not stored is lost, and was told to nobody: {why}");
+                }
+                ended
+            }
+        })
     }
 
     fn begin_to_lead(&self, elected: &Elected) -> Leading {
@@ -270,63 +292,91 @@ impl Node {
     }
 
     /// Ends a leadership: what was begun is stored, and answered, unless another leads already.
+    ///
+    /// # Errors
+    ///
+    /// If the last changes could not be stored.
     async fn stop(
-        &self,
-        mut served: Served,
-        leadership: &Leadership,
+        &mut self,
+        (served, last_changes): (Served, LastChanges),
+        elected: &Elected,
         ended: &Ended,
     ) -> Result<(), RunError> {
-        let deadline = match ended {
-            Ended::Stopping(deadline) => *deadline,
-            Ended::HandedOver | Ended::Lost(_) => {
-                Instant::now() + self.house.config.shutdown_time().min(HAND_OVER)
+        let begun = Instant::now();
+        // Until the key is given up, nobody is served.
+        let silent_by = begun + self.house.config.shutdown_time().min(HAND_OVER);
+        match ended {
+            Ended::Stopping(..) => {
+                served.say_stopping();
+                self.house.close_ports();
             }
-        };
-        served.fall_silent(deadline).await;
-        let finished = served.take_writer().finish(deadline).await;
-        leadership.lose(Lost::Resigned);
-        // Clients that have not closed yet hold up nobody but a stop.
-        self.passing.tasks.spawn(async move {
-            served.stop(deadline).await;
-        });
-        match (finished, ended) {
-            // The server goes on with others, also if etcd cannot be reached while it hands over.
-            (Err(why), Ended::Lost(_) | Ended::HandedOver) => {
-                info!("what was not stored is lost, and was told to nobody: {why}");
-                Ok(())
-            }
-            (finished, _) => finished,
+            Ended::HandedOver | Ended::Lost(_) => served.say_not_leading(elected.term.revision),
         }
+        served.fall_silent(silent_by).await;
+        let stored = last_changes.finish(silent_by).await;
+        // From here on nothing leaves that has not left: each write of an answer looks at that.
+        elected.leadership.lose(Lost::Resigned);
+        match ended {
+            Ended::Stopping(..) => self.stopping = Some((served, begun)),
+            // Clients that have not closed yet hold up nobody.
+            Ended::HandedOver | Ended::Lost(_) => drop(self.passing.tasks.spawn(async move {
+                let busy = served.end(silent_by).await;
+                debug!("{busy} connections of the leadership before are still busy");
+            })),
+        }
+        stored
     }
 
     /// Until `deadline` clients have time for their ends.
-    async fn end(self, deadline: Instant) {
+    async fn end(mut self, deadline: Instant) {
+        self.house.close_ports();
         self.passing.stop.cancel();
         self.passing.tasks.close();
         let passing = self.passing.tasks.wait();
-        let (_, ()) = tokio::join!(
+        let parting = async {
+            if let Some((served, begun)) = self.stopping {
+                say_stopped(begun, served.end(deadline).await);
+            }
+        };
+        let (_, (), ()) = tokio::join!(
             tokio::time::timeout_at(deadline, passing),
             self.candidacy.end(deadline),
+            parting,
         );
         self.house.close(deadline).await;
     }
 }
 
 /// Says in the log who leads, at each change.
-async fn tell_who_leads(mut seen: watch::Receiver<Seen>) {
+async fn tell_who_leads(mut seen: watch::Receiver<Seen>, own_id: String) {
+    let mut before = Seen::default();
     loop {
-        let Seen { leader, revision } = seen.borrow_and_update().clone();
-        match leader {
-            Some(leader) => info!(leader = leader.address, term = revision, "following"),
-            None if revision > 0 => warn!(
-                term = revision,
-                "the leader's key in etcd is not that of a server: nobody leads until it is removed"
-            ),
-            None => {}
+        let now = seen.borrow_and_update().clone();
+        if now != before {
+            say_who_leads(&now, &own_id);
+            before = now;
         }
         if seen.changed().await.is_err() {
             return;
         }
+    }
+}
+
+fn say_who_leads(seen: &Seen, own_id: &str) {
+    let term = seen.revision;
+    match &seen.leader {
+        // Its own turn is told with what it loads.
+        Some(leader) if leader.id == own_id => {}
+        Some(leader) => info!(leader = leader.address, term, "following"),
+        None if seen.is_import => warn!(
+            term,
+            "an import into etcd is under way: nobody leads until it has ended"
+        ),
+        None if term > 0 => warn!(
+            term,
+            "the leader's key in etcd is not that of a server: nobody leads until it is removed"
+        ),
+        None => info!("nobody leads"),
     }
 }
 

@@ -8,19 +8,19 @@
 //!    leader said that was replaced, also if this server stood still meanwhile.
 //! 2. What comes in for the leader alone is never passed on again.
 
-use std::future::pending;
+use std::future::{Future, pending};
 use std::io;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufReader, copy_buf};
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, Sleep, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, info};
@@ -31,7 +31,7 @@ use super::leadership::Leadership;
 use crate::config::Config;
 use crate::model::Peer;
 use crate::protocol::Reply;
-use crate::server::{Acceptor, Arrived, Listener, Places, Transport, close_gently, configure};
+use crate::server::{Acceptor, Arrived, Listener, Transport, close_gently, configure};
 
 /// How long a leader may take to accept a client.
 const ACCEPT: Duration = Duration::from_secs(2);
@@ -95,7 +95,7 @@ impl Passing {
         hold: Duration,
         stop: CancellationToken,
     ) -> Self {
-        let max_connections = Places::to_pass_on(config);
+        let max_connections = config.max_connections as usize;
         Self {
             seen,
             heard,
@@ -108,6 +108,15 @@ impl Passing {
             config: Arc::new(config.clone()),
             tasks: TaskTracker::new(),
             stop,
+        }
+    }
+
+    /// The same for so many connections at the most.
+    pub(super) fn at_most(self, max_connections: usize) -> Self {
+        Self {
+            places: Arc::new(Semaphore::new(max_connections)),
+            max_connections,
+            ..self
         }
     }
 
@@ -228,7 +237,10 @@ impl Passing {
             loop {
                 let has_leader = |seen: &Seen| seen.leader.is_some();
                 let seen = self.seen.wait_for(has_leader).await;
-                let Some(Seen { leader, revision }) = seen.ok().map(|seen| seen.clone()) else {
+                let Some(Seen {
+                    leader, revision, ..
+                }) = seen.ok().map(|seen| seen.clone())
+                else {
                     return pending().await;
                 };
                 // One that stops accepts nobody, and its port is open all the same.
@@ -284,7 +296,13 @@ impl Passing {
         let copied = {
             let (from_leader, to_leader) = leader.split();
             let (from_client, to_client) = tokio::io::split(&mut *client);
-            let back = copy(from_leader, WhileItLeads(to_client, &turn));
+            let to_client = WhileItLeads {
+                client: to_client,
+                turn: &turn,
+                patience: self.config.unsent_timeout(),
+                timer: None,
+            };
+            let back = copy(from_leader, to_client);
             let forth = copy(from_client, to_leader);
             tokio::select! {
                 () = stop.cancelled() => Ok(()),
@@ -331,8 +349,36 @@ impl Turn {
     }
 }
 
-/// A client to whom nothing is passed back once a leader's turn is over.
-struct WhileItLeads<'a, S>(S, &'a Turn);
+/// A client to whom nothing is passed back once a leader's turn is over, and that is waited for only so long while
+/// it reads nothing.
+struct WhileItLeads<'a, S> {
+    client: S,
+    turn: &'a Turn,
+    patience: Duration,
+    /// While nothing goes.
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl<S> WhileItLeads<'_, S> {
+    /// Fails instead of waiting if nothing has gone for too long.
+    fn impatient<T>(
+        &mut self,
+        done: Poll<io::Result<T>>,
+        context: &mut Context<'_>,
+    ) -> Poll<io::Result<T>> {
+        if done.is_ready() {
+            self.timer = None;
+            return done;
+        }
+        let patience = self.patience;
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(patience)));
+        ready!(timer.as_mut().poll(context));
+        Poll::Ready(Err(io::Error::new(
+            io::ErrorKind::TimedOut,
+            "the client does not read",
+        )))
+    }
+}
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for WhileItLeads<'_, S> {
     fn poll_write(
@@ -340,19 +386,24 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for WhileItLeads<'_, S> {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let Self(client, turn) = self.get_mut();
-        match turn.goes_on() {
-            true => Pin::new(client).poll_write(context, bytes),
-            false => Poll::Ready(Err(io::Error::other("the leader's turn is over"))),
+        let this = self.get_mut();
+        if !this.turn.goes_on() {
+            return Poll::Ready(Err(io::Error::other("the leader's turn is over")));
         }
+        let written = Pin::new(&mut this.client).poll_write(context, bytes);
+        this.impatient(written, context)
     }
 
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().0).poll_flush(context)
+        let this = self.get_mut();
+        let flushed = Pin::new(&mut this.client).poll_flush(context);
+        this.impatient(flushed, context)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().0).poll_shutdown(context)
+        let this = self.get_mut();
+        let shut = Pin::new(&mut this.client).poll_shutdown(context);
+        this.impatient(shut, context)
     }
 }
 
@@ -434,7 +485,11 @@ mod tests {
                 lead_ttl_ms: TTL.as_millis() as u64,
             };
             let leader = Some(leader);
-            self.tells.send_replace(Seen { leader, revision });
+            self.tells.send_replace(Seen {
+                leader,
+                revision,
+                ..Seen::default()
+            });
         }
 
         /// A client comes.
@@ -523,6 +578,22 @@ mod tests {
         NOW.set(NOW.get() + Leadership::longest_hope(TTL));
         leader.write_all(b"Acquired\r\n").await.expect("room");
         assert_eq!(rest(&mut client).await, "");
+    }
+
+    #[tokio::test]
+    async fn a_client_that_does_not_read_loses_its_place_in_the_end() {
+        let mut trial = Trial::start(Duration::from_secs(60)).await;
+        trial.passing.config = Arc::new(Config {
+            unsent_timeout_ms: 50,
+            ..Config::default()
+        });
+        trial.lead(1);
+        let client = trial.connect();
+        let mut leader = trial.accept().await;
+        // More than there is room for on the way.
+        let flood = vec![b'x'; 16 * 1024 * 1024];
+        assert!(leader.write_all(&flood).await.is_err(), "it is closed");
+        drop(client);
     }
 
     #[tokio::test(start_paused = true)]

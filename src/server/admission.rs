@@ -22,7 +22,7 @@ use super::arrival::Arrival;
 use super::connection::{self, close_gently};
 use super::listener::{Arrived, Listener};
 #[cfg(feature = "fd-limit")]
-use super::open_files;
+use super::open_files::{self, Limit};
 #[cfg(feature = "tls")]
 use super::tls;
 use super::transport::{self, Transport, TryWrite};
@@ -51,6 +51,14 @@ const INTRODUCTION: Duration = Duration::from_secs(1);
 /// that is full can look what it is full of.
 const RESERVED: usize = 8;
 
+/// Each that is passed on has a file for the client and one for the leader.
+#[cfg(all(feature = "cluster", feature = "fd-limit"))]
+const FILES_TO_PASS_ON: usize = 2;
+
+/// What the election and the log have open: connections to etcd, and what waits for these.
+#[cfg(all(feature = "cluster", feature = "fd-limit"))]
+const OF_ETCD: usize = 16;
+
 /// The places for connections, shared by all ports.
 #[derive(Debug)]
 pub(crate) struct Places {
@@ -61,46 +69,91 @@ pub(crate) struct Places {
     refusals: Arc<Semaphore>,
 }
 
-impl Places {
-    /// Places for as many connections as the settings say; if this process may not have that many open, for fewer, and
+/// For how many connections there is room. Reckoned by the files that are open by then.
+#[derive(Debug, Clone)]
+pub(crate) struct Room {
+    share: Share,
+    /// How many may be passed on at one time while another server leads.
+    #[cfg(feature = "cluster")]
+    pub(crate) to_pass_on: usize,
+}
+
+impl Room {
+    /// Room for as many connections as the settings say; if this process may not have that many open, for fewer, and
     /// the log says so.
     ///
     /// # Errors
     ///
     /// If it would be for hardly any.
-    pub(super) fn new(config: &Config) -> Result<Self, TooFewFiles> {
+    pub(super) fn reckon(config: &Config) -> Result<Self, TooFewFiles> {
         let wanted = config.max_connections as usize;
         #[cfg(feature = "fd-limit")]
-        if let Some(limit) = open_files::raise_for(
-            wanted.saturating_add(RESERVED + REFUSALS_AT_ONCE),
-            config.admin_connections(),
-        ) {
-            let share = Share::of(limit.room, wanted);
-            let (files, connections) = (limit.files, share.connections);
-            if connections < LEAST_CONNECTIONS.min(wanted) {
-                return Err(TooFewFiles { files, connections });
-            }
-            if connections < wanted {
-                warn!(
-                    "the limit of {files} open files has room for {connections} of the {wanted} \
-                     connections of --max-connections"
-                );
-            }
-            return Ok(Self::of(share));
+        if let Some(limit) = open_files::raise_for(connection_files(config), other_files(config)) {
+            return Self::within(limit, wanted);
         }
-        Ok(Self::of(Share {
-            connections: wanted,
-            reserved: RESERVED,
-            refusals: REFUSALS_AT_ONCE,
-        }))
+        Ok(Self {
+            share: Share {
+                connections: wanted,
+                reserved: RESERVED,
+                refusals: REFUSALS_AT_ONCE,
+            },
+            #[cfg(feature = "cluster")]
+            to_pass_on: wanted,
+        })
     }
 
-    fn of(share: Share) -> Self {
+    #[cfg(feature = "fd-limit")]
+    fn within(limit: Limit, wanted: usize) -> Result<Self, TooFewFiles> {
+        let share = Share::of(limit.room, wanted);
+        let (files, connections) = (limit.files, share.connections);
+        if connections < LEAST_CONNECTIONS.min(wanted) {
+            return Err(TooFewFiles { files, connections });
+        }
+        if connections < wanted {
+            warn!(
+                "the limit of {files} open files has room for {connections} of the {wanted} \
+                 connections of --max-connections"
+            );
+        }
+        Ok(Self {
+            share,
+            #[cfg(feature = "cluster")]
+            to_pass_on: wanted.min(limit.room / FILES_TO_PASS_ON),
+        })
+    }
+}
+
+/// How many files connections may take.
+#[cfg(feature = "fd-limit")]
+fn connection_files(config: &Config) -> usize {
+    let wanted = config.max_connections as usize;
+    let served = wanted.saturating_add(RESERVED + REFUSALS_AT_ONCE);
+    #[cfg(feature = "cluster")]
+    if config.cluster().is_some() {
+        // Those that were passed on may still be ending when as many come to the new leader.
+        return served.saturating_add(wanted.saturating_mul(FILES_TO_PASS_ON));
+    }
+    served
+}
+
+/// How many files what is begun later takes that is no connection of a client's.
+#[cfg(feature = "fd-limit")]
+fn other_files(config: &Config) -> usize {
+    let others = config.admin_connections();
+    #[cfg(feature = "cluster")]
+    if config.cluster().is_some() {
+        return others.saturating_add(OF_ETCD);
+    }
+    others
+}
+
+impl Places {
+    pub(super) fn of(room: &Room) -> Self {
         let Share {
             connections,
             reserved,
             refusals,
-        } = share;
+        } = room.share;
         let places = |count| Arc::new(Semaphore::new(count));
         Self {
             connections: places(connections),
@@ -108,20 +161,6 @@ impl Places {
             reserved: places(reserved),
             refusals: places(refusals),
         }
-    }
-
-    /// How many connections may be passed on at one time, of which each has a file for the client and one for
-    /// the leader.
-    #[cfg(feature = "cluster")]
-    pub(crate) fn to_pass_on(config: &Config) -> usize {
-        let wanted = config.max_connections as usize;
-        #[cfg(feature = "fd-limit")]
-        if let Some(limit) =
-            open_files::raise_for(wanted.saturating_mul(2), config.admin_connections())
-        {
-            return wanted.min(limit.room / 2);
-        }
-        wanted
     }
 
     /// How many connections there are, and how many there may be.
@@ -146,7 +185,7 @@ impl Places {
 }
 
 /// For how many of each there is room.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Share {
     connections: usize,
     reserved: usize,

@@ -162,6 +162,11 @@ impl ServerHandle {
         readiness::reasons(&self.shared)
     }
 
+    /// Why what it has in memory may be old; `None` if it surely is not.
+    pub(crate) fn not_current(&self) -> Option<NotReady> {
+        readiness::not_current(&self.shared)
+    }
+
     /// Whether changes can be made durable at this time, or need not be.
     pub(crate) fn can_store(&self) -> bool {
         let changes = self.shared.table.changes();

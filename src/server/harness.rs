@@ -86,13 +86,13 @@ impl Server {
     pub(crate) fn start_leading(leading: Leading) -> Self {
         let config = Config::default();
         let table = LockTable::new(config.limits(), TokenClock::default(), Changes::default());
-        let shared = Shared::new(config, table, Clock::default()).expect("randomness");
+        let shared = Shared::new(config, table, Clock::default(), None).expect("randomness");
         let leading = Some(Arc::new(leading));
         Self::start_of(Shared { leading, ..shared })
     }
 
     fn start_by(clock: Clock, config: Config, table: LockTable) -> Self {
-        Self::start_of(Shared::new(config, table, clock).expect("randomness"))
+        Self::start_of(Shared::new(config, table, clock, None).expect("randomness"))
     }
 
     fn start_of(shared: Shared) -> Self {

@@ -113,8 +113,8 @@ use crate::model::{NotStored, SessionNumber};
 use crate::protocol::Reply;
 use crate::store::Writer;
 use crate::table::LockTable;
-pub(crate) use admission::Places;
 pub use admission::TooFewFiles;
+use admission::{Places, Room};
 use audit::Audit;
 pub(crate) use clock::Clock;
 use desk::Desk;
@@ -176,7 +176,13 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    fn new(config: Config, table: LockTable, clock: Clock) -> Result<Self, RunError> {
+    /// `room`: as it was reckoned earlier; `None` if by the files that are open now.
+    fn new(
+        config: Config,
+        table: LockTable,
+        clock: Clock,
+        room: Option<&Room>,
+    ) -> Result<Self, RunError> {
         let entropy = Entropy::open()?;
         Ok(Self {
             table,
@@ -184,11 +190,14 @@ impl Shared {
             instance: entropy.secret()?.0,
             entropy,
             desk: Desk::of(&config)?,
+            places: match room {
+                Some(room) => Places::of(room),
+                None => Places::of(&Room::reckon(&config)?),
+            },
             handover_spin: HandoverSpin::default(),
             throttles: Throttles::default(),
             refusals: RefusalCounts::default(),
             turns: Turns::new(config.worker_threads()),
-            places: Places::new(&config)?,
             drain: Drain::default(),
             #[cfg(feature = "cluster")]
             leading: None,
@@ -354,14 +363,15 @@ pub async fn run(
     }
     let clock = Clock::default();
     let start = start::start(&house.config, &clock)?;
-    let served = Served::begin(&house, clock, start)?;
+    let (served, last_changes) = Served::begin(&house, clock, start)?;
+    house.say_listening();
     // Who serves has them, so that they are closed when it stops.
     house.listeners = Arc::default();
     shutdown.await;
     let deadline = Instant::now() + house.config.shutdown_time();
-    let stopped = served.stop(deadline).await;
+    served.stop(deadline).await;
     house.close(deadline).await;
-    stopped.finish(deadline).await
+    last_changes.finish(deadline).await
 }
 
 /// What there is before the first lock and after the last: the ports, and HTTP for operators.
@@ -370,6 +380,10 @@ pub(crate) struct House {
     /// For clients that other servers pass on.
     #[cfg(feature = "cluster")]
     pub(crate) servers: Arc<[Listener]>,
+    /// Of one of several servers: reckoned before there is any client, as it leads while those that it has
+    /// passed on still end. One that is alone reckons once it has its store.
+    #[cfg(feature = "cluster")]
+    pub(crate) room: Option<Room>,
     pub(crate) config: Config,
     pub(crate) control: Control,
     #[cfg(feature = "admin")]
@@ -379,7 +393,8 @@ pub(crate) struct House {
 impl House {
     /// # Errors
     ///
-    /// If whoever can reach a port would get in, or the system gives no thread.
+    /// If whoever can reach a port would get in, or the system gives no thread, or hardly any files to one of
+    /// several servers.
     fn open(listeners: Vec<Listener>, config: Config, control: Control) -> Result<Self, RunError> {
         #[cfg(feature = "admin")]
         let (for_admin, listeners): (Vec<_>, Vec<_>) =
@@ -401,15 +416,44 @@ impl House {
             config.allow_anonymous,
         )
         .map_err(|OpenDoor(address)| RunError::OpenAdmin(address))?;
+        #[cfg(feature = "admin")]
+        let admin = crate::admin::start(for_admin, &config)?;
+        #[cfg(feature = "cluster")]
+        let room = config.cluster().map(|_| Room::reckon(&config));
         Ok(Self {
             #[cfg(feature = "cluster")]
             servers: servers.into(),
             listeners: listeners.into(),
             #[cfg(feature = "admin")]
-            admin: crate::admin::start(for_admin, &config)?,
+            admin,
+            #[cfg(feature = "cluster")]
+            room: room.transpose()?,
             config,
             control,
         })
+    }
+
+    /// Says in the log, once, where clients are served.
+    pub(crate) fn say_listening(&self) {
+        info!(
+            "elockd {} listening on {}",
+            env!("CARGO_PKG_VERSION"),
+            listener::addresses(&self.listeners)
+        );
+        #[cfg(feature = "cluster")]
+        if !self.servers.is_empty() {
+            info!(
+                "for other servers at {}",
+                listener::addresses(&self.servers)
+            );
+        }
+    }
+
+    /// Closes the ports: of this process nobody is served any more. Whoever serves by them closes them last.
+    #[cfg(feature = "cluster")]
+    pub(crate) fn close_ports(&mut self) {
+        self.listeners = Arc::default();
+        self.servers = Arc::default();
     }
 
     /// Lets operators ask nothing more.
@@ -426,16 +470,21 @@ impl House {
 pub(crate) struct Served {
     pub(crate) shared: Arc<Shared>,
     audit: Audit,
-    writer: Option<Writer>,
     stop_at_end: StopAtEnd,
     _time: AbortOnDropHandle<()>,
 }
 
 impl Served {
+    /// Begins to serve. What is stored last is apart, as it is stored when nothing is served any more.
+    ///
     /// # Errors
     ///
     /// When the system does not give what a server needs, or files of the settings cannot be used.
-    pub(crate) fn begin(house: &House, clock: Clock, start: Start) -> Result<Self, RunError> {
+    pub(crate) fn begin(
+        house: &House,
+        clock: Clock,
+        start: Start,
+    ) -> Result<(Self, LastChanges), RunError> {
         let Start {
             table,
             graces,
@@ -444,14 +493,17 @@ impl Served {
             leading,
         } = start;
         let table = table.followed_by(audit::trail());
-        let shared = Shared::new(house.config.clone(), table, clock)?;
+        #[cfg(feature = "cluster")]
+        let room = house.room.as_ref();
+        #[cfg(not(feature = "cluster"))]
+        let room = None;
+        let shared = Shared::new(house.config.clone(), table, clock, room)?;
         #[cfg(feature = "cluster")]
         let shared = Shared { leading, ..shared };
         let shared = Arc::new(shared);
         let audit = Audit::start(&shared)?;
         let served = Self {
             audit,
-            writer,
             stop_at_end: StopAtEnd(Arc::clone(&shared)),
             _time: AbortOnDropHandle::new(tokio::spawn(keep_time(Arc::clone(&shared)))),
             shared,
@@ -463,20 +515,15 @@ impl Served {
             tasks.spawn(expiry::end_grace_period(shared, grace, stop.clone()));
         }
         #[cfg(feature = "admin")]
-        // Before it is said that the server listens: who has read that may ask.
+        // Before it is said that the server listens: whoever has read that may ask.
         if let Some(admin) = &house.admin {
             admin.serves(ServerHandle::new(&served.shared));
         }
-        info!(
-            "elockd {} listening on {}",
-            env!("CARGO_PKG_VERSION"),
-            listener::addresses(&house.listeners)
-        );
         for place in 0..house.listeners.len() {
             let (listeners, shared) = (Arc::clone(&house.listeners), Arc::clone(&served.shared));
             tasks.spawn(async move { admission::serve(&listeners[place], shared).await });
         }
-        Ok(served)
+        Ok((served, LastChanges { writer }))
     }
 
     /// Serves clients that others pass on, who know the secret.
@@ -518,32 +565,55 @@ impl Served {
         let _ = tokio::time::timeout_at(deadline, shared.speaking.wait()).await;
     }
 
-    /// The writer of the last changes, behind which nothing is stored. For once.
-    #[cfg(feature = "cluster")]
-    pub(crate) fn take_writer(&mut self) -> Stopped {
-        let writer = self.writer.take();
-        Stopped { writer }
+    /// Stops, as [`run`] says. Until `deadline` at the latest connections have time for their ends.
+    pub(crate) async fn stop(self, deadline: Instant) {
+        self.say_stopping();
+        let begun = Instant::now();
+        let busy = self.end(deadline).await;
+        say_stopped(begun, busy);
     }
 
-    /// Stops, as [`run`] says. Until `deadline` at the latest connections have time for their ends.
-    pub(crate) async fn stop(self, deadline: Instant) -> Stopped {
-        let Shared { table, tasks, .. } = &*self.shared;
-        let (sessions, connections) = table.session_counts();
-        let locks = table.held();
+    /// Says in the log what there is when the server stops.
+    pub(crate) fn say_stopping(&self) {
+        let (locks, sessions, connections) = self.counts();
         info!(locks, sessions, connections, "stopping");
+    }
+
+    /// Says the same where the server goes on without having what there is.
+    #[cfg(feature = "cluster")]
+    pub(crate) fn say_not_leading(&self, term: i64) {
+        let (locks, sessions, connections) = self.counts();
+        info!(
+            term,
+            locks, sessions, connections, "no more clients are served as the leader"
+        );
+    }
+
+    fn counts(&self) -> (usize, usize, usize) {
+        let table = &self.shared.table;
+        let (sessions, connections) = table.session_counts();
+        (table.held(), sessions, connections)
+    }
+
+    /// Begins the stop if it has not begun, and returns how many connections are still busy at its end: none, or
+    /// it is `deadline`.
+    pub(crate) async fn end(self, deadline: Instant) -> usize {
+        let Shared { tasks, .. } = &*self.shared;
         drop(self.stop_at_end);
         tasks.close();
-        let begun = Instant::now();
         let in_time = tokio::time::timeout_at(deadline, tasks.wait()).await;
-        if in_time.is_err() {
-            let (busy, ms) = (tasks.len(), begun.elapsed().as_millis());
-            warn!("stopped after {ms} ms with {busy} connections still busy");
-        }
+        let busy = in_time.map_or_else(|_| tasks.len(), |()| 0);
         self.shared.throttles.report_rest();
         self.audit.finish().await;
-        Stopped {
-            writer: self.writer,
-        }
+        busy
+    }
+}
+
+/// Says in the log if connections are cut off by the end of a stop.
+pub(crate) fn say_stopped(begun: Instant, busy: usize) {
+    if busy > 0 {
+        let ms = begun.elapsed().as_millis();
+        warn!("stopped after {ms} ms with {busy} connections still busy");
     }
 }
 
@@ -553,17 +623,18 @@ async fn keep_time(shared: Arc<Shared>) {
     clock::keep_time(&shared.clock, report).await;
 }
 
-/// A server that has stopped, with its last changes to be written.
-pub(crate) struct Stopped {
+/// The changes that nobody has waited for when the server stops.
+#[must_use = "they are to be stored"]
+pub(crate) struct LastChanges {
     writer: Option<Writer>,
 }
 
-impl Stopped {
-    /// Writes the last changes. Until `deadline`, and for [`LAST_COMMIT`], they have time.
+impl LastChanges {
+    /// Stores them, and nothing behind them. Until `deadline`, and for [`LAST_COMMIT`], they have time.
     ///
     /// # Errors
     ///
-    /// If they could not be written.
+    /// If they could not be stored.
     pub(crate) async fn finish(self, deadline: Instant) -> Result<(), RunError> {
         match self.writer {
             Some(writer) => Ok(finish(writer, deadline.max(Instant::now() + LAST_COMMIT)).await?),

@@ -13,6 +13,7 @@
 //! 3. A change that was refused because its commit failed is written as soon as the store works
 //!    again, although no connection waits for it any more.
 //! 4. A change that comes after the last commit gets a number that never becomes durable.
+//! 5. A last commit without changes is not made where it would have to be confirmed: whoever waits for it is refused.
 //!
 //! While the disk is full, requests that need room are refused beforehand, and all others go on. What a
 //! release grants needs room as well. If there is too little, the grants are not stored, and nobody is
@@ -431,6 +432,9 @@ impl Queue {
             for change in taken.changes {
                 batch.add(change);
             }
+            if taken.finish && batch.is_empty() && self.must_confirm {
+                return self.finish_with_nothing(taken.seq);
+            }
             let (outcome, took) = self.watched(|| commit(&mut storage, &batch));
             if !batch.is_empty() {
                 self.times.add(took);
@@ -464,6 +468,15 @@ impl Queue {
                 looked_for_room = Instant::now();
             }
         }
+    }
+
+    /// Ends without the commit of `seq`, which would change nothing: whoever waits to have it confirmed is refused,
+    /// and what failed before was no more than that.
+    fn finish_with_nothing(&self, seq: u64) {
+        self.last.store(seq - 1, Ordering::Release);
+        self.failing.store(false, Ordering::Release);
+        self.done.iter().for_each(Notify::notify_waiters);
+        self.under_way.finish();
     }
 
     /// Has the storage at work, which is reported if it takes far too long, and returns how long it took.

@@ -106,7 +106,11 @@ impl Storage for Fake {
     fn confirm(&mut self) -> Result<(), NotStored> {
         if self.must_confirm() {
             self.wait_at_gate();
-            self.state().confirmations += 1;
+            let mut state = self.state();
+            state.confirmations += 1;
+            if state.is_broken {
+                return Err(NotStored::new("no space"));
+            }
         }
         Ok(())
     }

@@ -514,12 +514,15 @@ impl<S: Transport> Connection<S> {
         }
         let unsent_timeout = self.shared.config.unsent_timeout();
         let written = timeout(unsent_timeout, self.stream.write_all(&self.output)).await;
-        if !matches!(written, Ok(Ok(()))) || self.stream.shutdown().await.is_err() {
+        if !matches!(written, Ok(Ok(()))) {
             return;
         }
-        #[cfg(feature = "cluster")]
-        drop(self.speaks.take());
-        linger(&mut self.stream, self.shared.stop.cancelled()).await;
+        let (stream, stop) = (&mut self.stream, self.shared.stop.cancelled());
+        let said = || {
+            #[cfg(feature = "cluster")]
+            drop(self.speaks.take());
+        };
+        close_gently_and(stream, stop, said).await;
     }
 }
 
@@ -527,14 +530,18 @@ impl<S: Transport> Connection<S> {
 /// long after `stop`. What still comes in is dropped: with unread input, closing at once would make
 /// the kernel throw the last answer away.
 pub(crate) async fn close_gently(stream: &mut impl Transport, stop: impl Future<Output = ()>) {
-    if stream.shutdown().await.is_ok() {
-        linger(stream, stop).await;
-    }
+    close_gently_and(stream, stop, || {}).await;
 }
 
-/// The second half of that.
-async fn linger(stream: &mut impl Transport, stop: impl Future<Output = ()>) {
-    let drain = async {
+/// The same, and `said` is called once it is said. A client that does not read may keep even that from leaving.
+async fn close_gently_and(
+    stream: &mut impl Transport,
+    stop: impl Future<Output = ()>,
+    said: impl FnOnce(),
+) {
+    let close = async {
+        stream.shutdown().await?;
+        said();
         let mut dropped = [0; 1024];
         while stream.read(&mut dropped).await? > 0 {}
         io::Result::Ok(())
@@ -546,7 +553,7 @@ async fn linger(stream: &mut impl Transport, stop: impl Future<Output = ()>) {
     };
     tokio::select! {
         // The client has closed or its connection failed: either way it is over.
-        _ = drain => {}
+        _ = close => {}
         () = patience => {}
     }
 }
@@ -775,6 +782,47 @@ mod tests {
     }
 
     impl Transport for Endless {}
+
+    /// The stream of a client that does not read, so that not even its end can be said to it.
+    struct Clogged;
+
+    impl AsyncRead for Clogged {
+        fn poll_read(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            _: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+    }
+
+    impl AsyncWrite for Clogged {
+        fn poll_write(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            _: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            Poll::Pending
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+    }
+
+    impl Transport for Clogged {}
+
+    #[tokio::test(start_paused = true)]
+    async fn an_end_that_cannot_be_said_is_not_waited_for_longer_than_one_that_is() {
+        let never = std::future::pending();
+        passes(LINGER_AT_STOP + LINGER, close_gently(&mut Clogged, never)).await;
+        let stopping = std::future::ready(());
+        passes(LINGER_AT_STOP, close_gently(&mut Clogged, stopping)).await;
+    }
 
     /// As many turns as there are busy connections would pass if it came after each of them, and all
     /// if these had no turns.

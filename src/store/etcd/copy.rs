@@ -124,12 +124,17 @@ fn lead(calls: &mut impl Calls, names: &Names, lease: i64) -> Result<Term, CopyE
 /// What the leader's key begins with while a state is written.
 const IMPORT: &str = "import ";
 
+/// Whether a leader's key with this value stands for a state's being written.
+pub(crate) fn is_import(value: &[u8]) -> bool {
+    value.starts_with(IMPORT.as_bytes())
+}
+
 fn name_of(leader: &KeyValue) -> String {
     let told: Option<serde_json::Value> = serde_json::from_slice(&leader.value).ok();
     let address = told.as_ref().and_then(|told| told["address"].as_str());
     match address {
         Some(address) => format!("the server {address}"),
-        None if leader.value.starts_with(IMPORT.as_bytes()) => "another import".to_owned(),
+        None if is_import(&leader.value) => "another import".to_owned(),
         None => "somebody".to_owned(),
     }
 }

@@ -27,7 +27,7 @@ pub(crate) use api::{
 };
 pub(crate) use blocking::Blocking;
 pub(crate) use copy::CopyError;
-pub(crate) use copy::{fill, read_state};
+pub(crate) use copy::{fill, is_import, read_state};
 pub(crate) use endpoints::{Access, BadAccess, Endpoints};
 pub(crate) use log::Log;
 pub(crate) use names::Names;
