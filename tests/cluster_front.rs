@@ -3,11 +3,12 @@
 
 mod common;
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Instant;
 
 use common::http::{Answer, get, get_as, try_request};
+use common::one_etcd::{OneEtcd, free_address};
 use common::process::ELOCKD;
 use common::promtool::promtool;
 use common::{Client, PATIENCE, Server};
@@ -24,65 +25,6 @@ impl Drop for Ending {
     }
 }
 
-/// Free a moment ago.
-fn free_address() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    listener.local_addr().expect("an address")
-}
-
-struct Etcd {
-    url: String,
-    _process: Ending,
-    _directory: tempfile::TempDir,
-}
-
-impl Etcd {
-    /// `None` where it is not installed.
-    fn start() -> Option<Self> {
-        let directory = tempfile::tempdir().expect("a directory");
-        let [url, peer] = [(); 2].map(|()| format!("http://{}", free_address()));
-        let spawned = Command::new("etcd")
-            .args(["--name=only", "--log-level=error", "--unsafe-no-fsync"])
-            .arg(format!("--listen-client-urls={url}"))
-            .arg(format!("--advertise-client-urls={url}"))
-            .arg(format!("--listen-peer-urls={peer}"))
-            .arg(format!("--initial-advertise-peer-urls={peer}"))
-            .arg(format!("--initial-cluster=only={peer}"))
-            .arg("--data-dir")
-            .arg(directory.path())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn();
-        let Ok(child) = spawned else {
-            let required = std::env::var_os("EVERY_CLUSTER_TEST").is_some();
-            assert!(!required, "etcd is not installed");
-            println!("skipped: etcd is not installed");
-            return None;
-        };
-        Some(Self {
-            url,
-            _process: Ending(child),
-            _directory: directory,
-        })
-    }
-
-    /// Has etcd's own program do something, once it answers.
-    #[track_caller]
-    fn ctl(&self, arguments: &[&str]) {
-        let begin = Instant::now();
-        loop {
-            let mut command = Command::new("etcdctl");
-            let endpoint = ["--endpoints", &self.url];
-            command.env("ETCDCTL_API", "3").args(endpoint);
-            let output = command.args(arguments).output().expect("etcd-client");
-            if output.status.success() {
-                return;
-            }
-            assert!(begin.elapsed() < PATIENCE, "{output:?}");
-        }
-    }
-}
-
 /// One of the servers.
 struct Node {
     /// Where the other one reaches it.
@@ -93,7 +35,7 @@ struct Node {
 }
 
 impl Node {
-    fn start(etcd: &Etcd, flags: &[&str]) -> Self {
+    fn start(etcd: &OneEtcd, flags: &[&str]) -> Self {
         let [advertised, address, admin] = [(); 3].map(|()| free_address());
         let mut command = Command::new(ELOCKD);
         command
@@ -159,7 +101,7 @@ fn text(bytes: &[u8]) -> String {
 }
 
 /// The leader first.
-fn two(etcd: &Etcd, flags: &[&str]) -> (Node, Node) {
+fn two(etcd: &OneEtcd, flags: &[&str]) -> (Node, Node) {
     let [a, b] = [(); 2].map(|()| Node::start(etcd, flags));
     a.until_ready();
     b.until_ready();
@@ -171,7 +113,9 @@ fn two(etcd: &Etcd, flags: &[&str]) -> (Node, Node) {
 
 #[test]
 fn both_tell_who_leads() {
-    let Some(etcd) = Etcd::start() else { return };
+    let Some(etcd) = OneEtcd::start("http", &[]) else {
+        return;
+    };
     let (leader, follower) = two(&etcd, &["--lead-ttl-secs", "30"]);
     for (node, role) in [(&leader, "leader"), (&follower, "follower")] {
         assert_eq!(node.info("role").as_deref(), Some(role));
@@ -228,7 +172,9 @@ fn both_tell_who_leads() {
 
 #[test]
 fn an_operator_has_the_other_one_lead() {
-    let Some(etcd) = Etcd::start() else { return };
+    let Some(etcd) = OneEtcd::start("http", &[]) else {
+        return;
+    };
     let (first, second) = two(&etcd, &[]);
     let mut holder = Client::connect(second.address);
     let id = holder.id();
@@ -272,7 +218,9 @@ fn an_operator_has_the_other_one_lead() {
 /// Whoever may not see the metrics of the leader may not see those of a follower.
 #[test]
 fn a_follower_asks_operators_who_they_are() {
-    let Some(etcd) = Etcd::start() else { return };
+    let Some(etcd) = OneEtcd::start("http", &[]) else {
+        return;
+    };
     let directory = tempfile::tempdir().expect("a directory");
     let password = directory.path().join("password");
     std::fs::write(&password, "secret\n").expect("written");
@@ -300,17 +248,21 @@ fn a_follower_asks_operators_who_they_are() {
 /// An older server, where a newer one has led, passes clients on, and leads again once it can.
 #[test]
 fn a_server_that_cannot_lead_goes_on_following() {
-    let Some(etcd) = Etcd::start() else { return };
+    let Some(etcd) = OneEtcd::start("http", &[]) else {
+        return;
+    };
     // An entry of format 99, which is all that it has.
-    etcd.ctl(&["put", "/elock/log/0000000000000001", "\u{8}c"]);
+    etcd.control(&["put", "/elock/log/0000000000000001", "\u{8}c"]);
     let node = Node::start(&etcd, &["--hold-ms", "100"]);
     node.until("/metrics", |answer| {
-        answer.body.contains("elock_elections_won_total 1\n")
+        answer
+            .body
+            .contains("elock_elections_won_total 1\n")
     });
     let why = node.until("/readyz", |answer| answer.body.starts_with("no leader: "));
     assert_eq!(why.status, 503);
     Client::connect(node.address).expect("503 No leader");
-    etcd.ctl(&["del", "/elock/log/0000000000000001"]);
+    etcd.control(&["del", "/elock/log/0000000000000001"]);
     node.until_ready();
     Client::connect(node.address).ask("lock k", "200 Acquired");
 }
@@ -330,7 +282,9 @@ fn a_server_that_is_alone_stays_so() {
 #[cfg(feature = "tls")]
 #[test]
 fn a_client_by_tls_learns_that_its_server_follows() {
-    let Some(etcd) = Etcd::start() else { return };
+    let Some(etcd) = OneEtcd::start("http", &[]) else {
+        return;
+    };
     let authority = common::tls::Authority::new();
     let pair = authority.server("server");
     let [cert, key] = [&pair.cert, &pair.key].map(|path| path.to_str().expect("UTF-8"));
