@@ -140,7 +140,7 @@ fn both_tell_who_leads() {
         let term = node.info("term").expect("a line");
         for other in ["leader", "follower"] {
             let is = u32::from(role == other);
-            let line = format!("elock_role{{role=\"{other}\"}} {is}\n");
+            let line = format!("elock_cluster_role{{role=\"{other}\"}} {is}\n");
             assert!(metrics.contains(&line), "{metrics}");
         }
         assert!(metrics.contains(&format!("elock_cluster_term {term}\n")));
@@ -150,13 +150,13 @@ fn both_tell_who_leads() {
             assert_eq!(is_told, role == "leader", "{of_leader}");
         }
         let won = format!(
-            "elock_elections_won_total {}\n",
+            "elock_cluster_elections_won_total {}\n",
             u32::from(role == "leader")
         );
         assert!(metrics.contains(&won), "{metrics}");
     }
-    assert!(number(&follower.metrics(), "elock_passed_connections_total") > 0);
-    assert_eq!(number(&leader.metrics(), "elock_passed_connections_total"), 0);
+    assert!(number(&follower.metrics(), "elock_cluster_forwards_total") > 0);
+    assert_eq!(number(&leader.metrics(), "elock_cluster_forwards_total"), 0);
 
     let where_it_is = format!("the other servers reach at {}\n", leader.advertised);
     for path in ["/", "/api/info", "/api/locks"] {
@@ -197,7 +197,7 @@ fn an_operator_has_the_other_one_lead() {
         node.until_ready();
         assert_eq!(node.info("role").as_deref(), Some(role));
         assert_ne!(node.info("term"), term);
-        let path_of_role = format!("elock_role{{role=\"{role}\"}} 1\n");
+        let path_of_role = format!("elock_cluster_role{{role=\"{role}\"}} 1\n");
         assert!(node.metrics().contains(&path_of_role));
     }
     let mut holder = Client::connect(first.address);
@@ -261,7 +261,7 @@ fn a_server_that_cannot_lead_goes_on_following() {
     node.until("/metrics", |answer| {
         answer
             .body
-            .contains("elock_elections_won_total 1\n")
+            .contains("elock_cluster_elections_won_total 1\n")
     });
     let why = node.until("/readyz", |answer| answer.body.starts_with("no leader: "));
     assert_eq!(why.status, 503);
