@@ -176,6 +176,12 @@ impl Leadership {
         Duration::from_millis(self.renewed_at_ms.load(Ordering::Acquire))
     }
 
+    /// Waits for the next renewal that etcd has answered.
+    #[cfg(test)]
+    pub(super) async fn until_renewed(&self) {
+        self.renewed.notified().await;
+    }
+
     /// How long ago that was.
     pub(crate) fn lag(&self) -> Duration {
         (self.clock)().saturating_sub(self.last_renewal())
