@@ -25,7 +25,6 @@ pub(super) struct State {
     pub(super) fates: Vec<Fate>,
     /// Transactions that are on their way.
     late: Vec<TxnRequest>,
-    pub(super) transactions: usize,
 }
 
 /// What becomes of a call.
@@ -117,7 +116,6 @@ impl State {
         };
         RangeResponse {
             header: Some(self.header()),
-            more: range.len() > most,
             kvs: range
                 .into_iter()
                 .take(most)
@@ -133,7 +131,6 @@ impl State {
     }
 
     fn run(&mut self, request: &TxnRequest) -> TxnResponse {
-        self.transactions += 1;
         let succeeded = request.compare.iter().all(|compare| self.holds(compare));
         let operations = match succeeded {
             true => &request.success,
