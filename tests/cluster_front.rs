@@ -4,12 +4,13 @@
 mod common;
 
 use std::io::Write;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Instant;
 
 use common::http::{Answer, get, get_as, try_request};
+use common::one_etcd::{OneEtcd, free_address};
 use common::process::ELOCKD;
 use common::promtool::promtool;
 use common::{Client, PATIENCE, Server};
@@ -26,65 +27,6 @@ impl Drop for Ending {
     }
 }
 
-/// Free a moment ago.
-fn free_address() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    listener.local_addr().expect("an address")
-}
-
-struct Etcd {
-    url: String,
-    _process: Ending,
-    _directory: tempfile::TempDir,
-}
-
-impl Etcd {
-    /// `None` where it is not installed.
-    fn start() -> Option<Self> {
-        let directory = tempfile::tempdir().expect("a directory");
-        let [url, peer] = [(); 2].map(|()| format!("http://{}", free_address()));
-        let spawned = Command::new("etcd")
-            .args(["--name=only", "--log-level=error", "--unsafe-no-fsync"])
-            .arg(format!("--listen-client-urls={url}"))
-            .arg(format!("--advertise-client-urls={url}"))
-            .arg(format!("--listen-peer-urls={peer}"))
-            .arg(format!("--initial-advertise-peer-urls={peer}"))
-            .arg(format!("--initial-cluster=only={peer}"))
-            .arg("--data-dir")
-            .arg(directory.path())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn();
-        let Ok(child) = spawned else {
-            let required = std::env::var_os("EVERY_CLUSTER_TEST").is_some();
-            assert!(!required, "etcd is not installed");
-            println!("skipped: etcd is not installed");
-            return None;
-        };
-        Some(Self {
-            url,
-            _process: Ending(child),
-            _directory: directory,
-        })
-    }
-
-    /// Has etcd's own program do something, once it answers.
-    #[track_caller]
-    fn ctl(&self, arguments: &[&str]) {
-        let begin = Instant::now();
-        loop {
-            let mut command = Command::new("etcdctl");
-            let endpoint = ["--endpoints", &self.url];
-            command.env("ETCDCTL_API", "3").args(endpoint);
-            let output = command.args(arguments).output().expect("etcd-client");
-            if output.status.success() {
-                return;
-            }
-            assert!(begin.elapsed() < PATIENCE, "{output:?}");
-        }
-    }
-}
-
 /// One of the servers.
 struct Node {
     /// Where the other one reaches it.
@@ -95,12 +37,12 @@ struct Node {
 }
 
 impl Node {
-    fn start(etcd: &Etcd, flags: &[&str]) -> Self {
+    fn start(etcd: &OneEtcd, flags: &[&str]) -> Self {
         Self::start_by(Command::new(ELOCKD), etcd, flags)
     }
 
     /// Which may open so many files.
-    fn start_with_files(files: usize, etcd: &Etcd, flags: &[&str]) -> Self {
+    fn start_with_files(files: usize, etcd: &OneEtcd, flags: &[&str]) -> Self {
         let mut command = Command::new("sh");
         let limited = format!("ulimit -n {files} && exec \"$0\" \"$@\"");
         command.args(["-c", &limited, ELOCKD]);
@@ -108,14 +50,14 @@ impl Node {
     }
 
     /// Which logs to this file.
-    fn start_logged(log: &Path, etcd: &Etcd, flags: &[&str]) -> Self {
+    fn start_logged(log: &Path, etcd: &OneEtcd, flags: &[&str]) -> Self {
         let mut command = Command::new("sh");
         let logged = "log=$0; exec \"$@\" 2>\"$log\"";
         command.args(["-c", logged]).arg(log).arg(ELOCKD);
         Self::start_by(command, etcd, flags)
     }
 
-    fn start_by(mut command: Command, etcd: &Etcd, flags: &[&str]) -> Self {
+    fn start_by(mut command: Command, etcd: &OneEtcd, flags: &[&str]) -> Self {
         let [advertised, address, admin] = [(); 3].map(|()| free_address());
         command
             .args(["--etcd", &etcd.url])
@@ -181,6 +123,15 @@ fn elock(address: SocketAddr, arguments: &[&str]) -> Output {
     command.args(arguments).output().expect("it runs")
 }
 
+/// What the metrics say of this one, which must be there.
+#[track_caller]
+fn number(metrics: &str, name: &str) -> u64 {
+    let mut pairs = metrics.lines().filter_map(|line| line.split_once(' '));
+    let found = pairs.find(|(found, _)| *found == name);
+    let (_, value) = found.unwrap_or_else(|| panic!("no {name}: {metrics}"));
+    value.parse().expect("a number")
+}
+
 fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_owned()).expect("UTF-8")
 }
@@ -199,7 +150,7 @@ fn until_logged(log: &Path, text: &str) -> String {
 }
 
 /// The leader first.
-fn two(etcd: &Etcd, flags: &[&str]) -> (Node, Node) {
+fn two(etcd: &OneEtcd, flags: &[&str]) -> (Node, Node) {
     let [a, b] = [(); 2].map(|()| Node::start(etcd, flags));
     a.until_ready();
     b.until_ready();
@@ -211,7 +162,9 @@ fn two(etcd: &Etcd, flags: &[&str]) -> (Node, Node) {
 
 #[test]
 fn both_tell_who_leads() {
-    let Some(etcd) = Etcd::start() else { return };
+    let Some(etcd) = OneEtcd::start("http", &[]) else {
+        return;
+    };
     let (leader, follower) = two(&etcd, &["--lead-ttl-secs", "30"]);
     for (node, role) in [(&leader, "leader"), (&follower, "follower")] {
         assert_eq!(node.info("role").as_deref(), Some(role));
@@ -227,7 +180,7 @@ fn both_tell_who_leads() {
         let term = node.info("term").expect("a line");
         for other in ["leader", "follower"] {
             let is = u32::from(role == other);
-            let line = format!("elock_role{{role=\"{other}\"}} {is}\n");
+            let line = format!("elock_cluster_role{{role=\"{other}\"}} {is}\n");
             assert!(metrics.contains(&line), "{metrics}");
         }
         assert!(metrics.contains(&format!("elock_cluster_term {term}\n")));
@@ -237,18 +190,13 @@ fn both_tell_who_leads() {
             assert_eq!(is_told, role == "leader", "{of_leader}");
         }
         let won = format!(
-            "elock_elections_won_total {}\n",
+            "elock_cluster_elections_won_total {}\n",
             u32::from(role == "leader")
         );
         assert!(metrics.contains(&won), "{metrics}");
     }
-    let passed_on = follower.metrics();
-    assert!(!passed_on.contains("elock_passed_connections_total 0\n"));
-    assert!(
-        leader
-            .metrics()
-            .contains("elock_passed_connections_total 0\n")
-    );
+    assert!(number(&follower.metrics(), "elock_cluster_forwards_total") > 0);
+    assert_eq!(number(&leader.metrics(), "elock_cluster_forwards_total"), 0);
 
     let where_it_is = format!("the other servers reach at {}\n", leader.advertised);
     for path in ["/", "/api/info", "/api/locks"] {
@@ -268,7 +216,9 @@ fn both_tell_who_leads() {
 
 #[test]
 fn an_operator_has_the_other_one_lead() {
-    let Some(etcd) = Etcd::start() else { return };
+    let Some(etcd) = OneEtcd::start("http", &[]) else {
+        return;
+    };
     let (first, second) = two(&etcd, &[]);
     let mut holder = Client::connect(second.address);
     let id = holder.id();
@@ -287,7 +237,7 @@ fn an_operator_has_the_other_one_lead() {
         node.until_ready();
         assert_eq!(node.info("role").as_deref(), Some(role));
         assert_ne!(node.info("term"), term);
-        let path_of_role = format!("elock_role{{role=\"{role}\"}} 1\n");
+        let path_of_role = format!("elock_cluster_role{{role=\"{role}\"}} 1\n");
         assert!(node.metrics().contains(&path_of_role));
     }
     let mut holder = Client::connect(first.address);
@@ -296,7 +246,7 @@ fn an_operator_has_the_other_one_lead() {
     let answer = get(first.admin, "/api/locks");
     assert!(answer.body.contains(&second.advertised), "{}", answer.body);
 
-    assert!(!second.metrics().contains("elock_cluster_log_entries 0\n"));
+    assert!(number(&second.metrics(), "elock_cluster_log_entries") > 0);
 
     // Nobody else is left.
     drop(first);
@@ -312,7 +262,9 @@ fn an_operator_has_the_other_one_lead() {
 /// Whoever may not see the metrics of the leader may not see those of a follower.
 #[test]
 fn a_follower_asks_operators_who_they_are() {
-    let Some(etcd) = Etcd::start() else { return };
+    let Some(etcd) = OneEtcd::start("http", &[]) else {
+        return;
+    };
     let directory = tempfile::tempdir().expect("a directory");
     let password = directory.path().join("password");
     std::fs::write(&password, "secret\n").expect("written");
@@ -340,17 +292,21 @@ fn a_follower_asks_operators_who_they_are() {
 /// An older server, where a newer one has led, passes clients on, and leads again once it can.
 #[test]
 fn a_server_that_cannot_lead_goes_on_following() {
-    let Some(etcd) = Etcd::start() else { return };
+    let Some(etcd) = OneEtcd::start("http", &[]) else {
+        return;
+    };
     // An entry of format 99, which is all that it has.
-    etcd.ctl(&["put", "/elock/log/0000000000000001", "\u{8}c"]);
+    etcd.control(&["put", "/elock/log/0000000000000001", "\u{8}c"]);
     let node = Node::start(&etcd, &["--hold-ms", "100"]);
     node.until("/metrics", |answer| {
-        answer.body.contains("elock_elections_won_total 1\n")
+        answer
+            .body
+            .contains("elock_cluster_elections_won_total 1\n")
     });
     let why = node.until("/readyz", |answer| answer.body.starts_with("no leader: "));
     assert_eq!(why.status, 503);
     Client::connect(node.address).expect("503 No leader");
-    etcd.ctl(&["del", "/elock/log/0000000000000001"]);
+    etcd.control(&["del", "/elock/log/0000000000000001"]);
     node.until_ready();
     Client::connect(node.address).ask("lock k", "200 Acquired");
 }
@@ -370,7 +326,9 @@ fn a_server_that_is_alone_stays_so() {
 #[cfg(feature = "tls")]
 #[test]
 fn a_client_by_tls_learns_that_its_server_follows() {
-    let Some(etcd) = Etcd::start() else { return };
+    let Some(etcd) = OneEtcd::start("http", &[]) else {
+        return;
+    };
     let authority = common::tls::Authority::new();
     let pair = authority.server("server");
     let [cert, key] = [&pair.cert, &pair.key].map(|path| path.to_str().expect("UTF-8"));
@@ -406,7 +364,9 @@ fn a_client_by_tls_learns_that_its_server_follows() {
 /// What it has open for clients of another leader is free again once it leads.
 #[test]
 fn a_follower_that_is_elected_has_room_for_as_many_as_at_its_start() {
-    let Some(etcd) = Etcd::start() else { return };
+    let Some(etcd) = OneEtcd::start("http", &[]) else {
+        return;
+    };
     let first = Node::start(&etcd, &[]);
     first.until_ready();
     let second = Node::start_with_files(256, &etcd, &[]);
@@ -434,7 +394,9 @@ fn a_follower_that_is_elected_has_room_for_as_many_as_at_its_start() {
 /// Its key is given up, and its ports are closed, while a client that does not read has time for its end.
 #[test]
 fn a_leader_that_stops_lets_another_lead_whether_clients_read_or_not() {
-    let Some(etcd) = Etcd::start() else { return };
+    let Some(etcd) = OneEtcd::start("http", &[]) else {
+        return;
+    };
     let patient = ["--shutdown-ms", "3600000", "--unsent-timeout-ms", "3600000"];
     let first = Node::start(&etcd, &patient);
     first.until_ready();
@@ -456,7 +418,9 @@ fn a_leader_that_stops_lets_another_lead_whether_clients_read_or_not() {
 
 #[test]
 fn the_log_says_once_what_begins_and_what_ends() {
-    let Some(etcd) = Etcd::start() else { return };
+    let Some(etcd) = OneEtcd::start("http", &[]) else {
+        return;
+    };
     let directory = tempfile::tempdir().expect("a directory");
     let log = directory.path().join("log");
     let mut first = Node::start_logged(&log, &etcd, &[]);
@@ -489,13 +453,15 @@ fn the_log_says_once_what_begins_and_what_ends() {
 
 #[test]
 fn an_import_is_not_taken_for_somebody_elses_key() {
-    let Some(etcd) = Etcd::start() else { return };
+    let Some(etcd) = OneEtcd::start("http", &[]) else {
+        return;
+    };
     let directory = tempfile::tempdir().expect("a directory");
     let log = directory.path().join("log");
     let _node = Node::start_logged(&log, &etcd, &["--no-lead"]);
-    etcd.ctl(&["put", "/elock/leader", "import 7"]);
+    etcd.control(&["put", "/elock/leader", "import 7"]);
     let said = until_logged(&log, "an import into etcd is under way");
     assert!(!said.contains("not that of a server"), "{said}");
-    etcd.ctl(&["del", "/elock/leader"]);
+    etcd.control(&["del", "/elock/leader"]);
     until_logged(&log, "nobody leads\n");
 }

@@ -249,7 +249,7 @@ mod tests {
             }
             let metrics = get(at, "/metrics").await;
             assert_is(&metrics, 200, "elock_ready 1\n");
-            assert_is(&metrics, 200, "elock_role{role=\"follower\"} 1\n");
+            assert_is(&metrics, 200, "elock_cluster_role{role=\"follower\"} 1\n");
             assert_is(&metrics, 200, &format!("elock_cluster_term {term}\n"));
             assert!(!metrics.contains("elock_locks"), "{metrics}");
             running.loads();
@@ -260,7 +260,7 @@ mod tests {
             running.serves(ServerHandle::new(&server.shared));
             assert_is(&get(at, "/readyz").await, 200, "ready");
             let metrics = get(at, "/metrics").await;
-            assert_is(&metrics, 200, "elock_role{role=\"leader\"} 1\n");
+            assert_is(&metrics, 200, "elock_cluster_role{role=\"leader\"} 1\n");
             assert_is(&metrics, 200, &format!("elock_cluster_term {}\n", term + 1));
             assert_is(&get(at, "/api/info").await, 200, "\"role\":\"leader\"");
             // The lease was not renewed for all of its time.

@@ -486,7 +486,10 @@ mod tests {
 
     const SOON: Duration = Duration::from_secs(30);
 
-    fn candidate(access: &Access, id: &str) -> Candidate {
+    /// No lease of this time ends within a test.
+    const LONG: Duration = Duration::from_secs(60);
+
+    fn candidate(access: &Access, id: &str, ttl: Duration) -> Candidate {
         let nodes = || Endpoints::new(access, 0).expect("a URL");
         let own = Leader {
             id: id.to_owned(),
@@ -495,7 +498,6 @@ mod tests {
             version: "0".to_owned(),
             lead_ttl_ms: 2000,
         };
-        let ttl = Duration::from_secs(2);
         Candidate::new(
             (nodes(), nodes()),
             Names::below("/elock"),
@@ -517,7 +519,9 @@ mod tests {
         let Some(etcd) = RealEtcd::start() else {
             return;
         };
-        let [mut a, mut b, mut c] = ["a", "b", "c"].map(|id| candidate(&etcd.access, id));
+        let mut a = candidate(&etcd.access, "a", LONG);
+        let mut b = candidate(&etcd.access, "b", Duration::from_secs(2));
+        let mut c = candidate(&etcd.access, "c", LONG);
         let (first, _) = elected(&mut a).await;
         assert_eq!(first.leadership.answering(), Answering::Yes);
         let (seen, mut sees) = watch::channel(Seen::default());
@@ -547,13 +551,14 @@ mod tests {
         let Some(etcd) = RealEtcd::start() else {
             return;
         };
-        let [mut a, mut b] = ["a", "b"].map(|id| candidate(&etcd.access, id));
+        // It is renewed every fourth part of that.
+        let ttl = Duration::from_secs(12);
+        let [mut a, mut b] = ["a", "b"].map(|id| candidate(&etcd.access, id, ttl));
         let (first, _) = elected(&mut a).await;
         let asked_at = first.leadership.last_renewal();
         let renewals = async {
-            while first.leadership.last_renewal() < asked_at + 2 * Duration::from_secs(2) {
-                tokio::task::yield_now().await;
-            }
+            first.leadership.until_renewed().await;
+            first.leadership.until_renewed().await;
         };
         let (seen, _sees) = watch::channel(Seen::default());
         tokio::select! {
@@ -561,6 +566,7 @@ mod tests {
             _ = b.until_elected(&seen, Some(Instant::now())) => panic!("it has taken over"),
             () = renewals => {}
         }
+        assert!(first.leadership.last_renewal() > asked_at);
         assert_eq!(first.leadership.answering(), Answering::Yes);
     }
 }

@@ -126,28 +126,16 @@ impl<S: Transport> Transport for Guarded<S> {
 
 #[cfg(test)]
 mod tests {
-    use std::cell::Cell;
     use std::time::Duration;
 
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::time::timeout;
 
     use super::super::Lost;
+    use super::super::leadership::test_clock::{go_on, now};
     use super::*;
 
     const TTL: Duration = Duration::from_secs(2);
-
-    thread_local! {
-        static NOW: Cell<Duration> = const { Cell::new(Duration::from_secs(1000)) };
-    }
-
-    fn now() -> Duration {
-        NOW.get()
-    }
-
-    fn go_on(by: Duration) {
-        NOW.set(NOW.get() + by);
-    }
 
     fn start() -> (
         Arc<Leadership>,

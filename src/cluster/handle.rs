@@ -194,23 +194,14 @@ impl Told {
 
 #[cfg(test)]
 mod tests {
-    use std::cell::Cell;
-
+    use super::super::leadership::test_clock::{go_on, now};
     use super::*;
 
     const TTL: Duration = Duration::from_secs(2);
 
-    thread_local! {
-        static NOW: Cell<Duration> = const { Cell::new(Duration::from_secs(1000)) };
-    }
-
-    fn go_on(by: Duration) {
-        NOW.set(NOW.get() + by);
-    }
-
     #[test]
     fn a_follower_is_ready_while_it_surely_knows_who_leads() {
-        let (node, told) = Told::start(|| NOW.get(), TTL);
+        let (node, told) = Told::start(now, TTL);
         assert_eq!(node.not_ready(), Some(NotReady::NoLeader));
         told.leads("10.0.0.7:11401", 7);
         assert_eq!(node.not_ready(), None);
@@ -231,7 +222,7 @@ mod tests {
 
     #[test]
     fn the_numbers_of_a_follower_are_those_of_what_it_heard_last() {
-        let (node, told) = Told::start(|| NOW.get(), TTL);
+        let (node, told) = Told::start(now, TTL);
         told.leads("10.0.0.7:11401", 7);
         node.note_election();
         go_on(Duration::from_millis(250));

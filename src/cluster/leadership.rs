@@ -190,6 +190,12 @@ impl Leadership {
         Duration::from_millis(self.renewed_at_ms.load(Ordering::Acquire))
     }
 
+    /// Waits for the next renewal that etcd has answered.
+    #[cfg(test)]
+    pub(super) async fn until_renewed(&self) {
+        self.renewed.notified().await;
+    }
+
     /// How long ago that was.
     pub(crate) fn lag(&self) -> Duration {
         (self.clock)().saturating_sub(self.last_renewal())
@@ -230,4 +236,25 @@ pub(crate) fn since_boot() -> Duration {
 
 pub(super) fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// A clock that stands still but for what a test says; each thread has its own.
+#[cfg(test)]
+pub(super) mod test_clock {
+    use std::cell::Cell;
+    use std::time::Duration;
+
+    thread_local! {
+        static NOW: Cell<Duration> = const { Cell::new(Duration::from_secs(1000)) };
+    }
+
+    /// Its time.
+    pub(in crate::cluster) fn now() -> Duration {
+        NOW.get()
+    }
+
+    /// Has it go on.
+    pub(in crate::cluster) fn go_on(by: Duration) {
+        NOW.set(NOW.get() + by);
+    }
 }

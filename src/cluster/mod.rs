@@ -10,6 +10,9 @@ mod handle;
 mod introduction;
 mod leadership;
 mod node;
+#[cfg(test)]
+#[path = "../../tests/common/one_etcd.rs"]
+mod one_etcd;
 mod passing;
 pub(crate) mod plant;
 #[cfg(test)]

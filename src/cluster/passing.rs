@@ -440,11 +440,10 @@ async fn connect(
 
 #[cfg(test)]
 mod tests {
-    use std::cell::Cell;
-
     use tokio::io::{AsyncReadExt, DuplexStream};
     use tokio::net::TcpListener;
 
+    use super::super::leadership::test_clock::{go_on, now};
     use super::*;
     use crate::model::Secret;
 
@@ -465,7 +464,7 @@ mod tests {
             let port = TcpListener::bind("127.0.0.1:0").await.expect("a port");
             let (tells, seen) = watch::channel(Seen::default());
             let stop = CancellationToken::new();
-            let heard = Arc::new(Heard::new(clock));
+            let heard = Arc::new(Heard::new(now));
             let passing = Passing::new((seen, heard), &Config::default(), hold, stop);
             Self {
                 port,
@@ -506,14 +505,6 @@ mod tests {
             assert_eq!(heard.expect("it is one").peer, Peer::Unix(Some(7)));
             stream
         }
-    }
-
-    thread_local! {
-        static NOW: Cell<Duration> = const { Cell::new(Duration::from_secs(1000)) };
-    }
-
-    fn clock() -> Duration {
-        NOW.get()
     }
 
     async fn rest(stream: &mut (impl AsyncRead + Unpin)) -> String {
@@ -575,7 +566,7 @@ mod tests {
         leader.write_all(b"200 ").await.expect("room");
         let mut said = [0; 4];
         client.read_exact(&mut said).await.expect("it is open");
-        NOW.set(NOW.get() + Leadership::longest_hope(TTL));
+        go_on(Leadership::longest_hope(TTL));
         leader.write_all(b"Acquired\r\n").await.expect("room");
         assert_eq!(rest(&mut client).await, "");
     }

@@ -289,8 +289,6 @@ mod tests {
         let used = fill(&kept, &state()).expect_err("it was used");
         assert!(used.to_string().contains("was used"), "{used}");
         let kept = on(&etcd);
-        // Until it has started.
-        while read_state(&kept).is_err_and(|why| !why.to_string().contains("no server has ever")) {}
         etcd.put("/elock/leader", r#"{"address":"10.0.0.5:11401"}"#);
         let led = fill(&kept, &state()).expect_err("somebody leads");
         assert!(led.to_string().contains("10.0.0.5:11401 leads"), "{led}");

@@ -161,7 +161,8 @@ impl Ongoing {
             Fault::QuotaReached => {
                 world.may_not_store.store(true, Ordering::SeqCst);
                 if !machines.etcd.fill() {
-                    println!("etcd's quota was not reached");
+                    // It begins before what would keep etcd from answering.
+                    world.is_wrong("etcd's quota was not reached".to_owned());
                 }
             }
             Fault::FailedOver => machines.fail_over(node),

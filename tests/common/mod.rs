@@ -10,6 +10,8 @@ pub mod failing_disk;
 pub mod history;
 #[cfg(feature = "admin")]
 pub mod http;
+#[cfg(feature = "cluster")]
+pub mod one_etcd;
 pub mod process;
 #[cfg(feature = "admin")]
 pub mod promtool;

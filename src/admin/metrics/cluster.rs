@@ -39,7 +39,7 @@ pub(super) fn standing(families: &mut Families<'_>, standing: &Standing) -> fmt:
         elections_won,
     } = standing;
     families.gauges(
-        "elock_role",
+        "elock_cluster_role",
         "What this server does among others on etcd: lead them, or pass its clients on.",
         "role",
         [("leader", *leads), ("follower", !leads)].map(|(role, is)| (role, u32::from(is))),
@@ -55,17 +55,17 @@ pub(super) fn standing(families: &mut Families<'_>, standing: &Standing) -> fmt:
         lag.as_secs_f64(),
     )?;
     families.gauge(
-        "elock_passed_connections",
+        "elock_cluster_forwarded_connections",
         "Connections that this server passes on to the leader, or that wait for one.",
         *passed_on as u64,
     )?;
     families.counter(
-        "elock_passed_connections",
+        "elock_cluster_forwards",
         "Connections that this server has passed on to a leader.",
         *passed_on_in_all,
     )?;
     families.counter(
-        "elock_elections_won",
+        "elock_cluster_elections_won",
         "Elections by which this server has become the leader.",
         *elections_won,
     )

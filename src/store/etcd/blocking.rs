@@ -57,7 +57,7 @@ impl Calls for Blocking {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
-    use std::time::Instant;
+    use std::time::Duration;
 
     use bytes::Bytes;
 
@@ -74,14 +74,6 @@ mod tests {
     fn lead(etcd: &RealEtcd, id: &'static str) -> (Log<Blocking>, Restored) {
         let mut calls = Blocking::new(&etcd.access, 0).expect("a runtime");
         let (names, value) = (Names::below("/elock"), Bytes::from_static(id.as_bytes()));
-        let asks = RangeRequest {
-            key: names.leader(),
-            ..RangeRequest::default()
-        };
-        let give_up = Instant::now() + Duration::from_secs(30);
-        while let Err(why) = calls.range(&asks) {
-            assert!(Instant::now() < give_up, "{why}");
-        }
         let created = calls
             .txn(&create_if_absent(names.leader(), value.clone(), 0))
             .expect("it answers");

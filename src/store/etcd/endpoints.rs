@@ -323,7 +323,7 @@ fn failure_of(status: &Status) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cluster::real_etcd::{RealEtcd, ask, ask_patiently};
+    use crate::cluster::real_etcd::{RealEtcd, ask};
 
     fn user(password: &str) -> Option<User> {
         Some(User::new("elock".to_owned(), password.to_owned()))
@@ -341,7 +341,7 @@ mod tests {
         let nodes = |access: &Access| Endpoints::new(access, 0).expect("a URL");
         let mut early = nodes(&with(user("right")));
         // It lets in everybody as yet.
-        ask_patiently(&mut early).await;
+        ask(&mut early).await.expect("it answers");
         etcd.ask_for_users("elock", "right");
         assert!(ask(&mut nodes(&with(None))).await.is_err());
         let Err(Failure::Refused(why)) = ask(&mut nodes(&with(user("wrong")))).await else {

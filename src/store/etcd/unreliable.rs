@@ -26,7 +26,6 @@ pub(super) struct State {
     pub(super) fates: Vec<Fate>,
     /// Transactions that are on their way.
     late: Vec<TxnRequest>,
-    pub(super) transactions: usize,
     /// How many bytes an answer may have, if not as many as ever.
     pub(super) longest_answer: Option<usize>,
 }
@@ -120,7 +119,6 @@ impl State {
         };
         RangeResponse {
             header: Some(self.header()),
-            more: range.len() > most,
             kvs: range
                 .into_iter()
                 .take(most)
@@ -136,7 +134,6 @@ impl State {
     }
 
     fn run(&mut self, request: &TxnRequest) -> TxnResponse {
-        self.transactions += 1;
         let succeeded = request.compare.iter().all(|compare| self.holds(compare));
         let operations = match succeeded {
             true => &request.success,
