@@ -845,6 +845,26 @@ mod tests {
         assert_eq!(fake.state().stored.len(), 1);
     }
 
+    /// As etcd is away, or another leads, when a leader stops.
+    #[tokio::test]
+    async fn what_is_only_to_be_confirmed_at_the_end_is_refused_and_nothing_is_lost() {
+        for has_failed_before in [true, false] {
+            let fake = Fake::default();
+            fake.state().must_confirm = true;
+            let (changes, writer) = Changes::to(fake.clone()).expect("threads");
+            fake.state().is_broken = true;
+            if has_failed_before {
+                let told = changes.durable(changes.confirmation()).await;
+                assert_eq!(told, Err(NotStored::new("no space")));
+            }
+            let waits = changes.confirmation();
+            assert_eq!(writer.finish(), Ok(()));
+            assert!(changes.durable(waits).await.is_err());
+            // Nobody can wait for a later one either.
+            assert!(changes.durable(changes.confirmation()).await.is_err());
+        }
+    }
+
     /// On real threads: a change that meets the end of the writer is stored, or is told that it is
     /// not.
     #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
