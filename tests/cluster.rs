@@ -79,7 +79,7 @@ mod plants {
     /// not what is tried here. Then it is tried once more.
     #[track_caller]
     fn is_convicted(plant: &'static str, faults: &[Fault]) {
-        for seed in 1..=5 {
+        for seed in 1..=12 {
             let trial = Trial {
                 rounds: 16,
                 seed,
