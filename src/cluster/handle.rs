@@ -72,8 +72,16 @@ impl NodeHandle {
         self.elections_won.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Where the other servers reach the one that leads; `None` if nobody does.
+    /// Whether etcd has not told for so long who leads that nobody can be believed to.
+    fn is_silent(&self) -> bool {
+        self.heard.age() > Leadership::longest_hope(self.ttl)
+    }
+
+    /// Where the other servers reach the one that leads; `None` if nobody does, or etcd does not tell.
     pub(crate) fn leader(&self) -> Option<String> {
+        if self.is_silent() {
+            return None;
+        }
         let seen = self.seen.borrow();
         seen.leader.as_ref().map(|leader| leader.address.clone())
     }
@@ -85,7 +93,7 @@ impl NodeHandle {
             Some(NotReady::Stopping)
         } else if self.seen.borrow().leader.is_none() {
             Some(NotReady::NoLeader)
-        } else if silent > Leadership::longest_hope(self.ttl) {
+        } else if self.is_silent() {
             Some(NotReady::EtcdSilent(silent))
         } else {
             None
@@ -97,7 +105,10 @@ impl NodeHandle {
         let (passed_on, passed_on_in_all) = self.passing.counts();
         Standing {
             leads: false,
-            term: self.seen.borrow().revision.unsigned_abs(),
+            term: match self.is_silent() {
+                true => 0,
+                false => self.seen.borrow().revision.unsigned_abs(),
+            },
             lag: self.heard.age(),
             passed_on,
             passed_on_in_all,
@@ -212,6 +223,7 @@ mod tests {
         go_on(more);
         let silent = NotReady::EtcdSilent(Leadership::longest_hope(TTL) + more);
         assert_eq!(node.not_ready(), Some(silent));
+        assert_eq!((node.leader(), node.following().term), (None, 0));
         told.leads("10.0.0.8:11401", 8);
         assert_eq!(node.not_ready(), None);
         told.nobody_leads();

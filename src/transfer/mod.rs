@@ -25,7 +25,7 @@ Writes the locks and sessions that a server keeps to standard output, for `elock
   elockd export --data-dir /var/lib/elockd > locks
   elockd export --etcd http://10.0.0.5:2379 > locks
 A directory is read while no server uses it; etcd also while servers do, as it is at one moment.
-The file has no passwords and no secrets of sessions, but all names of locks.";
+The file has no passwords and no secrets of sessions (only their SHA-256), but all names of locks.";
 
 const IMPORT: &str = "\
 Keeps the locks and sessions of a file that `elockd export` has written:

@@ -46,7 +46,7 @@ pub(super) fn standing(families: &mut Families<'_>, standing: &Standing) -> fmt:
     )?;
     families.gauge(
         "elock_cluster_term",
-        "A number that rises with each leader; 0 while nobody leads.",
+        "A number that rises with each leader; 0 while nobody leads, or etcd does not tell who does.",
         *term,
     )?;
     families.gauge(

@@ -30,9 +30,10 @@ impl Names {
         format!("{}/log/", self.0).into()
     }
 
-    /// The first name behind those of all entries.
+    /// A name behind those of all entries: no log will ever have 2^60, so that all begin with a zero, and what is
+    /// behind that is not of this log, as a cluster whose namespace is below this one.
     pub(super) fn behind_log(&self) -> Vec<u8> {
-        format!("{}/log0", self.0).into()
+        format!("{}/log/1", self.0).into()
     }
 
     /// The number in an entry's name.
@@ -42,5 +43,20 @@ impl Names {
             .ok()
             .filter(|digits| digits.len() == 16)?;
         u64::from_str_radix(digits, 16).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cluster_below_another_one_is_not_in_its_log() {
+        let (outer, inner) = (Names::below("/elock"), Names::below("/elock/log"));
+        assert!(outer.log() < outer.entry(0));
+        assert!(outer.entry((1 << 60) - 1) < outer.behind_log());
+        for of_inner in [inner.leader(), inner.begun(), inner.entry(0)] {
+            assert!(outer.behind_log() < of_inner);
+        }
     }
 }
