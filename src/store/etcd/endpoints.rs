@@ -323,7 +323,7 @@ fn failure_of(status: &Status) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cluster::real_etcd::{RealEtcd, ask};
+    use crate::cluster::real_etcd::{RealEtcd, ask_until_decided};
 
     fn user(password: &str) -> Option<User> {
         Some(User::new("elock".to_owned(), password.to_owned()))
@@ -341,10 +341,11 @@ mod tests {
         let nodes = |access: &Access| Endpoints::new(access, 0).expect("a URL");
         let mut early = nodes(&with(user("right")));
         // It lets in everybody as yet.
-        ask(&mut early).await.expect("it answers");
+        ask_until_decided(&mut early).await.expect("it answers");
         etcd.ask_for_users("elock", "right");
-        assert!(ask(&mut nodes(&with(None))).await.is_err());
-        let Err(Failure::Refused(why)) = ask(&mut nodes(&with(user("wrong")))).await else {
+        assert!(ask_until_decided(&mut nodes(&with(None))).await.is_err());
+        let mut wrong = nodes(&with(user("wrong")));
+        let Err(Failure::Refused(why)) = ask_until_decided(&mut wrong).await else {
             panic!("a wrong password is a refusal");
         };
         assert!(why.contains("authentication failed"), "{why}");
@@ -352,12 +353,12 @@ mod tests {
         let shared = with(user("right"));
         let (mut late, mut later) = (nodes(&shared), nodes(&shared));
         for nodes in [&mut early, &mut late, &mut later] {
-            assert!(ask(nodes).await.is_ok());
+            assert!(ask_until_decided(nodes).await.is_ok());
         }
         // Ends the user's tokens.
         etcd.set_password("elock", "right");
         for nodes in [&mut early, &mut late, &mut later] {
-            assert!(ask(nodes).await.is_ok());
+            assert!(ask_until_decided(nodes).await.is_ok());
         }
     }
 }
