@@ -396,14 +396,10 @@ fn a_follower_that_is_elected_has_room_for_as_many_as_at_its_start() {
         .collect();
     let output = first.elock(&["failover"]);
     assert_eq!(output.status.code(), Some(0), "{output:?}");
-    let is_told = |answer: &Answer| answer.body.contains("elock_limit{limit=\"connections\"}");
-    let metrics = second.until("/metrics", is_told).body;
-    let (_, room) = metrics
-        .split_once("\nelock_limit{limit=\"connections\"} ")
-        .expect("a line");
-    let room = room.lines().next().expect("a number");
-    let room: usize = room.parse().expect("a number");
-    assert!(room > 80, "{room}");
+    let name = "elock_limit{limit=\"connections\"}";
+    let metrics = second.until("/metrics", |answer| answer.body.contains(name));
+    let room = number(&metrics.body, name);
+    assert!(room > 80.0, "{room}");
     drop(passed_on);
 }
 

@@ -72,14 +72,15 @@ impl NodeHandle {
         self.elections_won.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Whether etcd has not told for so long who leads that nobody can be believed to.
-    fn is_silent(&self) -> bool {
-        self.heard.age() > Leadership::longest_hope(self.ttl)
+    /// For how long etcd has not told who leads, if that is so long that nobody can be believed to.
+    fn silent_for(&self) -> Option<Duration> {
+        let age = self.heard.age();
+        (age > Leadership::longest_hope(self.ttl)).then_some(age)
     }
 
     /// Where the other servers reach the one that leads; `None` if nobody does, or etcd does not tell.
     pub(crate) fn leader(&self) -> Option<String> {
-        if self.is_silent() {
+        if self.silent_for().is_some() {
             return None;
         }
         let seen = self.seen.borrow();
@@ -88,15 +89,12 @@ impl NodeHandle {
 
     /// Why clients should not be sent to this server while it follows; `None` if they should.
     pub(crate) fn not_ready(&self) -> Option<NotReady> {
-        let silent = self.heard.age();
         if self.passing.stop.is_cancelled() {
             Some(NotReady::Stopping)
         } else if self.seen.borrow().leader.is_none() {
             Some(NotReady::NoLeader)
-        } else if self.is_silent() {
-            Some(NotReady::EtcdSilent(silent))
         } else {
-            None
+            self.silent_for().map(NotReady::EtcdSilent)
         }
     }
 
@@ -105,9 +103,9 @@ impl NodeHandle {
         let (passed_on, passed_on_in_all) = self.passing.counts();
         Standing {
             leads: false,
-            term: match self.is_silent() {
-                true => 0,
-                false => self.seen.borrow().revision.unsigned_abs(),
+            term: match self.silent_for() {
+                Some(_) => 0,
+                None => self.seen.borrow().revision.unsigned_abs(),
             },
             lag: self.heard.age(),
             passed_on,

@@ -33,9 +33,10 @@ const LOOK: Duration = Duration::from_millis(100);
 /// For how much longer than a leader hopes no session of its may end: until then its connections are closed.
 const LEAST_GRACE: Duration = Duration::from_secs(1);
 
-/// The longest time that a leader's lease may have: `--lead-ttl-secs` takes no more, and what is in etcd might say
-/// anything.
-pub(crate) const LONGEST_TTL: Duration = Duration::from_secs(60);
+/// The longest time that a leader's lease may have, in seconds: `--lead-ttl-secs` takes no more, and what is in
+/// etcd might say anything.
+pub(super) const LONGEST_TTL_SECS: u64 = 60;
+pub(crate) const LONGEST_TTL: Duration = Duration::from_secs(LONGEST_TTL_SECS);
 
 /// Tells the time since the machine has started, also while it was suspended.
 pub(crate) type Clock = fn() -> Duration;

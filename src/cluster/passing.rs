@@ -498,6 +498,17 @@ mod tests {
             theirs
         }
 
+        /// A client to whom the first leader has begun to answer, and the leader's end of it.
+        async fn passed_on(&self) -> (DuplexStream, TcpStream) {
+            self.lead(1);
+            let mut client = self.connect();
+            let mut leader = self.accept().await;
+            leader.write_all(b"200 ").await.expect("room");
+            let mut said = [0; 4];
+            client.read_exact(&mut said).await.expect("it is open");
+            (client, leader)
+        }
+
         /// The leader's end of it.
         async fn accept(&self) -> TcpStream {
             let (mut stream, _) = self.port.accept().await.expect("a server");
@@ -545,12 +556,7 @@ mod tests {
     #[tokio::test]
     async fn what_a_leader_had_to_say_ends_with_its_turn() {
         let trial = Trial::start(Duration::from_secs(60)).await;
-        trial.lead(1);
-        let mut client = trial.connect();
-        let mut leader = trial.accept().await;
-        leader.write_all(b"200 ").await.expect("room");
-        let mut said = [0; 4];
-        client.read_exact(&mut said).await.expect("it is open");
+        let (mut client, mut leader) = trial.passed_on().await;
         trial.lead(2);
         assert_eq!(rest(&mut client).await, "");
         assert_eq!(rest(&mut leader).await, "");
@@ -560,12 +566,7 @@ mod tests {
     #[tokio::test]
     async fn nothing_is_passed_back_when_etcd_has_told_nothing_for_too_long() {
         let trial = Trial::start(Duration::from_secs(60)).await;
-        trial.lead(1);
-        let mut client = trial.connect();
-        let mut leader = trial.accept().await;
-        leader.write_all(b"200 ").await.expect("room");
-        let mut said = [0; 4];
-        client.read_exact(&mut said).await.expect("it is open");
+        let (mut client, mut leader) = trial.passed_on().await;
         go_on(Leadership::longest_hope(TTL));
         leader.write_all(b"Acquired\r\n").await.expect("room");
         assert_eq!(rest(&mut client).await, "");

@@ -9,6 +9,7 @@ use std::time::Duration;
 use clap::{Args, Command};
 use http::Uri;
 
+use super::leadership::LONGEST_TTL_SECS;
 use crate::config::{Address, TEN_YEARS_MS, host_and_port, number, yes_or_no};
 use crate::secret_file;
 #[cfg(feature = "tls")]
@@ -41,8 +42,8 @@ pub struct ClusterSettings {
     #[arg(long, env = "ELOCK_ETCD_NAMESPACE", value_name = "PATH", default_value = NAMESPACE, value_parser = namespace)]
     pub etcd_namespace: String,
 
-    /// How long the leader may be silent before another leads, in seconds, the same on all its servers
-    #[arg(long, env = "ELOCK_LEAD_TTL_SECS", value_name = "SECONDS", default_value = LEAD_TTL_SECS, allow_negative_numbers = true, value_parser = number::<u32>(1, 60))]
+    /// How long the leader may be silent before another leads, in seconds; best the same on all servers
+    #[arg(long, env = "ELOCK_LEAD_TTL_SECS", value_name = "SECONDS", default_value = LEAD_TTL_SECS, allow_negative_numbers = true, value_parser = number::<u32>(1, LONGEST_TTL_SECS))]
     pub lead_ttl_secs: u32,
 
     /// Never lead: pass clients on to the server that does
