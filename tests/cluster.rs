@@ -2,19 +2,19 @@
 //! machines cut off, and etcd fails in every way that an operator knows. Clients lock and unlock all the while,
 //! on all nodes; and what they were told is judged by what must never be told, and by nothing else.
 //!
-//! The machines are network namespaces, for which root's rights, `ip`, `iptables`, `tc`, `etcd` and `etcdctl` are
-//! needed. Where something is missing, the tests say that they are skipped; and with `EVERY_CLUSTER_TEST` set
+//! The machines are network namespaces, for which root's rights, `ip`, `iptables`, `tc`, `etcd`, `etcdctl` and
+//! libfaketime are needed. Where something is missing, the tests say that they are skipped; and with `EVERY_CLUSTER_TEST` set
 //! they fail.
 //!
-//! `ELOCK_CLUSTER_ROUNDS=500` tries more, and `ELOCK_CLUSTER_SEED` in another order. What is not tried is a step
-//! of the wall clock, which no process here can be given alone: no time of day is stored or compared, but for
-//! tokens, whose order rests on the log.
+//! `ELOCK_CLUSTER_ROUNDS=500` tries more, and `ELOCK_CLUSTER_SEED` in another order.
 #![cfg(feature = "cluster")]
 
 mod common;
 
 #[path = "cluster/client.rs"]
 mod client;
+#[path = "cluster/clocks.rs"]
+mod clocks;
 #[path = "cluster/etcd.rs"]
 mod etcd;
 #[path = "cluster/faults.rs"]

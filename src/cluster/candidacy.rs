@@ -42,6 +42,8 @@ pub(crate) struct Candidacy {
     stands: mpsc::Sender<Stand>,
     pub(crate) seen: watch::Receiver<Seen>,
     pub(crate) heard: Arc<Heard>,
+    /// Whether it is in doubt that the leader renews its lease.
+    pub(crate) doubts: watch::Receiver<bool>,
     ended: oneshot::Receiver<()>,
 }
 
@@ -56,6 +58,7 @@ impl Candidacy {
             candidate(candidature)?
         };
         let heard = Arc::clone(&candidate.heard);
+        let doubts = candidate.doubts.subscribe();
         let (stands, stood) = mpsc::channel(1);
         let (tells, seen) = watch::channel(Seen::default());
         let (end, ended) = oneshot::channel();
@@ -68,6 +71,7 @@ impl Candidacy {
             stands,
             seen,
             heard,
+            doubts,
             ended,
         })
     }
@@ -129,6 +133,8 @@ async fn stand(
         if elected.send(won.clone()).is_ok() {
             candidate.keep(&won).await;
         }
+        // It was the leader's before this one.
+        candidate.doubts.send_replace(false);
         seen.send_replace(Seen::default());
         candidate.resign(&won).await;
     }

@@ -10,6 +10,7 @@
 //! 2. A key with this run's name under a lease that is not known here is not led by: its lease is revoked.
 
 use std::collections::VecDeque;
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -23,8 +24,8 @@ use tracing::{debug, info, warn};
 use super::leadership::{Clock, LONGEST_TTL, Leadership, Lost, millis};
 use crate::store::etcd::{
     Endpoints, Failure, KeyValue, LeaseGrantRequest, LeaseKeepAliveRequest, LeaseRevokeRequest,
-    Names, RangeRequest, Term, TxnResponse, WatchCreateRequest, WatchRequest, create_if_absent,
-    is_import,
+    LeaseTimeToLiveRequest, Names, RangeRequest, Term, TxnResponse, WatchCreateRequest,
+    WatchRequest, create_if_absent, is_import,
 };
 
 /// How long a renewal may take.
@@ -38,6 +39,9 @@ const LOOK: Duration = Duration::from_millis(50);
 
 /// The same of the one who has just led: its clients are at the door.
 const CLOSE_LOOK: Duration = Duration::from_millis(10);
+
+/// How often in the time of its lease it is looked at whether the leader renews it.
+const LOOKS_AT_LEASE: u32 = 8;
 
 /// How long etcd may tell nothing before the log says so, and how often it does then.
 const SILENT: Duration = Duration::from_secs(3);
@@ -103,6 +107,9 @@ pub(crate) struct Candidate {
     pub(crate) clock: Clock,
     /// Notes when etcd has told something.
     pub(crate) heard: Arc<Heard>,
+    /// Tells whether the leader has not renewed its lease for half of its time: it may soon be over. It stays in
+    /// doubt until another leads.
+    pub(crate) doubts: watch::Sender<bool>,
     /// The leases that were taken, and when they were asked for.
     leases: VecDeque<(i64, Duration)>,
 }
@@ -189,6 +196,7 @@ impl Candidate {
             ttl,
             clock,
             heard: Arc::new(Heard::new(clock)),
+            doubts: watch::Sender::new(false),
             leases: VecDeque::new(),
         }
     }
@@ -215,7 +223,15 @@ impl Candidate {
                     seen.send_replace(seen_in(&found));
                     self.heard.note(asked_at);
                     let revision = found.create_revision;
-                    until_gone(&mut self.watched_nodes, &self.names, revision, &self.heard).await;
+                    let gone =
+                        until_gone(&mut self.watched_nodes, &self.names, revision, &self.heard);
+                    match from {
+                        Some(_) => tokio::select! {
+                            () = gone => {}
+                            never = look_at_lease(&mut self.nodes, found.lease, self.ttl, &self.doubts) => match never {},
+                        },
+                        None => gone.await,
+                    }
                     None
                 }
                 None => {
@@ -386,6 +402,24 @@ async fn renew(nodes: &mut Endpoints, elected: &Elected, clock: Clock) {
     }
 }
 
+/// Looks again and again whether the leader renews its lease, and tells whether that is in doubt.
+async fn look_at_lease(
+    nodes: &mut Endpoints,
+    id: i64,
+    mut ttl: Duration,
+    doubts: &watch::Sender<bool>,
+) -> Infallible {
+    loop {
+        // What etcd does not tell is in no more doubt than before.
+        if let Ok(lease) = nodes.unary(LeaseTimeToLiveRequest { id }).await {
+            let in_doubt = 2 * lease.ttl < lease.granted_ttl;
+            doubts.send_if_modified(|before| std::mem::replace(before, in_doubt) != in_doubt);
+            ttl = Duration::from_secs(lease.granted_ttl.max(1).unsigned_abs()).min(LONGEST_TTL);
+        }
+        tokio::time::sleep(ttl / LOOKS_AT_LEASE).await;
+    }
+}
+
 /// Who leads, by a linearizable read, and the revision at which etcd is.
 async fn find_leader(
     nodes: &mut Endpoints,
@@ -544,6 +578,30 @@ mod tests {
         // By the key or by the lease, whichever is looked at first.
         let lost = b.keep(&second).await;
         assert!(matches!(lost, Lost::Deposed | Lost::LeaseOver), "{lost}");
+    }
+
+    #[tokio::test]
+    async fn a_lease_that_is_not_renewed_is_in_doubt_before_it_is_over() {
+        let Some(etcd) = RealEtcd::start() else {
+            return;
+        };
+        let mut nodes = Endpoints::new(&etcd.access, 0).expect("a URL");
+        let (tells, mut doubts) = watch::channel(true);
+        for (ttl, is_in_doubt) in [(60, false), (5, true)] {
+            let lease = nodes.unary(LeaseGrantRequest { ttl }).await;
+            let id = lease.expect("it answers").id;
+            let known = async {
+                doubts
+                    .wait_for(|now| *now == is_in_doubt)
+                    .await
+                    .expect("it looks");
+            };
+            tokio::select! {
+                () = known => {}
+                never = look_at_lease(&mut nodes, id, LONG, &tells) => match never {},
+                () = tokio::time::sleep(SOON) => panic!("{is_in_doubt} does not come"),
+            }
+        }
     }
 
     #[tokio::test]

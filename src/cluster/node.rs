@@ -8,6 +8,7 @@
 //! 2. A leadership that is given up by its own will is given up after the last change is stored and the last
 //!    answer has left.
 
+use std::convert::Infallible;
 use std::future::Future;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -36,7 +37,7 @@ use crate::server::{
     Clock, Entropy, House, LastChanges, Listener, RunError, Served, Start, say_stopped,
     start_leading,
 };
-use crate::store::etcd::{Access, Blocking, LoadError, Log, Names};
+use crate::store::etcd::{Access, Blocking, LoadError, Log, Names, ReadAhead};
 
 /// For how long a server that has handed the leadership over lets others stand first.
 const OTHERS_FIRST: Duration = Duration::from_millis(300);
@@ -91,14 +92,15 @@ pub(crate) async fn run(
     });
     let mut stand_from = Instant::now();
     let (outcome, deadline) = loop {
+        let mut ahead = None;
         let elected = tokio::select! {
-            elected = node.follow(stand_from) => match elected {
+            elected = node.follow(stand_from, &mut ahead) => match elected {
                 Ok(elected) => elected,
                 Err(ended) => break (Err(ClusterError::Election(ended).into()), Instant::now() + time),
             },
             deadline = &mut shutdown => break (Ok(()), deadline),
         };
-        let ended = node.lead(&elected, shutdown.as_mut()).await;
+        let ended = node.lead(&elected, ahead, shutdown.as_mut()).await;
         let leadership = &elected.leadership;
         leadership.lose(Lost::Resigned);
         stand_from = Instant::now();
@@ -173,8 +175,12 @@ impl Node {
         })
     }
 
-    /// Passes clients on until this server is elected. Cancel safe.
-    async fn follow(&self, stand_from: Instant) -> Result<Elected, ElectionEnded> {
+    /// Passes clients on until this server is elected, and reads `ahead` when that may be soon. Cancel safe.
+    async fn follow(
+        &self,
+        stand_from: Instant,
+        ahead: &mut Option<ReadAhead>,
+    ) -> Result<Elected, ElectionEnded> {
         let etcd = self.access.urls.join(", ");
         info!("not leading; on etcd at {etcd}");
         #[cfg(feature = "admin")]
@@ -189,21 +195,39 @@ impl Node {
         let _telling = AbortOnDropHandle::new(tokio::spawn(telling));
         tokio::select! {
             elected = self.candidacy.until_elected(from) => elected,
+            never = self.read_ahead(ahead) => match never {},
             // There is nothing here that a drain could wait for.
             () = self.house.control.drain_at_once() => std::future::pending().await,
         }
+    }
+
+    /// Reads the log whenever it is in doubt that the leader renews its lease.
+    async fn read_ahead(&self, ahead: &mut Option<ReadAhead>) -> Infallible {
+        let mut doubts = self.candidacy.doubts.clone();
+        let names = Names::below(&self.settings.etcd_namespace);
+        while doubts.wait_for(|is_in_doubt| *is_in_doubt).await.is_ok() {
+            match Blocking::new(&self.access, 0) {
+                Ok(calls) => *ahead = ReadAhead::start(calls, &names),
+                Err(why) => debug!("the log cannot be read ahead: {why}"),
+            }
+            let _ = doubts.wait_for(|is_in_doubt| !*is_in_doubt).await;
+            *ahead = None;
+        }
+        // The thread that stands for election has ended, which that tells by itself.
+        std::future::pending().await
     }
 
     /// Loads what is held, and serves it until the leadership ends.
     async fn lead(
         &mut self,
         elected: &Elected,
+        ahead: Option<ReadAhead>,
         mut shutdown: Pin<&mut impl Future<Output = Instant>>,
     ) -> Result<Ended, RunError> {
         let leading = Arc::new(self.begin_to_lead(elected));
         let clock = Clock::default();
         let loaded = tokio::select! {
-            loaded = self.load(elected, &leading, &clock) => loaded?,
+            loaded = self.load(elected, ahead, &leading, &clock) => loaded?,
             deadline = shutdown.as_mut() => return Ok(Ended::Stopping(deadline, Ok(()))),
         };
         let Some(start) = loaded else {
@@ -260,6 +284,7 @@ impl Node {
     async fn load(
         &self,
         elected: &Elected,
+        ahead: Option<ReadAhead>,
         leading: &Arc<Leading>,
         clock: &Clock,
     ) -> Result<Option<Start>, RunError> {
@@ -268,9 +293,13 @@ impl Node {
         let (access, term, node) = (self.access.clone(), elected.term.clone(), elected.node);
         let leadership = Arc::clone(&elected.leadership);
         let compact = self.settings.etcd_compact.0;
+        let ahead = match ahead {
+            Some(ahead) => ahead.take().await,
+            None => None,
+        };
         let loading = tokio::task::spawn_blocking(move || {
             let calls = Blocking::new(&access, node).map_err(ClusterError::Access)?;
-            match Log::load(calls, names, term, leadership, compact) {
+            match Log::load(calls, names, term, leadership, compact, ahead) {
                 Ok(loaded) => Ok(Some(loaded)),
                 Err(LoadError::Lost) => Ok(None),
                 Err(newer @ LoadError::Newer(_)) => Err(ClusterError::TooOld(newer.to_string())),

@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use super::clocks::Clock;
 use super::network::{Cut, MACHINES};
 use super::nodes::{CLUSTER_PORT, Machines, PORT};
 use super::world::{Dice, World};
@@ -48,10 +49,14 @@ pub enum Fault {
     FailedOver,
     LeaderTerminated,
     SlowLossyNetwork,
+    /// All clocks step ahead, and another leads by one of them; then all step back, and another leads.
+    ClocksAhead,
+    /// The same the other way.
+    ClocksBehind,
 }
 
 impl Fault {
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 27] = [
         Self::LeaderKilled,
         Self::LeaderStopped1s,
         Self::LeaderStopped6s,
@@ -77,6 +82,8 @@ impl Fault {
         Self::FailedOver,
         Self::LeaderTerminated,
         Self::SlowLossyNetwork,
+        Self::ClocksAhead,
+        Self::ClocksBehind,
     ];
 
     /// Those that are later take more of etcd to end, and begin before the others, of which they may need the
@@ -95,7 +102,9 @@ impl Fault {
             Self::Compaction | Self::FailedOver => 0,
             Self::LeaderTerminated | Self::MemberReplaced => 500,
             Self::EtcdLeaderCutOffBriefly | Self::EtcdLeaderCutOffBrieflyAndLeaderKilled => 850,
-            Self::LeaderStopped1s | Self::QuotaReached => 1000,
+            Self::LeaderStopped1s | Self::QuotaReached | Self::ClocksAhead | Self::ClocksBehind => {
+                1000
+            }
             Self::LeaderKilled | Self::FollowerKilled => 1500,
             Self::AllEtcdDown | Self::EtcdLeaderKilled | Self::BothLeadersKilled => 3000,
             Self::LeaderStopped6s | Self::LeaderCutOffFromEtcd => 6000,
@@ -168,6 +177,8 @@ impl Ongoing {
             Fault::FailedOver => machines.fail_over(node),
             Fault::LeaderTerminated => machines.stop_node(node),
             Fault::SlowLossyNetwork => self.cut = Some(machines.network.slow_down(node)),
+            Fault::ClocksAhead => steps(machines, Clock::Ahead),
+            Fault::ClocksBehind => steps(machines, Clock::Behind),
             Fault::LeaderCutOffFromEtcd
             | Fault::LeaderDoesNotHearEtcd
             | Fault::EtcdDoesNotHearLeader
@@ -256,6 +267,7 @@ impl Ongoing {
                 machines.start_node(node);
             }
             Fault::SlowLossyNetwork => machines.network.speed_up(node),
+            Fault::ClocksAhead | Fault::ClocksBehind => steps(machines, Clock::Right),
             Fault::LeaderCutOffFromEtcd
             | Fault::LeaderDoesNotHearEtcd
             | Fault::EtcdDoesNotHearLeader
@@ -269,6 +281,14 @@ impl Ongoing {
             | Fault::Compaction
             | Fault::FailedOver => {}
         }
+    }
+}
+
+/// All clocks step at once, and the one that leads goes on by its own before another does.
+fn steps(machines: &Machines, clock: Clock) {
+    (0..MACHINES).for_each(|machine| machines.clocks.step(machine, clock));
+    if let Some(leader) = machines.leader() {
+        machines.fail_over(leader);
     }
 }
 

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
+use super::clocks::Clocks;
 use super::etcd::Etcd;
 use super::network::{MACHINES, Network, shell, signal};
 use crate::common::PATIENCE;
@@ -22,6 +23,8 @@ pub struct Machines {
     nodes: Vec<Option<Child>>,
     pub etcd: Etcd,
     pub network: Network,
+    /// What time of day it is for each elockd.
+    pub clocks: Clocks,
     directory: PathBuf,
     /// A planted fault of the servers.
     plant: Option<&'static str>,
@@ -34,11 +37,13 @@ impl Machines {
     pub fn start(directory: &Path, plant: Option<&'static str>) -> Result<Self, String> {
         shell("command -v etcd && command -v etcdctl && command -v iptables && command -v tc")
             .map_err(|_| "there is no etcd, etcdctl, iptables or tc here")?;
+        let clocks = Clocks::new(directory)?;
         let network = Network::new()?;
         let mut machines = Self {
             nodes: (0..MACHINES).map(|_| None).collect(),
             etcd: Etcd::start(&network, directory),
             network,
+            clocks,
             directory: directory.to_owned(),
             plant,
         };
@@ -61,11 +66,10 @@ impl Machines {
         if self.nodes[machine].is_some() {
             return;
         }
-        let log = self.directory.join(format!("elockd-{machine}.log"));
         let log = File::options()
             .create(true)
             .append(true)
-            .open(log)
+            .open(self.log(machine))
             .expect("a log");
         let address = self.network.address(machine);
         let mut command = self.network.command(machine, ELOCKD);
@@ -85,6 +89,7 @@ impl Machines {
                 "5000",
                 "--allow-anonymous",
             ])
+            .envs(self.clocks.environment(machine))
             .stdout(Stdio::null())
             .stderr(log);
         for variable in ["ELOCK_CLUSTER_ROUNDS", "ELOCK_CLUSTER_SEED"] {
@@ -94,6 +99,11 @@ impl Machines {
             command.env("ELOCK_PLANT", plant);
         }
         self.nodes[machine] = Some(command.spawn().expect("it starts"));
+    }
+
+    /// The log of all that have run on a machine.
+    pub fn log(&self, machine: usize) -> PathBuf {
+        self.directory.join(format!("elockd-{machine}.log"))
     }
 
     pub fn kill_node(&mut self, machine: usize) {

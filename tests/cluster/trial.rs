@@ -1,6 +1,6 @@
 //! A trial: clients on a cluster, and faults, round by round.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -8,9 +8,11 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 use super::client::{Client, KEYS};
+use super::clocks::Clock;
 use super::faults::{Fault, Ongoing};
 use super::judge::{Event, LONG, around};
 use super::line::Line;
+use super::network::MACHINES;
 use super::nodes::Machines;
 use super::world::{Counts, Dice, World};
 use crate::common::PATIENCE;
@@ -67,7 +69,7 @@ impl Trial {
 
     fn rounds(&self, machines: &mut Machines, world: &World) {
         let mut dice = Dice(self.seed);
-        let mut deck = Vec::new();
+        let (mut deck, mut drawn) = (Vec::new(), BTreeSet::new());
         let mut stalls: BTreeMap<Fault, Vec<Duration>> = BTreeMap::new();
         for round in 0..self.rounds {
             let count = if self.has_pairs && round % 2 == 1 {
@@ -79,6 +81,7 @@ impl Trial {
                 .map(|_| self.draw(&mut deck, &mut dice))
                 .collect();
             faults.sort_by_key(|fault| std::cmp::Reverse(fault.needs_etcd()));
+            drawn.extend(faults.iter().copied());
             let Some(counts) = one_round(&faults, machines, world, &mut dice) else {
                 println!("round {round}: {faults:?}: it does not go on");
                 break;
@@ -95,6 +98,7 @@ impl Trial {
                 break;
             }
         }
+        clocks_have_stepped(machines, world, &drawn);
         println!("{} entries", world.entries().len());
         for (fault, mut stalls) in stalls {
             stalls.sort();
@@ -174,6 +178,19 @@ fn one_round(
         fault.end(machines, world);
     }
     goes_on(machines, world).then(|| world.counts())
+}
+
+/// By what the servers have written into their logs: a step that none of them sees tries nothing.
+fn clocks_have_stepped(machines: &Machines, world: &World, drawn: &BTreeSet<Fault>) {
+    for (fault, clock) in [
+        (Fault::ClocksAhead, Clock::Ahead),
+        (Fault::ClocksBehind, Clock::Behind),
+    ] {
+        let has_seen = |machine| machines.clocks.was(clock, &machines.log(machine));
+        if drawn.contains(&fault) && !(0..MACHINES).any(has_seen) {
+            world.is_wrong(format!("no server has seen {fault:?}"));
+        }
+    }
 }
 
 /// Waits until each client was granted something; false if that does not come.

@@ -28,6 +28,7 @@ calls! {
     LeaseGrantRequest => "Lease/LeaseGrant", LeaseGrantResponse;
     LeaseRevokeRequest => "Lease/LeaseRevoke", Done;
     LeaseKeepAliveRequest => "Lease/LeaseKeepAlive", LeaseKeepAliveResponse;
+    LeaseTimeToLiveRequest => "Lease/LeaseTimeToLive", LeaseTimeToLiveResponse;
     WatchRequest => "Watch/Watch", WatchResponse;
     AuthenticateRequest => "Auth/Authenticate", AuthenticateResponse;
     StatusRequest => "Maintenance/Status", StatusResponse;
@@ -226,6 +227,22 @@ pub(crate) struct LeaseKeepAliveResponse {
     /// In seconds; 0 or less if the lease is over.
     #[prost(int64, tag = "3")]
     pub(crate) ttl: i64,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub(crate) struct LeaseTimeToLiveRequest {
+    #[prost(int64, tag = "1")]
+    pub(crate) id: i64,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub(crate) struct LeaseTimeToLiveResponse {
+    /// In whole seconds, of which the last one has begun; less than 0 if the lease is over.
+    #[prost(int64, tag = "3")]
+    pub(crate) ttl: i64,
+    /// In seconds.
+    #[prost(int64, tag = "4")]
+    pub(crate) granted_ttl: i64,
 }
 
 // --------------------------------------------------------------------------------------------- Watch

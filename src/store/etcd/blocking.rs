@@ -81,7 +81,7 @@ mod tests {
         let revision = created.header.expect("a header").revision;
         let leadership = Leadership::new(|| Duration::ZERO, Duration::from_secs(2), Duration::ZERO);
         let term = Term { revision, value };
-        Log::load(calls, names, term, Arc::new(leadership), None).expect("a sound log")
+        Log::load(calls, names, term, Arc::new(leadership), None, None).expect("a sound log")
     }
 
     fn grant(number: u64) -> (Token, Option<StoredGrant>) {

@@ -52,7 +52,8 @@ pub(crate) struct Log<C> {
 }
 
 impl<C: Calls> Log<C> {
-    /// Reads the log after this server has been elected, and with it all that former leaders have written.
+    /// Reads the log after this server has been elected, and with it all that former leaders have written; from its
+    /// beginning on, or from where it was read `ahead`.
     ///
     /// # Errors
     ///
@@ -64,9 +65,11 @@ impl<C: Calls> Log<C> {
         term: Term,
         leadership: Arc<Leadership>,
         compact_every: Option<Duration>,
+        ahead: Option<Reading>,
     ) -> Result<(Self, Restored), LoadError> {
         let mut calls = calls;
-        let (index, told) = read(&mut calls, &names, &leadership)?;
+        let reading = ahead.map_or_else(|| Reading::of(&names), Reading::later);
+        let (index, told) = read(&mut calls, &names, &leadership, reading)?;
         let restored = state_of(told, &index, &names)?;
         let mut log = Self {
             calls,
@@ -340,8 +343,8 @@ fn read(
     calls: &mut impl Calls,
     names: &Names,
     leadership: &Leadership,
+    mut reading: Reading,
 ) -> Result<(Index, Told), LoadError> {
-    let mut reading = Reading::of(names);
     let mut give_up = Instant::now() + BEGINNING;
     loop {
         match reading.go_on(calls) {
@@ -412,12 +415,24 @@ mod tests {
     }
 
     fn elect(etcd: &UnreliableEtcd, id: u64) -> Server {
+        elect_ahead(etcd, id, None)
+    }
+
+    /// With what it has read before its election.
+    fn elect_ahead(etcd: &UnreliableEtcd, id: u64, ahead: Option<Reading>) -> Server {
         let names = Names::below("/elock");
         let value = Bytes::from(id.to_string());
         let revision = etcd.elect(&names.leader(), &value);
         let leadership = Arc::new(Leadership::new(|| Duration::ZERO, TTL, Duration::ZERO));
         let term = Term { revision, value };
-        let loaded = Log::load(etcd.clone(), names, term, Arc::clone(&leadership), None);
+        let loaded = Log::load(
+            etcd.clone(),
+            names,
+            term,
+            Arc::clone(&leadership),
+            None,
+            ahead,
+        );
         let (log, restored) = loaded.expect("a sound log");
         let sessions = restored
             .sessions
@@ -428,6 +443,15 @@ mod tests {
             leadership,
             found: (restored.grants.into_iter().collect(), sessions.collect()),
         }
+    }
+
+    /// So many pages of the log.
+    fn read_ahead(etcd: &UnreliableEtcd, pages: u8) -> Option<Reading> {
+        let mut reading = Reading::of(&Names::below("/elock"));
+        for _ in 0..pages {
+            reading.go_on(&mut etcd.clone()).expect("a sound log");
+        }
+        Some(reading)
     }
 
     fn grant(key: u8) -> StoredGrant {
@@ -468,6 +492,8 @@ mod tests {
         Commit(Vec<(u8, Option<u8>)>, Vec<(u8, Option<u8>)>, Vec<Fate>),
         Confirm(Vec<Fate>),
         Late(usize),
+        /// So many pages, by the next that is elected.
+        ReadAhead(u8),
         Elect,
     }
 
@@ -483,6 +509,7 @@ mod tests {
             12 => (changes(), changes(), fates()).prop_map(|(grants, sessions, fates)| Step::Commit(grants, sessions, fates)),
             2 => fates().prop_map(Step::Confirm),
             3 => any::<usize>().prop_map(Step::Late),
+            1 => (0..4_u8).prop_map(Step::ReadAhead),
             1 => Just(Step::Elect),
         ];
         prop::collection::vec(step, 1..200)
@@ -521,6 +548,7 @@ mod tests {
             refused: Batch::default(),
         };
         let mut former: Vec<Server> = Vec::new();
+        let mut ahead = None;
         for (step, number) in steps.into_iter().zip(1..) {
             match step {
                 Step::Commit(grants, sessions, fates) => {
@@ -546,8 +574,10 @@ mod tests {
                     prop_assert!(!server.leadership.is_lost());
                 }
                 Step::Late(first) => etcd.state().deliver_late(first),
+                Step::ReadAhead(pages) => ahead = read_ahead(&etcd, pages),
                 Step::Elect => {
-                    former.push(std::mem::replace(&mut server, elect(&etcd, number)));
+                    let next = elect_ahead(&etcd, number, ahead.take());
+                    former.push(std::mem::replace(&mut server, next));
                     prop_assert!(
                         expected.states.contains(&server.found),
                         "at step {}",
@@ -624,6 +654,55 @@ mod tests {
         let bytes: usize = etcd.state().kvs.values().map(|kv| kv.value.len()).sum();
         assert!(bytes < 1_000_000, "{bytes} bytes");
         assert_eq!(elect(&etcd, 1).found.0.len(), 21);
+    }
+
+    fn one(token: u64, over: Option<u64>) -> Batch {
+        let new = (Token(token), Some(grant(token as u8)));
+        let over = over.map(|over| (Token(over), None));
+        Batch {
+            grants: [new].into_iter().chain(over).collect(),
+            ..Batch::default()
+        }
+    }
+
+    /// Also if all of that is cut off meanwhile.
+    #[test]
+    fn what_was_read_ahead_is_gone_on_from() {
+        for commits_since in [0, 1, 40, 2000] {
+            let etcd = UnreliableEtcd::default();
+            let mut server = elect(&etcd, 0);
+            for token in 0..50 {
+                server.log.commit(&one(token, None)).expect("it works");
+            }
+            let ahead = read_ahead(&etcd, 3);
+            assert!(ahead.as_ref().is_some_and(|ahead| ahead.entries() == 50));
+            for token in 50..50 + commits_since {
+                let over = Some(token - 50);
+                server.log.commit(&one(token, over)).expect("it works");
+            }
+            let found = elect_ahead(&etcd, 1, ahead).found;
+            assert_eq!(found, elect(&etcd, 2).found);
+            assert_eq!(found.0.len(), 50);
+        }
+    }
+
+    /// As by an import.
+    #[test]
+    fn what_was_read_ahead_of_another_log_counts_for_nothing() {
+        let etcd = UnreliableEtcd::default();
+        let mut server = elect(&etcd, 0);
+        for token in 0..50 {
+            server.log.commit(&one(token, None)).expect("it works");
+        }
+        let ahead = read_ahead(&etcd, 3);
+        etcd.state().kvs.clear();
+        let mut server = elect(&etcd, 1);
+        for token in 100..180 {
+            server.log.commit(&one(token, None)).expect("it works");
+        }
+        let found = elect_ahead(&etcd, 2, ahead).found;
+        assert_eq!(found.0.keys().next(), Some(&Token(100)));
+        assert_eq!(found.0.len(), 80);
     }
 
     /// Whatever is moved beside it.
@@ -745,7 +824,7 @@ mod tests {
             let revision = etcd.elect(&names.leader(), &value);
             let leadership = Arc::new(Leadership::new(|| NOW.get(), ttl, NOW.get()));
             let term = Term { revision, value };
-            let loaded = Log::load(etcd.clone(), names, term, leadership, None);
+            let loaded = Log::load(etcd.clone(), names, term, leadership, None, None);
             loaded.expect("a sound log").0
         };
         let change = |log: &mut Log<UnreliableEtcd>, token: u64| {
@@ -800,7 +879,7 @@ mod tests {
                 value: Bytes::from_static(b"new"),
             };
             let leadership = Arc::new(Leadership::new(|| Duration::ZERO, TTL, Duration::ZERO));
-            let loaded = Log::load(etcd.clone(), names, term, leadership, None);
+            let loaded = Log::load(etcd.clone(), names, term, leadership, None, None);
             assert!(
                 matches!(loaded, Err(LoadError::Broken { .. })),
                 "without {gone} to {last}"

@@ -1,5 +1,6 @@
 //! A store that several servers share: a log of changes in etcd, which the one that leads appends to.
 
+mod ahead;
 mod api;
 mod blocking;
 mod compaction;
@@ -19,11 +20,12 @@ mod txn;
 mod unreliable;
 mod user;
 
+pub(crate) use ahead::ReadAhead;
 #[cfg(test)]
 pub(crate) use api::RangeResponse;
 pub(crate) use api::{
-    KeyValue, LeaseGrantRequest, LeaseKeepAliveRequest, LeaseRevokeRequest, RangeRequest,
-    TxnResponse, WatchCreateRequest, WatchRequest,
+    KeyValue, LeaseGrantRequest, LeaseKeepAliveRequest, LeaseRevokeRequest, LeaseTimeToLiveRequest,
+    RangeRequest, TxnResponse, WatchCreateRequest, WatchRequest,
 };
 pub(crate) use blocking::Blocking;
 pub(crate) use copy::CopyError;

@@ -38,26 +38,39 @@ pub(crate) enum LoadError {
 }
 
 /// A log that is being read. All pages are of the same moment, that of the first one, so that one that did not
-/// come can be asked for again.
-pub(super) struct Reading<'a> {
-    names: &'a Names,
+/// come can be asked for again; until [`Reading::later`], from where on they are of another.
+pub(crate) struct Reading {
+    names: Names,
     /// The revision at which all is read; 0 before that is known.
     moment: i64,
     index: Index,
     told: Told,
+    /// The last entry that was read.
+    last: Option<KeyValue>,
     /// How many entries the next page has.
     length: u64,
 }
 
-impl<'a> Reading<'a> {
-    pub(super) fn of(names: &'a Names) -> Self {
+impl Reading {
+    pub(crate) fn of(names: &Names) -> Self {
         Self {
-            names,
+            names: names.clone(),
             moment: 0,
             index: Index::default(),
             told: Told::default(),
+            last: None,
             length: FIRST_PAGE,
         }
+    }
+
+    /// Goes on with the log as it is now, behind what was read already.
+    pub(super) fn later(self) -> Self {
+        Self { moment: 0, ..self }
+    }
+
+    /// How many entries were read.
+    pub(super) fn entries(&self) -> usize {
+        self.index.entries()
     }
 
     /// Reads one page more; false if there was none, and all is as it should be. After a failure it may be called
@@ -78,7 +91,7 @@ impl<'a> Reading<'a> {
             page => page?,
         };
         for found in &page.kvs {
-            let entry = take_in(found, self.names, &mut self.index)?;
+            let entry = take_in(found, &self.names, &mut self.index)?;
             let told = self.told.add(entry);
             told.map_err(|why| broken(found.key.clone(), &why))?;
         }
@@ -87,6 +100,7 @@ impl<'a> Reading<'a> {
             return Ok(false);
         }
         self.length = next_length(self.length, &page);
+        self.last = page.kvs.into_iter().next_back();
         Ok(true)
     }
 
@@ -94,9 +108,30 @@ impl<'a> Reading<'a> {
         let log = (self.names.log(), self.names.behind_log());
         let first = read(calls, log, (1, 0))?;
         let moment = moment_of(&first)?;
-        self.index = Index::from(first_of(&first, moment, calls, self.names)?);
+        if !self.last_is_there(moment, calls)? {
+            let first = first_of(&first, moment, calls, &self.names)?;
+            *self = Self {
+                index: Index::from(first),
+                ..Self::of(&self.names)
+            };
+        }
         self.moment = moment;
         Ok(())
+    }
+
+    /// Whether the last entry that was read is there at this moment, the very same: then what was read before it
+    /// is the beginning of this log, as an entry never changes, and none comes but behind the last.
+    fn last_is_there(&self, moment: i64, calls: &mut impl Calls) -> Result<bool, LoadError> {
+        let Some(last) = &self.last else {
+            return Ok(false);
+        };
+        let request = RangeRequest {
+            key: last.key.clone(),
+            revision: moment,
+            ..RangeRequest::default()
+        };
+        let found = calls.range(&request).map_err(LoadError::Unread)?;
+        Ok(found.kvs.first() == Some(last))
     }
 
     /// Makes sure that nothing is behind what was read, and nothing was before it.
