@@ -18,7 +18,8 @@ pub fn measure(time: Duration) {
     );
     println!("| --- | --- | --- | --- | --- | --- |");
     let etcd = Etcd::start();
-    let nodes = Nodes::start(&etcd, "churn", 2);
+    // So long that nobody else leads meanwhile, however busy the machine is: connections would end with that.
+    let nodes = Nodes::start(&etcd, "churn", 10);
     let load = Load {
         connections: CONNECTIONS,
         in_flight: 1,

@@ -64,6 +64,13 @@ impl Clocks {
         std::fs::rename(new, file).expect("a file");
     }
 
+    /// Removes what libfaketime keeps of a process that was killed.
+    pub fn forget(process: u32) {
+        for kept in ["faketime_shm_", "sem.faketime_sem_"] {
+            let _ = std::fs::remove_file(format!("/dev/shm/{kept}{process}"));
+        }
+    }
+
     /// Whether a log has a line of a clock that was so: half a step from now and further.
     pub fn was(&self, clock: Clock, log: &Path) -> bool {
         let (sign, order) = match clock {

@@ -110,6 +110,7 @@ impl Machines {
         if let Some(mut child) = self.nodes[machine].take() {
             let _ = child.kill();
             let _ = child.wait();
+            Clocks::forget(child.id());
         }
     }
 
