@@ -65,17 +65,18 @@ struct Loaded<'a> {
     lock: Lock,
 }
 
-impl Default for Locks {
-    fn default() -> Self {
+impl Locks {
+    /// With room for about so many keys.
+    pub(super) fn with_room_for(keys: usize) -> Self {
+        // By chance a shard gets more than its part.
+        let room = keys + keys / 8;
         Self {
-            keys: DashMap::with_hasher_and_shard_amount(Seed::default(), SHARDS),
+            keys: DashMap::with_capacity_and_hasher_and_shard_amount(room, Seed::default(), SHARDS),
             fat: std::array::from_fn(|_| Mutex::default()),
             last_fat: AtomicU64::new(0),
         }
     }
-}
 
-impl Locks {
     /// Calls `act` with the place of a key, under the key's guard. `key` becomes the map's own if
     /// the place is free and is filled.
     pub(super) fn at<T>(&self, key: LockKey, act: impl FnOnce(Place<'_>) -> T) -> T {
@@ -245,7 +246,7 @@ mod tests {
 
     #[test]
     fn a_fat_lock_is_kept_as_long_as_it_is_one() {
-        let locks = Locks::default();
+        let locks = Locks::with_room_for(0);
         fill(&locks, b"thin", Mode::Exclusive);
         assert_eq!(fat_locks(&locks), 0);
         fill(&locks, b"fat", shared(b"v"));
@@ -263,7 +264,7 @@ mod tests {
 
     #[test]
     fn a_panic_under_the_guard_leaves_the_lock_as_it_is() {
-        let locks = Locks::default();
+        let locks = Locks::with_room_for(0);
         fill(&locks, b"k", shared(b"v"));
         let panics = std::panic::AssertUnwindSafe(|| locks.with(b"k", |_, _| panic!("planted")));
         let panicked: Result<Option<()>, _> = std::panic::catch_unwind(panics);
@@ -274,7 +275,7 @@ mod tests {
     /// A key is granted to no session once its holders are not known any more.
     #[test]
     fn a_lock_whose_holders_are_not_known_stays_refused() {
-        let locks = Locks::default();
+        let locks = Locks::with_room_for(0);
         fill(&locks, b"k", shared(b"v"));
         locks
             .fat

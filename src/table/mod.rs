@@ -150,8 +150,13 @@ pub struct LockTable {
 impl LockTable {
     /// An empty table, which hands every change that is to survive a restart to `changes`.
     pub fn new(limits: Limits, tokens: TokenClock, changes: Changes) -> Self {
+        Self::with_room_for(0, limits, tokens, changes)
+    }
+
+    /// With room for so many locks, which it need not make one by one.
+    fn with_room_for(locks: usize, limits: Limits, tokens: TokenClock, changes: Changes) -> Self {
         Self {
-            locks: Locks::default(),
+            locks: Locks::with_room_for(locks),
             claims: Claims::default(),
             sessions: Registry::new(limits.sessions_in_grace),
             waits: Mutex::default(),

@@ -47,7 +47,8 @@ impl LockTable {
         restored: Restored,
         (now, least_grace): (Instant, Duration),
     ) -> Result<(Self, Vec<Grace>), Contradiction> {
-        let table = Self::new(limits, tokens.and_above(restored.tokens_above), changes);
+        let tokens = tokens.and_above(restored.tokens_above);
+        let table = Self::with_room_for(restored.grants.len(), limits, tokens, changes);
         table.sessions.count_from(restored.session_numbers_above);
         let numbers = restored.sessions.iter().map(|session| session.number);
         let mut held: HashMap<SessionNumber, HeldKeys> = numbers

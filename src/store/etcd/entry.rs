@@ -286,7 +286,7 @@ impl SessionRecord {
 /// What a log says, as it is read from its beginning to its end.
 #[derive(Debug, Default)]
 pub(super) struct Told {
-    grants: std::collections::BTreeMap<u64, GrantRecord>,
+    grants: std::collections::BTreeMap<Token, StoredGrant>,
     sessions: std::collections::BTreeMap<u64, SessionRecord>,
     tokens_above: u64,
     session_numbers_above: u64,
@@ -311,8 +311,11 @@ impl Told {
                 return Err(damaged("a number is above the mark"));
             }
             match record.state.ok_or_else(unknown)? {
-                State::Granted(grant) => drop(self.grants.insert(grant.token, grant)),
-                State::Released(token) => drop(self.grants.remove(&token)),
+                State::Granted(grant) => {
+                    let stored = grant.stored()?;
+                    self.grants.insert(Token(grant.token), stored);
+                }
+                State::Released(token) => drop(self.grants.remove(&Token(token))),
                 State::Session(session) => drop(self.sessions.insert(session.number, session)),
                 State::SessionOver(number) => drop(self.sessions.remove(&number)),
             }
@@ -331,13 +334,11 @@ impl Told {
     /// The state at the end of the log.
     pub(super) fn restored(self) -> Result<Restored, Unreadable> {
         let sessions = self.sessions.values().map(SessionRecord::restored);
-        let grants = self.grants.into_iter();
-        let stored = |(token, grant): (u64, GrantRecord)| Ok((Token(token), grant.stored()?));
         Ok(Restored {
             tokens_above: Token(self.tokens_above),
             session_numbers_above: SessionNumber(self.session_numbers_above),
             sessions: sessions.collect::<Result<_, _>>()?,
-            grants: grants.map(stored).collect::<Result<_, _>>()?,
+            grants: self.grants.into_iter().collect(),
         })
     }
 }
