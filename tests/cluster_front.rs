@@ -56,23 +56,24 @@ impl Node {
 
     /// Which logs to this file.
     fn start_logged(log: &Path, etcd: &OneEtcd, flags: &[&str]) -> Self {
-        let mut command = Command::new("sh");
-        let logged = "log=$0; exec \"$@\" 2>\"$log\"";
-        command.args(["-c", logged]).arg(log).arg(ELOCKD);
-        Self::start_by(command, etcd, flags)
+        Self::start_by(logging(log), etcd, flags)
     }
 
-    fn start_by(mut command: Command, etcd: &OneEtcd, flags: &[&str]) -> Self {
-        let [advertised, address, admin] = [(); 3].map(|()| free_address());
+    fn start_by(command: Command, etcd: &OneEtcd, flags: &[&str]) -> Self {
+        Self::start_as(free_address().to_string(), command, etcd, flags)
+    }
+
+    fn start_as(advertised: String, mut command: Command, etcd: &OneEtcd, flags: &[&str]) -> Self {
+        let [address, admin] = [(); 2].map(|()| free_address());
         command
             .args(["--etcd", &etcd.url])
-            .args(["--advertise", &advertised.to_string()])
+            .args(["--advertise", &advertised])
             .args(["--listen", &address.to_string()])
             .args(["--admin", &admin.to_string()])
             .args(flags)
             .stderr(Stdio::null());
         Self {
-            advertised: advertised.to_string(),
+            advertised,
             address,
             admin,
             process: Ending(command.spawn().expect("it starts")),
@@ -120,6 +121,14 @@ impl Node {
     fn elock(&self, arguments: &[&str]) -> Output {
         elock(self.address, arguments)
     }
+}
+
+/// A server that logs to this file.
+fn logging(log: &Path) -> Command {
+    let mut command = Command::new("sh");
+    let logged = "log=$0; exec \"$@\" 2>\"$log\"";
+    command.args(["-c", logged]).arg(log).arg(ELOCKD);
+    command
 }
 
 fn elock(address: SocketAddr, arguments: &[&str]) -> Output {
@@ -482,4 +491,22 @@ fn an_import_is_not_taken_for_somebody_elses_key() {
     assert!(!said.contains("not that of a server"), "{said}");
     etcd.control(&["del", "/elock/leader"]);
     until_logged(&log, "nobody leads\n");
+}
+
+/// By the one that follows.
+#[test]
+fn an_address_that_two_servers_advertise_is_noticed() {
+    let Some(etcd) = OneEtcd::start("http", &[]) else {
+        return;
+    };
+    let directory = tempfile::tempdir().expect("a directory");
+    let log = directory.path().join("log");
+    let leader = Node::start(&etcd, &[]);
+    leader.until_ready();
+    let shared = leader.advertised.clone();
+    let own_port = free_address().to_string();
+    let flags = ["--cluster-listen", &own_port];
+    let _namesake = Node::start_as(shared.clone(), logging(&log), &etcd, &flags);
+    let said = until_logged(&log, "each server needs its own");
+    assert!(said.contains(&format!("--advertise, {shared}")), "{said}");
 }

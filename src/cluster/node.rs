@@ -45,6 +45,9 @@ const OTHERS_FIRST: Duration = Duration::from_millis(300);
 /// The same of one that could not serve.
 const CANNOT_LEAD: Duration = Duration::from_secs(5);
 
+/// For how long the key of a server that was killed may stay beyond its lease, as etcd looks at leases now and then.
+const FORMER_RUN: Duration = Duration::from_secs(2);
+
 /// How long the connections of a leader have for their ends when it hands over: so long is nobody served.
 const HAND_OVER: Duration = Duration::from_millis(500);
 
@@ -191,7 +194,7 @@ impl Node {
         let _accepting = on_each(listeners, &self.passing, Passing::accept_all);
         let _refusing = on_each(servers, &self.passing, Passing::refuse_all);
         let from = (!self.settings.no_lead).then_some(stand_from);
-        let telling = tell_who_leads(self.candidacy.seen.clone(), self.own_id.clone());
+        let telling = tell_who_leads(self.candidacy.seen.clone(), self.own_name());
         let _telling = AbortOnDropHandle::new(tokio::spawn(telling));
         tokio::select! {
             elected = self.candidacy.until_elected(from) => elected,
@@ -215,6 +218,13 @@ impl Node {
         }
         // The thread that stands for election has ended, which that tells by itself.
         std::future::pending().await
+    }
+
+    fn own_name(&self) -> Name {
+        Name {
+            id: self.own_id.clone(),
+            address: self.settings.advertise.clone().unwrap_or_default(),
+        }
     }
 
     /// Loads what is held, and serves it until the leadership ends.
@@ -376,18 +386,47 @@ impl Node {
     }
 }
 
+/// By what the others know a server.
+struct Name {
+    id: String,
+    address: String,
+}
+
 /// Says in the log who leads, at each change.
-async fn tell_who_leads(mut seen: watch::Receiver<Seen>, own_id: String) {
+async fn tell_who_leads(mut seen: watch::Receiver<Seen>, own: Name) {
     let mut before = Seen::default();
     loop {
         let now = seen.borrow_and_update().clone();
         if now != before {
-            say_who_leads(&now, &own_id);
-            before = now;
+            say_who_leads(&now, &own.id);
         }
-        if seen.changed().await.is_err() {
+        let namesake = now
+            .leader
+            .clone()
+            .filter(|leader| leader.address == own.address);
+        before = now;
+        let changed = tokio::select! {
+            changed = seen.changed() => changed,
+            () = until_no_former_run(namesake.as_ref(), &own) => {
+                let address = &own.address;
+                warn!("the leader has this server's --advertise, {address}: each server needs its own");
+                seen.changed().await
+            }
+        };
+        if changed.is_err() {
             return;
         }
+    }
+}
+
+/// Waits until the leader with this server's address, if there is one, cannot be a former run of it that was killed.
+async fn until_no_former_run(namesake: Option<&Leader>, own: &Name) {
+    match namesake {
+        // Once more than its lease's time, as etcd lets it begin anew when another of its nodes leads.
+        Some(other) if other.id != own.id => {
+            tokio::time::sleep(2 * other.lead_ttl() + FORMER_RUN).await;
+        }
+        _ => std::future::pending().await,
     }
 }
 

@@ -55,6 +55,10 @@ impl RealEtcd {
         succeed(&mut shell);
     }
 
+    pub(crate) fn signal(&self, name: &str) {
+        self.etcd.signal(name);
+    }
+
     pub(crate) fn put(&self, key: &str, value: &str) {
         self.etcd.control(&["put", key, value]);
     }

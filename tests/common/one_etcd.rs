@@ -107,6 +107,13 @@ pub(crate) fn succeed(command: &mut Command) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
+impl OneEtcd {
+    pub(crate) fn signal(&self, name: &str) {
+        let pid = self.child.id().to_string();
+        succeed(Command::new("kill").args(["-s", name, &pid]));
+    }
+}
+
 impl Drop for OneEtcd {
     fn drop(&mut self) {
         let _ = self.child.kill();

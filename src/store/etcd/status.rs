@@ -1,18 +1,38 @@
 //! What the nodes of etcd say of themselves, for the log: nothing here decides anything.
 
+use std::time::Duration;
+
 use tracing::{error, info, warn};
 
 use super::api::{StatusRequest, StatusResponse};
 use super::endpoints::{Access, Endpoints};
 use super::txn::Failure;
 
-/// Asks every node how it is, and logs what an operator should know. Takes almost a second for a node that
-/// does not answer, so nothing should wait for it.
+/// How soon a node is asked again that has not answered.
+const AGAIN: Duration = Duration::from_secs(2);
+
+/// Asks every node how it is until it has told, and logs what an operator should know. Takes almost a second for a
+/// node that does not answer, so nothing should wait for it.
 pub(crate) async fn look_at_etcd(access: &Access) {
+    let mut silent: Vec<&str> = Vec::new();
     for url in &access.urls {
         match ask(access, url).await {
             Ok(status) => tell(url, &status),
-            Err(why) => warn!("etcd at {url} does not say how it is: {why}"),
+            Err(why) => {
+                warn!("etcd at {url} does not say how it is: {why}");
+                if let Failure::InDoubt(_) = why {
+                    silent.push(url);
+                }
+            }
+        }
+    }
+    while !silent.is_empty() {
+        tokio::time::sleep(AGAIN).await;
+        for url in std::mem::take(&mut silent) {
+            match ask(access, url).await {
+                Ok(status) => tell(url, &status),
+                Err(_) => silent.push(url),
+            }
         }
     }
 }
@@ -122,5 +142,28 @@ mod tests {
             panic!("{status:?}");
         };
         assert!(explained(why).contains("alarm disarm"), "{why}");
+    }
+
+    #[tokio::test]
+    async fn a_node_that_does_not_answer_is_asked_until_it_does() {
+        let Some(etcd) = RealEtcd::start() else {
+            return;
+        };
+        etcd.signal("STOP");
+        let mut looked = std::pin::pin!(look_at_etcd(&etcd.access));
+        let silence = async {
+            for _ in 0..3 {
+                let told = ask(&etcd.access, &etcd.access.urls[0]).await;
+                told.expect_err("it stands still");
+            }
+        };
+        tokio::select! {
+            () = &mut looked => panic!("it has told nothing"),
+            () = silence => {}
+        }
+        etcd.signal("CONT");
+        let soon = std::time::Duration::from_secs(60);
+        let looked = tokio::time::timeout(soon, looked).await;
+        looked.expect("it tells");
     }
 }
