@@ -496,6 +496,24 @@ fn an_import_is_not_taken_for_somebody_elses_key() {
     until_logged(&log, "nobody leads\n");
 }
 
+#[test]
+fn elock_says_that_nobody_leads() {
+    let Some(etcd) = OneEtcd::start("http", &[]) else {
+        return;
+    };
+    let nodes = [(); 2].map(|()| Node::start(&etcd, &["--no-lead"]));
+    for node in &nodes {
+        node.until("/readyz", |answer| answer.body.starts_with("no leader: "));
+    }
+    let mut status = elock_at(&nodes.each_ref().map(|node| node.address), &["status"]);
+    let output = status.output().expect("it runs");
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(69), "{said}");
+    let last = said.lines().last();
+    let why = "elock: none of the servers leads at this time: the log of each of them says why";
+    assert_eq!(last, Some(why), "{said}");
+}
+
 /// A machine that is gone does not end its connections: nothing comes from it.
 #[test]
 fn a_lock_is_given_back_at_another_server_than_the_one_that_is_gone() {
