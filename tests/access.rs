@@ -740,6 +740,25 @@ fn a_start_that_would_leave_the_door_open_is_refused_and_tells_the_ways_out() {
     }
 }
 
+#[cfg(feature = "cluster")]
+#[test]
+fn a_port_for_other_servers_that_is_open_is_named() {
+    let refused = refusal(&run(&[
+        "--listen",
+        "127.0.0.1:0",
+        "--etcd",
+        "http://127.0.0.1:1",
+        "--advertise",
+        "10.0.0.5:11401",
+        "--cluster-listen",
+        "0.0.0.0:0",
+    ]));
+    assert!(
+        refused.contains("(--cluster-listen 127.0.0.1:"),
+        "{refused}"
+    );
+}
+
 #[test]
 fn a_bad_setting_or_file_is_exit_code_two_and_shows_no_secret() {
     let rules = Rules::new();

@@ -81,8 +81,12 @@ impl Node {
     }
 
     fn terminate(&self) {
+        self.signal("-TERM");
+    }
+
+    fn signal(&self, name: &str) {
         let pid = self.process.0.id().to_string();
-        let sent = Command::new("kill").args(["-TERM", &pid]).status();
+        let sent = Command::new("kill").args([name, &pid]).status();
         assert!(sent.expect("kill runs").success());
     }
 
@@ -132,9 +136,17 @@ fn logging(log: &Path) -> Command {
 }
 
 fn elock(address: SocketAddr, arguments: &[&str]) -> Output {
+    let mut command = elock_at(&[address], arguments);
+    command.output().expect("it runs")
+}
+
+/// For servers in this order.
+fn elock_at(addresses: &[SocketAddr], arguments: &[&str]) -> Command {
+    let addresses: Vec<String> = addresses.iter().map(SocketAddr::to_string).collect();
     let mut command = Command::new(env!("CARGO_BIN_EXE_elock"));
-    let command = command.env("ELOCK_SERVER", address.to_string());
-    command.args(arguments).output().expect("it runs")
+    command.env("ELOCK_SERVER", addresses.join(","));
+    command.args(arguments);
+    command
 }
 
 /// What the metrics say of this one, which must be there.
@@ -509,4 +521,74 @@ fn an_address_that_two_servers_advertise_is_noticed() {
     let _namesake = Node::start_as(shared.clone(), logging(&log), &etcd, &flags);
     let said = until_logged(&log, "each server needs its own");
     assert!(said.contains(&format!("--advertise, {shared}")), "{said}");
+}
+
+#[test]
+fn elock_says_that_nobody_leads() {
+    let Some(etcd) = OneEtcd::start("http", &[]) else {
+        return;
+    };
+    let nodes = [(); 2].map(|()| Node::start(&etcd, &["--no-lead"]));
+    for node in &nodes {
+        node.until("/readyz", |answer| answer.body.starts_with("no leader: "));
+    }
+    let mut status = elock_at(&nodes.each_ref().map(|node| node.address), &["status"]);
+    let output = status.output().expect("it runs");
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(69), "{said}");
+    let last = said.lines().last();
+    let why = "elock: none of the servers leads at this time: the log of each of them says why";
+    assert_eq!(last, Some(why), "{said}");
+}
+
+/// A machine that is gone does not end its connections: nothing comes from it.
+#[test]
+fn a_lock_is_given_back_at_another_server_than_the_one_that_is_gone() {
+    let Some(etcd) = OneEtcd::start("http", &[]) else {
+        return;
+    };
+    let (leader, follower) = two(&etcd, &[]);
+    for (gone, there) in [(&follower, &leader), (&leader, &follower)] {
+        let script = format!("kill -STOP {}", gone.process.0.id());
+        let words = ["lock", "k", "--", "sh", "-c", &script];
+        let output = elock_at(&[gone.address, there.address], &words).output();
+        let output = output.expect("it runs");
+        assert_eq!(text(&output.stderr), "");
+        assert_eq!(output.status.code(), Some(0));
+        let mut next = Client::connect(there.address);
+        next.ask("lock k", "200 Acquired");
+        next.ask("unlock k", "200 Unlocked");
+        gone.signal("-CONT");
+        gone.until_ready();
+    }
+}
+
+#[test]
+fn a_lock_is_kept_at_another_server_while_its_command_runs() {
+    let Some(etcd) = OneEtcd::start("http", &[]) else {
+        return;
+    };
+    let (there, gone) = two(&etcd, &[]);
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("end");
+    let script = format!(
+        "kill -STOP {}; until [ -e {} ]; do sleep 0.02; done",
+        gone.process.0.id(),
+        file.display()
+    );
+    let words = ["lock", "k", "--grace", "16s", "--", "sh", "-c", &script];
+    let mut command = elock_at(&[gone.address, there.address], &words);
+    let mut running = Ending(command.stderr(Stdio::piped()).spawn().expect("it starts"));
+    let mut asking = Client::connect(there.address);
+    let is_resumed = |line: &String| {
+        let counted = line.strip_prefix("take_overs ");
+        counted.is_some_and(|counted| counted != "0")
+    };
+    while !asking.ask_list("info").iter().any(is_resumed) {
+        let ended = running.0.try_wait().expect("a child");
+        assert_eq!(ended, None, "the lock is lost");
+    }
+    std::fs::write(&file, "").expect("written");
+    assert_eq!(running.0.wait().expect("it ends").code(), Some(0));
+    asking.ask("lock k", "200 Acquired");
 }

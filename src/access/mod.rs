@@ -22,7 +22,7 @@ mod users;
 #[cfg(feature = "auth")]
 pub use file::{FileError, Files};
 pub use needs::Needs;
-pub use open_door::{OpenDoor, Way, refuse_open_doors};
+pub use open_door::{OpenDoor, Port, Way, refuse_open_doors};
 #[cfg(feature = "auth")]
 pub use password::{BadPassword, Proof, ProofKey, hash_password};
 #[cfg(feature = "auth")]

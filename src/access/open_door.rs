@@ -4,9 +4,57 @@ use std::net::SocketAddr;
 
 use crate::config::Address;
 
+/// What is listened for at an address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Port {
+    /// Clients.
+    Clients,
+    /// Clients that speak TLS.
+    #[cfg(feature = "tls")]
+    Tls,
+    /// Other servers, which pass their clients on.
+    #[cfg(feature = "cluster")]
+    Servers,
+}
+
+impl Port {
+    /// What it is called, where its address may be that of another setting.
+    fn described(self) -> &'static str {
+        match self {
+            #[cfg(feature = "cluster")]
+            Self::Servers => {
+                ", the port for the other servers (--cluster-listen, or else --advertise),"
+            }
+            _ => "",
+        }
+    }
+
+    /// Who gets in there: at the port for servers only those do by themselves who can read etcd.
+    fn stranger(self) -> &'static str {
+        match self {
+            #[cfg(feature = "cluster")]
+            Self::Servers => "whoever comes by another server",
+            _ => "whoever reaches it",
+        }
+    }
+
+    /// The setting by which it serves this machine alone.
+    fn closed(self) -> &'static str {
+        match self {
+            Self::Clients => "--listen 127.0.0.1:11400 or unix:PATH",
+            #[cfg(feature = "tls")]
+            Self::Tls => "--tls-listen 127.0.0.1:11400",
+            #[cfg(feature = "cluster")]
+            Self::Servers => "--cluster-listen 127.0.0.1:11401",
+        }
+    }
+}
+
 /// A way into a server.
 #[derive(Debug, Clone, Copy)]
 pub struct Way<'a> {
+    /// For whom it is.
+    pub port: Port,
     /// Where it listens: for TCP an IP address and a port, as the system says.
     pub address: &'a Address,
     /// Whether only a certificate that the server's operator has signed comes in here.
@@ -16,12 +64,16 @@ pub struct Way<'a> {
 /// An address that can be reached from elsewhere, where nobody is asked who it is.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "{0} can be reached from other machines, and whoever reaches it could take every lock. \
+    "{address}{} can be reached from other machines, and {} could take every lock. \
      Either give users passwords (--auth-file FILE or --password-file FILE), or serve this machine \
-     alone (--listen 127.0.0.1:11400 or unix:PATH), or say that everybody may come in \
-     (--allow-anonymous)"
+     alone ({}), or say that everybody may come in (--allow-anonymous)",
+    .port.described(), .port.stranger(), .port.closed()
 )]
-pub struct OpenDoor(pub Address);
+pub struct OpenDoor {
+    /// Where it is.
+    pub address: Address,
+    port: Port,
+}
 
 /// Refuses ways by which strangers would get in. `asks_for_passwords` is of the server, and
 /// `everybody_may` the operator's word that it is meant.
@@ -40,8 +92,10 @@ pub fn refuse_open_doors<'a>(
     let mut open = ways
         .into_iter()
         .filter(|way| !way.asks_for_certificate && !is_of_this_machine(way.address));
-    open.next()
-        .map_or(Ok(()), |way| Err(OpenDoor(way.address.clone())))
+    open.next().map_or(Ok(()), |Way { address, port, .. }| {
+        let address = address.clone();
+        Err(OpenDoor { address, port })
+    })
 }
 
 /// Whether only this machine can connect there. What is no IP address is not known to be.
@@ -67,6 +121,7 @@ mod tests {
     fn refused(address: &str, change: impl FnOnce(&mut Way<'_>)) -> bool {
         let address = address.parse().expect("an address");
         let mut way = Way {
+            port: Port::Clients,
             address: &address,
             asks_for_certificate: false,
         };
@@ -103,13 +158,39 @@ mod tests {
         let addresses = ["127.0.0.1:1", "10.0.0.5:1"].map(|text| text.parse().expect("an address"));
         let ways = || {
             addresses.iter().map(|address| Way {
+                port: Port::Clients,
                 address,
                 asks_for_certificate: false,
             })
         };
         let refused = refuse_open_doors(ways(), false, false).expect_err("one is open");
-        assert_eq!(refused.0, addresses[1]);
+        assert_eq!(refused.address, addresses[1]);
+        assert!(refused.to_string().contains("(--listen 127.0.0.1:11400 "));
         assert!(refuse_open_doors(ways(), true, false).is_ok());
         assert!(refuse_open_doors(ways(), false, true).is_ok());
+    }
+
+    #[cfg(all(feature = "cluster", feature = "tls"))]
+    #[test]
+    fn the_setting_of_the_open_port_is_named() {
+        let address = "10.0.0.5:1".parse().expect("an address");
+        let told = |port| {
+            let way = Way {
+                port,
+                address: &address,
+                asks_for_certificate: false,
+            };
+            let refused = refuse_open_doors([way], false, false).expect_err("it is open");
+            refused.to_string()
+        };
+        for (port, setting) in [
+            (Port::Tls, "--tls-listen"),
+            (Port::Servers, "--cluster-listen"),
+        ] {
+            let told = told(port);
+            assert!(told.starts_with("10.0.0.5:1"), "{told}");
+            assert!(told.contains(&format!("({setting} 127.0.0.1:")), "{told}");
+            assert!(!told.contains("--listen"), "{told}");
+        }
     }
 }

@@ -99,7 +99,7 @@ pub(crate) use {acceptor::Acceptor, connection::close_gently, listener::Arrived}
 
 #[cfg(feature = "auth")]
 use crate::access::FileError;
-use crate::access::{OpenDoor, Way, refuse_open_doors};
+use crate::access::{OpenDoor, Port, Way, refuse_open_doors};
 #[cfg(feature = "tls")]
 pub use crate::certificate_files::TlsError;
 #[cfg(feature = "cluster")]
@@ -415,7 +415,7 @@ impl House {
             config.has_operators(),
             config.allow_anonymous,
         )
-        .map_err(|OpenDoor(address)| RunError::OpenAdmin(address))?;
+        .map_err(|open: OpenDoor| RunError::OpenAdmin(open.address))?;
         #[cfg(feature = "admin")]
         let admin = crate::admin::start(for_admin, &config)?;
         #[cfg(feature = "cluster")]
@@ -649,12 +649,29 @@ fn ways<'a>(listeners: &'a [Listener], config: &Config) -> impl Iterator<Item = 
     #[cfg(feature = "tls")]
     let asks = config.tls_client_ca.is_some();
     listeners.iter().map(move |listener| Way {
+        port: port(listener),
         address: listener.address(),
         #[cfg(feature = "tls")]
         asks_for_certificate: asks && listener.is_tls(),
         #[cfg(not(feature = "tls"))]
         asks_for_certificate: false,
     })
+}
+
+#[cfg_attr(
+    not(any(feature = "cluster", feature = "tls")),
+    expect(unused_variables)
+)]
+fn port(listener: &Listener) -> Port {
+    #[cfg(feature = "cluster")]
+    if listener.is_for_servers() {
+        return Port::Servers;
+    }
+    #[cfg(feature = "tls")]
+    if listener.is_tls() {
+        return Port::Tls;
+    }
+    Port::Clients
 }
 
 async fn finish(writer: Writer, deadline: Instant) -> Result<(), NotStored> {

@@ -131,7 +131,7 @@ impl Guard {
         Arc::clone(&self.holds[0]).lost()
     }
 
-    /// Releases the lock.
+    /// Releases the lock. If the connection breaks or falls silent, that is asked for again on the next one.
     ///
     /// # Errors
     ///
@@ -148,14 +148,14 @@ impl Guard {
             let why = loss.unwrap_or_else(|| holds[0].lapse());
             return Err(Error::Lost { why });
         }
-        let deadline = self.session.vital.options.request_deadline;
-        match tokio::time::timeout(deadline, outcome).await {
+        let patience = self.session.vital.options.patience();
+        match tokio::time::timeout(patience, outcome).await {
             Ok(Ok(outcome)) => released(outcome),
             _ => {
                 let servers = self.session.vital.options.servers.addresses();
                 Err(Error::Connection(ConnectionError::TimedOut {
                     address: servers[0].clone(),
-                    after: deadline,
+                    after: patience,
                 }))
             }
         }

@@ -28,6 +28,9 @@ pub const ANY_COMMAND: &str = "69 no server, 77 it asks who comes, or this user 
 /// How to say who comes.
 const WHO_COMES: &str = "give --password-file FILE (and --user NAME), or set ELOCK_PASSWORD";
 
+/// Where it stands.
+const WHY_NOBODY_LEADS: &str = "the log of each of them says why";
+
 /// The code for what went wrong.
 pub fn code(error: &Error) -> u8 {
     match error {
@@ -55,6 +58,7 @@ pub fn say_why(error: &Error) {
         Error::Unauthorized { .. } | Error::Connection(ConnectionError::Unauthorized { .. }) => {
             say(&format!("{error}: {WHO_COMES}"));
         }
+        Error::NoLeader => say(&format!("{error}: {WHY_NOBODY_LEADS}")),
         _ => say(&error.to_string()),
     }
 }

@@ -124,6 +124,7 @@ impl Talk<'_> {
         Ok(Server {
             address: self.address.clone(),
             is_durable: info.is_durable(),
+            has_others: info.get("role").is_some(),
             instance: info.get("instance").map(str::to_owned),
         })
     }

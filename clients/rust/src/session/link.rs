@@ -31,6 +31,7 @@ pub(super) async fn run(vital: Arc<Vital>, inbox: mpsc::UnboundedReceiver<Outgoi
         undone: VecDeque::new(),
         failures: 0,
         pause: Duration::ZERO,
+        was_silent: false,
     };
     while let Some(joined) = link.connect().await {
         link.server = Some(joined.server.clone());
@@ -70,6 +71,8 @@ struct Link {
     failures: u64,
     /// Before the next attempt to connect.
     pause: Duration,
+    /// The server to which it was connected last did not end the connection, and was given up.
+    was_silent: bool,
 }
 
 impl Link {
@@ -139,7 +142,7 @@ impl Link {
     async fn try_each(&mut self) -> Result<Joined, ConnectionError> {
         let vital = Arc::clone(&self.vital);
         let mut last = ConnectionError::ClientClosed;
-        for address in vital.options.servers.addresses() {
+        for address in &self.in_order() {
             let mut id = self.id.take();
             let joined = {
                 let joining = join(&vital, address, &mut id);
@@ -161,6 +164,21 @@ impl Link {
             }
         }
         Err(last)
+    }
+
+    /// The servers as they are named; but where any of them has the session, the one that was connected to last comes
+    /// first, or last if it fell silent: to wait for it once more could take longer than there is time.
+    fn in_order(&self) -> Vec<Address> {
+        let mut addresses = self.vital.options.servers.addresses().to_vec();
+        let server = self.server.as_ref().filter(|server| server.has_others);
+        let is_last = |address: &Address| server.is_some_and(|server| server.address == *address);
+        if let Some(place) = addresses.iter().position(is_last) {
+            addresses.rotate_left(place);
+            if self.was_silent {
+                addresses.rotate_left(1);
+            }
+        }
+        addresses
     }
 
     /// A server that keeps nothing, and at whose address nobody listens any more, has forgotten all
@@ -215,6 +233,7 @@ impl Link {
 
     /// Tells all who asked, and keeps what must be done.
     fn broke(&mut self, wire: Wire, error: ConnectionError) {
+        self.was_silent = !matches!(error, ConnectionError::Closed { .. });
         self.vital.state.send_replace(State::Down {
             error: Some(error.clone()),
             failures: self.failures,
@@ -246,4 +265,41 @@ pub(super) fn tell(reply: Reply, outcome: Outcome) {
 fn vary(pause: Duration) -> Duration {
     let chance = u32::try_from(Moment::now().0 / 1_000 % 256).unwrap_or(0);
     pause - pause / 1024 * chance
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::options::Options;
+
+    fn order(was_connected_to: &str, has_others: bool, was_silent: bool) -> Vec<String> {
+        let servers = "a:1,b:2,c:3".parse().expect("addresses");
+        let vital = Vital::new(&Arc::new(Options::new(servers)), &Arc::default());
+        let link = Link {
+            vital: Arc::new(vital),
+            inbox: mpsc::unbounded_channel().1,
+            is_closed: false,
+            id: None,
+            server: Some(Server {
+                address: was_connected_to.parse().expect("an address"),
+                is_durable: true,
+                has_others,
+                instance: None,
+            }),
+            undone: VecDeque::new(),
+            failures: 0,
+            pause: Duration::ZERO,
+            was_silent,
+        };
+        link.in_order().iter().map(Address::to_string).collect()
+    }
+
+    #[test]
+    fn a_session_goes_on_where_it_can_soonest() {
+        assert_eq!(order("b:2", true, false), ["b:2", "c:3", "a:1"]);
+        assert_eq!(order("b:2", true, true), ["c:3", "a:1", "b:2"]);
+        for was_silent in [false, true] {
+            assert_eq!(order("b:2", false, was_silent), ["a:1", "b:2", "c:3"]);
+        }
+    }
 }

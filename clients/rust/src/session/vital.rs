@@ -19,6 +19,8 @@ pub(crate) struct Server {
     pub(crate) address: Address,
     /// Whether it keeps locks over a restart.
     pub(crate) is_durable: bool,
+    /// Whether it is one of several that have the same sessions.
+    pub(crate) has_others: bool,
     /// Tells this run of the server from others.
     pub(crate) instance: Option<String>,
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use elock_client::command::Mode;
 use elock_client::{Client, Error, Guard, Servers};
+use tokio::time::error::Elapsed;
 use tokio::time::{Instant, timeout};
 
 use super::args::{LockArgs, OnLost};
@@ -21,9 +22,10 @@ use super::terminal::Terminal;
 use super::watch::{Ended, Watch, deadlines};
 use crate::server::ServerArgs;
 
-/// How long the server has at the end to hear that the lock is free, as long as another of several takes to
-/// take over; then it learns that from the end of the connection.
-const GOODBYE: Duration = Duration::from_secs(6);
+/// How long there is at the end to tell a server that the lock is free: so long that a server that has gone without a
+/// word is noticed (5 s), while another of several takes over, and as long again to tell that one. Then it is learned
+/// from the end of the connection.
+const GOODBYE: Duration = Duration::from_secs(10);
 
 /// Runs the command under the lock, and is the exit code.
 pub async fn run(args: &LockArgs, mode: Mode, servers: &ServerArgs) -> ExitCode {
@@ -55,11 +57,7 @@ async fn take_and_run(args: &LockArgs, mode: Mode, servers: &ServerArgs) -> Resu
     match watched(args, &environment, &guard, signals).await {
         Ok(ended) => Ok(end(args, ended, client, guard).await),
         Err(error) => {
-            let goodbye = async {
-                let _ = guard.release().await;
-                client.close().await;
-            };
-            let _ = timeout(GOODBYE, goodbye).await;
+            let _ = give_back(client, guard).await;
             Err(NotRun::System(error))
         }
     }
@@ -89,7 +87,7 @@ async fn take(
             if let NotRun::Refused(Error::Unavailable) = why {
                 contention::tell_at_the_end(&client, request).await;
             }
-            let _ = timeout(GOODBYE, client.close()).await;
+            client.close().await;
             Err(why)
         }
     }
@@ -125,14 +123,20 @@ async fn watched(
         .await
 }
 
-/// Releases the lock, and decides on the exit code.
+/// Releases the lock, and says goodbye.
+///
+/// # Errors
+///
+/// No server has heard of it in its time.
+async fn give_back(client: Client, guard: Guard) -> Result<Result<(), Error>, Elapsed> {
+    let released = timeout(GOODBYE, guard.release()).await;
+    client.close().await;
+    released
+}
+
+/// Gives the lock back, and decides on the exit code.
 async fn end(args: &LockArgs, ended: Ended, client: Client, guard: Guard) -> u8 {
-    let goodbye = async {
-        let released = guard.release().await;
-        client.close().await;
-        released
-    };
-    let released = timeout(GOODBYE, goodbye).await;
+    let released = give_back(client, guard).await;
     let is_lost = match (ended.loss, released) {
         (Some(_), _) => true,
         (None, Ok(Ok(()))) => false,

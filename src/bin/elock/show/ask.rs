@@ -1,7 +1,9 @@
 //! Requests to the first server that answers, each with a deadline.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
 use std::process::ExitCode;
+use std::task::Poll;
 use std::time::Duration;
 
 use elock_client::command::{Command, Echo, GetLocks, GetSessions};
@@ -13,6 +15,7 @@ use serde::Deserialize;
 use tokio::time::timeout;
 
 use super::failure::Failure;
+use crate::exit;
 
 /// Runs a command to its end. A name that cannot be looked up is not waited for behind it.
 pub fn block_on(command: impl Future<Output = Result<ExitCode, Failure>>) -> ExitCode {
@@ -35,7 +38,7 @@ const SEARCH_DEADLINE: Duration = Duration::from_secs(30);
 
 /// Connects to the first server that answers, and says which that is.
 pub async fn connect(servers: &Servers) -> Result<(Connection, Address), Failure> {
-    connect_within(servers, DEFAULT_DEADLINE).await
+    connect_within(servers, FIRST_ANSWER).await
 }
 
 /// The same, to ask for listings.
@@ -43,20 +46,81 @@ pub async fn connect_to_search(servers: &Servers) -> Result<(Connection, Address
     connect_within(servers, SEARCH_DEADLINE).await
 }
 
-/// `deadline` is that of the answers to come.
+/// How long a server may take to answer first: longer than one of several holds a new connection while none leads,
+/// which is 10 s unless set otherwise (`--hold-ms`). Then it says so.
+const FIRST_ANSWER: Duration = Duration::from_secs(12);
+
+/// After how long without an answer the next server is asked, too.
+const NEXT_AFTER: Duration = Duration::from_secs(2);
+
+/// `deadline` is that of the answers to come. Somebody who waits long is told for what that may be.
 async fn connect_within(
     servers: &Servers,
     deadline: Duration,
 ) -> Result<(Connection, Address), Failure> {
-    let mut errors = Vec::new();
-    for address in servers.addresses() {
-        match connect_to(servers, address, deadline).await {
-            Ok(connection) => return Ok((connection, address.clone())),
-            Err(error) => errors.push((address, error)),
+    let mut connecting = pin!(first_to_answer(servers, deadline));
+    if let Ok(connected) = timeout(DEFAULT_DEADLINE, connecting.as_mut()).await {
+        return connected;
+    }
+    exit::say(&format!(
+        "no answer for {DEFAULT_DEADLINE:?}: of several servers perhaps none leads, which each says after its --hold-ms \
+         (10s, unless set); waiting for that"
+    ));
+    connecting.await
+}
+
+/// Asks the first server, and the next ones beside it as long as none has answered.
+async fn first_to_answer(
+    servers: &Servers,
+    deadline: Duration,
+) -> Result<(Connection, Address), Failure> {
+    let addresses = servers.addresses();
+    let mut next = addresses.iter().enumerate();
+    let (mut asked, mut errors) = (Vec::new(), Vec::new());
+    while errors.len() < addresses.len() {
+        let patience = match next.next() {
+            Some((place, address)) => {
+                asked.push(Box::pin(async move {
+                    let connected = connect_in(FIRST_ANSWER, servers, address, deadline).await;
+                    (place, address, connected)
+                }));
+                NEXT_AFTER
+            }
+            None => FIRST_ANSWER,
+        };
+        match timeout(patience, first_to_end(&mut asked)).await {
+            Ok((_, address, Ok(connection))) => return Ok((connection, address.clone())),
+            Ok((place, address, Err(error))) => errors.push((place, address, error)),
+            Err(_) => {}
         }
     }
+    errors.sort_by_key(|&(place, ..)| place);
+    let errors = errors
+        .into_iter()
+        .map(|(_, address, error)| (address, error));
+    Err(none_answers(errors.collect()))
+}
+
+/// The outcome of the first of these that ends, which is not among them any more.
+async fn first_to_end<F: Future + Unpin>(running: &mut Vec<F>) -> F::Output {
+    poll_fn(|context| {
+        for place in 0..running.len() {
+            if let Poll::Ready(outcome) = Pin::new(&mut running[place]).poll(context) {
+                drop(running.swap_remove(place));
+                return Poll::Ready(outcome);
+            }
+        }
+        Poll::Pending
+    })
+    .await
+}
+
+/// What that means of all the servers that were asked.
+fn none_answers(mut errors: Vec<(&Address, Error)>) -> Failure {
+    let lacks_leader = |(_, error): &(&Address, Error)| matches!(error, Error::NoLeader);
+    let all_lack_leader = errors.iter().all(lacks_leader);
     match errors.pop() {
-        Some((_, only)) if errors.is_empty() => Err(only.into()),
+        Some((_, only)) if errors.is_empty() || all_lack_leader => only.into(),
         last => {
             let reasons = errors.into_iter().chain(last).map(|(address, error)| {
                 // Errors of connections name the address themselves.
@@ -66,13 +130,23 @@ async fn connect_within(
                 }
             });
             let reasons = reasons.collect::<Vec<_>>().join("; ");
-            Err(Failure::NoServer { reasons })
+            Failure::NoServer { reasons }
         }
     }
 }
 
 /// A server that is full or stops accepts connections, too, and so does one that hangs.
 pub async fn connect_to(
+    servers: &Servers,
+    address: &Address,
+    deadline: Duration,
+) -> Result<Connection, Error> {
+    connect_in(DEFAULT_DEADLINE, servers, address, deadline).await
+}
+
+/// The same, in so much time.
+async fn connect_in(
+    time: Duration,
     servers: &Servers,
     address: &Address,
     deadline: Duration,
@@ -84,11 +158,9 @@ pub async fn connect_to(
     };
     let timed_out = |_| ConnectionError::TimedOut {
         address: address.clone(),
-        after: DEFAULT_DEADLINE,
+        after: time,
     };
-    timeout(DEFAULT_DEADLINE, connecting)
-        .await
-        .map_err(timed_out)?
+    timeout(time, connecting).await.map_err(timed_out)?
 }
 
 /// An entry of a listing, and the JSON that it came as, which may have members unknown here.
@@ -209,4 +281,34 @@ pub fn key_bytes(shown: &str, base64: Option<&str>) -> Vec<u8> {
         waiting_in_all: 0,
     };
     entry.key_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(errors: &[Error]) -> String {
+        let addresses = ["a:1", "b:2", "c:3"].map(|text| text.parse().expect("an address"));
+        let errors = addresses.iter().zip(errors.iter().cloned());
+        none_answers(errors.collect()).to_string()
+    }
+
+    #[test]
+    fn what_all_servers_say_is_said_once_and_what_each_says_with_its_name() {
+        let nobody_leads = Error::NoLeader.to_string();
+        assert_eq!(told(&[Error::NoLeader]), nobody_leads);
+        assert_eq!(told(&[Error::NoLeader, Error::NoLeader]), nobody_leads);
+        let gone = ConnectionError::TimedOut {
+            address: "b:2".parse().expect("an address"),
+            after: FIRST_ANSWER,
+        };
+        let one_is_gone = [Error::NoLeader, gone.into(), Error::ShuttingDown];
+        assert_eq!(
+            told(&one_is_gone),
+            format!(
+                "no server answers: a:1: {nobody_leads}; b:2: no answer within 12s; c:3: {}",
+                Error::ShuttingDown
+            )
+        );
+    }
 }
