@@ -25,7 +25,7 @@ use crate::model::{Exhausted, Peer, Resource, Taken};
 /// The users of this time, and where they are read from. One for each server; shared by all that
 /// asks who somebody is.
 #[derive(Debug)]
-pub(super) struct Desk {
+pub(crate) struct Desk {
     users: RwLock<Arc<Users>>,
     /// Those of the admin listener: the users, and the one who is there alone.
     #[cfg(all(feature = "admin", feature = "auth"))]

@@ -39,6 +39,8 @@ mod overview;
 #[cfg(feature = "auth")]
 mod passwords;
 #[cfg(feature = "admin")]
+mod porter;
+#[cfg(feature = "admin")]
 mod readiness;
 mod refusal_counts;
 mod reload;
@@ -73,7 +75,7 @@ pub(crate) use desk::NotLetIn;
 #[cfg(feature = "admin")]
 pub(crate) use events::Noted;
 #[cfg(feature = "admin")]
-pub(crate) use handle::{Porter, ServerHandle};
+pub(crate) use handle::ServerHandle;
 pub use inherited::{InheritError, Inherited, InheritedSockets};
 #[cfg(feature = "admin")]
 pub use listener::bind_admin;
@@ -88,6 +90,8 @@ pub(crate) use lobby::Lobby;
 pub(crate) use operator::Operator;
 #[cfg(feature = "admin")]
 pub(crate) use overview::{Contended, ListingFailed, Part};
+#[cfg(feature = "admin")]
+pub(crate) use porter::Porter;
 #[cfg(feature = "admin")]
 pub(crate) use readiness::NotReady;
 #[cfg(feature = "cluster")]

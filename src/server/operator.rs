@@ -104,8 +104,8 @@ mod tests {
 
     use super::*;
     use crate::config::Config;
-    use crate::server::handle::Porter;
     use crate::server::harness::Server;
+    use crate::server::porter::Porter;
     use crate::store::Changes;
     use crate::table::{Event, LockTable, Order, TokenClock, Trail, Why};
 
