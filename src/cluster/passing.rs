@@ -26,10 +26,10 @@ use tokio_util::task::TaskTracker;
 use tracing::{debug, info};
 
 use super::election::{Heard, Leader, Seen};
-use super::introduction::{Introduction, NotIntroduced, secret};
+use super::introduction::{Introduction, NotIntroduced};
 use super::leadership::Leadership;
 use crate::config::Config;
-use crate::model::Peer;
+use crate::model::{Peer, Secret};
 use crate::protocol::Reply;
 use crate::server::{Acceptor, Arrived, Listener, Transport, close_gently, configure};
 
@@ -420,9 +420,8 @@ async fn connect(
     by_tls: bool,
     config: &Config,
 ) -> Result<TcpStream, NotIntroduced> {
-    let Some((leader, secret)) = leader.and_then(|one| Some((one, secret(&one.secret)?))) else {
-        return Err(NotIntroduced::Malformed);
-    };
+    let leader = leader.ok_or(NotIntroduced::Malformed)?;
+    let secret = Secret::from_hex(&leader.secret).ok_or(NotIntroduced::Malformed)?;
     let introduction = Introduction {
         secret,
         peer,
@@ -445,7 +444,6 @@ mod tests {
 
     use super::super::leadership::test_clock::{go_on, now};
     use super::*;
-    use crate::model::Secret;
 
     const SECRET: Secret = Secret(7);
 
@@ -479,7 +477,7 @@ mod tests {
             let leader = Leader {
                 id: revision.to_string(),
                 address,
-                secret: format!("{:032x}", SECRET.0),
+                secret: SECRET.to_hex(),
                 version: String::new(),
                 lead_ttl_ms: TTL.as_millis() as u64,
             };

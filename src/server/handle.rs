@@ -106,7 +106,7 @@ impl ServerHandle {
 
     /// The word that tells this run of the server from all others.
     pub(crate) fn instance(&self) -> String {
-        self.shared.instance()
+        self.shared.instance.clone()
     }
 
     /// How many lines of the log, and events of the audit, were dropped since the start, by cause.

@@ -169,7 +169,7 @@ pub(crate) struct Shared {
     events: events::Events,
     start: Instant,
     /// Tells this run of a server from all others.
-    instance: u128,
+    instance: String,
     /// All tasks of the server, so that a stop can wait for them.
     tasks: TaskTracker,
     /// Where they run, for tasks that are begun from elsewhere and go on without whoever began them.
@@ -191,7 +191,7 @@ impl Shared {
         Ok(Self {
             table,
             clock,
-            instance: entropy.secret()?.0,
+            instance: entropy.secret()?.to_hex(),
             entropy,
             desk: Desk::of(&config)?,
             places: match room {
@@ -219,11 +219,6 @@ impl Shared {
             stop: CancellationToken::new(),
             config,
         })
-    }
-
-    /// The word that tells this run of the server from all others.
-    fn instance(&self) -> String {
-        format!("{:032x}", self.instance)
     }
 
     /// By which answers are guarded; `None` if the server is alone.
