@@ -24,6 +24,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use election::Seen;
 pub(crate) use guarded::Guarded;
 #[cfg(all(test, feature = "admin"))]
 pub(crate) use handle::Told;
