@@ -172,11 +172,6 @@ impl Heard {
         }
     }
 
-    #[cfg(test)]
-    pub(super) fn now(&self) -> Duration {
-        (self.clock)()
-    }
-
     /// How long ago that was.
     pub(crate) fn age(&self) -> Duration {
         let at = Duration::from_millis(self.at_ms.load(Ordering::Acquire));

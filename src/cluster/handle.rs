@@ -153,6 +153,7 @@ impl fmt::Debug for NodeHandle {
 /// What a handle of a test is told in place of etcd.
 #[cfg(test)]
 pub(crate) struct Told {
+    clock: Clock,
     seen: watch::Sender<Seen>,
     heard: Arc<Heard>,
     stop: CancellationToken,
@@ -173,7 +174,13 @@ impl Told {
         );
         let lobby = Lobby::open(&config).expect("no files");
         let handle = NodeHandle::new((sees, Arc::clone(&heard)), passing, ttl, lobby);
-        (Arc::new(handle), Self { seen, heard, stop })
+        let told = Self {
+            clock,
+            seen,
+            heard,
+            stop,
+        };
+        (Arc::new(handle), told)
     }
 
     /// Somebody leads from here on, by a key with this revision.
@@ -186,7 +193,7 @@ impl Told {
             lead_ttl_ms: 2000,
         };
         let leader = Some(leader);
-        self.heard.note(self.heard.now());
+        self.heard.note((self.clock)());
         self.seen.send_replace(Seen {
             leader,
             revision,
@@ -196,7 +203,7 @@ impl Told {
 
     /// Nobody leads from here on.
     pub(crate) fn nobody_leads(&self) {
-        self.heard.note(self.heard.now());
+        self.heard.note((self.clock)());
         self.seen.send_replace(Seen::default());
     }
 }

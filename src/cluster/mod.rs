@@ -31,9 +31,9 @@ pub(crate) use handle::Told;
 #[cfg(feature = "admin")]
 pub(crate) use handle::{NodeHandle, Standing};
 pub(crate) use introduction::Introduction;
-#[cfg(any(test, feature = "admin"))]
+#[cfg(feature = "admin")]
 pub(crate) use leadership::Answering;
-#[cfg(test)]
+#[cfg(all(test, feature = "admin"))]
 pub(crate) use leadership::since_boot;
 pub(crate) use leadership::{LONGEST_TTL, Leadership, Lost};
 pub(crate) use node::run;
