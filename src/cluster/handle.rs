@@ -131,7 +131,7 @@ impl Leading {
 impl Leading {
     /// By this leadership, with this address and term.
     pub(crate) fn of_test(leadership: Arc<Leadership>, (address, term): (&str, i64)) -> Self {
-        let (node, _) = Told::start(super::leadership::since_boot, Duration::from_secs(2));
+        let (node, _) = Herald::start(super::leadership::since_boot, Duration::from_secs(2));
         Self {
             leadership,
             term,
@@ -150,9 +150,9 @@ impl fmt::Debug for NodeHandle {
     }
 }
 
-/// What a handle of a test is told in place of etcd.
+/// Tells the handle of a test, in place of etcd, who leads.
 #[cfg(test)]
-pub(crate) struct Told {
+pub(crate) struct Herald {
     clock: Clock,
     seen: watch::Sender<Seen>,
     heard: Arc<Heard>,
@@ -160,8 +160,8 @@ pub(crate) struct Told {
 }
 
 #[cfg(test)]
-impl Told {
-    /// A handle, and what tells it.
+impl Herald {
+    /// A handle, and who tells it.
     pub(crate) fn start(clock: Clock, ttl: Duration) -> (Arc<NodeHandle>, Self) {
         let (seen, sees) = watch::channel(Seen::default());
         let (heard, stop) = (Arc::new(Heard::new(clock)), CancellationToken::new());
@@ -174,13 +174,13 @@ impl Told {
         );
         let lobby = Lobby::open(&config).expect("no files");
         let handle = NodeHandle::new((sees, Arc::clone(&heard)), passing, ttl, lobby);
-        let told = Self {
+        let herald = Self {
             clock,
             seen,
             heard,
             stop,
         };
-        (Arc::new(handle), told)
+        (Arc::new(handle), herald)
     }
 
     /// Somebody leads from here on, by a key with this revision.
@@ -217,9 +217,9 @@ mod tests {
 
     #[test]
     fn a_follower_is_ready_while_it_surely_knows_who_leads() {
-        let (node, told) = Told::start(now, TTL);
+        let (node, herald) = Herald::start(now, TTL);
         assert_eq!(node.not_ready(), Some(NotReady::NoLeader));
-        told.leads("10.0.0.7:11401", 7);
+        herald.leads("10.0.0.7:11401", 7);
         assert_eq!(node.not_ready(), None);
         assert_eq!(node.leader().as_deref(), Some("10.0.0.7:11401"));
         go_on(Leadership::longest_hope(TTL));
@@ -229,18 +229,18 @@ mod tests {
         let silent = NotReady::EtcdSilent(Leadership::longest_hope(TTL) + more);
         assert_eq!(node.not_ready(), Some(silent));
         assert_eq!((node.leader(), node.following().term), (None, 0));
-        told.leads("10.0.0.8:11401", 8);
+        herald.leads("10.0.0.8:11401", 8);
         assert_eq!(node.not_ready(), None);
-        told.nobody_leads();
+        herald.nobody_leads();
         assert_eq!(node.not_ready(), Some(NotReady::NoLeader));
-        told.stop.cancel();
+        herald.stop.cancel();
         assert_eq!(node.not_ready(), Some(NotReady::Stopping));
     }
 
     #[test]
     fn the_numbers_of_a_follower_are_those_of_what_it_heard_last() {
-        let (node, told) = Told::start(now, TTL);
-        told.leads("10.0.0.7:11401", 7);
+        let (node, herald) = Herald::start(now, TTL);
+        herald.leads("10.0.0.7:11401", 7);
         node.note_election();
         go_on(Duration::from_millis(250));
         let expected = Standing {

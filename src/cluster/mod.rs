@@ -27,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 pub(crate) use election::Seen;
 pub(crate) use guarded::Guarded;
 #[cfg(all(test, feature = "admin"))]
-pub(crate) use handle::Told;
+pub(crate) use handle::Herald;
 #[cfg(feature = "admin")]
 pub(crate) use handle::{NodeHandle, Standing};
 pub(crate) use introduction::Introduction;

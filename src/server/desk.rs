@@ -9,7 +9,7 @@ use std::time::Instant;
 use tracing::info;
 
 use super::RunError;
-use super::arrival::{Addresses, Arrival, Places, ip_of};
+use super::arrival::{AccountPlaces, Addresses, Arrival, ip_of};
 #[cfg(feature = "auth")]
 use super::entropy::Entropy;
 #[cfg(feature = "auth")]
@@ -99,7 +99,7 @@ impl Desk {
     ///
     /// If the address has as many connections as it may have.
     pub(super) fn stranger(&self, peer: Peer, now: Instant) -> Result<Arrival, Exhausted> {
-        let mut places = Places::default();
+        let mut places = AccountPlaces::default();
         if let (Some(addresses), Some(from)) = (&self.addresses, ip_of(peer)) {
             let account = addresses.account(from, now);
             places.address = Some(Taken::one(&account, Resource::Connections)?);

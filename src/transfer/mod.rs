@@ -39,7 +39,7 @@ import, and start those that go on. Grace periods and leases begin anew then.";
 pub enum TransferError {
     /// The directory.
     #[error(transparent)]
-    Directory(Box<disk::CopyError>),
+    Directory(Box<disk::DirectoryError>),
     /// etcd.
     #[cfg(feature = "cluster")]
     #[error("etcd, below {namespace}: {error}")]
