@@ -255,7 +255,7 @@ mod tests {
             running.loads();
             assert_is(&get(at, "/readyz").await, 503, "loading: ");
             let leadership = Arc::new(Leadership::new(clock, ttl, clock()));
-            let leading = Leading::of_test(Arc::clone(&leadership), ("10.0.0.8:11401", term + 1));
+            let leading = Leading::of_test(Arc::clone(&leadership), "10.0.0.8:11401", term + 1);
             let server = Server::start_leading(leading);
             running.serves(ServerHandle::new(&server.shared));
             assert_is(&get(at, "/readyz").await, 200, "ready");

@@ -7,6 +7,8 @@ mod election;
 mod guarded;
 #[cfg(feature = "admin")]
 mod handle;
+#[cfg(all(test, feature = "admin"))]
+mod herald;
 mod introduction;
 mod leadership;
 mod node;
@@ -26,10 +28,10 @@ use tokio_util::sync::CancellationToken;
 
 pub(crate) use election::Seen;
 pub(crate) use guarded::Guarded;
-#[cfg(all(test, feature = "admin"))]
-pub(crate) use handle::Herald;
 #[cfg(feature = "admin")]
 pub(crate) use handle::{NodeHandle, Standing};
+#[cfg(all(test, feature = "admin"))]
+pub(crate) use herald::Herald;
 pub(crate) use introduction::Introduction;
 #[cfg(feature = "admin")]
 pub(crate) use leadership::Answering;

@@ -57,8 +57,8 @@ const BUFFER: usize = 2 * 1024;
 /// Clients that were or are to be passed on. Clones speak of the same.
 #[derive(Clone)]
 pub(super) struct Passing {
-    seen: watch::Receiver<Seen>,
-    heard: Arc<Heard>,
+    pub(super) seen: watch::Receiver<Seen>,
+    pub(super) heard: Arc<Heard>,
     hold: Duration,
     places: Arc<Semaphore>,
     refusals: Arc<Semaphore>,
@@ -90,7 +90,8 @@ struct Reached {
 
 impl Passing {
     pub(super) fn new(
-        (seen, heard): (watch::Receiver<Seen>, Arc<Heard>),
+        seen: watch::Receiver<Seen>,
+        heard: Arc<Heard>,
         config: &Config,
         hold: Duration,
         stop: CancellationToken,
@@ -164,14 +165,15 @@ impl Passing {
         let passing = self.clone();
         let place = Arc::clone(&self.places).try_acquire_owned().ok();
         self.tasks.spawn(async move {
-            passing.serve(stream, (peer, by_tls), place).await;
+            passing.serve(stream, peer, by_tls, place).await;
         });
     }
 
     async fn serve(
         mut self,
         mut client: impl Transport,
-        (peer, by_tls): (Peer, bool),
+        peer: Peer,
+        by_tls: bool,
         place: Option<OwnedSemaphorePermit>,
     ) {
         if place.is_none() {
@@ -463,7 +465,7 @@ mod tests {
             let (tells, seen) = watch::channel(Seen::default());
             let stop = CancellationToken::new();
             let heard = Arc::new(Heard::new(now));
-            let passing = Passing::new((seen, heard), &Config::default(), hold, stop);
+            let passing = Passing::new(seen, heard, &Config::default(), hold, stop);
             Self {
                 port,
                 tells,
