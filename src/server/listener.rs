@@ -401,25 +401,13 @@ fn listen(address: SocketAddr) -> io::Result<Listener> {
     // A restart must not wait until the kernel has forgotten the last run's connections.
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
-    let socket = socket.listen(BACKLOG)?;
-    Ok(Listener {
-        address: Address::Tcp(socket.local_addr()?.to_string()),
-        socket: Socket::Tcp(socket),
-        _file: None,
-        serves: Serves::Locks,
-    })
+    Listener::of_tcp(socket.listen(BACKLOG)?)
 }
 
 /// A listening socket that was opened by another.
 pub(super) fn inherit_tcp(socket: std::net::TcpListener) -> io::Result<Listener> {
     socket.set_nonblocking(true)?;
-    let socket = TcpListener::from_std(socket)?;
-    Ok(Listener {
-        address: Address::Tcp(socket.local_addr()?.to_string()),
-        socket: Socket::Tcp(socket),
-        _file: None,
-        serves: Serves::Locks,
-    })
+    Listener::of_tcp(TcpListener::from_std(socket)?)
 }
 
 /// The same for a unix socket, whose file is left to who opened it.
@@ -453,6 +441,15 @@ async fn open_unix(path: &Path) -> Result<Listener, AddressUnavailable> {
 }
 
 impl Listener {
+    fn of_tcp(socket: TcpListener) -> io::Result<Self> {
+        Ok(Self {
+            address: Address::Tcp(socket.local_addr()?.to_string()),
+            socket: Socket::Tcp(socket),
+            _file: None,
+            serves: Serves::Locks,
+        })
+    }
+
     /// Accepts the next connection. Cancel safe.
     ///
     /// # Errors
