@@ -98,19 +98,19 @@ fn name_variable(command: &Command, argument: &Arg, mut error: Error) -> Error {
     error
 }
 
-/// A setting as its user wrote it, if it is not its default.
+/// A setting as its user wrote it, if it is not its default: a file that shows all settings may give that.
 #[cfg(feature = "cluster")]
 pub(crate) fn given(command: &Command, matches: &ArgMatches, id: &str) -> Option<String> {
-    let source = matches
-        .try_contains_id(id)
-        .ok()
-        .and(matches.value_source(id));
-    if source.is_none_or(|source| source == ValueSource::DefaultValue) {
-        return None;
-    }
-    let values: Vec<_> = matches.get_raw(id)?.map(OsStr::to_string_lossy).collect();
+    let raw = matches.try_get_raw(id).ok()??;
+    let source = matches.value_source(id);
     let mut arguments = command.get_arguments();
     let argument = arguments.find(|argument| argument.get_id() == id)?;
+    let is_off = matches!(matches.try_get_one(id), Ok(Some(false)));
+    let defaults = argument.get_default_values().iter();
+    if is_off || raw.clone().eq(defaults.map(AsRef::<OsStr>::as_ref)) {
+        return None;
+    }
+    let values: Vec<_> = raw.map(OsStr::to_string_lossy).collect();
     let is_bare = source == Some(ValueSource::CommandLine) && !argument.get_action().takes_values();
     match is_bare {
         true => Some(format!("--{}", argument.get_long().unwrap_or(id))),

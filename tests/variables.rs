@@ -174,6 +174,27 @@ fn settings_of_etcd_that_contradict_are_named() {
     }
 }
 
+/// As a file does that shows all settings.
+#[cfg(feature = "cluster")]
+#[test]
+fn a_default_that_is_given_contradicts_nothing() {
+    let off = [("ELOCK_NO_LEAD".into(), "no".into())];
+    let command = Config::command();
+    let arguments = command.get_arguments();
+    let defaults = arguments.filter_map(|argument| {
+        let default = argument.get_default_values().first()?;
+        Some((argument.get_env()?.to_owned(), OsString::from(default)))
+    });
+    let defaults: Vec<_> = defaults.chain(off).collect();
+    assert!(defaults.len() > 10, "{defaults:?}");
+    let (_directory, nobody) = nobody();
+    let mut command = Command::new(ELOCKD);
+    command.args(["--check", &nobody]).envs(defaults);
+    let output = command.output().expect("it runs");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+}
+
 /// Whoever wants locks to be on several machines must not get less.
 #[cfg(not(feature = "cluster"))]
 #[test]

@@ -152,7 +152,7 @@ mod tests {
 
     use super::*;
     #[cfg(feature = "cluster")]
-    use crate::cluster::{Leadership, Leading, Lost, Told, since_boot};
+    use crate::cluster::{Herald, Leadership, Leading, Lost, since_boot};
     use crate::server::bind_admin;
     use crate::server::harness::Server;
 
@@ -226,7 +226,7 @@ mod tests {
     #[tokio::test]
     async fn one_of_several_follows_and_leads_in_turns() {
         let ttl = Duration::from_secs(3600);
-        let (node, told) = Told::start(since_boot, ttl);
+        let (node, herald) = Herald::start(since_boot, ttl);
         let local = ["127.0.0.1:0".parse().expect("an address")];
         let listeners = bind_admin(Vec::new(), &local, &[]).await.expect("a port");
         let at = listeners[0].tcp_address().expect("TCP");
@@ -234,14 +234,14 @@ mod tests {
         let running = running.expect("there is a listener");
         for term in [7, 9] {
             running.follows(Arc::clone(&node));
-            told.nobody_leads();
+            herald.nobody_leads();
             assert_is(&get(at, "/readyz").await, 503, "no leader: none of");
             assert_is(
                 &get(at, "/api/info").await,
                 503,
                 "nobody leads at this time",
             );
-            told.leads("10.0.0.7:11401", term);
+            herald.leads("10.0.0.7:11401", term);
             assert_is(&get(at, "/readyz").await, 200, "ready");
             for path in ["/", "/api/locks"] {
                 let answer = get(at, path).await;
@@ -255,7 +255,7 @@ mod tests {
             running.loads();
             assert_is(&get(at, "/readyz").await, 503, "loading: ");
             let leadership = Arc::new(Leadership::new(clock, ttl, clock()));
-            let leading = Leading::of_test(Arc::clone(&leadership), ("10.0.0.8:11401", term + 1));
+            let leading = Leading::of_test(Arc::clone(&leadership), "10.0.0.8:11401", term + 1);
             let server = Server::start_leading(leading);
             running.serves(ServerHandle::new(&server.shared));
             assert_is(&get(at, "/readyz").await, 200, "ready");

@@ -85,6 +85,17 @@ pub(crate) struct Seen {
     pub(crate) is_import: bool,
 }
 
+impl Seen {
+    /// What the leader's key says.
+    pub(crate) fn of(key: &KeyValue) -> Self {
+        Self {
+            leader: serde_json::from_slice(&key.value).ok(),
+            revision: key.create_revision,
+            is_import: is_import(&key.value),
+        }
+    }
+}
+
 /// A server's leadership, from its election on.
 #[derive(Debug, Clone)]
 pub(crate) struct Elected {
@@ -168,11 +179,6 @@ impl Heard {
         }
     }
 
-    #[cfg(test)]
-    pub(super) fn now(&self) -> Duration {
-        (self.clock)()
-    }
-
     /// How long ago that was.
     pub(crate) fn age(&self) -> Duration {
         let at = Duration::from_millis(self.at_ms.load(Ordering::Acquire));
@@ -220,7 +226,7 @@ impl Candidate {
             let elected = match found {
                 Some(found) if self.is_own(&found) => self.adopt(found).await,
                 Some(found) => {
-                    seen.send_replace(seen_in(&found));
+                    seen.send_replace(Seen::of(&found));
                     self.heard.note(asked_at);
                     let revision = found.create_revision;
                     let gone =
@@ -254,7 +260,8 @@ impl Candidate {
     }
 
     fn is_own(&self, found: &KeyValue) -> bool {
-        leader_in(found).is_some_and(|leader| leader.id == self.own.id)
+        let leader = Seen::of(found).leader;
+        leader.is_some_and(|leader| leader.id == self.own.id)
     }
 
     /// Leads by a key that an attempt in doubt has created.
@@ -492,18 +499,6 @@ async fn still_leads(
             heard.failed(&why);
             Some(None)
         }
-    }
-}
-
-fn leader_in(found: &KeyValue) -> Option<Leader> {
-    serde_json::from_slice(&found.value).ok()
-}
-
-fn seen_in(found: &KeyValue) -> Seen {
-    Seen {
-        leader: leader_in(found),
-        revision: found.create_revision,
-        is_import: is_import(&found.value),
     }
 }
 

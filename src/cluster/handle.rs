@@ -5,28 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use tokio::sync::watch;
-#[cfg(test)]
-use tokio::time::Instant;
-#[cfg(test)]
-use tokio_util::sync::CancellationToken;
-
 use super::Leading;
-#[cfg(test)]
-use super::election::Leader;
-use super::election::{Heard, Seen};
-#[cfg(test)]
-use super::leadership::Clock;
 use super::leadership::Leadership;
 use super::passing::Passing;
-#[cfg(test)]
-use crate::config::Config;
 use crate::server::{Lobby, NotReady};
 
 /// A server of a cluster, as it can be asked at any time.
 pub(crate) struct NodeHandle {
-    seen: watch::Receiver<Seen>,
-    heard: Arc<Heard>,
     passing: Passing,
     ttl: Duration,
     elections_won: AtomicU64,
@@ -51,15 +36,8 @@ pub(crate) struct Standing {
 }
 
 impl NodeHandle {
-    pub(super) fn new(
-        (seen, heard): (watch::Receiver<Seen>, Arc<Heard>),
-        passing: Passing,
-        ttl: Duration,
-        lobby: Lobby,
-    ) -> Self {
+    pub(super) fn new(passing: Passing, ttl: Duration, lobby: Lobby) -> Self {
         Self {
-            seen,
-            heard,
             passing,
             ttl,
             elections_won: AtomicU64::new(0),
@@ -74,7 +52,7 @@ impl NodeHandle {
 
     /// For how long etcd has not told who leads, if that is so long that nobody can be believed to.
     fn silent_for(&self) -> Option<Duration> {
-        let age = self.heard.age();
+        let age = self.passing.heard.age();
         (age > Leadership::longest_hope(self.ttl)).then_some(age)
     }
 
@@ -83,7 +61,7 @@ impl NodeHandle {
         if self.silent_for().is_some() {
             return None;
         }
-        let seen = self.seen.borrow();
+        let seen = self.passing.seen.borrow();
         seen.leader.as_ref().map(|leader| leader.address.clone())
     }
 
@@ -91,7 +69,7 @@ impl NodeHandle {
     pub(crate) fn not_ready(&self) -> Option<NotReady> {
         if self.passing.stop.is_cancelled() {
             Some(NotReady::Stopping)
-        } else if self.seen.borrow().leader.is_none() {
+        } else if self.passing.seen.borrow().leader.is_none() {
             Some(NotReady::NoLeader)
         } else {
             self.silent_for().map(NotReady::EtcdSilent)
@@ -105,9 +83,9 @@ impl NodeHandle {
             leads: false,
             term: match self.silent_for() {
                 Some(_) => 0,
-                None => self.seen.borrow().revision.unsigned_abs(),
+                None => self.passing.seen.borrow().revision.unsigned_abs(),
             },
-            lag: self.heard.age(),
+            lag: self.passing.heard.age(),
             passed_on,
             passed_on_in_all,
             elections_won: self.elections_won.load(Ordering::Relaxed),
@@ -127,22 +105,6 @@ impl Leading {
     }
 }
 
-#[cfg(test)]
-impl Leading {
-    /// By this leadership, with this address and term.
-    pub(crate) fn of_test(leadership: Arc<Leadership>, (address, term): (&str, i64)) -> Self {
-        let (node, _) = Told::start(super::leadership::since_boot, Duration::from_secs(2));
-        Self {
-            leadership,
-            term,
-            address: address.to_owned(),
-            since: Instant::now(),
-            hand_over: CancellationToken::new(),
-            node,
-        }
-    }
-}
-
 /// Without what it knows of the leader, whose secret nobody needs to read.
 impl fmt::Debug for NodeHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -150,59 +112,9 @@ impl fmt::Debug for NodeHandle {
     }
 }
 
-/// What a handle of a test is told in place of etcd.
-#[cfg(test)]
-pub(crate) struct Told {
-    seen: watch::Sender<Seen>,
-    heard: Arc<Heard>,
-    stop: CancellationToken,
-}
-
-#[cfg(test)]
-impl Told {
-    /// A handle, and what tells it.
-    pub(crate) fn start(clock: Clock, ttl: Duration) -> (Arc<NodeHandle>, Self) {
-        let (seen, sees) = watch::channel(Seen::default());
-        let (heard, stop) = (Arc::new(Heard::new(clock)), CancellationToken::new());
-        let config = Config::default();
-        let passing = Passing::new(
-            (sees.clone(), Arc::clone(&heard)),
-            &config,
-            Duration::ZERO,
-            stop.clone(),
-        );
-        let lobby = Lobby::open(&config).expect("no files");
-        let handle = NodeHandle::new((sees, Arc::clone(&heard)), passing, ttl, lobby);
-        (Arc::new(handle), Self { seen, heard, stop })
-    }
-
-    /// Somebody leads from here on, by a key with this revision.
-    pub(crate) fn leads(&self, address: &str, revision: i64) {
-        let leader = Leader {
-            id: "a".to_owned(),
-            address: address.to_owned(),
-            secret: "secret".to_owned(),
-            version: "0".to_owned(),
-            lead_ttl_ms: 2000,
-        };
-        let leader = Some(leader);
-        self.heard.note(self.heard.now());
-        self.seen.send_replace(Seen {
-            leader,
-            revision,
-            ..Seen::default()
-        });
-    }
-
-    /// Nobody leads from here on.
-    pub(crate) fn nobody_leads(&self) {
-        self.heard.note(self.heard.now());
-        self.seen.send_replace(Seen::default());
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::herald::Herald;
     use super::super::leadership::test_clock::{go_on, now};
     use super::*;
 
@@ -210,9 +122,9 @@ mod tests {
 
     #[test]
     fn a_follower_is_ready_while_it_surely_knows_who_leads() {
-        let (node, told) = Told::start(now, TTL);
+        let (node, herald) = Herald::start(now, TTL);
         assert_eq!(node.not_ready(), Some(NotReady::NoLeader));
-        told.leads("10.0.0.7:11401", 7);
+        herald.leads("10.0.0.7:11401", 7);
         assert_eq!(node.not_ready(), None);
         assert_eq!(node.leader().as_deref(), Some("10.0.0.7:11401"));
         go_on(Leadership::longest_hope(TTL));
@@ -222,18 +134,18 @@ mod tests {
         let silent = NotReady::EtcdSilent(Leadership::longest_hope(TTL) + more);
         assert_eq!(node.not_ready(), Some(silent));
         assert_eq!((node.leader(), node.following().term), (None, 0));
-        told.leads("10.0.0.8:11401", 8);
+        herald.leads("10.0.0.8:11401", 8);
         assert_eq!(node.not_ready(), None);
-        told.nobody_leads();
+        herald.nobody_leads();
         assert_eq!(node.not_ready(), Some(NotReady::NoLeader));
-        told.stop.cancel();
+        herald.stop.cancel();
         assert_eq!(node.not_ready(), Some(NotReady::Stopping));
     }
 
     #[test]
     fn the_numbers_of_a_follower_are_those_of_what_it_heard_last() {
-        let (node, told) = Told::start(now, TTL);
-        told.leads("10.0.0.7:11401", 7);
+        let (node, herald) = Herald::start(now, TTL);
+        herald.leads("10.0.0.7:11401", 7);
         node.note_election();
         go_on(Duration::from_millis(250));
         let expected = Standing {

@@ -95,7 +95,7 @@ impl Introduction {
         if words.next()? != WORD {
             return None;
         }
-        let secret = secret(words.next()?)?;
+        let secret = Secret::from_hex(words.next()?)?;
         let by_tls = match words.next()? {
             "plain" => false,
             "tls" => true,
@@ -115,20 +115,13 @@ impl Introduction {
     }
 }
 
-/// The secret in this text.
-pub(crate) fn secret(text: &str) -> Option<Secret> {
-    let is_hex = text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
-    let number = u128::from_str_radix(text, 16).ok().filter(|_| is_hex);
-    number.map(Secret)
-}
-
 impl fmt::Display for Introduction {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let by = match self.by_tls {
             true => "tls",
             false => "plain",
         };
-        write!(f, "{WORD} {:032x} {by} ", self.secret.0)?;
+        write!(f, "{WORD} {} {by} ", self.secret.to_hex())?;
         match self.peer {
             Peer::Tcp(address) => write!(f, "{address}"),
             Peer::Unix(Some(pid)) => write!(f, "unix {pid}"),

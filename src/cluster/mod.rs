@@ -7,6 +7,8 @@ mod election;
 mod guarded;
 #[cfg(feature = "admin")]
 mod handle;
+#[cfg(all(test, feature = "admin"))]
+mod herald;
 mod introduction;
 mod leadership;
 mod node;
@@ -24,15 +26,16 @@ use std::sync::Arc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use election::Seen;
 pub(crate) use guarded::Guarded;
-#[cfg(all(test, feature = "admin"))]
-pub(crate) use handle::Told;
 #[cfg(feature = "admin")]
 pub(crate) use handle::{NodeHandle, Standing};
+#[cfg(all(test, feature = "admin"))]
+pub(crate) use herald::Herald;
 pub(crate) use introduction::Introduction;
-#[cfg(any(test, feature = "admin"))]
+#[cfg(feature = "admin")]
 pub(crate) use leadership::Answering;
-#[cfg(test)]
+#[cfg(all(test, feature = "admin"))]
 pub(crate) use leadership::since_boot;
 pub(crate) use leadership::{LONGEST_TTL, Leadership, Lost};
 pub(crate) use node::run;

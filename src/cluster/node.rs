@@ -147,7 +147,8 @@ impl Node {
         let candidacy = Candidacy::start(candidature).map_err(ClusterError::Access)?;
         let stop = CancellationToken::new();
         let passing = Passing::new(
-            (candidacy.seen.clone(), Arc::clone(&candidacy.heard)),
+            candidacy.seen.clone(),
+            Arc::clone(&candidacy.heard),
             config,
             settings.hold(),
             stop,
@@ -157,12 +158,7 @@ impl Node {
             None => passing,
         };
         #[cfg(feature = "admin")]
-        let handle = NodeHandle::new(
-            (candidacy.seen.clone(), Arc::clone(&candidacy.heard)),
-            passing.clone(),
-            settings.lead_ttl(),
-            Lobby::open(config)?,
-        );
+        let handle = NodeHandle::new(passing.clone(), settings.lead_ttl(), Lobby::open(config)?);
         house.say_listening();
         Ok(Self {
             #[cfg(feature = "admin")]
@@ -250,7 +246,7 @@ impl Node {
             () = leading.hand_over.cancelled() => Ended::HandedOver,
             why = elected.leadership.until_lost() => Ended::Lost(why),
         };
-        let stored = self.stop((served, last_changes), elected, &ended).await;
+        let stored = self.stop(served, last_changes, elected, &ended).await;
         Ok(match ended {
             Ended::Stopping(deadline, _) => Ended::Stopping(deadline, stored),
             Ended::HandedOver | Ended::Lost(_) => {
@@ -322,8 +318,9 @@ impl Node {
         };
         let (locks, sessions) = (restored.grants.len(), restored.sessions.len());
         let least_grace = Leadership::least_grace(log.longest_ttl());
-        let (config, leading) = (&self.house.config, Arc::clone(leading));
-        let start = start_leading((log, restored), config, (clock, least_grace), leading)?;
+        let config = &self.house.config;
+        let leading = Arc::clone(leading);
+        let start = start_leading(log, restored, config, clock, least_grace, leading)?;
         let start = start.map_err(|why| ClusterError::Broken(why.to_string()))?;
         let (term, took_ms) = (elected.term.revision, begun.elapsed().as_millis() as u64);
         info!(term, locks, sessions, took_ms, "leading");
@@ -337,7 +334,8 @@ impl Node {
     /// If the last changes could not be stored.
     async fn stop(
         &mut self,
-        (served, last_changes): (Served, LastChanges),
+        served: Served,
+        last_changes: LastChanges,
         elected: &Elected,
         ended: &Ended,
     ) -> Result<(), RunError> {

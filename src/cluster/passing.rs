@@ -26,10 +26,10 @@ use tokio_util::task::TaskTracker;
 use tracing::{debug, info};
 
 use super::election::{Heard, Leader, Seen};
-use super::introduction::{Introduction, NotIntroduced, secret};
+use super::introduction::{Introduction, NotIntroduced};
 use super::leadership::Leadership;
 use crate::config::Config;
-use crate::model::Peer;
+use crate::model::{Peer, Secret};
 use crate::protocol::Reply;
 use crate::server::{Acceptor, Arrived, Listener, Transport, close_gently, configure};
 
@@ -57,8 +57,8 @@ const BUFFER: usize = 2 * 1024;
 /// Clients that were or are to be passed on. Clones speak of the same.
 #[derive(Clone)]
 pub(super) struct Passing {
-    seen: watch::Receiver<Seen>,
-    heard: Arc<Heard>,
+    pub(super) seen: watch::Receiver<Seen>,
+    pub(super) heard: Arc<Heard>,
     hold: Duration,
     places: Arc<Semaphore>,
     refusals: Arc<Semaphore>,
@@ -90,7 +90,8 @@ struct Reached {
 
 impl Passing {
     pub(super) fn new(
-        (seen, heard): (watch::Receiver<Seen>, Arc<Heard>),
+        seen: watch::Receiver<Seen>,
+        heard: Arc<Heard>,
         config: &Config,
         hold: Duration,
         stop: CancellationToken,
@@ -164,14 +165,15 @@ impl Passing {
         let passing = self.clone();
         let place = Arc::clone(&self.places).try_acquire_owned().ok();
         self.tasks.spawn(async move {
-            passing.serve(stream, (peer, by_tls), place).await;
+            passing.serve(stream, peer, by_tls, place).await;
         });
     }
 
     async fn serve(
         mut self,
         mut client: impl Transport,
-        (peer, by_tls): (Peer, bool),
+        peer: Peer,
+        by_tls: bool,
         place: Option<OwnedSemaphorePermit>,
     ) {
         if place.is_none() {
@@ -420,9 +422,8 @@ async fn connect(
     by_tls: bool,
     config: &Config,
 ) -> Result<TcpStream, NotIntroduced> {
-    let Some((leader, secret)) = leader.and_then(|one| Some((one, secret(&one.secret)?))) else {
-        return Err(NotIntroduced::Malformed);
-    };
+    let leader = leader.ok_or(NotIntroduced::Malformed)?;
+    let secret = Secret::from_hex(&leader.secret).ok_or(NotIntroduced::Malformed)?;
     let introduction = Introduction {
         secret,
         peer,
@@ -445,7 +446,6 @@ mod tests {
 
     use super::super::leadership::test_clock::{go_on, now};
     use super::*;
-    use crate::model::Secret;
 
     const SECRET: Secret = Secret(7);
 
@@ -465,7 +465,7 @@ mod tests {
             let (tells, seen) = watch::channel(Seen::default());
             let stop = CancellationToken::new();
             let heard = Arc::new(Heard::new(now));
-            let passing = Passing::new((seen, heard), &Config::default(), hold, stop);
+            let passing = Passing::new(seen, heard, &Config::default(), hold, stop);
             Self {
                 port,
                 tells,
@@ -479,7 +479,7 @@ mod tests {
             let leader = Leader {
                 id: revision.to_string(),
                 address,
-                secret: format!("{:032x}", SECRET.0),
+                secret: SECRET.to_hex(),
                 version: String::new(),
                 lead_ttl_ms: TTL.as_millis() as u64,
             };

@@ -1,6 +1,5 @@
 //! The settings of a server that keeps its locks in etcd, beside others that do.
 
-use std::fmt;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -15,11 +14,6 @@ use crate::secret_file;
 #[cfg(feature = "tls")]
 use crate::store::etcd::TlsFiles;
 use crate::store::etcd::{Access, BadAccess, User};
-
-const NAMESPACE: &str = "/elock";
-const LEAD_TTL_SECS: &str = "2";
-const HOLD_MS: &str = "10000";
-const ETCD_COMPACT: &str = "30s";
 
 /// What only servers on an etcd cluster have.
 #[derive(Debug, Clone, Args)]
@@ -39,11 +33,11 @@ pub struct ClusterSettings {
     pub cluster_listen: Option<Address>,
 
     /// What this cluster's keys in etcd begin with, the same on all its servers
-    #[arg(long, env = "ELOCK_ETCD_NAMESPACE", value_name = "PATH", default_value = NAMESPACE, value_parser = namespace)]
+    #[arg(long, env = "ELOCK_ETCD_NAMESPACE", value_name = "PATH", default_value = "/elock", value_parser = namespace)]
     pub etcd_namespace: String,
 
     /// How long the leader may be silent before another leads, in seconds; best the same on all servers
-    #[arg(long, env = "ELOCK_LEAD_TTL_SECS", value_name = "SECONDS", default_value = LEAD_TTL_SECS, allow_negative_numbers = true, value_parser = number::<u32>(1, LONGEST_TTL_SECS))]
+    #[arg(long, env = "ELOCK_LEAD_TTL_SECS", value_name = "SECONDS", default_value = "2", allow_negative_numbers = true, value_parser = number::<u32>(1, LONGEST_TTL_SECS))]
     pub lead_ttl_secs: u32,
 
     /// Never lead: pass clients on to the server that does
@@ -51,7 +45,7 @@ pub struct ClusterSettings {
     pub no_lead: bool,
 
     /// How long a new connection waits for a leader while there is none, and is then told `503 No leader`
-    #[arg(long, env = "ELOCK_HOLD_MS", value_name = "MS", default_value = HOLD_MS, allow_negative_numbers = true, value_parser = number::<u64>(0, TEN_YEARS_MS))]
+    #[arg(long, env = "ELOCK_HOLD_MS", value_name = "MS", default_value = "10000", allow_negative_numbers = true, value_parser = number::<u64>(0, TEN_YEARS_MS))]
     pub hold_ms: u64,
 
     /// How often the leader has etcd forget its history, such as 30s or 5m; off where others use this etcd,
@@ -60,7 +54,7 @@ pub struct ClusterSettings {
         long,
         env = "ELOCK_ETCD_COMPACT",
         value_name = "TIME",
-        default_value = ETCD_COMPACT
+        default_value = "30s"
     )]
     pub etcd_compact: Compact,
 
@@ -101,14 +95,12 @@ const PAIRS: [(&str, &str); 4] = [
 
 impl ClusterSettings {
     /// What is wrong with the settings, taken together. `given` shows the one of this field as it was given,
-    /// if it was.
+    /// if it was, and is not its default.
     pub(crate) fn contradiction(&self, given: impl Fn(&str) -> Option<String>) -> Option<String> {
         let Some(etcd) = given("etcd") else {
             let all = Self::augment_args(Command::new(""));
-            let fields = all.get_arguments().map(|one| one.get_id().as_str());
-            let given = fields
-                .filter(|field| !self.is_default(field))
-                .find_map(given)?;
+            let mut fields = all.get_arguments().map(|one| one.get_id().as_str());
+            let given = fields.find_map(given)?;
             return Some(format!("{given} means nothing without --etcd"));
         };
         if let Some(data_dir) = given("data_dir") {
@@ -126,18 +118,6 @@ impl ClusterSettings {
         Some(format!(
             "{etcd} needs --advertise HOST:PORT, where the other servers reach this one, or --no-lead"
         ))
-    }
-
-    /// Whether a setting is as if it was not given: a file that shows all settings may give it.
-    fn is_default(&self, field: &str) -> bool {
-        match field {
-            "etcd_namespace" => self.etcd_namespace == NAMESPACE,
-            "lead_ttl_secs" => self.lead_ttl_secs.to_string() == LEAD_TTL_SECS,
-            "no_lead" => !self.no_lead,
-            "hold_ms" => self.hold_ms.to_string() == HOLD_MS,
-            "etcd_compact" => self.etcd_compact.to_string() == ETCD_COMPACT,
-            _ => false,
-        }
     }
 
     /// Of those by which etcd is reached.
@@ -254,15 +234,6 @@ impl FromStr for Compact {
         match secs {
             Some(secs @ 1..=86_400) => Ok(Self(Some(Duration::from_secs(secs.into())))),
             _ => Err(BadCompact),
-        }
-    }
-}
-
-impl fmt::Display for Compact {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            Some(every) => write!(f, "{}s", every.as_secs()),
-            None => f.write_str("off"),
         }
     }
 }

@@ -31,7 +31,7 @@ impl SessionId {
         let (number, secret) = std::str::from_utf8(id).ok()?.split_once('-')?;
         let read = Self {
             number: SessionNumber(number.parse().ok()?),
-            secret: Secret(u128::from_str_radix(secret, 16).ok()?),
+            secret: Secret::from_hex(secret)?,
         };
         // It is one word, and not whatever reads as the same numbers.
         (read.to_string().as_bytes() == id).then_some(read)
@@ -40,7 +40,7 @@ impl SessionId {
 
 impl fmt::Display for SessionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}-{:032x}", self.number.0, self.secret.0)
+        write!(f, "{}-{}", self.number.0, self.secret.to_hex())
     }
 }
 

@@ -20,14 +20,14 @@ pub(super) struct Arrival {
     /// As whom; `None`: as a stranger, who has to say who it is.
     pub(super) user: Option<Arc<User>>,
     /// What it counts for.
-    pub(super) places: Places,
+    pub(super) places: AccountPlaces,
     /// Another server of the same cluster passes it on.
     pub(super) is_passed_on: bool,
 }
 
 impl Arrival {
     /// A stranger, for whom there is a place on the account of its address.
-    pub(super) fn stranger(peer: Peer, places: Places) -> Self {
+    pub(super) fn stranger(peer: Peer, places: AccountPlaces) -> Self {
         Self {
             peer,
             user: None,
@@ -52,12 +52,12 @@ impl Arrival {
 
 /// A connection's places on the accounts of its address and of its user, as far as they have bounds.
 #[derive(Debug, Default)]
-pub(super) struct Places {
+pub(super) struct AccountPlaces {
     pub(super) address: Option<Taken>,
     user: Option<Taken>,
 }
 
-impl Places {
+impl AccountPlaces {
     /// `None` if there are none.
     pub(super) fn boxed(self) -> Option<Box<Self>> {
         (self.address.is_some() || self.user.is_some()).then(|| Box::new(self))

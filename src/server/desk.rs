@@ -9,7 +9,7 @@ use std::time::Instant;
 use tracing::info;
 
 use super::RunError;
-use super::arrival::{Addresses, Arrival, Places, ip_of};
+use super::arrival::{AccountPlaces, Addresses, Arrival, ip_of};
 #[cfg(feature = "auth")]
 use super::entropy::Entropy;
 #[cfg(feature = "auth")]
@@ -25,7 +25,7 @@ use crate::model::{Exhausted, Peer, Resource, Taken};
 /// The users of this time, and where they are read from. One for each server; shared by all that
 /// asks who somebody is.
 #[derive(Debug)]
-pub(super) struct Desk {
+pub(crate) struct Desk {
     users: RwLock<Arc<Users>>,
     /// Those of the admin listener: the users, and the one who is there alone.
     #[cfg(all(feature = "admin", feature = "auth"))]
@@ -99,7 +99,7 @@ impl Desk {
     ///
     /// If the address has as many connections as it may have.
     pub(super) fn stranger(&self, peer: Peer, now: Instant) -> Result<Arrival, Exhausted> {
-        let mut places = Places::default();
+        let mut places = AccountPlaces::default();
         if let (Some(addresses), Some(from)) = (&self.addresses, ip_of(peer)) {
             let account = addresses.account(from, now);
             places.address = Some(Taken::one(&account, Resource::Connections)?);

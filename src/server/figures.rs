@@ -95,7 +95,7 @@ pub(super) fn info(shared: &Shared, is_passed_on: bool) -> Info {
     let draining_for = drained.map_or(Duration::ZERO, |one| one.since);
     let facts = [
         ("version", Fact::Text(env!("CARGO_PKG_VERSION").to_owned())),
-        ("instance", Fact::Text(shared.instance())),
+        ("instance", Fact::Text(shared.instance.clone())),
         (
             "uptime_seconds",
             Fact::Number(shared.start.elapsed().as_secs()),

@@ -1,14 +1,13 @@
 //! What may be asked of a running server from its other listener, the one for operators.
 
-use std::future::Future;
 use std::sync::Arc;
 
 use super::Shared;
-use super::arrival::ip_of;
-use super::desk::NotLetIn;
+use super::desk::{Desk, NotLetIn};
 use super::figures::Figures;
 use super::history::History;
 use super::log_lines;
+use super::porter::Porter;
 use super::readiness::{self, NotReady};
 use super::refusal_counts::RefusalCounts;
 use crate::access::User;
@@ -28,55 +27,21 @@ pub(crate) struct ServerHandle {
     pub(super) history: Arc<History>,
 }
 
-/// Who lets operators in.
-pub(crate) trait Porter {
-    /// Whether operators are asked who they are.
-    fn asks_operators(&self) -> bool;
-
-    /// As whom an operator comes in who says no password; `None` if that is nobody.
-    fn operator_at_the_door(&self, peer: Peer) -> Option<Arc<User>>;
-
-    /// The user whom this name and password stand for. Wrong ones are slowed down.
-    ///
-    /// # Errors
-    ///
-    /// If nobody is let in by that.
-    fn verify_operator(
-        &self,
-        name: &[u8],
-        password: &[u8],
-        peer: Peer,
-    ) -> impl Future<Output = Result<Arc<User>, NotLetIn>> + Send;
-}
-
 impl Porter for ServerHandle {
-    fn asks_operators(&self) -> bool {
-        self.shared.desk.asks_operators()
+    fn desk(&self) -> &Desk {
+        &self.shared.desk
     }
 
-    fn operator_at_the_door(&self, peer: Peer) -> Option<Arc<User>> {
-        self.shared.desk.operator_at_the_door(peer)
-    }
-
-    /// Wrong ones are counted, too.
-    async fn verify_operator(
-        &self,
-        name: &[u8],
-        password: &[u8],
-        peer: Peer,
-    ) -> Result<Arc<User>, NotLetIn> {
+    fn note_refused(&self, why: NotLetIn, name: &[u8], peer: Peer) {
         let shared = &self.shared;
-        let verified = shared.desk.verify_operator(name, password, ip_of(peer));
-        let verified = verified.await;
-        shared.refusals.count(match &verified {
-            Ok(_) => None,
-            Err(NotLetIn::Wrong) => Some(Refusal::WrongPassword),
-            Err(NotLetIn::Busy) => Some(Refusal::TooManyPasswords),
-        });
-        if let Err(NotLetIn::Wrong) = verified {
-            log_lines::wrong_operator(shared, peer, name);
-        }
-        verified
+        let refusal = match why {
+            NotLetIn::Wrong => {
+                log_lines::wrong_operator(shared, peer, name);
+                Refusal::WrongPassword
+            }
+            NotLetIn::Busy => Refusal::TooManyPasswords,
+        };
+        shared.refusals.count(Some(refusal));
     }
 }
 
@@ -141,7 +106,7 @@ impl ServerHandle {
 
     /// The word that tells this run of the server from all others.
     pub(crate) fn instance(&self) -> String {
-        self.shared.instance()
+        self.shared.instance.clone()
     }
 
     /// How many lines of the log, and events of the audit, were dropped since the start, by cause.

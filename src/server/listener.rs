@@ -140,10 +140,13 @@ pub enum AddressUnavailable {
         /// What the system says.
         error: io::Error,
     },
-    /// It is a port for something else already; the flag is that of what it was asked for then.
+    /// The same address was asked for before, for another use.
     #[cfg(any(feature = "admin", feature = "cluster"))]
-    #[error("it is listened on for something else: give {0} an address of its own")]
-    ForClients(&'static str),
+    #[error("it is listened on for something else: give {flag} an address of its own")]
+    InOtherUse {
+        /// What named it last.
+        flag: &'static str,
+    },
     /// The directory of the unix socket is not there, which may be made later.
     #[error("the directory {} is not there", directory.display())]
     NoDirectory {
@@ -165,7 +168,7 @@ impl BindError {
             #[cfg(feature = "tls")]
             Why::TlsAndPlain => true,
             #[cfg(any(feature = "admin", feature = "cluster"))]
-            Why::ForClients(_) => true,
+            Why::InOtherUse { .. } => true,
             Why::Unknown(_) | Why::NoSocket | Why::PathTooLong { .. } => true,
             Why::LockFile { error, .. } | Why::System(error) => matches!(
                 error.kind(),
@@ -250,14 +253,15 @@ async fn bind_for(
     serves: Serves,
     open_before: Vec<Listener>,
     addresses: &[Address],
-    clients: &[Listener],
+    others: &[Listener],
 ) -> Result<Vec<Listener>, BindError> {
     let mut listeners = open_before;
     for address in addresses {
-        if is_open(address, clients).await {
+        if is_open(address, others).await {
+            let flag = serves.flag();
             return Err(BindError {
                 address: address.clone(),
-                reason: AddressUnavailable::ForClients(serves.flag()),
+                reason: AddressUnavailable::InOtherUse { flag },
             });
         }
     }
@@ -397,25 +401,13 @@ fn listen(address: SocketAddr) -> io::Result<Listener> {
     // A restart must not wait until the kernel has forgotten the last run's connections.
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
-    let socket = socket.listen(BACKLOG)?;
-    Ok(Listener {
-        address: Address::Tcp(socket.local_addr()?.to_string()),
-        socket: Socket::Tcp(socket),
-        _file: None,
-        serves: Serves::Locks,
-    })
+    Listener::of_tcp(socket.listen(BACKLOG)?)
 }
 
 /// A listening socket that was opened by another.
 pub(super) fn inherit_tcp(socket: std::net::TcpListener) -> io::Result<Listener> {
     socket.set_nonblocking(true)?;
-    let socket = TcpListener::from_std(socket)?;
-    Ok(Listener {
-        address: Address::Tcp(socket.local_addr()?.to_string()),
-        socket: Socket::Tcp(socket),
-        _file: None,
-        serves: Serves::Locks,
-    })
+    Listener::of_tcp(TcpListener::from_std(socket)?)
 }
 
 /// The same for a unix socket, whose file is left to who opened it.
@@ -449,6 +441,15 @@ async fn open_unix(path: &Path) -> Result<Listener, AddressUnavailable> {
 }
 
 impl Listener {
+    fn of_tcp(socket: TcpListener) -> io::Result<Self> {
+        Ok(Self {
+            address: Address::Tcp(socket.local_addr()?.to_string()),
+            socket: Socket::Tcp(socket),
+            _file: None,
+            serves: Serves::Locks,
+        })
+    }
+
     /// Accepts the next connection. Cancel safe.
     ///
     /// # Errors

@@ -3,18 +3,14 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use tracing::warn;
-
 use super::RunError;
-use super::arrival::ip_of;
 use super::control::Control;
 use super::desk::{Desk, NotLetIn};
-use super::handle::Porter;
 use super::log_lines;
+use super::porter::Porter;
 #[cfg(feature = "auth")]
 use super::reload;
 use super::throttle::Throttles;
-use crate::access::User;
 use crate::config::Config;
 use crate::model::Peer;
 
@@ -60,26 +56,14 @@ impl Lobby {
 }
 
 impl Porter for Lobby {
-    fn asks_operators(&self) -> bool {
-        self.desk.asks_operators()
+    fn desk(&self) -> &Desk {
+        &self.desk
     }
 
-    fn operator_at_the_door(&self, peer: Peer) -> Option<Arc<User>> {
-        self.desk.operator_at_the_door(peer)
-    }
-
-    async fn verify_operator(
-        &self,
-        name: &[u8],
-        password: &[u8],
-        peer: Peer,
-    ) -> Result<Arc<User>, NotLetIn> {
-        let verified = self.desk.verify_operator(name, password, ip_of(peer)).await;
-        let is_wrong = matches!(verified, Err(NotLetIn::Wrong));
+    fn note_refused(&self, why: NotLetIn, name: &[u8], peer: Peer) {
+        let is_wrong = why == NotLetIn::Wrong;
         if is_wrong && self.throttles.wrong_passwords.passes(Instant::now()) {
-            let user = log_lines::shown_operator(&self.desk, name);
-            warn!(%peer, user, "a wrong name or password over HTTP");
+            log_lines::warn_of_operator(&self.desk, peer, name);
         }
-        verified
     }
 }

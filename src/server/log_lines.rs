@@ -7,7 +7,7 @@ use tracing::field::display;
 use tracing::{info, warn};
 
 use super::Shared;
-#[cfg(all(feature = "admin", feature = "cluster"))]
+#[cfg(feature = "admin")]
 use super::desk::Desk;
 use super::events::{Event, EventKind};
 #[cfg(feature = "admin")]
@@ -252,23 +252,26 @@ pub(super) fn wrong_password(shared: &Shared, session: SessionNumber, name: Opti
 /// The same, over HTTP.
 #[cfg(feature = "admin")]
 pub(super) fn wrong_operator(shared: &Shared, peer: Peer, name: &[u8]) {
-    let known = Some(name).filter(|name| shared.desk.is_operator(name));
     shared.table.trail().tell(|| table::Event::AuthFailed {
         peer,
-        user: known.map(Key::new),
+        user: known_operator(&shared.desk, name).map(Key::new),
         why: "wrong user or password over HTTP",
     });
     if shared.throttles.wrong_passwords.passes(shared.clock.now()) {
-        let user = shown_user(Some(name), known);
-        warn!(%peer, user, "a wrong name or password over HTTP");
+        warn_of_operator(&shared.desk, peer, name);
     }
 }
 
-/// The name by which somebody is not let in over HTTP.
-#[cfg(all(feature = "admin", feature = "cluster"))]
-pub(super) fn shown_operator(desk: &Desk, name: &[u8]) -> String {
-    let known = Some(name).filter(|name| desk.is_operator(name));
-    shown_user(Some(name), known)
+/// The line of the log for it, which a server without a table writes, too.
+#[cfg(feature = "admin")]
+pub(super) fn warn_of_operator(desk: &Desk, peer: Peer, name: &[u8]) {
+    let user = shown_user(Some(name), known_operator(desk, name));
+    warn!(%peer, user, "a wrong name or password over HTTP");
+}
+
+#[cfg(feature = "admin")]
+fn known_operator<'a>(desk: &Desk, name: &'a [u8]) -> Option<&'a [u8]> {
+    Some(name).filter(|name| desk.is_operator(name))
 }
 
 /// The name if there is such a user: otherwise it may be a password in the wrong place.

@@ -39,6 +39,8 @@ mod overview;
 #[cfg(feature = "auth")]
 mod passwords;
 #[cfg(feature = "admin")]
+mod porter;
+#[cfg(feature = "admin")]
 mod readiness;
 mod refusal_counts;
 mod reload;
@@ -73,7 +75,7 @@ pub(crate) use desk::NotLetIn;
 #[cfg(feature = "admin")]
 pub(crate) use events::Noted;
 #[cfg(feature = "admin")]
-pub(crate) use handle::{Porter, ServerHandle};
+pub(crate) use handle::ServerHandle;
 pub use inherited::{InheritError, Inherited, InheritedSockets};
 #[cfg(feature = "admin")]
 pub use listener::bind_admin;
@@ -88,6 +90,8 @@ pub(crate) use lobby::Lobby;
 pub(crate) use operator::Operator;
 #[cfg(feature = "admin")]
 pub(crate) use overview::{Contended, ListingFailed, Part};
+#[cfg(feature = "admin")]
+pub(crate) use porter::Porter;
 #[cfg(feature = "admin")]
 pub(crate) use readiness::NotReady;
 #[cfg(feature = "cluster")]
@@ -165,7 +169,7 @@ pub(crate) struct Shared {
     events: events::Events,
     start: Instant,
     /// Tells this run of a server from all others.
-    instance: u128,
+    instance: String,
     /// All tasks of the server, so that a stop can wait for them.
     tasks: TaskTracker,
     /// Where they run, for tasks that are begun from elsewhere and go on without whoever began them.
@@ -187,7 +191,7 @@ impl Shared {
         Ok(Self {
             table,
             clock,
-            instance: entropy.secret()?.0,
+            instance: entropy.secret()?.to_hex(),
             entropy,
             desk: Desk::of(&config)?,
             places: match room {
@@ -215,11 +219,6 @@ impl Shared {
             stop: CancellationToken::new(),
             config,
         })
-    }
-
-    /// The word that tells this run of the server from all others.
-    fn instance(&self) -> String {
-        format!("{:032x}", self.instance)
     }
 
     /// By which answers are guarded; `None` if the server is alone.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::Shared;
 use super::acts::{self, NotDone};
-use super::arrival::{Arrival, Places};
+use super::arrival::{AccountPlaces, Arrival};
 use super::handle::ServerHandle;
 use super::log_lines;
 use super::session_guard::SessionGuard;
@@ -27,7 +27,7 @@ impl ServerHandle {
     pub(crate) fn operator(&self, peer: Peer, user: Arc<User>) -> Operator {
         let arrival = Arrival {
             user: Some(Arc::clone(&user)),
-            ..Arrival::stranger(peer, Places::default())
+            ..Arrival::stranger(peer, AccountPlaces::default())
         };
         let shared = Arc::clone(&self.shared);
         let session = SessionGuard::open(&shared, &arrival);
@@ -104,8 +104,8 @@ mod tests {
 
     use super::*;
     use crate::config::Config;
-    use crate::server::handle::Porter;
     use crate::server::harness::Server;
+    use crate::server::porter::Porter;
     use crate::store::Changes;
     use crate::table::{Event, LockTable, Order, TokenClock, Trail, Why};
 

@@ -60,7 +60,7 @@ pub(super) fn start(config: &Config, clock: &Clock) -> Result<Start, RunError> {
 fn from_directory(path: &Path, config: &Config, clock: &Clock) -> Result<Start, RunError> {
     let (storage, restored) = disk::open(path)?;
     let (locks, sessions) = (restored.grants.len(), restored.sessions.len());
-    let start = from_store(storage, restored, config, (clock, Duration::ZERO))?;
+    let start = from_store(storage, restored, config, clock, Duration::ZERO)?;
     let start = start.map_err(|contradiction| disk::contradictory(path, &contradiction))?;
     info!(locks, sessions, "restored from {}", path.display());
     Ok(start)
@@ -74,12 +74,14 @@ fn from_directory(path: &Path, config: &Config, clock: &Clock) -> Result<Start, 
 /// When the system gives no thread; and within, if what was left contradicts itself.
 #[cfg(feature = "cluster")]
 pub(crate) fn start_leading(
-    (storage, restored): (impl Storage, Restored),
+    storage: impl Storage,
+    restored: Restored,
     config: &Config,
-    (clock, least_grace): (&Clock, Duration),
+    clock: &Clock,
+    least_grace: Duration,
     leading: Arc<Leading>,
 ) -> std::io::Result<Result<Start, Contradiction>> {
-    let start = from_store(storage, restored, config, (clock, least_grace))?;
+    let start = from_store(storage, restored, config, clock, least_grace)?;
     let leading = Some(leading);
     Ok(start.map(|start| Start { leading, ..start }))
 }
@@ -91,7 +93,8 @@ fn from_store(
     storage: impl Storage,
     restored: Restored,
     config: &Config,
-    (clock, least_grace): (&Clock, Duration),
+    clock: &Clock,
+    least_grace: Duration,
 ) -> std::io::Result<Result<Start, Contradiction>> {
     let (changes, writer) = Changes::to(storage)?;
     let (limits, now) = (config.limits(), clock.now());

@@ -192,7 +192,10 @@ mod tests {
         let table = PlainTable(table);
         assert_eq!(graces.len(), 1);
         let mut session = table.open(Peer::Unix(None), second);
-        let id = SessionId::parse(format!("7-{:032x}", 5).as_bytes()).expect("an id");
+        let id = SessionId {
+            number: SessionNumber(7),
+            secret: Secret(5),
+        };
         assert!(table.resume(&mut session, id, now));
         let answer = table.lock(&mut session, b"k", &Mode::Exclusive, now);
         assert_eq!(answer, Locked::Acquired);

@@ -39,7 +39,7 @@ import, and start those that go on. Grace periods and leases begin anew then.";
 pub enum TransferError {
     /// The directory.
     #[error(transparent)]
-    Directory(Box<disk::CopyError>),
+    Directory(Box<disk::DirectoryError>),
     /// etcd.
     #[cfg(feature = "cluster")]
     #[error("etcd, below {namespace}: {error}")]
@@ -289,7 +289,9 @@ mod tests {
         let used = fill(&kept, &state()).expect_err("it was used");
         assert!(used.to_string().contains("was used"), "{used}");
         let kept = on(&etcd);
-        etcd.put("/elock/leader", r#"{"address":"10.0.0.5:11401"}"#);
+        let leader =
+            r#"{"id":"a","address":"10.0.0.5:11401","secret":"","version":"","lead_ttl_ms":1}"#;
+        etcd.put("/elock/leader", leader);
         let led = fill(&kept, &state()).expect_err("somebody leads");
         assert!(led.to_string().contains("10.0.0.5:11401 leads"), "{led}");
         etcd.delete("/elock/leader");

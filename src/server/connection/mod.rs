@@ -36,7 +36,7 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 use tracing::debug;
 
 use super::Shared;
-use super::arrival::{Arrival, Places};
+use super::arrival::{AccountPlaces, Arrival};
 use super::expiry;
 use super::log_lines;
 use super::session_guard::{SLICE, SessionGuard, tidy};
@@ -137,7 +137,7 @@ pub(super) struct Connection<S> {
     /// The time when the connection's turn began, or went on after a pause.
     now: std::time::Instant,
     /// What the connection counts for, if its address or its user has bounds.
-    places: Option<Box<Places>>,
+    places: Option<Box<AccountPlaces>>,
     /// Whether the next command may run.
     next_command: NextCommand,
     /// Another server of the same cluster passes the client on.

@@ -213,7 +213,7 @@ mod tests {
     use tokio::net::TcpListener;
 
     use super::*;
-    use crate::server::arrival::Places;
+    use crate::server::arrival::AccountPlaces;
     use crate::server::harness::Server;
 
     fn certificate(file: &std::path::Path) {
@@ -234,7 +234,7 @@ mod tests {
         });
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("bound");
-        let stranger = || Arrival::stranger(Peer::Unix(None), Places::default());
+        let stranger = || Arrival::stranger(Peer::Unix(None), AccountPlaces::default());
         for (bytes, pause_s) in [(0, 0), (3, 0), (100, 1)] {
             let (client, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
             let (mut client, (stream, _)) = (client.expect("room"), accepted.expect("a client"));

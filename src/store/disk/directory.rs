@@ -89,7 +89,7 @@ impl OpenError {
 
 /// Why the state of a directory was not read or written.
 #[derive(Debug, thiserror::Error)]
-pub enum CopyError {
+pub enum DirectoryError {
     /// The directory, or the store in it.
     #[error(transparent)]
     Open(#[from] OpenError),
@@ -116,23 +116,23 @@ pub fn open(path: &Path) -> Result<(impl Storage + use<>, Restored), OpenError> 
 }
 
 /// Reads the state of a store that no server uses.
-pub(crate) fn read_state(path: &Path) -> Result<Restored, CopyError> {
+pub(crate) fn read_state(path: &Path) -> Result<Restored, DirectoryError> {
     let file = path.join(FILE);
     match file.try_exists() {
         Ok(true) => Ok(open_store(path)?.1),
-        Ok(false) => Err(CopyError::NoStore(file)),
+        Ok(false) => Err(DirectoryError::NoStore(file)),
         Err(error) => Err(failed(path, error).into()),
     }
 }
 
 /// Makes a store with this state, where there is none or one that was never used.
-pub(crate) fn fill(path: &Path, state: &Restored) -> Result<(), CopyError> {
+pub(crate) fn fill(path: &Path, state: &Restored) -> Result<(), DirectoryError> {
     let (mut storage, found) = open_store(path)?;
     if found != Restored::default() {
-        return Err(CopyError::NotEmpty(path.to_owned()));
+        return Err(DirectoryError::NotEmpty(path.to_owned()));
     }
     let stored = storage.fill(state);
-    stored.map_err(|why| CopyError::NotStored(why.to_string()))
+    stored.map_err(|why| DirectoryError::NotStored(why.to_string()))
 }
 
 fn open_store(path: &Path) -> Result<(RedbStorage<Directory>, Restored), OpenError> {

@@ -12,5 +12,5 @@ mod files;
 mod format;
 mod reserve;
 
-pub use directory::{CopyError, OpenError, open};
+pub use directory::{DirectoryError, OpenError, open};
 pub(crate) use directory::{contradictory, fill, read_state};

@@ -14,6 +14,7 @@ use super::log::pieces;
 use super::names::Names;
 use super::reading::{LoadError, read_all, state_of};
 use super::txn::{Calls, Failure, Place, Term, append, create_if_absent, found};
+use crate::cluster::Seen;
 use crate::model::Restored;
 
 /// How long etcd may be without an answer.
@@ -130,11 +131,10 @@ pub(crate) fn is_import(value: &[u8]) -> bool {
 }
 
 fn name_of(leader: &KeyValue) -> String {
-    let told: Option<serde_json::Value> = serde_json::from_slice(&leader.value).ok();
-    let address = told.as_ref().and_then(|told| told["address"].as_str());
-    match address {
-        Some(address) => format!("the server {address}"),
-        None if is_import(&leader.value) => "another import".to_owned(),
+    let seen = Seen::of(leader);
+    match seen.leader {
+        Some(leader) => format!("the server {}", leader.address),
+        None if seen.is_import => "another import".to_owned(),
         None => "somebody".to_owned(),
     }
 }

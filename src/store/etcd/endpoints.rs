@@ -22,7 +22,7 @@ use super::log::LONGEST_ENTRY;
 #[cfg(feature = "tls")]
 use super::tls::{self, TlsFiles};
 use super::txn::Failure;
-use super::user::{Token, User, asks_for_token};
+use super::user::{AuthToken, User, asks_for_token};
 #[cfg(feature = "tls")]
 use crate::certificate_files::TlsError;
 
@@ -192,20 +192,20 @@ impl Endpoints {
 
     fn with_token<Q>(&self, request: Q) -> Request<Q> {
         let mut request = Request::new(request);
-        if let Some(Token::Given(token)) = self.token() {
+        if let Some(AuthToken::Given(token)) = self.token() {
             request.metadata_mut().insert("token", token);
         }
         request
     }
 
-    fn token(&self) -> Option<Token> {
+    fn token(&self) -> Option<AuthToken> {
         self.user.as_ref().map(User::token)
     }
 
     /// Gets a token, where names and passwords are used and there is none.
     async fn log_in(&mut self) -> Result<(), Failure> {
         let user = match &self.user {
-            Some(user) if user.token() == Token::Needed => user.clone(),
+            Some(user) if user.token() == AuthToken::Needed => user.clone(),
             _ => return Ok(()),
         };
         let request = user.login();
@@ -215,9 +215,9 @@ impl Endpoints {
                 let no_token = |_| Failure::Refused("etcd's token is no header".to_owned());
                 let mut token: MetadataValue<Ascii> = answer.token.parse().map_err(no_token)?;
                 token.set_sensitive(true);
-                Token::Given(token)
+                AuthToken::Given(token)
             }
-            Err(Failure::InDoubt(why)) if why.ends_with(NOT_ENABLED) => Token::NotAsked,
+            Err(Failure::InDoubt(why)) if why.ends_with(NOT_ENABLED) => AuthToken::NotAsked,
             Err(why) => {
                 if let Failure::Refused(_) = why {
                     // Each try costs etcd a tenth of a second of its processor.
@@ -242,7 +242,7 @@ impl Endpoints {
                 if let Some(user) = &self.user
                     && asks_for_token(&status)
                 {
-                    user.set_token(Token::Needed);
+                    user.set_token(AuthToken::Needed);
                     return Err(failure_of(&status));
                 }
                 tokio::time::sleep(BACK_OFF).await;

@@ -14,12 +14,12 @@ use super::api::AuthenticateRequest;
 pub(crate) struct User {
     name: String,
     password: String,
-    token: Arc<Mutex<Token>>,
+    token: Arc<Mutex<AuthToken>>,
 }
 
 /// By what a user is known.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Token {
+pub(super) enum AuthToken {
     /// There is none, or etcd has forgotten it.
     Needed,
     Given(MetadataValue<Ascii>),
@@ -32,16 +32,16 @@ impl User {
         Self {
             name,
             password,
-            token: Arc::new(Mutex::new(Token::Needed)),
+            token: Arc::new(Mutex::new(AuthToken::Needed)),
         }
     }
 
-    pub(super) fn token(&self) -> Token {
+    pub(super) fn token(&self) -> AuthToken {
         let token = self.token.lock().unwrap_or_else(PoisonError::into_inner);
         token.clone()
     }
 
-    pub(super) fn set_token(&self, token: Token) {
+    pub(super) fn set_token(&self, token: AuthToken) {
         *self.token.lock().unwrap_or_else(PoisonError::into_inner) = token;
     }
 
