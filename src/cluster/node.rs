@@ -130,9 +130,9 @@ impl Node {
         let entropy = Entropy::open()?;
         let secret = entropy.secret()?;
         let own = Leader {
-            id: format!("{:032x}", entropy.secret()?.0),
+            id: entropy.secret()?.to_hex(),
             address: settings.advertise.clone().unwrap_or_default(),
-            secret: format!("{:032x}", secret.0),
+            secret: secret.to_hex(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             lead_ttl_ms: millis(settings.lead_ttl()),
         };
@@ -398,10 +398,8 @@ async fn tell_who_leads(mut seen: watch::Receiver<Seen>, own: Name) {
         if now != before {
             say_who_leads(&now, &own.id);
         }
-        let namesake = now
-            .leader
-            .clone()
-            .filter(|leader| leader.address == own.address);
+        let leader = now.leader.clone();
+        let namesake = leader.filter(|leader| leader.address == own.address);
         before = now;
         let changed = tokio::select! {
             changed = seen.changed() => changed,
