@@ -20,22 +20,20 @@ pub enum Port {
 impl Port {
     /// What it is called, where its address may be that of another setting.
     fn described(self) -> &'static str {
-        match self {
-            #[cfg(feature = "cluster")]
-            Self::Servers => {
-                ", the port for the other servers (--cluster-listen, or else --advertise),"
-            }
-            _ => "",
+        #[cfg(feature = "cluster")]
+        if self == Self::Servers {
+            return ", the port for the other servers (--cluster-listen, or else --advertise),";
         }
+        ""
     }
 
     /// Who gets in there: at the port for servers only those do by themselves who can read etcd.
     fn stranger(self) -> &'static str {
-        match self {
-            #[cfg(feature = "cluster")]
-            Self::Servers => "whoever comes by another server",
-            _ => "whoever reaches it",
+        #[cfg(feature = "cluster")]
+        if self == Self::Servers {
+            return "whoever comes by another server";
         }
+        "whoever reaches it"
     }
 
     /// The setting by which it serves this machine alone.
