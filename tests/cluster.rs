@@ -45,7 +45,7 @@ fn number(variable: &str, usual: u64) -> u64 {
 #[test]
 fn whatever_fails_no_client_is_told_what_is_not_so() {
     let trial = Trial {
-        rounds: number("ELOCK_CLUSTER_ROUNDS", 17),
+        rounds: number("ELOCK_CLUSTER_ROUNDS", 18),
         seed: number("ELOCK_CLUSTER_SEED", 1),
         faults: Fault::ALL.to_vec(),
         has_pairs: true,
