@@ -528,7 +528,7 @@ fn elock_says_that_nobody_leads() {
     let Some(etcd) = OneEtcd::start("http", &[]) else {
         return;
     };
-    let nodes = [(); 2].map(|()| Node::start(&etcd, &["--no-lead"]));
+    let nodes = [(); 2].map(|()| Node::start(&etcd, &["--no-lead", "--hold-ms", "6000"]));
     for node in &nodes {
         node.until("/readyz", |answer| answer.body.starts_with("no leader: "));
     }
@@ -584,7 +584,9 @@ fn a_lock_is_kept_at_another_server_while_its_command_runs() {
         let counted = line.strip_prefix("take_overs ");
         counted.is_some_and(|counted| counted != "0")
     };
+    let begin = Instant::now();
     while !asking.ask_list("info").iter().any(is_resumed) {
+        assert!(begin.elapsed() < PATIENCE, "nobody resumes");
         let ended = running.0.try_wait().expect("a child");
         assert_eq!(ended, None, "the lock is lost");
     }

@@ -42,8 +42,8 @@ pub(crate) struct Candidacy {
     stands: mpsc::Sender<Stand>,
     pub(crate) seen: watch::Receiver<Seen>,
     pub(crate) heard: Arc<Heard>,
-    /// Whether it is in doubt that the leader renews its lease.
-    pub(crate) doubts: watch::Receiver<bool>,
+    /// Whether it is in doubt that the leader renews its lease, by what node of etcd.
+    pub(crate) doubts: watch::Receiver<Option<usize>>,
     ended: oneshot::Receiver<()>,
 }
 
@@ -134,7 +134,7 @@ async fn stand(
             candidate.keep(&won).await;
         }
         // It was the leader's before this one.
-        candidate.doubts.send_replace(false);
+        candidate.doubts.send_replace(None);
         seen.send_replace(Seen::default());
         candidate.resign(&won).await;
     }

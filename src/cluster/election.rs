@@ -118,9 +118,9 @@ pub(crate) struct Candidate {
     pub(crate) clock: Clock,
     /// Notes when etcd has told something.
     pub(crate) heard: Arc<Heard>,
-    /// Tells whether the leader has not renewed its lease for half of its time: it may soon be over. It stays in
-    /// doubt until another leads.
-    pub(crate) doubts: watch::Sender<bool>,
+    /// Tells when less than half of the leader's lease is left, which may soon be over: the place in the list of the
+    /// node of etcd that has told so. It stays in doubt until another leads.
+    pub(crate) doubts: watch::Sender<Option<usize>>,
     /// The leases that were taken, and when they were asked for.
     leases: VecDeque<(i64, Duration)>,
 }
@@ -202,7 +202,7 @@ impl Candidate {
             ttl,
             clock,
             heard: Arc::new(Heard::new(clock)),
-            doubts: watch::Sender::new(false),
+            doubts: watch::Sender::new(None),
             leases: VecDeque::new(),
         }
     }
@@ -231,12 +231,12 @@ impl Candidate {
                     let revision = found.create_revision;
                     let gone =
                         until_gone(&mut self.watched_nodes, &self.names, revision, &self.heard);
-                    match from {
-                        Some(_) => tokio::select! {
-                            () = gone => {}
-                            never = look_at_lease(&mut self.nodes, found.lease, self.ttl, &self.doubts) => match never {},
-                        },
-                        None => gone.await,
+                    // Nothing is to be read while an import writes, nor for a key that stays.
+                    let may_be_next = from.is_some() && seen.borrow().leader.is_some();
+                    let lease = Some(found.lease).filter(|lease| may_be_next && *lease != 0);
+                    tokio::select! {
+                        () = gone => {}
+                        never = look_at_lease(&mut self.nodes, lease, self.ttl, &self.doubts) => match never {},
                     }
                     None
                 }
@@ -409,19 +409,28 @@ async fn renew(nodes: &mut Endpoints, elected: &Elected, clock: Clock) {
     }
 }
 
-/// Looks again and again whether the leader renews its lease, and tells whether that is in doubt.
+/// Looks again and again whether the leader renews its lease, if it has one, and tells whether that is in doubt.
 async fn look_at_lease(
     nodes: &mut Endpoints,
-    id: i64,
+    lease: Option<i64>,
     mut ttl: Duration,
-    doubts: &watch::Sender<bool>,
+    doubts: &watch::Sender<Option<usize>>,
 ) -> Infallible {
+    let Some(id) = lease else {
+        doubts.send_replace(None);
+        return std::future::pending().await;
+    };
     loop {
-        // What etcd does not tell is in no more doubt than before.
-        if let Ok(lease) = nodes.unary(LeaseTimeToLiveRequest { id }).await {
-            let in_doubt = 2 * lease.ttl < lease.granted_ttl;
-            doubts.send_if_modified(|before| std::mem::replace(before, in_doubt) != in_doubt);
-            ttl = Duration::from_secs(lease.granted_ttl.max(1).unsigned_abs()).min(LONGEST_TTL);
+        // What etcd does not tell, also of a lease that is over, is in no more doubt than before.
+        if let Ok(lease) = nodes.unary(LeaseTimeToLiveRequest { id }).await
+            && lease.granted_ttl > 0
+        {
+            let is_in_doubt = 2 * (lease.ttl + 1) <= lease.granted_ttl;
+            let doubt = is_in_doubt.then(|| nodes.place());
+            doubts.send_if_modified(|before| {
+                std::mem::replace(before, doubt).is_some() != is_in_doubt
+            });
+            ttl = Duration::from_secs(lease.granted_ttl.unsigned_abs()).min(LONGEST_TTL);
         }
         tokio::time::sleep(ttl / LOOKS_AT_LEASE).await;
     }
@@ -581,19 +590,17 @@ mod tests {
             return;
         };
         let mut nodes = Endpoints::new(&etcd.access, 0).expect("a URL");
-        let (tells, mut doubts) = watch::channel(true);
+        let (tells, mut doubts) = watch::channel(Some(7));
         for (ttl, is_in_doubt) in [(60, false), (5, true)] {
             let lease = nodes.unary(LeaseGrantRequest { ttl }).await;
             let id = lease.expect("it answers").id;
             let known = async {
-                doubts
-                    .wait_for(|now| *now == is_in_doubt)
-                    .await
-                    .expect("it looks");
+                let is_told = |doubt: &Option<usize>| doubt.is_some() == is_in_doubt;
+                doubts.wait_for(is_told).await.expect("it looks");
             };
             tokio::select! {
                 () = known => {}
-                never = look_at_lease(&mut nodes, id, LONG, &tells) => match never {},
+                never = look_at_lease(&mut nodes, Some(id), LONG, &tells) => match never {},
                 () = tokio::time::sleep(SOON) => panic!("{is_in_doubt} does not come"),
             }
         }

@@ -45,6 +45,9 @@ const OTHERS_FIRST: Duration = Duration::from_millis(300);
 /// The same of one that could not serve.
 const CANNOT_LEAD: Duration = Duration::from_secs(5);
 
+/// How soon the log is read ahead once more: a leader that renews its lease late again and again is not helped by that.
+const READ_AGAIN: Duration = Duration::from_secs(30);
+
 /// For how long the key of a server that was killed may stay beyond its lease, as etcd looks at leases now and then.
 const FORMER_RUN: Duration = Duration::from_secs(2);
 
@@ -57,8 +60,8 @@ struct Node {
     settings: ClusterSettings,
     access: Access,
     secret: Secret,
-    /// Its id of this run.
-    own_id: String,
+    /// What the others read of it when it leads.
+    own: Leader,
     candidacy: Candidacy,
     passing: Passing,
     /// What was served last, and when its stop began, while clients have time for their ends.
@@ -136,11 +139,10 @@ impl Node {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             lead_ttl_ms: millis(settings.lead_ttl()),
         };
-        let own_id = own.id.clone();
         let candidature = Candidature {
             access: access.clone(),
             names: Names::below(&settings.etcd_namespace),
-            own,
+            own: own.clone(),
             ttl: settings.lead_ttl(),
             clock: since_boot,
         };
@@ -167,7 +169,7 @@ impl Node {
             settings,
             access,
             secret,
-            own_id,
+            own,
             candidacy,
             passing,
             stopping: None,
@@ -190,7 +192,7 @@ impl Node {
         let _accepting = on_each(listeners, &self.passing, Passing::accept_all);
         let _refusing = on_each(servers, &self.passing, Passing::refuse_all);
         let from = (!self.settings.no_lead).then_some(stand_from);
-        let telling = tell_who_leads(self.candidacy.seen.clone(), self.own_name());
+        let telling = tell_who_leads(self.candidacy.seen.clone(), self.own.clone());
         let _telling = AbortOnDropHandle::new(tokio::spawn(telling));
         tokio::select! {
             elected = self.candidacy.until_elected(from) => elected,
@@ -204,23 +206,18 @@ impl Node {
     async fn read_ahead(&self, ahead: &mut Option<ReadAhead>) -> Infallible {
         let mut doubts = self.candidacy.doubts.clone();
         let names = Names::below(&self.settings.etcd_namespace);
-        while doubts.wait_for(|is_in_doubt| *is_in_doubt).await.is_ok() {
-            match Blocking::new(&self.access, 0) {
-                Ok(calls) => *ahead = ReadAhead::start(calls, &names),
-                Err(why) => debug!("the log cannot be read ahead: {why}"),
-            }
-            let _ = doubts.wait_for(|is_in_doubt| !*is_in_doubt).await;
+        loop {
+            let Ok(node) = doubts.wait_for(Option::is_some).await.map(|doubt| *doubt) else {
+                break;
+            };
+            let (access, node) = (self.access.clone(), node.unwrap_or_default());
+            *ahead = ReadAhead::start(&names, move || Blocking::new(&access, node));
+            let _ = doubts.wait_for(Option::is_none).await;
             *ahead = None;
+            tokio::time::sleep(READ_AGAIN).await;
         }
         // The thread that stands for election has ended, which that tells by itself.
         std::future::pending().await
-    }
-
-    fn own_name(&self) -> Name {
-        Name {
-            id: self.own_id.clone(),
-            address: self.settings.advertise.clone().unwrap_or_default(),
-        }
     }
 
     /// Loads what is held, and serves it until the leadership ends.
@@ -384,14 +381,8 @@ impl Node {
     }
 }
 
-/// By what the others know a server.
-struct Name {
-    id: String,
-    address: String,
-}
-
 /// Says in the log who leads, at each change.
-async fn tell_who_leads(mut seen: watch::Receiver<Seen>, own: Name) {
+async fn tell_who_leads(mut seen: watch::Receiver<Seen>, own: Leader) {
     let mut before = Seen::default();
     loop {
         let now = seen.borrow_and_update().clone();
@@ -416,7 +407,7 @@ async fn tell_who_leads(mut seen: watch::Receiver<Seen>, own: Name) {
 }
 
 /// Waits until the leader with this server's address, if there is one, cannot be a former run of it that was killed.
-async fn until_no_former_run(namesake: Option<&Leader>, own: &Name) {
+async fn until_no_former_run(namesake: Option<&Leader>, own: &Leader) {
     match namesake {
         // Once more than its lease's time, as etcd lets it begin anew when another of its nodes leads.
         Some(other) if other.id != own.id => {

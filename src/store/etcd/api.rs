@@ -237,7 +237,7 @@ pub(crate) struct LeaseTimeToLiveRequest {
 
 #[derive(Clone, Copy, PartialEq, Eq, Message)]
 pub(crate) struct LeaseTimeToLiveResponse {
-    /// In whole seconds, of which the last one has begun; less than 0 if the lease is over.
+    /// In seconds, less what is left beside whole ones; less than 0 if the lease is over.
     #[prost(int64, tag = "3")]
     pub(crate) ttl: i64,
     /// In seconds.

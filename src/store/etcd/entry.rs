@@ -20,7 +20,8 @@ use crate::model::{
 };
 use crate::store::Batch;
 
-/// The newest format of an entry. A node that finds a newer one does not lead.
+/// The newest format of an entry. A node that finds a newer one does not lead; so what this one does not know, as
+/// another kind of lock, needs a new number.
 pub(super) const FORMAT: u32 = 1;
 
 #[derive(Clone, PartialEq, Eq, Message)]

@@ -68,8 +68,7 @@ impl<C: Calls> Log<C> {
         ahead: Option<Reading>,
     ) -> Result<(Self, Restored), LoadError> {
         let mut calls = calls;
-        let reading = ahead.map_or_else(|| Reading::of(&names), Reading::later);
-        let (index, told) = read(&mut calls, &names, &leadership, reading)?;
+        let (index, told) = read(&mut calls, &names, &leadership, ahead)?;
         let restored = state_of(told, &index, &names)?;
         let mut log = Self {
             calls,
@@ -343,8 +342,10 @@ fn read(
     calls: &mut impl Calls,
     names: &Names,
     leadership: &Leadership,
-    mut reading: Reading,
+    ahead: Option<Reading>,
 ) -> Result<(Index, Told), LoadError> {
+    let mut is_ahead = ahead.is_some();
+    let mut reading = ahead.map_or_else(|| Reading::of(names), Reading::later);
     let mut give_up = Instant::now() + BEGINNING;
     loop {
         match reading.go_on(calls) {
@@ -356,6 +357,11 @@ fn read(
                     reading = Reading::of(names);
                 }
                 may_begin(leadership, give_up, &why)?;
+            }
+            // What was read ahead may be the end of a log that was being imported.
+            Err(why) if is_ahead => {
+                debug!("what was read ahead is no part of the log: {why}");
+                (is_ahead, reading) = (false, Reading::of(names));
             }
             Err(broken) => return Err(broken),
         }
@@ -680,13 +686,34 @@ mod tests {
                 let over = Some(token - 50);
                 server.log.commit(&one(token, over)).expect("it works");
             }
+            etcd.state().entries_read = 0;
             let found = elect_ahead(&etcd, 1, ahead).found;
+            // Beside them the first one, twice the last that is known, and perhaps all.
+            let is_cut_off = commits_since > 1000;
+            let read = etcd.state().entries_read;
+            assert!(is_cut_off || read <= commits_since + 3, "{read}");
             assert_eq!(found, elect(&etcd, 2).found);
             assert_eq!(found.0.len(), 50);
         }
     }
 
-    /// As by an import.
+    /// An import writes the last entry first.
+    #[test]
+    fn what_was_read_ahead_of_half_a_log_is_read_again() {
+        let etcd = UnreliableEtcd::default();
+        let mut server = elect(&etcd, 0);
+        for token in 0..150 {
+            server.log.commit(&one(token, None)).expect("it works");
+        }
+        let whole = etcd.state().kvs.clone();
+        let middle = Names::below("/elock").entry(100);
+        etcd.state().kvs.retain(|key, _| *key >= middle);
+        let ahead = read_ahead(&etcd, 1);
+        etcd.state().kvs = whole;
+        assert_eq!(elect_ahead(&etcd, 1, ahead).found.0.len(), 150);
+    }
+
+    /// As after all was removed.
     #[test]
     fn what_was_read_ahead_of_another_log_counts_for_nothing() {
         let etcd = UnreliableEtcd::default();

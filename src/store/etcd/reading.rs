@@ -120,7 +120,7 @@ impl Reading {
     }
 
     /// Whether the last entry that was read is there at this moment, the very same: then what was read before it
-    /// is the beginning of this log, as an entry never changes, and none comes but behind the last.
+    /// is a part of this log, as an entry never changes. Whether it is all up to there, the end shows.
     fn last_is_there(&self, moment: i64, calls: &mut impl Calls) -> Result<bool, LoadError> {
         let Some(last) = &self.last else {
             return Ok(false);

@@ -8,8 +8,9 @@ use super::api::{StatusRequest, StatusResponse};
 use super::endpoints::{Access, Endpoints};
 use super::txn::Failure;
 
-/// How soon a node is asked again that has not answered.
+/// How soon a node is asked again that has not answered, at first and at the most.
 const AGAIN: Duration = Duration::from_secs(2);
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
 /// Asks every node how it is until it has told, and logs what an operator should know. Takes almost a second for a
 /// node that does not answer, so nothing should wait for it.
@@ -26,12 +27,15 @@ pub(crate) async fn look_at_etcd(access: &Access) {
             }
         }
     }
+    let mut pause = AGAIN;
     while !silent.is_empty() {
-        tokio::time::sleep(AGAIN).await;
+        tokio::time::sleep(pause).await;
+        pause = (2 * pause).min(LONGEST_PAUSE);
         for url in std::mem::take(&mut silent) {
             match ask(access, url).await {
                 Ok(status) => tell(url, &status),
-                Err(_) => silent.push(url),
+                Err(Failure::InDoubt(_)) => silent.push(url),
+                Err(why) => warn!("etcd at {url} does not say how it is: {why}"),
             }
         }
     }

@@ -26,6 +26,10 @@ pub(super) struct State {
     pub(super) fates: Vec<Fate>,
     /// Transactions that are on their way.
     late: Vec<TxnRequest>,
+    /// How many of the next ranges are not answered.
+    pub(super) ranges_lost: u32,
+    /// How many keys were read by ranges.
+    pub(super) entries_read: u64,
     /// How many bytes an answer may have, if not as many as ever.
     pub(super) longest_answer: Option<usize>,
 }
@@ -197,12 +201,17 @@ impl Calls for UnreliableEtcd {
     }
 
     fn range(&mut self, request: &RangeRequest) -> Result<RangeResponse, Failure> {
-        let state = self.state();
+        let mut state = self.state();
+        if state.ranges_lost > 0 {
+            state.ranges_lost -= 1;
+            return Err(Failure::InDoubt("planted".to_owned()));
+        }
         assert!(
             request.revision == 0 || request.revision == state.revision,
             "no test changes anything while a log is read"
         );
         let answer = state.find(request);
+        state.entries_read += answer.kvs.len() as u64;
         match answer.encoded_len() > state.longest_answer.unwrap_or(LONGEST_ANSWER) {
             true => Err(Failure::TooLong("planted".to_owned())),
             false => Ok(answer),

@@ -31,7 +31,7 @@ pub(super) async fn run(vital: Arc<Vital>, inbox: mpsc::UnboundedReceiver<Outgoi
         undone: VecDeque::new(),
         failures: 0,
         pause: Duration::ZERO,
-        was_silent: false,
+        is_avoided: false,
     };
     while let Some(joined) = link.connect().await {
         link.server = Some(joined.server.clone());
@@ -71,8 +71,8 @@ struct Link {
     failures: u64,
     /// Before the next attempt to connect.
     pause: Duration,
-    /// The server to which it was connected last did not end the connection, and was given up.
-    was_silent: bool,
+    /// The server to which it was connected last fell silent, or could not be reached again.
+    is_avoided: bool,
 }
 
 impl Link {
@@ -158,6 +158,8 @@ impl Link {
             match joined {
                 Ok(joined) => return Ok(joined),
                 Err(error) => {
+                    let server = self.server.as_ref();
+                    self.is_avoided |= server.is_some_and(|server| server.address == *address);
                     self.notice(address, &error);
                     last = error;
                 }
@@ -167,14 +169,14 @@ impl Link {
     }
 
     /// The servers as they are named; but where any of them has the session, the one that was connected to last comes
-    /// first, or last if it fell silent: to wait for it once more could take longer than there is time.
+    /// first, or last if it does not answer: to wait for it once more could take longer than there is time.
     fn in_order(&self) -> Vec<Address> {
         let mut addresses = self.vital.options.servers.addresses().to_vec();
         let server = self.server.as_ref().filter(|server| server.has_others);
         let is_last = |address: &Address| server.is_some_and(|server| server.address == *address);
         if let Some(place) = addresses.iter().position(is_last) {
             addresses.rotate_left(place);
-            if self.was_silent {
+            if self.is_avoided {
                 addresses.rotate_left(1);
             }
         }
@@ -233,7 +235,7 @@ impl Link {
 
     /// Tells all who asked, and keeps what must be done.
     fn broke(&mut self, wire: Wire, error: ConnectionError) {
-        self.was_silent = !matches!(error, ConnectionError::Closed { .. });
+        self.is_avoided = !matches!(error, ConnectionError::Closed { .. });
         self.vital.state.send_replace(State::Down {
             error: Some(error.clone()),
             failures: self.failures,
@@ -272,7 +274,7 @@ mod tests {
     use super::*;
     use crate::options::Options;
 
-    fn order(was_connected_to: &str, has_others: bool, was_silent: bool) -> Vec<String> {
+    fn order(was_connected_to: &str, has_others: bool, is_avoided: bool) -> Vec<String> {
         let servers = "a:1,b:2,c:3".parse().expect("addresses");
         let vital = Vital::new(&Arc::new(Options::new(servers)), &Arc::default());
         let link = Link {
@@ -289,7 +291,7 @@ mod tests {
             undone: VecDeque::new(),
             failures: 0,
             pause: Duration::ZERO,
-            was_silent,
+            is_avoided,
         };
         link.in_order().iter().map(Address::to_string).collect()
     }
@@ -298,8 +300,8 @@ mod tests {
     fn a_session_goes_on_where_it_can_soonest() {
         assert_eq!(order("b:2", true, false), ["b:2", "c:3", "a:1"]);
         assert_eq!(order("b:2", true, true), ["c:3", "a:1", "b:2"]);
-        for was_silent in [false, true] {
-            assert_eq!(order("b:2", false, was_silent), ["a:1", "b:2", "c:3"]);
+        for is_avoided in [false, true] {
+            assert_eq!(order("b:2", false, is_avoided), ["a:1", "b:2", "c:3"]);
         }
     }
 }

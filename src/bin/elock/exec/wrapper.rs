@@ -25,7 +25,7 @@ use crate::server::ServerArgs;
 /// How long there is at the end to tell a server that the lock is free: so long that a server that has gone without a
 /// word is noticed (5 s), while another of several takes over, and as long again to tell that one. Then it is learned
 /// from the end of the connection.
-const GOODBYE: Duration = Duration::from_secs(10);
+const GOODBYE: Duration = Duration::from_secs(12);
 
 /// Runs the command under the lock, and is the exit code.
 pub async fn run(args: &LockArgs, mode: Mode, servers: &ServerArgs) -> ExitCode {
