@@ -52,6 +52,22 @@ fn what_was_sent_whole_before_the_end_of_input_is_answered() {
     b.ask("lock half", "200 Acquired");
 }
 
+/// Some of these may have to wait for others of their kind; of one client none has to.
+#[test]
+fn a_listing_is_given_at_the_end_of_input() {
+    let server = Server::start();
+    for _ in 0..30 {
+        let mut client = server.connect();
+        client.send_raw("kick nobody\nsessions\ndebug\n");
+        client.half_close();
+        client.expect("403 unknown");
+        for _ in 0..2 {
+            while client.read() != "END" {}
+        }
+        client.expect_closed();
+    }
+}
+
 #[test]
 fn a_request_that_waits_when_the_input_ends_is_refused_and_those_behind_it_are_answered() {
     let server = Server::start();

@@ -43,6 +43,9 @@ const CLOSE_LOOK: Duration = Duration::from_millis(10);
 /// How often in the time of its lease it is looked at whether the leader renews it.
 const LOOKS_AT_LEASE: u32 = 8;
 
+/// How soon the same leader may be doubted again: one that renews its lease late now and then is not helped by that.
+const DOUBT_AGAIN: Duration = Duration::from_secs(30);
+
 /// How long etcd may tell nothing before the log says so, and how often it does then.
 const SILENT: Duration = Duration::from_secs(3);
 const WARN_EVERY: Duration = Duration::from_secs(30);
@@ -420,16 +423,20 @@ async fn look_at_lease(
         doubts.send_replace(None);
         return std::future::pending().await;
     };
+    let mut again_from = Instant::now();
     loop {
         // What etcd does not tell, also of a lease that is over, is in no more doubt than before.
         if let Ok(lease) = nodes.unary(LeaseTimeToLiveRequest { id }).await
             && lease.granted_ttl > 0
         {
             let is_in_doubt = 2 * (lease.ttl + 1) <= lease.granted_ttl;
-            let doubt = is_in_doubt.then(|| nodes.place());
-            doubts.send_if_modified(|before| {
-                std::mem::replace(before, doubt).is_some() != is_in_doubt
-            });
+            let (was_in_doubt, now) = (doubts.borrow().is_some(), Instant::now());
+            if was_in_doubt && !is_in_doubt {
+                doubts.send_replace(None);
+            } else if is_in_doubt && !was_in_doubt && now >= again_from {
+                doubts.send_replace(Some(nodes.place()));
+                again_from = now + DOUBT_AGAIN;
+            }
             ttl = Duration::from_secs(lease.granted_ttl.unsigned_abs()).min(LONGEST_TTL);
         }
         tokio::time::sleep(ttl / LOOKS_AT_LEASE).await;

@@ -45,9 +45,6 @@ const OTHERS_FIRST: Duration = Duration::from_millis(300);
 /// The same of one that could not serve.
 const CANNOT_LEAD: Duration = Duration::from_secs(5);
 
-/// How soon the log is read ahead once more: a leader that renews its lease late again and again is not helped by that.
-const READ_AGAIN: Duration = Duration::from_secs(30);
-
 /// For how long the key of a server that was killed may stay beyond its lease, as etcd looks at leases now and then.
 const FORMER_RUN: Duration = Duration::from_secs(2);
 
@@ -206,15 +203,12 @@ impl Node {
     async fn read_ahead(&self, ahead: &mut Option<ReadAhead>) -> Infallible {
         let mut doubts = self.candidacy.doubts.clone();
         let names = Names::below(&self.settings.etcd_namespace);
-        loop {
-            let Ok(node) = doubts.wait_for(Option::is_some).await.map(|doubt| *doubt) else {
-                break;
-            };
-            let (access, node) = (self.access.clone(), node.unwrap_or_default());
+        while let Ok(doubt) = doubts.wait_for(Option::is_some).await.map(|doubt| *doubt) {
+            let node = doubt.unwrap_or_default();
+            let access = self.access.clone();
             *ahead = ReadAhead::start(&names, move || Blocking::new(&access, node));
             let _ = doubts.wait_for(Option::is_none).await;
             *ahead = None;
-            tokio::time::sleep(READ_AGAIN).await;
         }
         // The thread that stands for election has ended, which that tells by itself.
         std::future::pending().await

@@ -35,6 +35,10 @@ impl<S: Transport> Connection<S> {
         turns: Arc<Semaphore>,
     ) -> Result<Option<OwnedSemaphorePermit>, Gone> {
         self.flush().await?;
+        // Who need not wait is answered, also at the end of its input.
+        if let Ok(turn) = Arc::clone(&turns).try_acquire_owned() {
+            return Ok(Some(turn));
+        }
         match self.wait_for(turns.acquire_owned()).await? {
             Ok(turn) => return Ok(turn.ok()),
             Err(Interrupted::Stopping) => self.reply(&Reply::ShuttingDown),
