@@ -63,8 +63,8 @@ async fn connect_within(
         return connected;
     }
     exit::say(&format!(
-        "no answer for {DEFAULT_DEADLINE:?}: of several servers perhaps none leads, which each says after its --hold-ms \
-         (10s, unless set); waiting for that"
+        "no answer for {DEFAULT_DEADLINE:?}: it hangs; or none of several servers leads, which each says after its \
+         --hold-ms (10s, unless set); waiting for that"
     ));
     connecting.await
 }
