@@ -23,7 +23,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{Instant, Sleep, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 
 use super::election::{Heard, Leader, Seen};
 use super::introduction::{Introduction, NotIntroduced};
@@ -208,7 +208,10 @@ impl Passing {
             return debug!(%peer, "not passed on: {why}");
         }
         *told = Some(Instant::now());
-        info!(%peer, "not passed on: {why}");
+        match why {
+            NotPassed::NoLeader(_) => warn!(%peer, "not passed on: {why}"),
+            NotPassed::Stopping => info!(%peer, "not passed on: {why}"),
+        }
     }
 
     /// A client that expects TLS would not understand an answer.
