@@ -175,6 +175,9 @@ fn until_logged(log: &Path, text: &str) -> String {
     }
 }
 
+/// A leader keeps its lease, however busy the machine is.
+const STAYS: &[&str] = &["--lead-ttl-secs", "30"];
+
 /// The leader first.
 fn two(etcd: &OneEtcd, flags: &[&str]) -> (Node, Node) {
     let [a, b] = [(); 2].map(|()| Node::start(etcd, flags));
@@ -191,7 +194,7 @@ fn both_tell_who_leads() {
     let Some(etcd) = OneEtcd::start("http", &[]) else {
         return;
     };
-    let (leader, follower) = two(&etcd, &["--lead-ttl-secs", "30"]);
+    let (leader, follower) = two(&etcd, STAYS);
     for (node, role) in [(&leader, "leader"), (&follower, "follower")] {
         assert_eq!(node.info("role").as_deref(), Some(role));
         assert_eq!(node.info("store").as_deref(), Some("etcd"));
@@ -256,7 +259,7 @@ fn an_operator_has_the_other_one_lead() {
     let Some(etcd) = OneEtcd::start("http", &[]) else {
         return;
     };
-    let (first, second) = two(&etcd, &[]);
+    let (first, second) = two(&etcd, STAYS);
     let mut holder = Client::connect(second.address);
     let id = holder.id();
     holder.ask("lock k", "200 Acquired");
@@ -306,7 +309,7 @@ fn a_follower_asks_operators_who_they_are() {
     let password = directory.path().join("password");
     std::fs::write(&password, "secret\n").expect("written");
     let password = password.to_str().expect("UTF-8");
-    let leader = Node::start(&etcd, &[]);
+    let leader = Node::start(&etcd, STAYS);
     leader.until_ready();
     let flags = ["--no-lead", "--admin-password-file", password];
     let follower = Node::start(&etcd, &flags);
@@ -462,9 +465,9 @@ fn the_log_says_once_what_begins_and_what_ends() {
     };
     let directory = tempfile::tempdir().expect("a directory");
     let log = directory.path().join("log");
-    let mut first = Node::start_logged(&log, &etcd, &[]);
+    let mut first = Node::start_logged(&log, &etcd, STAYS);
     first.until_ready();
-    let second = Node::start(&etcd, &[]);
+    let second = Node::start(&etcd, STAYS);
     second.until_ready();
     for by in [&first, &second] {
         let output = by.elock(&["failover"]);
@@ -568,7 +571,7 @@ fn a_lock_is_kept_at_another_server_while_its_command_runs() {
     let Some(etcd) = OneEtcd::start("http", &[]) else {
         return;
     };
-    let (there, gone) = two(&etcd, &[]);
+    let (there, gone) = two(&etcd, STAYS);
     let directory = tempfile::tempdir().expect("a directory");
     let file = directory.path().join("end");
     let script = format!(
