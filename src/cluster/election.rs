@@ -122,7 +122,7 @@ pub(crate) struct Candidate {
     /// Notes when etcd has told something.
     pub(crate) heard: Arc<Heard>,
     /// Tells when less than half of the leader's lease is left, which may soon be over: the place in the list of the
-    /// node of etcd that has told so. It stays in doubt until another leads.
+    /// node of etcd that has told so. It stays in doubt until it is renewed, or another leads.
     pub(crate) doubts: watch::Sender<Option<usize>>,
     /// The leases that were taken, and when they were asked for.
     leases: VecDeque<(i64, Duration)>,
